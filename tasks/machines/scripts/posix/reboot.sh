@@ -13,7 +13,7 @@
 
 fp_set_param expected_boot_id
 fp_set_param delay
-case $delay in '' | *[!0-9]*) delay=2 ;; esac
+case $delay in '' | *[!0-9]*) delay=1 ;; esac
 
 refuse() { fp_emit refused "why=$1" "boot_id=$fp_boot" "about=${2:-}"; exit 0; }
 
