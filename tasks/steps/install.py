@@ -274,7 +274,8 @@ def _run_install_rounds(context: MachineContext, install_log: InstallLog) -> Non
                 allowed=(*context.plan.chosen, *unselected),
             )
         )
-        pending = find_retry_candidates(context, install_log, read_current_versions(context, install_log))
+        install_log.round_versions = read_current_versions(context, install_log)
+        pending = find_retry_candidates(context, install_log, install_log.round_versions)
 
 
 def _prepare_round(

@@ -41,6 +41,7 @@ class InstallLog:
         is_job_lost: a job's process ended without a result. Nothing more begins on such a machine.
         staged_seconds: how long the download ahead took, if it succeeded.
         repaired_packages: packages that were half installed, and that a repair has finished.
+        round_versions: the versions of all tracked updates right after the last round.
         staging_failure: why the download ahead failed, or "" if there was none.
     """
 
@@ -56,6 +57,7 @@ class InstallLog:
     staged_seconds: float | None = None
     staging_failure: str = ""
     repaired_packages: tuple[UnfinishedPackage, ...] = ()
+    round_versions: Mapping[str, str] = field(default_factory=dict)
 
     def add_job_result(self, job_result: JobResult) -> None:
         """Add the result of a job that has ended."""
@@ -136,7 +138,8 @@ def _read_final_versions(
     Returns:
         id -> version, and the package state if it was read.
     """
-    versions, after, until = read_current_versions(context, install_log), None, build_package_wait_deadline(context)
+    versions = install_log.round_versions or read_current_versions(context, install_log)
+    after, until = None, build_package_wait_deadline(context)
     there_before = [
         *(update for update in context.plan.chosen if update.installed),
         *map(to_update, install_log.repaired_packages),
