@@ -1,15 +1,19 @@
 """The help of each command: it fits 80 columns, has one to three examples, and the parser takes them."""
 
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
 import fleetpatch.cli.command  # noqa: F401 - adds its verbs
+from fleetpatch.cli import commands
 from fleetpatch.cli.app import app
-from fleetpatch.cli.runtime.command_help import EXAMPLES
+from fleetpatch.cli.runtime.command_help import _COMMANDS_BY_MODULE, EXAMPLES
 from tests.contract.cli.conftest import Stage
 
 ROOT: Any = typer.main.get_command(app)
@@ -71,3 +75,27 @@ def test_the_help_of_all_names_the_first_steps(stage: Stage) -> None:
     panels = ["Look", "Patch", "Look back", "Schedule", "Set up"]
     assert sorted(panels, key=lambda panel: shown.index(f"─ {panel} ─")) == panels
     assert "fleetpatch inventory check" in shown
+
+
+LOAD_EACH = """
+import os, sys
+from typer.main import get_command
+from fleetpatch.cli.app import app
+from fleetpatch.cli.runtime.command_help import _COMMANDS_BY_MODULE
+group = get_command(app)
+for module, names in _COMMANDS_BY_MODULE.items():
+    pid = os.fork()
+    if not pid:
+        os._exit(any(group.get_command(None, name) is None for name in names))
+    if os.waitpid(pid, 0)[1]:
+        print(module)
+print(len(group.commands))
+"""
+
+
+def test_each_module_of_commands_is_known_and_adds_what_is_said_of_it() -> None:
+    """A module that is not in the table is never loaded."""
+    folder = Path(commands.__file__).parent
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__"} == set(_COMMANDS_BY_MODULE)
+    said = subprocess.run([sys.executable, "-c", LOAD_EACH], capture_output=True, text=True, check=True).stdout
+    assert said.split() == [str(sum(map(len, _COMMANDS_BY_MODULE.values())))]
