@@ -186,10 +186,13 @@ def may_name_server(environ: Mapping[str, str] = os.environ) -> bool:
     """Return whether a variable, a file of settings, or Prefect itself may name a server. Prefect need not be loaded.
 
     Args:
-        environ: the environment of the process that asks.
+        environ: the environment of the process that asks. Prefect reads names of variables in any case.
     """
-    variables = ("PREFECT_API_URL", "PREFECT_PROFILE", *_PATH_VARIABLES)
-    if f"{PREFECT}.context" in sys.modules or any(environ.get(name) for name in variables):
+    variables = {name.upper(): name for name, value in environ.items() if value}
+    named = ("PREFECT_API_URL", "PREFECT_PROFILE", *_PATH_VARIABLES)
+    if f"{PREFECT}.context" in sys.modules or any(name in variables for name in named):
+        return True
+    if _HOME_VARIABLE in variables and variables[_HOME_VARIABLE] != _HOME_VARIABLE:
         return True
     home = _find_home(environ)
     return any(path.exists() for path in (*map(Path, FOLDER_FILES), *(home / name for name in _HOME_FILES)))

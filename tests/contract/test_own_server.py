@@ -25,7 +25,7 @@ from flows.prefect_api.application import leave_out_services
 from flows.prefect_api.connection import START_TIMEOUT_SECONDS, EphemeralPrefectServer, find_server_fault
 from flows.prefect_api.encryption_key import KEY_NAME
 from flows.prefect_api.server_database import DatabaseState
-from flows.prefect_api.server_settings import BATCH_SETTINGS, SettingTarget
+from flows.prefect_api.server_settings import BATCH_SETTINGS, SettingTarget, may_name_server
 from inventory.files.own_keys import ensure_key
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.prefect_server import use_server
@@ -172,3 +172,14 @@ def _setting(told: Any, name: str) -> float:
 
 def test_one_table_has_them() -> None:
     assert {each.name: each.value for each in BATCH_SETTINGS}.items() <= build_environment(SettingTarget.SERVER).items()
+
+
+@pytest.mark.parametrize("name", ["PREFECT_API_URL", "prefect_api_url", "Prefect_Profile", "prefect_home"])
+def test_a_server_that_the_environment_names_in_any_case_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "prefect.context", raising=False)
+    monkeypatch.chdir(tmp_path)
+    home = {"PREFECT_HOME": str(tmp_path)} if name != "prefect_home" else {}
+    assert may_name_server({**home, name: "x"})
+    assert not may_name_server({"PREFECT_HOME": str(tmp_path), name: ""})

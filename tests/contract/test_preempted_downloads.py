@@ -1,5 +1,7 @@
 """A run that only downloads gives its machine to a run that installs, by the machine's own scripts."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +63,18 @@ def test_a_download_is_ended_for_a_run_that_installs_and_keeps_the_machine_until
     assert result.refusals == ("its download was ended, because run tonight (somebody) took the machine over",)
     assert patches(machine)["kind"] == "locked"
     assert machine.start("two", "tonight", what="quick") is False
+
+
+def test_a_download_whose_first_shell_was_killed_is_still_ended_when_it_is_asked_to_stop(machine: Machine) -> None:
+    downloads(machine)
+    while not machine.shell.poll_job("one", deadline=soon()).events:
+        CLOCK.sleep(0.02)
+    os.kill(int((machine.place / "jobs/one/meta").read_text().split()[0]), signal.SIGKILL)
+
+    machine.stop()
+
+    (left,) = [each for each in ended(machine) if each["kind"] == "not_attempted"]
+    assert left["why"] == "stop"
 
 
 def test_the_run_whose_download_was_ended_neither_repeats_it_nor_takes_the_machine_back(machine: Machine) -> None:

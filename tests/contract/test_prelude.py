@@ -160,6 +160,23 @@ fp_answer gone no-such-command-here
     assert gone["exit_code"] == 127
 
 
+def test_a_very_long_text_takes_no_minutes(shell):
+    """A shell that searches it from each of its characters would need longer than ``say`` lets it."""
+    script = """
+fp_answer long sh -c 'yes "an error" | head -n 200000 >&2; yes "a line" | head -n 200000'
+fp_emit emitted "value=$(yes word | head -n 400000 | tr '\\n' ' ')"
+"""
+    long, emitted = say(shell, script).records
+    assert long["text"] == "a line\n" * 200_000
+    assert str(long["stderr"]).endswith("an error\nan error")
+    assert emitted["value"] == "word " * 400_000
+
+
+def test_what_looks_like_another_value_is_escaped_as_what_it_is(shell):
+    (record,) = say(shell, """fp_emit r 'value=\\a:"b:\\c' 'other=a:\\:"'""").records
+    assert (record["value"], record["other"]) == ('\\a:"b:\\c', 'a:\\:"')
+
+
 def test_long_records_come_in_pieces_and_whole(shell):
     script = """
 long=$(yes 'a "long" line' | head -n 5000)

@@ -140,6 +140,15 @@ def test_four_megabytes_on_stderr_hide_nothing(subject):
     assert 0 < len(result.unframed_output) < 200_000
 
 
+def test_what_a_script_has_left_and_writes_on_does_not_hold_up_the_next_one(subject: Subject) -> None:
+    transport = subject.transport()
+    assert transport.run_script(Script("noisy"), deadline=soon(subject)).records[0]["kind"] == "left"
+
+    greeting = transport.run_script(Script("greet", {"name": "x"}), deadline=soon(subject, 30))
+
+    assert greeting.exit_code == 7
+
+
 def test_a_deadline_is_honoured_and_the_transport_still_works(subject):
     transport = subject.transport()
     began = subject.clock.now()

@@ -15,6 +15,7 @@ SCRIPTS = {
         fp_param list | fp_lines item value
         exit 7""",
     "torrent": "head -c 4000000 /dev/zero | tr '\\000' x >&2; fp_emit after",
+    "noisy": "timeout 60 yes >&2 3>&- & fp_emit left",
     "sleepy": "sleep 40; fp_emit late",
     "work": "fp_emit begun; echo working; sleep 1; fp_emit done 'text=ünï\"'; echo worked; exit 3",
     "endless": "fp_emit begun; while ! fp_stop_requested; do sleep 0.1; done; fp_emit stopped",
@@ -62,6 +63,7 @@ def fake_machine(clock: Clock) -> FakeTransport:
 
     machine.answer("greet", greet)
     machine.answer("torrent", ScriptResult(({"kind": "after"},), 0, unframed_output="x" * 60_000))
+    machine.answer("noisy", {"kind": "left"})
     machine.answer("sleepy", {"kind": "late"}, seconds=40)
     done = (1.0, {"kind": "done", "text": 'ünï"'})
     machine.job("work", SimulatedJob(((0.0, {"kind": "begun"}), done), 1.0, exit_code=3, log="working\nworked\n"))

@@ -21,9 +21,10 @@ find_new() {
 # tail_new NAME FROM NEW: the new bytes, and all that came meanwhile
 tail_new() { [ "$3" = 0 ] || tail -c "+$(($2 + 1))" "$dir/$1"; }
 
-# tell_at_once: both files by three processes, in the shell itself; whether that has worked. A shell loses bytes that are 0.
+# tell_at_once: both files by three processes, in the shell itself; whether that has worked. A shell loses bytes that are 0, and
+# some search a long text for minutes.
 tell_at_once() {
-  [ -n "$events_new" ] && [ -n "$log_new" ] || return 1
+  [ -n "$events_new" ] && [ -n "$log_new" ] && [ "$((events_new + log_new))" -le 4096 ] || return 1
   text=''
   if [ "$events_new.$log_new" != 0.0 ]; then
     text=$(tail_new events "$events_from" "$events_new"; printf '%s' "$fp_mark"; tail_new log "$log_from" "$log_new"; printf .)

@@ -137,27 +137,34 @@ fp_pieces=$fp_awk'
   { held = put(held (NR > 1 ? "\\n" : "") quoted($0)) }
   END { if (length(held) > 1) printf "%s%s%s", more, substr(held, 1, length(held) - 1), cut ? "\n" : "" }'
 
-# fp_string VALUE: sets fp_quoted to the JSON string. The shell itself makes it, without a process, if it is short.
+# fp_string VALUE: sets fp_quoted to the JSON string. The shell itself makes it, without a process, if it is short: some shells
+# search a long text for minutes.
 fp_string() {
   fp_rest=$1 fp_quoted='"'
+  case ${#1} in ? | ?? | ???) ;; *) fp_escape_rest; fp_quoted="$fp_quoted\""; return ;; esac
   while :; do
     fp_even=${fp_rest%%[[:cntrl:]\"\\]*}
     fp_quoted=$fp_quoted$fp_even
     [ "$fp_even" != "$fp_rest" ] || break
     fp_rest=${fp_rest#"$fp_even"}
-    case ${#fp_rest}:$fp_rest in
-      [!:][!:][!:][!:]*:*) fp_escape_rest; break ;;
-      *:"$fp_newline"*) fp_quoted="$fp_quoted\\n" ;;
-      *:\"*) fp_quoted="$fp_quoted\\u0022" ;;
-      *:\\*) fp_quoted="$fp_quoted\\\\" ;;
-      *:"$fp_tab"*) fp_quoted="$fp_quoted\\u0009" ;;
+    case $fp_rest in
+      "$fp_newline"*) fp_quoted="$fp_quoted\\n" ;;
+      \"*) fp_quoted="$fp_quoted\\u0022" ;;
+      \\*) fp_quoted="$fp_quoted\\\\" ;;
+      "$fp_tab"*) fp_quoted="$fp_quoted\\u0009" ;;
       *) fp_escape_rest; break ;;
     esac
     fp_rest=${fp_rest#?}
   done
   fp_quoted="$fp_quoted\""
 }
-fp_escape_rest() { fp_quoted=$fp_quoted$(printf '%s.' "$fp_rest" | awk -v more= -v cut= "$fp_pieces"); }
+fp_escape_rest() {
+  fp_quoted=$fp_quoted$(
+    awk -v more= -v cut= "$fp_pieces" <<REST
+$fp_rest.
+REST
+  )
+}
 
 # fp_put: each line of stdin is a complete record; long ones are sent in pieces
 fp_put() {
@@ -184,7 +191,9 @@ fp_emit() {
   done
   case ${#fp_json} in
     ? | ?? | ??? | ????) printf '%s%s}\n' "$fp_last" "$fp_json" >&3 ;;
-    *) printf '%s}\n' "$fp_json" | fp_put ;;
+    *) fp_put <<JSON ;;
+$fp_json}
+JSON
   esac
 }
 
@@ -212,23 +221,45 @@ fp_send_section() {
     ? | ?? | ???) fp_string "$2"; printf '%s%s%s}\n' "$fp_last" "$fp_section_head" "$fp_quoted" >&3; return ;;
   esac
   printf '%s%s"%s' "$fp_more" "$fp_section_head" "$fp_cut" >&3
-  printf '%s.' "$2" | awk -v more="$fp_more" -v cut="${fp_cut:+1}" "$fp_pieces" >&3
+  awk -v more="$fp_more" -v cut="${fp_cut:+1}" "$fp_pieces" >&3 <<TEXT
+$2.
+TEXT
   printf '%s"}\n' "$fp_last" >&3
 }
 fp_text_section() { fp_send_section "$1" "$2$fp_newline" "${3:-0}" ''; } # NAME TEXT [CODE]: with a line break behind it
 
 # fp_answer NAME COMMAND [ARGS…]: as fp_section, for a command whose output has no NUL, with fewer processes: the shell itself
-# reads the output, with one line break at its end. The separator is a nonce, so that no output can forge it.
+# reads the output, with one line break at its end. The separator is a nonce, so that no output can forge it. In some
+# shells, printf is a program, to which no long text can be given.
 fp_answer() {
   [ -n "$fp_mark" ] || { fp_section "$@"; return; }
   fp_asked_for=$1; shift
   fp_back=$(
     { fp_output=$("$@" </dev/null 2>&4 3>&- 4>&-); fp_code=$?; } 4>&1
-    printf '\n%s:%s:%s' "$fp_mark" "$fp_code" "$fp_output"
+    case ${#fp_output} in
+      ? | ?? | ??? | ????) printf '\n%s:%s:%s' "$fp_mark" "$fp_code" "$fp_output" ;;
+      *) cat <<OUTPUT ;;
+
+$fp_mark:$fp_code:$fp_output
+OUTPUT
+    esac
   )
-  fp_output=${fp_back#*"$fp_newline$fp_mark:"}
+  case $fp_back in
+    "$fp_newline$fp_mark:"*) fp_errors='' fp_output=${fp_back#"$fp_newline$fp_mark:"} ;;
+    *) # it reads to the end, so that no command reports a broken pipe
+      fp_errors=$(
+        awk -v mark="$fp_mark:" 'index($0, mark) == 1 { is_over = 1 } !is_over { print }' <<BACK | tail -c 4096
+$fp_back
+BACK
+      )
+      fp_output=$(
+        awk -v mark="$fp_mark:" 'has_begun { print; next } index($0, mark) == 1 { has_begun = 1; print substr($0, length(mark) + 1) }' <<BACK
+$fp_back
+BACK
+      ) ;;
+  esac
   fp_code=${fp_output%%:*} fp_output=${fp_output#*:}
-  fp_limit_stderr "${fp_back%%"$fp_newline$fp_mark:"*}"
+  fp_limit_stderr "$fp_errors"
   case $fp_code in '' | *[!0-9]*) fp_code=1 ;; esac
   fp_send_section "$fp_asked_for" "${fp_output:+$fp_output$fp_newline}" "$fp_code" "$fp_text"
   return "$fp_code"
@@ -237,7 +268,12 @@ fp_limit_stderr() { # TEXT: sets fp_text to its last 4 KiB
   fp_text=${1%"$fp_newline"}
   case ${#fp_text} in
     ? | ?? | ???) ;;
-    *) fp_untear "$(printf '%s' "$fp_text" | tail -c 4096)" 4096 ;;
+    *) fp_text=$(
+      tail -c 4096 <<ERRORS
+$fp_text
+ERRORS
+    )
+      fp_untear "$fp_text" 4096 ;;
   esac
 }
 

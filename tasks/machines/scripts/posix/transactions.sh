@@ -120,7 +120,7 @@ fp_while_in_time() { # COMMAND…, which changes no package: it is ended when it
 fp_watch_time() { # ends $fetching when its time is over or a stop is requested; in the background
   fp_ticks=0 fp_sleeper=''
   trap '[ -z "$fp_sleeper" ] || kill "$fp_sleeper" 2>/dev/null; exit 0' TERM
-  while kill -0 "$fetching" 2>/dev/null && kill -0 $$ 2>/dev/null; do
+  while kill -0 "$fetching" 2>/dev/null; do # also if the job's first shell was killed
     # to ask whether the system shuts down starts a process
     if fp_is_over "$stop_at"; then ended_for=window
     elif [ -e "$FP_JOB_DIR/stop" ] || { [ $((fp_ticks % 5)) = 0 ] && fp_stop_requested; }; then ended_for=stop; fi

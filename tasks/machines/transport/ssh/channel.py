@@ -16,6 +16,7 @@ from tasks.machines.transport.output_decoder import ScriptOutputDecoder
 from tasks.machines.transport.tcp_connection import describe_connection_error
 
 _CHUNK_BYTES: Final = 65_536
+_MAX_DROPPED_BYTES: Final = 1_048_576
 _POLL_SECONDS: Final = 1.0
 """The longest single wait, in seconds; the deadline is checked in between."""
 START_TIMEOUT_SECONDS: Final = 60.0
@@ -170,12 +171,16 @@ class SshShellChannel:
 
 
 def _is_waiting(channel: paramiko.Channel) -> bool:
-    """Return whether a shell waits for input. What it has said since its last answer is dropped: it belongs to none."""
-    while channel.recv_stderr_ready():
-        channel.recv_stderr(_CHUNK_BYTES)
-    while channel.recv_ready():
-        channel.recv(_CHUNK_BYTES)
-    return not (channel.closed or channel.eof_received or channel.exit_status_ready())
+    """Return whether a shell waits for input. What it has said since its last answer is dropped: it belongs to none.
+
+    A shell that has said much is not used again: something that an earlier script has left writes there, maybe forever.
+    """
+    dropped_count = 0
+    while dropped_count < _MAX_DROPPED_BYTES and (channel.recv_stderr_ready() or channel.recv_ready()):
+        is_stderr = channel.recv_stderr_ready()
+        dropped_count += len(channel.recv_stderr(_CHUNK_BYTES) if is_stderr else channel.recv(_CHUNK_BYTES))
+    is_quiet = dropped_count < _MAX_DROPPED_BYTES
+    return is_quiet and not (channel.closed or channel.eof_received or channel.exit_status_ready())
 
 
 def _request_command(channel: paramiko.Channel, command: str, seconds: float) -> None:

@@ -110,14 +110,14 @@ before=$(database)
 fp_ask_dpkg -W -f '${Package}:${Architecture}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n'
 [ "$fp_asked" -eq 0 ] || exit 1
 packages=$fp_found
-# what is odd, "=", what is unpacked and not set up, "=", what is there
+names=$(said "$packages" | awk -F '\t' '$4 != "not-installed" && $4 != "config-files" { print $1 }')
+# what is odd, "=", what is unpacked and not set up: both are short, and a shell may search a long text for minutes
 lists=$(said "$packages" | awk -F '\t' '
-  $4 != "not-installed" && $4 != "config-files" { names = names "\n" $1 }
   $2 == "hold" || $3 != "ok" || ($4 != "installed" && $4 != "config-files" && $4 != "not-installed")
   $4 == "unpacked" || $4 == "half-configured" { unpacked = unpacked "\n" $1 }
-  END { print "=" unpacked; print "=" names }')
+  END { print "=" unpacked }')
 lists=$fp_newline$lists
-odd=${lists%%"$fp_newline="*} names=${lists##*"$fp_newline="} unpacked=${lists#*"$fp_newline="} unpacked=${unpacked%"$fp_newline="*}
+odd=${lists%%"$fp_newline="*} unpacked=${lists##*"$fp_newline="}
 fp_text_section odd "${odd#"$fp_newline"}"
 [ -z "$unpacked" ] || fp_text_section unfinished "$(unfinished)"
 
