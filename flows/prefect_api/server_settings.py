@@ -123,6 +123,11 @@ RUN_SETTINGS = (
         "Nobody listens to the events: the server has no pages, and only the run and its processes know its password.",
     ),
     PrefectSetting(
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL",
+        "4",
+        "To write a few states costs as much as to write many, and nobody looks at them before the end.",
+    ),
+    PrefectSetting(
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL",
         "60",
         "Events are written when there are 200, and at the end: nobody reads them before.",
@@ -136,7 +141,7 @@ RUN_SETTINGS = (
         "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION", "false", "To look whether types are stored loads all of them."
     ),
 )
-"""What a server for the time of one run does without."""
+"""What a server for the time of one run does otherwise. These settings win over BATCH_SETTINGS."""
 
 
 def names_all_origins(origins: str) -> bool:

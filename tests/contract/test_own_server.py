@@ -25,7 +25,7 @@ from flows.prefect_api.application import leave_out_services
 from flows.prefect_api.connection import START_TIMEOUT_SECONDS, EphemeralPrefectServer, find_server_fault
 from flows.prefect_api.encryption_key import KEY_NAME
 from flows.prefect_api.server_database import DatabaseState
-from flows.prefect_api.server_settings import BATCH_SETTINGS, SettingTarget, may_name_server
+from flows.prefect_api.server_settings import BATCH_SETTINGS, RUN_SETTINGS, SettingTarget, may_name_server
 from inventory.files.own_keys import ensure_key
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.prefect_server import use_server
@@ -101,7 +101,8 @@ def test_it_writes_in_batches_unless_the_user_says_otherwise_and_lets_no_page_in
     assert {path: at(told, f"server.{path}") for path in closed} == closed
     assert at(told, "server.ephemeral.enabled") is False
     found = {each.name: _setting(told, each.name) for each in BATCH_SETTINGS}
-    assert found == {each.name: 50.0 if each.name == READERS else float(each.value) for each in BATCH_SETTINGS}
+    own = {each.name: each.value for each in (*BATCH_SETTINGS, *RUN_SETTINGS)}
+    assert found == {each.name: 50.0 if each.name == READERS else float(own[each.name]) for each in BATCH_SETTINGS}
     batched = [each.path for each in SETTING_RULES if each.message.startswith(("task runs", "automations read"))]
     assert batched
     assert not [path for path in batched if next(w for w in SETTING_RULES if w.path == path).is_wrong(at(told, path))]
