@@ -129,8 +129,8 @@ RUN_SETTINGS = (
     ),
     PrefectSetting(
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL",
-        "60",
-        "Events are written when there are 200, and at the end: nobody reads them before.",
+        "10",
+        "Events are written every ten seconds, and at the end: nobody reads them before.",
     ),
     PrefectSetting(
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START",
