@@ -105,6 +105,11 @@ def test_any_password_is_hidden_encoded_or_not(password: str, url: str) -> None:
         assert password not in redact_text(url.format(password))
 
 
+@pytest.mark.parametrize("password", ["0000}#", "0000}/", "80).?", "1:&/x", "000}0/"])
+def test_a_password_that_begins_as_a_port_is_hidden(password: str) -> None:
+    assert redact_text(f"http://me:{password}@h.example/x") == "http://***@h.example/x"
+
+
 @given(PLAIN, st.sampled_from(sorted(LINES)), st.text(max_size=20), st.text(max_size=20))
 def test_the_text_around_does_not_matter(secret: str, name: str, before: str, after: str) -> None:
     line = LINES[name].replace("§", secret)
