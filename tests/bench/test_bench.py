@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import scale
+from tests.bench import scale, where
 from tests.bench.contenders import Contender, require_own_modules
 from tests.bench.costs import TOP, Cost, Goal, judge, measure, table
 from tests.bench.read_verbs import describe_slow
@@ -118,6 +118,44 @@ def test_what_a_package_manager_starts_is_its_own() -> None:
     assert [process.process_id for process in list_own_processes(processes)] == [10, 11, 12, 15]
     assert count_starts(processes) == {"apt-get": 1}
     assert describe_processes(processes, most=2).splitlines() == ["6 processes", "     2 sh", "     1 sh (fork)"]
+
+
+def test_what_is_built_in_costs_its_callers_and_imports_are_apart() -> None:
+    own, other = (str(TOP / "flows/run.py"), 1, "run"), ("/x/site-packages/rich/table.py", 1, "render")
+    statistics = {
+        own: (1, 1, 0.5, 9.0, {}),
+        other: (1, 1, 0.25, 9.0, {}),
+        ("~", 0, "<method 'join' of 'str' objects>"): (
+            2,
+            2,
+            0.75,
+            0.75,
+            {own: (1, 1, 0.5, 0.5), other: (1, 1, 0.25, 0.25)},
+        ),
+        ("<frozen importlib._bootstrap>", 1, "_find_spec"): (1, 1, 2.0, 9.0, {}),
+        ("~", 0, "<method 'execute' of 'sqlite3.Cursor' objects>"): (1, 1, 4.0, 4.0, {own: (1, 1, 4.0, 4.0)}),
+    }
+    assert where.sum_by_package(statistics) == {"fleetpatch": 1.0, "rich": 0.5, "imports": 2.0, "sqlite3": 4.0}
+
+
+def test_a_job_is_a_row_of_its_own_beside_the_scripts_that_look_at_it() -> None:
+    rows = [
+        (20, 9, "awk", True),
+        (31, 30, "awk", True),
+        (40, 9, "rpm", True),
+        (30, 1, "sh", True),
+        (50, 9, "sshd", False),
+    ]
+    visits = [where.Visit("facts", 0, 1, 0.5, 0.75), where.Visit("job_look", 1, 4, 1.0, 2.0)]
+
+    table_of_scripts = where.write_machine_table(visits, [EndedProcess(*row) for row in rows])
+
+    assert table_of_scripts.splitlines()[2:] == [
+        "| (a job) | 0 | 2 | 0 | 0.00 | 0.00 |",
+        "| facts | 1 | 1 | 0 | 0.50 | 0.75 |",
+        "| job_look | 1 | 1 | 0 | 1.00 | 2.00 |",
+        "| (between scripts) | 0 | 1 | 0 | 0.00 | 0.00 |",
+    ]
 
 
 def test_the_table_of_windows_machines_says_what_one_more_costs() -> None:
