@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.bench.contenders import Contender, errors_of
 from tests.lab.fleet import LabHost
-from tests.lab.process_accounting import read_processor_seconds, record_processes
+from tests.lab.process_accounting import list_own_processes, read_processor_seconds, record_processes
 
 TOP: Final = Path(__file__).resolve().parents[2]
 PROGRAMS: Final = TOP / "build" / "bench" / "bin"
@@ -33,7 +33,7 @@ class Cost:
         threads: at most.
         connections: TCP connections, at most.
         machine_cpu: of a machine in the mean, seconds.
-        processes: that ended on a machine in the mean.
+        processes: that ended on a machine in the mean, without those that a package manager started.
     """
 
     wall: float
@@ -105,7 +105,8 @@ def measure_with_machines(contender: Contender, hosts: Sequence[LabHost]) -> Cos
         processes = [stack.enter_context(record_processes(host, Path(folder))) for host in hosts]
         stack.enter_context(_add_processor_seconds(hosts, used))
         cost = measure(contender, len(hosts))
-    return replace(cost, machine_cpu=sum(used.values()) / len(hosts), processes=sum(map(len, processes)) / len(hosts))
+    own = sum(len(list_own_processes(each)) for each in processes)
+    return replace(cost, machine_cpu=sum(used.values()) / len(hosts), processes=own / len(hosts))
 
 
 @contextmanager
