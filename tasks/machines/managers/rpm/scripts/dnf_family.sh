@@ -28,21 +28,21 @@ INDEXES
 # copies: "REPOSITORY<tab>when its copy was last found to be current (dnf touches a file then), 0 without one<tab>yes: it
 # was just being read" for each repository that dnf has a folder of
 copies() {
-  fp_times=$(stat -c '%Y %n' "$cache_folder"/*-????????????????/repodata/* 2>/dev/null)
-  for fp_folder in "$cache_folder"/*-????????????????/; do
-    [ -d "$fp_folder" ] || continue
-    fp_id=${fp_folder%/} fp_busy=no fp_at=0
-    for fp_temporary in "$fp_id"/tmpdir.*; do
-      [ ! -e "$fp_temporary" ] || [ "$(stat -c %Y "$fp_temporary")" -lt "${began:-0}" ] || fp_busy=yes
+  {
+    for fp_folder in "$cache_folder"/*-????????????????/; do
+      [ -d "$fp_folder" ] || continue
+      fp_id=${fp_folder%/} fp_busy=no
+      for fp_temporary in "$fp_id"/tmpdir.*; do
+        [ ! -e "$fp_temporary" ] || [ "$(stat -c %Y "$fp_temporary")" -lt "${began:-0}" ] || fp_busy=yes
+      done
+      printf 'folder %s %s\n' "$fp_busy" "$fp_id"
     done
-    while read -r fp_touched fp_file; do
-      case $fp_file in "$fp_id"/repodata/*) [ "$fp_touched" -le "$fp_at" ] || fp_at=$fp_touched ;; esac
-    done <<TIMES
-$fp_times
-TIMES
-    fp_id=${fp_id##*/}
-    printf '%s\t%s\t%s\n' "${fp_id%-*}" "$fp_at" "$fp_busy"
-  done
+    stat -c '%Y %n' "$cache_folder"/*-????????????????/repodata/* 2>/dev/null
+  } | awk '
+    $1 == "folder" { state = $2; sub(/^folder [a-z]+ /, ""); busy[$0] = state; folder[++count] = $0; next }
+    { at = $1 + 0; sub(/^[0-9]+ /, ""); sub(/\/repodata\/[^\/]*$/, ""); if (at > newest[$0] + 0) newest[$0] = at }
+    END { for (k = 1; k <= count; k++) {
+      id = folder[k]; sub(/.*\//, "", id); sub(/-[^-]*$/, "", id); print id "\t" newest[folder[k]] + 0 "\t" busy[folder[k]] } }'
 }
 
 # fp_cached_packages FOLDER: "BYTES<tab>PATH" of each package file that is downloaded already

@@ -48,33 +48,43 @@ SAID
 }
 say() { printf '%s\n' "$said"; return "$code"; }
 
-# what is told of zypper's XML: "package NAME", "version NAME=VERSION" and "patch NAME" of what is pending, "source ALIAS";
-# "solvable NAME" and "would NAME=VERSION" of what would change, "new NAME" of what would be installed
+# list_elements KNOWN NEWEST: what is told of zypper's XML, each once: "package NAME", "version NAME=VERSION" and "patch NAME"
+# of what is pending, "source ALIAS"; "solvable NAME" of what would change and is not among the names KNOWN, "new NAME" of
+# what would be installed; "left NAME" of each NAME=VERSION in NEWEST that would not be installed
 list_elements() {
-  awk -v RS='<' '
+  awk -v RS='<' -v known="$1" -v newest="$2" '
     function value(key,   at) { at = index($0, " " key "=\""); return at ? substr($0, at + length(key) + 3, index(substr($0, at + length(key) + 3), "\"") - 1) : "" }
+    function put(kind, word) { if (!told[kind, word]++) print kind, word }
+    BEGIN { count = split(known, list, " "); for (k = 1; k <= count; k++) told["solvable", list[k]] = 1 }
     /^to-install>/ { installs = 1 }
     /^\/to-install>/ { installs = 0 }
-    /^source / { print "source", value("alias") }
+    /^source / { put("source", value("alias")) }
     /^(update|solvable) / {
-      gsub(/\n/, " "); name = value("name"); kind = /^update / ? value("kind") : value("type")
-      if (name !~ /^[A-Za-z0-9_][A-Za-z0-9_+.:-]*$/ || kind !~ /^(package|patch)$/) next
-      if (/^solvable / && kind == "patch") next
-      print /^solvable / ? "solvable" : kind, name
-      print /^solvable / ? "would" : "version", name "=" value("edition")
-      if (installs) print "new", name }' <<SAID
+      gsub(/\n/, " "); name = value("name"); solvable = /^solvable /; kind = value(solvable ? "type" : "kind")
+      if (name !~ /^[A-Za-z0-9_][A-Za-z0-9_+.:-]*$/ || kind !~ /^(package|patch)$/ || solvable && kind == "patch") next
+      put(solvable ? "solvable" : kind, name)
+      if (solvable) would[name "=" value("edition")]; else put("version", name "=" value("edition"))
+      if (installs) put("new", name) }
+    END {
+      count = split(newest, list, " ")
+      for (k = 1; k <= count; k++) if (!(list[k] in would)) { sub(/=.*/, "", list[k]); put("left", list[k]) } }' <<SAID
 $said
 SAID
 }
-choose() { # KIND: sets chosen to what $elements have of it, one a line
-  chosen=''
+gather() { # KNOWN NEWEST: adds these to the lists names, newest and aliases; sets patches, new and left_out
+  patches='' new='' left_out=''
   while read -r kind word; do
-    [ "$kind" = "$1" ] && [ -n "$word" ] || continue
-    case $fp_newline$chosen in *"$fp_newline$word$fp_newline"*) ;; *) chosen=$chosen$word$fp_newline ;; esac
+    case $kind in
+      patch) patches="$patches $word" ;;
+      package | solvable) names="$names $word" ;;
+      version) newest="$newest $word" ;;
+      source) aliases=$aliases$word$fp_newline ;;
+      new) new="$new $word" ;;
+      left) left_out="$left_out $word" ;;
+    esac
   done <<ELEMENTS
-$elements
+$(list_elements "$1" "$2")
 ELEMENTS
-  chosen=${chosen%"$fp_newline"}
 }
 tell() { fp_text_section "$1" "$said" "$code"; } # SECTION
 
@@ -134,26 +144,25 @@ upgrade_command() {
 assess_tool() {
   readable=$(find_readable)
   ask_briefly list-patches; tell patches
-  elements=$(list_elements)
-  choose patch
+  names='' newest='' aliases=''
+  gather '' ''
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  [ -z "$chosen" ] || fp_answer patch_details describe --type patch --conflicts $chosen
+  [ -z "$patches" ] || fp_answer patch_details describe --type patch --conflicts $patches
   ask_briefly list-updates --all; tell updates
-  elements=$(list_elements)
-  choose package; names=$chosen
-  choose version; newest=$chosen
-  choose source; aliases=$chosen
+  names='' newest='' aliases=''
+  gather '' ''
+  sources=${aliases%"$fp_newline"} pending=$newest
   upgrade=$(upgrade_command)
+  [ "$upgrade" != dup ] || pending=''
   ask_briefly "$upgrade" --dry-run; tell upgrade
+  gather "$names" "$pending"
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  elements="$(printf 'solvable %s\n' $names)$fp_newline$(list_elements)"
-  choose solvable; names=$chosen
+  [ -z "$names" ] || { fp_answer package_details describe --requires $names; fp_answer versions versions "$sources" "$names"; }
+  lacking=''
+  for name in $new; do rpm -q "$name" >/dev/null 2>&1 || lacking="$lacking $name"; done
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  [ -z "$names" ] || { fp_answer package_details describe --requires $names; fp_answer versions versions "$aliases" "$names"; }
-  find_new_names
-  # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  [ -z "$new" ] || fp_answer new_packages describe --provides $new
-  find_left_out
+  [ -z "$lacking" ] || fp_answer new_packages describe --provides $lacking
+  # asked for the packages whose newest version the upgrade would not install, zypper says why
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
   [ -z "$left_out" ] || { ask_briefly update --dry-run $left_out; tell obstacles; }
   if [ -e "$locks_file" ] && grep -q '^solvable_name:\|^query_string:' "$locks_file" 2>/dev/null; then
@@ -166,21 +175,6 @@ assess_tool() {
   fp_text_section repositories "$(repositories)"
   fp_text_section priorities "$(priorities)"
   fp_emit tool upgrade="$upgrade"
-}
-
-find_left_out() { # sets left_out to the packages whose newest version the upgrade would not install; asked for these, zypper says why
-  left_out=''
-  [ "$upgrade" != dup ] || return 0
-  choose would
-  for package in $newest; do
-    case $fp_newline$chosen$fp_newline in *"$fp_newline$package$fp_newline"*) ;; *) left_out="$left_out ${package%%=*}" ;; esac
-  done
-}
-
-find_new_names() { # sets new to the packages that the upgrade would install, and that are not installed
-  new=''
-  choose new
-  for name in $chosen; do rpm -q "$name" >/dev/null 2>&1 || new="$new $name"; done
 }
 
 lock_kept() { # FOLDER: lets zypper read locks of a file there: those of the machine, and those of kept packages
