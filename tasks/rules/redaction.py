@@ -87,7 +87,8 @@ _LOGIN_PATTERN: Final = re.compile(rf"""({_BEGIN})(?:[^\s<>/?#"'\\]|{_QUOTE}|\\(
 _RAW_LOGIN_PATTERN: Final = re.compile(rf"""({_BEGIN})(?!\[)[^/?#:@]+:(?!{_PORT})""")
 # A tool may decode a login, and take a password with a slash for a port and a path: for ``http://me:6d%2Fx@host/y``, it
 # prints ``http://me:6/x@host/y``, and for ``http://me:d%2Fx@host/y``, ``http://me/x@host/y``. A user has seldom a dot.
-_DECODED_LOGIN_PATTERN: Final = re.compile(rf"({_BEGIN})(?!\[)([^/?#:@]+)(?::\d[^/?#]*)?[/?#]")
+# A password may have an @ before that, too: then its first part is hidden already.
+_DECODED_LOGIN_PATTERN: Final = re.compile(rf"({_BEGIN})(?:{_NOT_SECRET}@)?(?!\[)([^/?#:@]+)(?::[^/?#]*)?[/?#]")
 _END_PATTERN: Final = re.compile(r"@(?!sha\d{1,3}:)")  # not that of an image
 _HOST_AND_PATH_PATTERN: Final = re.compile(
     r"@(?=(?:(?:[\w-]{1,63}\.){1,9}[A-Za-z][\w-]{0,62}|\d{1,3}(?:\.\d{1,3}){3}|\[[\da-fA-F:.]{2,45}\])(?::\d{1,5})?/)"

@@ -105,8 +105,8 @@ def test_any_password_is_hidden_encoded_or_not(password: str, url: str) -> None:
         assert password not in redact_text(url.format(password))
 
 
-@pytest.mark.parametrize("password", ["0000}#", "0000}/", "80).?", "1:&/x", "000}0/"])
-def test_a_password_that_begins_as_a_port_is_hidden(password: str) -> None:
+@pytest.mark.parametrize("password", ["0000}#", "0000}/", "80).?", "1:&/x", "000}0/", "@0000#", "a@b/c", "@80:x#"])
+def test_a_password_that_looks_like_a_port_or_a_host_is_hidden(password: str) -> None:
     assert redact_text(f"http://me:{password}@h.example/x") == "http://***@h.example/x"
 
 
