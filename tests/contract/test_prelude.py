@@ -233,3 +233,41 @@ def test_a_cut_script_runs_nothing(shell, tmp_path):
         assert not trace.exists()
     subprocess.run([*words, "-s"], input=text, capture_output=True, check=True, env={"PATH": f"{tools}:/usr/bin:/bin"})
     assert trace.exists()
+
+
+FILL = """
+for place in {places}; do
+  mount -t tmpfs -o size=8k none "$place" && dd if=/dev/zero of="$place/all" bs=4k 2>/dev/null
+done
+exec bash -s
+"""
+
+
+@pytest.mark.parametrize(
+    ("places", "ending"), [("/tmp /var/tmp", 0), ("/tmp /var/tmp /run /dev/shm", 121)], ids=["some", "all"]
+)
+def test_a_full_disk_leaves_nothing_out_of_what_a_script_reads(places: str, ending: int) -> None:
+    """bash keeps a long here-document in a file. What it can't read must not seem to be empty."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    nonce = generate_nonce()
+    script = """
+set -- "$(fp_param long)"
+while read -r line; do fp_emit read "line=$line"; done <<ALL
+$1
+ALL
+"""
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", FILL.format(places=places)],
+        input=build_script_stdin(script, {"long": "x" * 200_000}, nonce),
+        capture_output=True,
+        check=False,
+        timeout=240,
+    )
+    decoder = ScriptOutputDecoder(nonce)
+    decoder.feed_stderr(done.stderr)
+    decoder.feed_stdout(done.stdout)
+    answer = decoder.build_output()
+    assert answer.exit_code == ending
+    assert [len(str(record["line"])) for record in answer.records] == ([] if ending else [200_000])
+    assert ("no temporary file can be written" in answer.unframed_output) is bool(ending)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+from inventory.credential_references import KEY_REFERENCES, parse_reference
 from inventory.machine import TransportKind
 from tasks.domain.errors import DeadlineExceeded, FleetpatchError
 from tasks.domain.protocols.clock import Deadline
@@ -16,6 +17,8 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 STOP_CHECK_SECONDS = 1.0  # how often a pause checks whether a stop was requested
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1.0, 15.0
 KNOCK_SECONDS = 0.3  # how often a silent machine is tried, which costs it nothing
+PASSWORD_PAUSE_SECONDS = 5.0
+"""A machine whose port opens may refuse all logins until its boot has ended. Refused passwords lock accounts."""
 _POLL_SHARE = 0.1  # of the wait so far: a long wait is measured to a tenth, and costs few questions
 
 T = TypeVar("T")
@@ -82,11 +85,14 @@ def pause_until_reachable(
     if not (is_silent and is_known):
         clock.sleep(pause)
         return context.run_context.is_port_open(machine) is not False
+    if was_asked and context.run_context.is_port_open(machine):  # it accepts connections, and is not ready
+        clock.sleep(pause)
+        return True
     until = Deadline.after(clock, max(pause, min(MAX_POLL_SECONDS, allowed - waited)))
-    if was_asked:
-        clock.sleep(MIN_POLL_SECONDS)
     while not context.run_context.is_port_open(machine) and (left := until.remaining_seconds(clock)) > 0:
         clock.sleep(min(KNOCK_SECONDS, left))
+    if parse_reference(machine.credential).kind not in KEY_REFERENCES:
+        clock.sleep(max(0.0, min(PASSWORD_PAUSE_SECONDS, allowed - waited)))
     return True
 
 

@@ -12,7 +12,7 @@ from tests.support.fleet import SimFleet
 from tests.support.sim_machine import Boots
 
 
-def _reboot(fleet: SimFleet, up_after: float, *, can_be_told: bool) -> tuple[float, int]:
+def _reboot(fleet: SimFleet, up_after: float, *, can_be_told: bool, accepts_always: bool = False) -> tuple[float, int]:
     """Return how late the end of a reboot was noticed, and how often the machine was asked in vain."""
     web = fleet.add("web", [FakePackage("linux", asks_reboot=True)])
     web.boots = Boots(down_after=3.0, up_after=up_after)
@@ -29,7 +29,7 @@ def _reboot(fleet: SimFleet, up_after: float, *, can_be_told: bool) -> tuple[flo
         if not can_be_told:
             return None
         web._let_trouble_come()
-        return web._away_until is None or fleet.clock.now() >= web._away_until
+        return accepts_always or web._away_until is None or fleet.clock.now() >= web._away_until
 
     ports = fleet.ports()
     fleet.ports = lambda: replace(ports, is_port_open=is_port_open)  # type: ignore[method-assign]
@@ -53,3 +53,8 @@ def test_the_end_of_a_reboot_is_noticed_at_once(fleet: SimFleet, up_after: float
 def test_without_a_look_at_its_port_it_is_asked_from_time_to_time(fleet: SimFleet) -> None:
     late, _ = _reboot(fleet, 60.0, can_be_told=False)
     assert late <= 15.0
+
+
+def test_a_machine_for_which_another_one_accepts_connections_is_asked_as_seldom(fleet: SimFleet) -> None:
+    _, asked = _reboot(fleet, 300.0, can_be_told=True, accepts_always=True)
+    assert asked <= 30  # the pauses grow to 15 s

@@ -18,6 +18,24 @@ if [ -n "$fp_mark" ]; then
 else
   fp_more='' fp_last='' fp_cut=''
 fi
+# Some shells keep a here-document in a file: bash before 5.1 each, later ones a long one. If that can't be written, the
+# command that reads it is left out, and what it looks for seems not to be there. So a folder is chosen that has room, and
+# without one nothing begins. It is not exported: what a script starts has its own.
+fp_find_room() {
+  fp_long=''
+  # shellcheck disable=SC3045  # of bash
+  [ -z "${BASH_VERSION:-}" ] || printf -v fp_long '%70000s' ''
+  for fp_room in "${TMPDIR:-}" /dev/shm /run /tmp /var/tmp; do
+    [ -z "$fp_room" ] || TMPDIR=$fp_room
+    if true 2>/dev/null <<LONG; then return; fi
+$fp_long
+LONG
+  done
+  echo "no temporary file can be written in /dev/shm, /run, /tmp and /var/tmp, so nothing was begun" >&2
+  exit 121
+}
+unset TMPDIR
+fp_find_room
 # fp_read_token PREFIX TOKEN: sets PREFIX_NAME to each parameter, as fp_param prints it, after "s" (a text) or "l" (a list).
 # One awk for all of them, and it decodes, too: a script that starts a program for each would start little else. The
 # encoder writes " and \ as \u escapes, so that a quote always ends a string and a backslash always starts an escape.
@@ -69,6 +87,7 @@ TOKEN
 fp_in_=''
 fp_read_token fp_in "${FP_TOKEN:-}" "${fp_environment-}"
 [ -n "$fp_in_" ] || exit 120 # awk could not run: nothing may begin without its parameters
+fp_find_room # that of /etc/environment may have none
 
 fp_find_param() { fp_stored=''; eval "fp_stored=\${$1_$2-}"; } # PREFIX NAME: sets fp_stored to what fp_read_token has set
 fp_print_param() { fp_find_param "$1" "$2"; printf '%s' "${fp_stored#?}"; } # PREFIX NAME: of a list, an item a line

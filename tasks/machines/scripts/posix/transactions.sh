@@ -110,7 +110,7 @@ fp_while_in_time() { # COMMAND…, which changes no package: it is ended when it
   watching=$!
   while :; do # a signal to this process ends a wait, not the command
     wait "$fetching"; fetched=$?
-    kill -0 "$fetching" 2>/dev/null || break
+    { [ "$fetched" -gt 128 ] && kill -0 "$fetching" 2>/dev/null; } || break
   done
   fp_end_watch "$watching"
   { read -r ended_for <"$FP_JOB_DIR/ended-for"; } 2>/dev/null || :
@@ -124,10 +124,15 @@ fp_watch_time() { # ends $fetching when its time is over or a stop is requested;
     # to ask whether the system shuts down starts a process
     if fp_is_over "$stop_at"; then ended_for=window
     elif [ -e "$FP_JOB_DIR/stop" ] || { [ $((fp_ticks % 5)) = 0 ] && fp_stop_requested; }; then ended_for=stop; fi
-    [ -z "$ended_for" ] || { echo "$ended_for" >"$FP_JOB_DIR/ended-for"; kill -TERM "$fetching" 2>/dev/null; return; }
+    if [ -n "$ended_for" ]; then
+      echo "$ended_for" >"$FP_JOB_DIR/ended-for"
+      kill -TERM "$fetching" 2>/dev/null
+      break
+    fi
     fp_ticks=$((fp_ticks + 1))
     fp_tick 1
   done
+  while kill -0 "$fetching" 2>/dev/null; do fp_tick 1; done # it may take long to end, and this process is ended after it
 }
 
 # fp_look_anew: just before packages change: another process's change may have ended during the last check, with its lock.
