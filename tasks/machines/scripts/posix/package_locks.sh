@@ -8,18 +8,19 @@
 # process outside of this container. /proc/locks has the inode and the process, the process its open files.
 fp_each_holder() {
   fp_call=$1; shift
-  while read -r fp_pid fp_path; do # mostly, none is locked
-    case $fp_pid in '') continue ;; 0 | -*) "$fp_call" "$fp_path" 0; continue ;; esac
+  # no here-document: this is executed without the prelude, too, which finds room for one
+  # shellcheck disable=SC2013  # pids and paths are words
+  for fp_lock in $(stat -c '= %i %n' "$@" 2>/dev/null | awk '
+      $1 == "=" { inode[++paths] = $2; sub(/^= [0-9]+ /, ""); path[paths] = $0; next }
+      $2 == "POSIX" && $4 == "WRITE" { file = $6; sub(/.*:/, "", file); held[++locks] = file; pid[locks] = $5 }
+      END { for (p = 1; p <= paths; p++) for (l = 1; l <= locks; l++) if (held[l] == inode[p]) print pid[l] ":" path[p] }' - /proc/locks 2>/dev/null); do
+    fp_pid=${fp_lock%%:*} fp_path=${fp_lock#*:}
+    case $fp_pid in 0 | -*) "$fp_call" "$fp_path" 0; continue ;; esac
     fp_real=$(readlink -f "$fp_path" 2>/dev/null) || fp_real=$fp_path # a directory above it may be a link
     for fp_file in "/proc/$fp_pid/fd"/*; do
       [ "$(readlink "$fp_file" 2>/dev/null)" != "$fp_real" ] || { "$fp_call" "$fp_path" "$fp_pid"; break; }
     done
-  done <<LOCKED
-$(stat -c '= %i %n' "$@" 2>/dev/null | awk '
-    $1 == "=" { inode[++paths] = $2; sub(/^= [0-9]+ /, ""); path[paths] = $0; next }
-    $2 == "POSIX" && $4 == "WRITE" { file = $6; sub(/.*:/, "", file); held[++locks] = file; pid[locks] = $5 }
-    END { for (p = 1; p <= paths; p++) for (l = 1; l <= locks; l++) if (held[l] == inode[p]) print pid[l], path[p] }' - /proc/locks 2>/dev/null)
-LOCKED
+  done
 }
 
 # fp_name PID: the name of a process's command. Its arguments may contain passwords, so they stay on the machine.

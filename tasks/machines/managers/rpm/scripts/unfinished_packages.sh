@@ -9,23 +9,21 @@
 fp_rpm_duplicates() {
   # shellcheck disable=SC2016  # rpm's %
   fp_all=$(rpm -qa --qf '%{INSTALLTIME} %{NAME} %{ARCH} %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n' 2>/dev/null) || return 1
-  fp_twice=$(awk '
+  # no here-documents: this is executed without the prelude, too, which finds room for them
+  fp_twice=$(printf '%s\n' "$fp_all" | awk '
     { id = $2 " " $3 }
     !(id in new) { time[id] = $1; new[id] = $4; next }
     { name[++count] = $2; ids[count] = id; old[count] = $4 }
     $1 + 0 > time[id] + 0 || ($1 + 0 == time[id] + 0 && $4 > new[id]) { old[count] = new[id]; time[id] = $1; new[id] = $4 }
-    END { for (k = 1; k <= count; k++) print name[k], new[ids[k]], old[k] }' <<ALL
-$fp_all
-ALL
-  )
-  while read -r fp_package fp_new fp_old; do
-    case $fp_package in '' | kernel | kernel-* | kernel[0-9]* | gpg-pubkey) continue ;; esac
+    END { for (k = 1; k <= count; k++) print name[k] "|" new[ids[k]] "|" old[k] }')
+  for fp_old in $fp_twice; do
+    fp_package=${fp_old%%|*} fp_old=${fp_old#*|}
+    fp_new=${fp_old%%|*} fp_old=${fp_old#*|}
+    case $fp_package in kernel | kernel-* | kernel[0-9]* | gpg-pubkey) continue ;; esac
     ! rpm -q --provides "$fp_new" 2>/dev/null | grep -qE '^(installonlypkg|multiversion)\(' || continue
     ! grep -hsqE "^(installonlypkgs|multiversion) *[=+].*[=, ]$fp_package([, ]|\$)" /etc/dnf/dnf.conf /etc/yum.conf /etc/zypp/zypp.conf || continue
     printf '%s %s\n' "$fp_new" "$fp_old"
-  done <<TWICE
-$fp_twice
-TWICE
+  done
 }
 
 # fp_left_over: "OLD<tab>WORDS" for each old version that a transaction which has ended could not remove, with what the
