@@ -46,6 +46,9 @@ class ScriptedLine:
         decoder.feed_stdout(mark + b"= " + json.dumps(self.answer).encode() + b"\n" + mark + b"! 0\n")
         return None
 
+    def execute_in_shell(self, command, opening, script_input, decoder, *, deadline):
+        raise AssertionError("to find a way needs no shell that is kept")
+
     def close(self) -> None:
         raise AssertionError("nobody closes a line that works")
 
