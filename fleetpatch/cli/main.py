@@ -17,7 +17,6 @@ from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import configure_logging, escape_unencodable_output, print_error, print_json
 from flows.prefect_api.server_settings import SAFE_PATH
 from inventory.files.settings_file import apply_settings_file
-from tasks.reports.export.parquet_library import leave_numpy_out
 
 DEBUG_OPTION: Final = "--debug"
 _PLUGINS_OFF: Final = "PYDANTIC_DISABLE_PLUGINS"
@@ -43,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     escape_unencodable_output()
     configure_logging()
     if arguments is None:
+        from tasks.reports.export.parquet_library import leave_numpy_out
+
         leave_numpy_out()  # the command prints rows, and builds no frames of them
     with serve_completion():
         code = _run_command(command_line, debug=debug)
