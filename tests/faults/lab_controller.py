@@ -54,7 +54,8 @@ def _killed() -> None:
 
 def _held_up() -> None:
     with _renewal:  # stopped in a write, this process would keep SQLite locked
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # to this thread: another one may take a signal to the process, and this one sends its order meanwhile
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 def _starved() -> None:

@@ -128,6 +128,10 @@ class CommandGroup(TyperGroup):
 
     root: ClassVar[Any]
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - those of Typer's own base
+        self._modules: set[str] = set()
+        super().__init__(*arguments, **settings)
+
     @property
     def commands(self) -> MutableMapping[str, Any]:
         """All commands by name."""
@@ -158,13 +162,14 @@ class CommandGroup(TyperGroup):
         """Load modules, and take the commands that they add to the root."""
         from typer.main import get_group
 
-        names = {name for module in modules for name in _COMMANDS_BY_MODULE[module]}
-        if names <= self._commands.keys():
+        missing = [module for module in modules if module not in self._modules]
+        if not missing:
             return
-        for module in modules:
+        for module in missing:
             import_module(f"fleetpatch.cli.commands.{module}")
+        self._modules.update(missing)
         loaded: Any = get_group(self.root)
-        self._commands = {**loaded._commands, **self._commands}  # noqa: SLF001 - of this class
+        self._commands = {**self._commands, **loaded._commands}  # noqa: SLF001 - of this class
 
 
 def complete_help(command: Any, path: str) -> Any:  # noqa: ANN401 - the same

@@ -43,3 +43,9 @@ def test_what_does_not_exist_is_found() -> None:
         "`fleetpatch worker`, <code>systemctl status fleetpatch-worker</code>, `fleetpatch web tokn`, `fleetpatch runs`"
     )
     assert list(_find_unknown(said)) == ["fleetpatch worker", "fleetpatch web tokn", "fleetpatch-worker"]
+
+
+def test_a_group_has_all_its_commands_whatever_was_loaded_before() -> None:
+    root: Any = get_command(app)
+    assert root.get_command(None, "updates") is not None  # its module makes the group, and another one adds to it
+    assert set(root.get_command(None, "machines").commands) == {"list", "clean"}
