@@ -37,15 +37,6 @@ def retry(
         on_retry: gets the error before each wait.
     """
     seconds = deadline.remaining_seconds(clock)
-    try:
-        return call()
-    except errors as error:  # most calls need no more than this
-        first_errors = [error]
-
-    def repeat() -> T:
-        if first_errors:
-            raise first_errors.pop()
-        return call()
 
     def is_last_attempt(attempt: RetryCallState) -> bool:
         # A clock that is set back does not make the waits longer than the deadline meant.
@@ -64,4 +55,4 @@ def retry(
         sleep=clock.sleep,
         reraise=True,
     )
-    return retrying(repeat)
+    return retrying(call)
