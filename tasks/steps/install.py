@@ -258,6 +258,7 @@ def _run_install_rounds(context: MachineContext, install_log: InstallLog) -> Non
     for number in range(INSTALL_ROUNDS):
         if not pending or install_log.is_job_lost:
             return
+        install_log.round_versions = {}  # hooks and waits before a round take time, in which others may change packages
         job_number = context.state.follow_up_count * INSTALL_ROUNDS + number
         parts = find_submitted_transactions(context, Kind.INSTALL, job_number)
         parts = parts or _prepare_round(context, install_log, pending, number)
