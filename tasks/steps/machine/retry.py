@@ -81,11 +81,11 @@ def pause_until_reachable(
         time to time all the same: it may be far away.
     """
     clock, machine, pause = context.clock, context.state.machine, _find_pause(waited, allowed)
-    is_known = context.run_context.is_port_open(machine) is not None
-    if not (is_silent and is_known):
+    is_open = context.run_context.is_port_open(machine)
+    if not is_silent or is_open is None:
         clock.sleep(pause)
         return context.run_context.is_port_open(machine) is not False
-    if was_asked and context.run_context.is_port_open(machine):  # it accepts connections, and is not ready
+    if was_asked and is_open:  # it accepts connections, and is not ready
         clock.sleep(pause)
         return True
     until = Deadline.after(clock, max(pause, min(MAX_POLL_SECONDS, allowed - waited)))
