@@ -1,7 +1,12 @@
-"""Loads the public names of a package on first use."""
+"""Loads the public names of a package on first use, and libraries without what they load in vain."""
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any, Final
+
+_modules: Final[dict[str, Any]] = sys.modules
 
 
 def build_name_loader(package: str, homes: Mapping[str, tuple[str, str]]) -> Callable[[str], object]:
@@ -19,3 +24,14 @@ def build_name_loader(package: str, homes: Mapping[str, tuple[str, str]]) -> Cal
         return getattr(import_module(f"{package}.{module}"), attribute)
 
     return load_name
+
+
+@contextmanager
+def leave_module_out(name: str) -> Iterator[None]:
+    """Tell whoever imports a module meanwhile that it is not installed, unless it is loaded already."""
+    is_left_out = _modules.setdefault(name, None) is None
+    try:
+        yield
+    finally:
+        if is_left_out:
+            del _modules[name]

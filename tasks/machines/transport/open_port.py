@@ -6,6 +6,7 @@ from typing import Final
 from inventory.machine import Machine, TransportKind
 
 DEFAULT_PORT: Final = 22
+"""Of SSH."""
 ANSWER_SECONDS: Final = 0.5
 """An answer within a network takes milliseconds. One that is lost is asked for again, and the kernel waits longer."""
 

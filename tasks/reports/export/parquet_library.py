@@ -1,9 +1,10 @@
 """Loads the library that writes Parquet files. A program that needs no numpy loads it in half of the time."""
 
 import sys
-from typing import Any
+from contextlib import nullcontext
 
-_modules: dict[str, Any] = sys.modules
+from inventory.lazy_names import leave_module_out
+
 _needs_numpy = True
 
 
@@ -15,10 +16,6 @@ def leave_numpy_out() -> None:
 
 def load_pyarrow() -> None:
     """Load pyarrow, with numpy or without, so that ``import pyarrow`` finds it."""
-    is_left_out = not _needs_numpy and "pyarrow" not in _modules and _modules.setdefault("numpy", None) is None
-    try:
+    with nullcontext() if _needs_numpy or "pyarrow" in sys.modules else leave_module_out("numpy"):
         import pyarrow.json  # noqa: PLC0415 - loads slowly
         import pyarrow.parquet  # noqa: F401, PLC0415 - loads slowly
-    finally:
-        if is_left_out:
-            del _modules["numpy"]

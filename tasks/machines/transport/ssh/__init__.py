@@ -4,12 +4,7 @@ paramiko is loaded here, without the library invoke: it is for the files of Open
 read, and takes half of the time to load.
 """
 
-import sys
-from typing import Any
+from inventory.lazy_names import leave_module_out
 
-_modules: dict[str, Any] = sys.modules
-_is_absent = _modules.setdefault("invoke", None) is None  # who imports it is told that it is not installed
-import paramiko  # noqa: E402, F401
-
-if _is_absent:
-    del _modules["invoke"]
+with leave_module_out("invoke"):
+    import paramiko  # noqa: F401

@@ -17,6 +17,7 @@ from inventory.machine import HostKeySettings, Machine
 from tasks.domain.errors import ConnectionLost, CredentialError, DeadlineExceeded, HostKeyUnknown, TransportError
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.machines.transport.lockout_guard import LockoutGuard
+from tasks.machines.transport.open_port import DEFAULT_PORT
 from tasks.machines.transport.ssh.authentication import LOGIN_TIMEOUT_SECONDS, LoginContext, authenticate
 from tasks.machines.transport.ssh.host_key_verifier import HostKeyVerifier
 from tasks.machines.transport.ssh.private_keys import load_private_key
@@ -30,7 +31,6 @@ from tasks.machines.transport.tcp_connection import (
     try_connection,
 )
 
-DEFAULT_PORT: Final = 22
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 GREETING_TIMEOUT_SECONDS: Final = 15.0
 """For the server's first line."""

@@ -11,8 +11,9 @@ from inventory.known_hosts import PinnedKey, render_known_hosts_name
 from inventory.machine import HostKeyPolicy, Inventory, Machine
 from tasks.domain.errors import FleetpatchError, HostKeyMismatch, HostKeyUnknown, RequestError
 from tasks.domain.protocols.clock import Deadline
+from tasks.machines.transport.open_port import DEFAULT_PORT
 from tasks.machines.transport.own_site import require_own_site
-from tasks.machines.transport.ssh.connection import DEFAULT_PORT, SshSettings, build_verifier, read_host_key
+from tasks.machines.transport.ssh.connection import SshSettings, build_verifier, read_host_key
 from tasks.machines.transport.ssh.jump_hosts import JumpHostPool
 
 READ_SECONDS: Final = 60.0

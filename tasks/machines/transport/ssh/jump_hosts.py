@@ -17,7 +17,8 @@ from inventory.host_key_store import find_known_hosts
 from inventory.machine import HostKeySettings, Inventory, Machine, TransportKind
 from tasks.domain.errors import ConnectionLost, DeadlineExceeded, Unreachable
 from tasks.domain.protocols.clock import Deadline
-from tasks.machines.transport.ssh.connection import DEFAULT_PORT, Dialer, SshSettings, build_tcp_dialer, connect
+from tasks.machines.transport.open_port import DEFAULT_PORT
+from tasks.machines.transport.ssh.connection import Dialer, SshSettings, build_tcp_dialer, connect
 from tasks.machines.transport.ssh.restricted_transport import ChannelTimeout, ThreadSafeTransport
 from tasks.machines.transport.tcp_connection import describe_connection_error
 
