@@ -135,7 +135,7 @@ RUN_SETTINGS = (
     PrefectSetting(
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START",
         "false",
-        "A run loads blocks that are there. Who makes one stores its type, and `fleetpatch server` stores all.",
+        "A run loads blocks that are there. A program that makes one stores its type, and `fleetpatch server` all.",
     ),
     PrefectSetting(
         "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION", "false", "To look whether types are stored loads all of them."
