@@ -15,8 +15,9 @@ from tasks.rules.machine_checks.precheck import check_machine_state, check_same_
 from tasks.rules.machine_checks.services import find_restartable_services, join_first_services
 from tasks.rules.runs.approval import collect_planned_updates, is_approval_required, restrict_to_approved
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
+from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
 from tasks.rules.updates.selection import describe_server_products, describe_unapplied_limits, select_updates
-from tasks.rules.updates.simulation import describe_new_packages, filter_by_simulation, find_new_packages
+from tasks.rules.updates.simulation import filter_by_simulation
 from tasks.rules.updates.transaction_planning import predict_durations, predict_reboot_need
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions

@@ -9,7 +9,7 @@ from typing import Protocol
 from inventory.name_lists import join_first_names
 from tasks.domain.model import PackageState, Selection, Update, UpdateResult
 from tasks.domain.protocols.package_manager import SimulationResult
-from tasks.domain.states import Classification, UpdateState
+from tasks.domain.states import UpdateState
 from tasks.rules.updates.selection import find_exclude_mask, find_forbidden_updates
 from tasks.rules.updates.transaction_planning import group_updates, rank_urgency
 
@@ -366,33 +366,3 @@ class _CulpritSearch:
             if counts > best_counts:
                 best, best_counts = (frozenset(update.id for update in _join(going)), simulation), counts
         return best
-
-
-_REASON = "a new package that a chosen update needs"
-_ASKABLE_NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]*")
-"""The name of a package of any package manager, so that it can be asked for."""
-
-
-def find_new_packages(changes: Mapping[str, str], packages: PackageState) -> tuple[UpdateResult, ...]:
-    """Return the packages that come along and are no pending updates. They are not chosen, but may come.
-
-    A metapackage's older version, for example, needs another kernel than the version that the assessment simulated.
-    ``changes`` (id -> version) are those of the simulation of exactly the chosen updates.
-    """
-    update_ids = {update.id for update in packages.updates}
-    archs = {update.arch for update in packages.updates} - {""}
-    results = []
-    for update_id, version in sorted(changes.items()):
-        # its id is its name, with its architecture only if that is a foreign one
-        arch = next((arch for arch in archs if update_id.endswith((f":{arch}", f".{arch}"))), "")
-        name = update_id[: -len(arch) - 1] if arch else update_id
-        if update_id not in update_ids and _ASKABLE_NAME_PATTERN.fullmatch(name):
-            update = Update(update_id, name, arch, None, version, Classification.OTHER)
-            results.append(UpdateResult(update, UpdateState.NOT_SELECTED, _REASON))
-    return tuple(results)
-
-
-def describe_new_packages(results: Iterable[UpdateResult]) -> tuple[str, ...]:
-    """Return a note about new packages that come along; none without them."""
-    names = [f"{result.update.name} {result.update.available}" for result in results]
-    return (f"new packages that come along: {join_first_names(names)}",) if names else ()

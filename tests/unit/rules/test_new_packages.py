@@ -1,11 +1,14 @@
 """All that appears on a machine is in the report, also what no update names."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.domain.model import UnfinishedPackage
 from tasks.domain.states import UpdateState
+from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
 from tasks.rules.updates.results import mark_changed_dependencies
-from tasks.rules.updates.simulation import describe_new_packages, find_new_packages
 from tests.unit.rules.examples import a_state, an_update
 
 META = an_update("linux-image-amd64", id="linux-image-amd64", available="6.1.150")
@@ -35,6 +38,21 @@ def test_a_package_that_was_there_before_did_not_appear() -> None:
     (found,) = find_new_packages({"old": "2"}, a_state(META))
     (result,) = mark_changed_dependencies((found,), {"old": "1"})
     assert result.state is UpdateState.NOT_SELECTED
+
+
+def test_a_package_is_not_called_new_while_others_change_packages() -> None:
+    """Its update was not seen, because it was half changed."""
+    packages = replace(a_state(META), at_work="dpkg (pid 7)")
+    (result,) = find_new_packages({"old": "2"}, packages)
+    assert "packages were being changed by dpkg (pid 7)" in result.reason
+    assert describe_new_packages((result,)) == ()
+
+
+def test_a_half_installed_package_is_not_called_new() -> None:
+    unfinished = (UnfinishedPackage("old", "old", "all", "1", "half-configured"),)
+    new, half = find_new_packages({"young": "1", "old": "2"}, replace(a_state(META), unfinished=unfinished))[::-1]
+    assert half.reason == "a chosen update needs it; it was half-configured"
+    assert describe_new_packages((new, half)) == ("new packages that come along: young 1",)
 
 
 def test_without_new_packages_nothing_is_told() -> None:
