@@ -1,6 +1,6 @@
 """Measures the cost of each test: wall time, processor time with all its processes, and waiting. A plugin of pytest.
 
-    python -m pytest -p tests.ci.meter --costs=build/costs -n 5 …    # writes the measurements
+    python -m pytest -p tests.ci.meter --costs=build/costs -n 6 …    # writes the measurements
     python -m tests.ci.costs build/costs                             # prints them
 
 Each process of the pool has a control group of its own, with the machines of its lab in it. The kernel counts the
