@@ -29,6 +29,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
 from flows.prefect_api.encryption_key import KEY_VARIABLE, find_encryption_key
+from flows.prefect_api.idle_queue import replace_docket
 from flows.prefect_api.port_listeners import ENDS_WITH_INPUT, HOSTS_VARIABLE
 from flows.prefect_api.server_database import DatabaseState, make_tables, read_database_state
 from flows.prefect_api.server_settings import names_all_origins
@@ -121,13 +122,14 @@ def leave_out_services(settings: "ServerSettings", state: DatabaseState) -> None
 
     Automations that are not there need nobody to look at each event. And without them Prefect's queue of background
     work (docket), which asks itself for work twenty times a second, would have one task: to delete old events. That is
-    done here, once.
+    done here, once, and docket is not loaded.
     """
     if state.has_automations:
         return
     if "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED" not in os.environ:
         settings.services.triggers.enabled = False
     if not settings.services.triggers.enabled:
+        replace_docket()
         from prefect.server.api import server  # noqa: PLC0415 - it takes seconds to load
 
         setattr(server, "background_worker", _delete_old_events)  # noqa: B010 - Prefect has no setting for it

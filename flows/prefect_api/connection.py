@@ -8,16 +8,18 @@ import http.client
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from flows.prefect_api.forked_process import Process, can_fork, fork_process
 from flows.prefect_api.port_listeners import ENDS_WITH_INPUT, HOSTS_VARIABLE, build_server_command, open_listener
 from flows.prefect_api.server_login import AUTH_VARIABLE, find_login
 from flows.prefect_api.server_settings import (
@@ -56,6 +58,7 @@ def find_server_fault(url: str) -> str:
 START_TIMEOUT_SECONDS = 120.0
 _STOP_TIMEOUT_SECONDS = 10.0
 _HOST: Final = "127.0.0.1"
+_LISTENER: Final = 3  # its descriptor in a copy of this process
 _LOG_SECONDS: Final = 10.0  # how often lines of the log are sent, and at the end; Prefect's default is 2
 
 
@@ -68,13 +71,16 @@ class EphemeralPrefectServer:
     """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
+        self._environment: dict[str, str] = {}
+        self._input: int | None = None
         self._log: Path | None = None
         self._certificate: Path | None = None
+        self._listener: socket.socket
         self._url = ""
 
-    def start(self) -> Mapping[str, str]:
-        """Start it, and do not wait for it.
+    def open(self) -> Mapping[str, str]:
+        """Let it have an address, where requests wait until it is there (``fork``).
 
         Returns:
             The environment variables of its clients. One is its password, which only this process and those that it
@@ -84,9 +90,7 @@ class EphemeralPrefectServer:
             CannotRun: there is no free port.
         """
         login = f"run:{secrets.token_urlsafe(32)}"
-        descriptor, name = tempfile.mkstemp(prefix="fleetpatch-prefect-", suffix=".log")
-        self._log = Path(name)
-        environment = {
+        self._environment = {
             **{setting.name: setting.value for setting in (*BATCH_SETTINGS, *RUN_SETTINGS)},
             "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -98,22 +102,52 @@ class EphemeralPrefectServer:
             UI_ENABLED_VARIABLE: "0",
             "PREFECT__SERVER_EPHEMERAL": "1",
         }
-        with os.fdopen(descriptor, "wb") as log, open_listener(_HOST, 0) as listener:
-            self._process = subprocess.Popen(
-                [*build_server_command(listener), ENDS_WITH_INPUT],
-                env=environment,
-                stdin=subprocess.PIPE,  # closed when this process ends, even if it is killed
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=(listener.fileno(),),
-            )
-            self._url = f"http://{_HOST}:{listener.getsockname()[1]}/api"
+        self._listener = open_listener(_HOST, 0)
+        self._url = f"http://{_HOST}:{self._listener.getsockname()[1]}/api"
         return {
             "PREFECT_API_URL": self._url,
             "PREFECT_API_AUTH_STRING": login,
             "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
         }
+
+    def start(self) -> Mapping[str, str]:
+        """Do the same, start it as a program, and do not wait for it."""
+        variables = self.open()
+
+        def start_program(end: int, log: int) -> Process:
+            return subprocess.Popen(
+                [*build_server_command(self._listener), ENDS_WITH_INPUT],
+                env=self._environment,
+                stdin=end,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(self._listener.fileno(),),
+            )
+
+        self._begin(start_program)
+        return variables
+
+    def fork(self) -> None:
+        """Start it as a copy of this process, which has one thread, and Prefect's client loaded. Do not wait for it."""
+
+        def copy_process(end: int, log: int) -> Process:
+            descriptors = {0: end, 1: log, 2: log, _LISTENER: self._listener.fileno()}
+            return fork_process("prefect-server", _serve_in_copy, self._environment, descriptors)
+
+        self._begin(copy_process)
+
+    def _begin(self, make_process: Callable[[int, int], Process]) -> None:
+        """Make the process, of an input that ends with this process even if it is killed, and of its log."""
+        log, name = tempfile.mkstemp(prefix="fleetpatch-prefect-", suffix=".log")
+        self._log = Path(name)
+        end, self._input = os.pipe()
+        try:
+            with self._listener:
+                self._process = make_process(end, log)
+        finally:
+            os.close(log)
+            os.close(end)
 
     def stop(self) -> None:
         """End it. May be called twice."""
@@ -125,8 +159,9 @@ class EphemeralPrefectServer:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
+        if self._input is not None:
+            os.close(self._input)
+            self._input = None
         for file in (self._log, self._certificate):
             if file is not None:
                 file.unlink(missing_ok=True)
@@ -135,20 +170,20 @@ class EphemeralPrefectServer:
         """Leave out of the settings of its clients what this server does not need.
 
         It ends with its run, so nobody asks for the run's heartbeats, and nobody reads its log meanwhile. It has no
-        TLS, and each client would load all of the 140 certificates that the internet trusts: they get a file with one.
+        TLS, and each client would load all of the 140 certificates that the internet trusts (or those of SSL_CERT_FILE,
+        which Prefect takes as its own setting): they get a file with one.
         """
         settings.flows.heartbeat_frequency = None
         if "PREFECT_LOGGING_TO_API_BATCH_INTERVAL" not in os.environ:
             settings.logging.to_api.batch_interval = _LOG_SECONDS
-        if not settings.api.ssl_cert_file:
-            import certifi  # noqa: PLC0415 - only here
+        import certifi  # noqa: PLC0415 - only here
 
-            end = "-----END CERTIFICATE-----\n"
-            descriptor, name = tempfile.mkstemp(prefix="fleetpatch-prefect-", suffix=".pem")
-            self._certificate = Path(name)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(certifi.contents().partition(end)[0] + end)
-            settings.api.ssl_cert_file = name
+        end = "-----END CERTIFICATE-----\n"
+        descriptor, name = tempfile.mkstemp(prefix="fleetpatch-prefect-", suffix=".pem")
+        self._certificate = Path(name)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(certifi.contents().partition(end)[0] + end)
+        settings.api.ssl_cert_file = name
 
     def wait_until_healthy(self) -> None:
         """Wait until it answers.
@@ -169,6 +204,16 @@ class EphemeralPrefectServer:
             f"the Prefect server does not start: {log[-1] if log else 'it does not answer'}",
             hint="`fleetpatch doctor` checks the installation. --no-prefect patches without Prefect.",
         )
+
+
+def _serve_in_copy() -> int:
+    """Be the server, in a copy of a process that has loaded Prefect's client with its own settings."""
+    from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - it is loaded
+
+    from flows.prefect_api.application import serve  # noqa: PLC0415 - only here
+
+    refresh_global_settings_context()
+    return serve(str(_LISTENER), ENDS_WITH_INPUT)
 
 
 def _find_prefect_home() -> Path:
@@ -193,11 +238,15 @@ def connect_prefect() -> None:
             server.wait_until_healthy()
 
 
-def begin_connection() -> EphemeralPrefectServer | None:
+def begin_connection(*, may_fork: bool = False) -> EphemeralPrefectServer | None:
     """Do the same without waiting. Return the server that was started, or None if one is configured.
 
     The caller ends the server (``stop_ephemeral_servers``). The settings are changed in the environment: processes that
     this one starts talk to the same server.
+
+    Args:
+        may_fork: whether the server may be a copy of this process, if this has one thread: what both load is loaded
+            once. Only for a program that knows what else it has loaded.
 
     Raises:
         CannotRun: no server can be started.
@@ -210,12 +259,15 @@ def begin_connection() -> EphemeralPrefectServer | None:
         return None
     server = EphemeralPrefectServer()
     _SERVERS.append(server)
-    os.environ.update(server.start())
-    from prefect.context import (  # noqa: PLC0415 - it takes seconds to load, and the server starts meanwhile
+    forks = may_fork and can_fork()
+    os.environ.update(server.open() if forks else server.start())
+    from prefect.context import (  # noqa: PLC0415 - it takes seconds to load, and a program starts meanwhile
         get_settings_context,
         refresh_global_settings_context,
     )
 
+    if forks:
+        server.fork()
     if has_asked_prefect:
         refresh_global_settings_context()
     server.simplify_client(get_settings_context().settings)

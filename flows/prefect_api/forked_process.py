@@ -1,0 +1,163 @@
+"""A process that begins as a copy of this one: what this one has loaded, it need not load again.
+
+A copy of a process with threads may wait for ever for what another thread held. So only a process with one makes some.
+"""
+
+import contextvars
+import gc
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, NoReturn, Protocol
+
+_THREADS: Final = Path("/proc/self/task")
+_DESCRIPTORS: Final = Path("/proc/self/fd")
+_NAME: Final = Path("/proc/self/comm")
+
+
+class Process(Protocol):
+    """What ``subprocess.Popen`` and ``ForkedProcess`` have in common."""
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while the process lives."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code when the process has ended. subprocess.TimeoutExpired: not in so many seconds."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal, if the process lives."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+class ForkedProcess:
+    """A process made by ``fork_process``, with the methods of ``subprocess.Popen``."""
+
+    def __init__(self, process_id: int) -> None:
+        self.pid = process_id
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while the process lives."""
+        if self._code is None:
+            try:
+                process_id, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # somebody else has waited for it
+                process_id, status = self.pid, 0
+            if process_id:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code when the process has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: it lives after so many seconds.
+        """
+        if self.poll() is None:
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                ended = select.poll()
+                ended.register(descriptor, select.POLLIN)
+                ended.poll(None if timeout is None else timeout * 1000)
+            finally:
+                os.close(descriptor)
+        code = self.poll()
+        if code is None:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
+        return code
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal, if the process lives."""
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+
+def can_fork() -> bool:
+    """Return whether this process has one thread only, also of those that Python does not know. Linux."""
+    return _THREADS.is_dir() and len(list(_THREADS.iterdir())) == 1 and hasattr(os, "pidfd_open")
+
+
+def fork_process(
+    name: str, call: Callable[[], int], environment: Mapping[str, str], descriptors: Mapping[int, int]
+) -> ForkedProcess:
+    """Make a process that calls a function, and ends with its exit code.
+
+    Everything else of this process stays behind: its session, environment, signals, open files, and the handlers of its
+    exit and of its log.
+
+    Args:
+        name: what the kernel calls it.
+        call: the function.
+        environment: all variables of the process.
+        descriptors: the descriptors that it has, with this process's for each.
+
+    Raises:
+        OSError: there can be no further process.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    process_id = os.fork()
+    if process_id:
+        return ForkedProcess(process_id)
+    return _live(name, call, environment, descriptors)
+
+
+def _live(
+    name: str, call: Callable[[], int], environment: Mapping[str, str], descriptors: Mapping[int, int]
+) -> NoReturn:
+    """Do it in the new process. It never returns to the code of the other one."""
+    code: int | str | None = 1
+    try:
+        gc.freeze()  # nobody here may end what belongs to the other process
+        os.setsid()
+        _NAME.write_text(name, encoding="ascii")
+        _drop_signals()
+        _drop_descriptors(descriptors)
+        os.environ.clear()
+        os.environ.update(environment)
+        logging.root.handlers.clear()
+        code = contextvars.Context().run(call)
+    except SystemExit as error:
+        code = error.code
+    except BaseException:  # noqa: BLE001 - whatever it is, the process ends here
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+def _drop_signals() -> None:
+    """Give up the other process's handlers. What is ignored stays so, as in any new process."""
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def _drop_descriptors(descriptors: Mapping[int, int]) -> None:
+    """Put the given descriptors in their places, and nothing in all others.
+
+    These stay open: an object of the other process that still has one as its own may not meet a file of this one.
+    """
+    sources = {target: os.dup(source) for target, source in descriptors.items()}
+    nothing = os.open(os.devnull, os.O_RDWR)
+    kept = {nothing, *sources.values()}
+    for descriptor in (int(entry.name) for entry in _DESCRIPTORS.iterdir()):
+        if descriptor not in kept:
+            os.dup2(nothing, descriptor, inheritable=False)
+    for target, source in sources.items():
+        os.dup2(source, target)
+        os.close(source)
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__

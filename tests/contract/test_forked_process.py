@@ -1,0 +1,132 @@
+"""A copy of this process that lives a life of its own, and the server of a run that is one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.prefect_api.server_database import TABLES_RELEASE
+from tests.support.environment import PYTHONPATH
+
+PROGRAM = """
+import json, logging, os, signal, subprocess, sys, threading
+from pathlib import Path
+from flows.prefect_api.forked_process import can_fork, fork_process
+folder = Path(sys.argv[1])
+handled, ended = [], []
+signal.signal(signal.SIGTERM, lambda *_: handled.append(1))
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+logging.basicConfig(filename=folder / "log")
+import atexit
+atexit.register((folder / "at exit").open("a").write, "x")
+secret = (folder / "secret").open("w+")
+os.set_inheritable(secret.fileno(), True)
+print("said before", end=" ")
+
+def live():
+    found = {
+        "environment": dict(os.environ),
+        "session": os.getsid(0) == os.getpid(),
+        "name": Path("/proc/self/comm").read_text().strip(),
+        "files": sorted({os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if int(n) > 2
+                         and os.path.exists(f"/proc/self/fd/{n}")}),
+        "given": os.read(7, 10).decode(),
+        "input": sys.stdin.read(),
+        "TERM": signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
+        "HUP": signal.getsignal(signal.SIGHUP) is signal.SIG_IGN,
+        "handlers": len(logging.root.handlers),
+    }
+    print(json.dumps(found))
+    sys.exit(3)
+
+assert can_fork()
+given, giver = os.pipe()
+os.write(giver, b"given")
+out = (folder / "out").open("wb")
+nothing = os.open(os.devnull, os.O_RDONLY)
+made = fork_process("a-name", live, {"ONLY": "1"}, {0: nothing, 1: out.fileno(), 2: out.fileno(), 7: given})
+codes = [made.wait(60), made.poll()]
+
+def wait():
+    signal.pause()
+
+sleeper = fork_process("sleeper", wait, {}, {0: nothing, 1: 1, 2: 2})
+try:
+    sleeper.wait(0.05)
+    codes.append("ended")
+except subprocess.TimeoutExpired:
+    codes.append(sleeper.poll())
+sleeper.send_signal(signal.SIGTERM)
+codes.append(sleeper.wait(60))
+sleeper.kill()
+
+def fail():
+    raise ValueError("as it should")
+
+failing = fork_process("failing", fail, {}, {0: nothing, 1: out.fileno(), 2: out.fileno()})
+codes.append(failing.wait(60))
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print(json.dumps({"codes": codes, "handled": handled, "with a thread": can_fork(), "mine": len(logging.root.handlers)}))
+"""
+RELEASE_CHECK = """
+import sys
+from flows.prefect_api.idle_queue import replace_docket
+replace_docket()
+import prefect, prefect.server.api.server
+print(prefect.__version__, *sorted(name for name in ("redis", "beartype", "fakeredis") if name in sys.modules))
+"""
+
+
+def run(program: str, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        env={**os.environ, "PYTHONPATH": PYTHONPATH}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("forked")
+
+
+@pytest.fixture(scope="module")
+def told(folder: Path) -> Any:
+    before, _, rest = run(PROGRAM, str(folder)).partition("{")
+    assert before == "said before "  # once: the copies do not say it again
+    return json.loads("{" + rest)
+
+
+def test_it_ends_with_the_code_of_its_function_by_a_signal_or_by_an_error(told: Any, folder: Path) -> None:
+    assert told["codes"] == [3, 3, None, -signal.SIGTERM, 1]
+    assert told["handled"] == []
+    assert "ValueError: as it should" in (folder / "out").read_text()
+
+
+def test_nothing_of_the_first_process_is_in_it_but_what_it_is_given(told: Any, folder: Path) -> None:
+    found = json.loads((folder / "out").read_text().splitlines()[0])
+    assert found["environment"] == {"ONLY": "1"}
+    assert (found["given"], found["input"], found["name"]) == ("given", "", "a-name")
+    assert found["session"]
+    assert found["TERM"]
+    assert found["HUP"], "an ignored signal stays so, as with exec"
+    assert found["handlers"] == 0
+    assert told["mine"] == 1
+    (pipe,) = [file for file in found["files"] if file != os.devnull]
+    assert pipe.startswith("pipe:")
+    assert (folder / "at exit").read_text() == "x"
+
+
+def test_a_process_with_a_further_thread_makes_none(told: Any) -> None:
+    assert told["with a thread"] is False
+
+
+@pytest.mark.slow
+def test_the_server_of_this_release_loads_without_docket() -> None:
+    assert run(RELEASE_CHECK).split() == [TABLES_RELEASE]
