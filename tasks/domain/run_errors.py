@@ -1,10 +1,13 @@
 """The errors of a whole run. They carry parts of it, and belong to the tree in tasks/domain/errors.py."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from tasks.domain.errors import PatchError
-from tasks.domain.model import RunReport
-from tasks.domain.protocols.leases import LeaseHolder
+
+if TYPE_CHECKING:  # who only describes an error needs no report
+    from tasks.domain.model import RunReport
+    from tasks.domain.protocols.leases import LeaseHolder
 
 
 class LeaseHeld(PatchError):
@@ -14,7 +17,7 @@ class LeaseHeld(PatchError):
         until: when the lease expires if it is not renewed, by the clock of the records.
     """
 
-    def __init__(self, run_id: str, *, holder: LeaseHolder, until: datetime) -> None:
+    def __init__(self, run_id: str, *, holder: "LeaseHolder", until: datetime) -> None:
         super().__init__(
             f"run {run_id} is executed by {holder}, whose lease lasts until {until:%Y-%m-%d %H:%M:%S %Z}",
             hint="Stop that run, or wait: if its process died, its lease expires by itself.",
@@ -31,6 +34,6 @@ class RunBegun(PatchError):
 class FleetPatchFailed(PatchError):
     """At least one machine failed. Raised once, at the end of a run; has the complete report."""
 
-    def __init__(self, message: str, *, report: RunReport, hint: str = "") -> None:
+    def __init__(self, message: str, *, report: "RunReport", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.report = report

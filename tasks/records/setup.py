@@ -10,9 +10,7 @@ from sqlalchemy.engine import URL
 
 from tasks.domain.errors import RecordsError
 from tasks.records.fleets import find_fleet
-from tasks.records.pages_role import grant_pages_role
 from tasks.records.queries.other_fleets import require_own_stamp, stamp_tables
-from tasks.records.retention import replace_retention_rows
 from tasks.records.schema import metadata, schema_version
 from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.database import LOCK_TIMEOUT_SECONDS, Database, enable_wal
@@ -137,6 +135,9 @@ def _migrate_to_newest(database: Database) -> None:
 
     The transaction also holds the lock against other processes.
     """
+    from tasks.records.pages_role import grant_pages_role  # noqa: PLC0415 - as Alembic: only a migration needs it
+    from tasks.records.retention import replace_retention_rows  # noqa: PLC0415 - the same
+
     with database.begin_write("migrate the records") as connection:
         if not database.is_sqlite:
             connection.execute(text("SET LOCAL lock_timeout = 0"))  # another process's migration may be slow

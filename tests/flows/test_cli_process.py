@@ -24,6 +24,7 @@ from tasks.domain.states import FindingLevel
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tests.lab.killing import began, wait_for
+from tests.support import builders as make
 from tests.support.command import run_command
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.forked import start_forked
@@ -32,6 +33,7 @@ from tests.support.prefect_tables import TABLES_ARE_THERE, put_tables
 
 ON_FAKES = "tests.flows.cli_on_fakes"
 MOST_MODULES = 320  # typer and rich alone are 188; each is a part of the time that --help takes
+MOST_MODULES_TO_LOOK_BACK = 600  # of which SQLAlchemy is 91, and what --help loads 320
 
 
 @pytest.fixture
@@ -267,6 +269,24 @@ def test_what_is_loaded_for_help_and_without_prefect() -> None:
     assert heavy.isdisjoint(for_help)
     assert len(for_help) < MOST_MODULES
     assert {"prefect", "pandas"}.isdisjoint(for_plans)
+
+
+@pytest.mark.parametrize("verb", ["show", "runs"])
+def test_what_is_loaded_to_look_back(verb: str, tmp_path: Path, surroundings: dict[str, str]) -> None:
+    with open_records(surroundings["FLEETPATCH_RECORDS_URL"]) as records:
+        records.save(make.make_report())
+    code = (
+        "import sys; from fleetpatch.cli.main import main; assert main(sys.argv[1:]) == 0; print(*sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, verb], capture_output=True, text=True, check=True, cwd=tmp_path, env=surroundings
+    )
+    *shown, loaded = done.stdout.splitlines()
+    assert make.make_report().run.id in "".join(shown)
+    modules = set(loaded.split())
+    assert {"prefect", "pandas", "paramiko", "pydantic", "alembic", "yaml"}.isdisjoint(modules)
+    assert {"flows.request", "flows.engine.fleet_run", "inventory.schema"}.isdisjoint(modules)
+    assert len(modules) < MOST_MODULES_TO_LOOK_BACK
 
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="this machine has no apt")

@@ -132,7 +132,7 @@ def show_run(
         if machine is None:
             print_shards(shards)
             _print_whole_run(recorded_run)
-            _print_approval(recorded_run, records)
+            _print_approval(history, recorded_run)
             _print_unfinished_acts(history, recorded_run, records)
     if journal:
         print_journal(read_whole_journal(history, recorded_run.id, machine))
@@ -248,12 +248,11 @@ def _print_whole_run(run: RunInfo) -> None:
         print_to_stdout("", to_safe_text(f"It is a part of run {whole}, which has its results too."))
 
 
-def _print_approval(run: RunInfo, records: str | None) -> None:
+def _print_approval(history: "History", run: RunInfo) -> None:
     """Print the approval of a run: who decided, or that it waits."""
-    from flows.approval.decisions import read_approval
-    from tasks.records.approvals import ApprovalDecision
+    from tasks.records.approvals import ApprovalDecision, SqlApprovals
 
-    approval = read_approval(run.id, records) if run.kind == "patch" else None
+    approval = SqlApprovals(history.database).find_approval(run.id) if run.kind == "patch" else None
     if approval is not None:
         from fleetpatch.cli.views.approval import print_approval_status
 

@@ -1,6 +1,7 @@
 """The root of the command: which module has which command, their order in the help, and their examples."""
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar, Final
 
@@ -144,7 +145,7 @@ class CommandGroup(TyperGroup):
 
     def get_params(self, ctx: Any) -> Any:  # noqa: ANN401 - a context of Typer's own click
         """Return the options of the root."""
-        return _name_values(super().get_params(ctx))
+        return _complete_parameters(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - the same
         """Return the names of the commands, in the order of the help."""
@@ -178,15 +179,36 @@ def complete_help(command: Any, path: str) -> Any:  # noqa: ANN401 - the same
         lines = "\n".join(f"{_PROGRAM} {example}" for example in EXAMPLES[path])
         command.epilog = f"{_TITLE}\n{lines}" + (f"\n\n{command.epilog}" if command.epilog else "")
     settings = {"help_option_names": HELP_OPTIONS, **command.context_settings}
-    _name_values(command.get_params(command.context_class(command, **settings)))
+    _complete_parameters(command.get_params(command.context_class(command, **settings)))
     for name, inner in getattr(command, "commands", {}).items():
         complete_help(inner, f"{path} {name}")
     return command
 
 
-def _name_values(parameters: Any) -> Any:  # noqa: ANN401 - the same
-    """Return the parameters, of which each option now has a name for its value, or none if it takes none."""
+class _LateConversion:
+    """Converts a value as Typer does, but loads pydantic only for a value that is not of its type yet.
+
+    Args:
+        load: returns Typer's own conversion.
+    """
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load = load
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:  # noqa: ANN401 - the same
+        """Return the value for the command. BadParameter: it can't be converted."""
+        is_single, descriptor = param.nargs == 1 and not param.multiple, param.type_descriptor
+        is_converted = type(value) is descriptor.annotation and descriptor.parameter_info.parser is None
+        if is_single and (value is None or is_converted):
+            return value
+        return self._load().coerce(value, param=param, ctx=ctx)
+
+
+def _complete_parameters(parameters: Any) -> Any:  # noqa: ANN401 - the same
+    """Return the parameters: each option has a name for its value, or none if it takes none, and converts it late."""
     for parameter in parameters:
         if parameter.param_type_name == "option" and parameter.metavar is None:
             parameter.metavar = _METAVARS.get(parameter.bare_type())
+        if "get_runtime_param" not in vars(parameter):  # it is completed each time that its command is asked for
+            parameter.get_runtime_param = partial(_LateConversion, parameter.get_runtime_param)
     return parameters

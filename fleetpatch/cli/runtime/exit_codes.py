@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterable
 from enum import Enum, IntEnum
+from typing import TYPE_CHECKING
 
-from flows.engine.interruption import describe_undone
-from tasks.domain.model import RunReport
 from tasks.domain.states import OperationState
-from tasks.rules.runs.hooks import determine_state_with_hooks
+
+if TYPE_CHECKING:  # no exit code of --help or of an error needs a run's report
+    from tasks.domain.model import RunReport
 
 
 class ExitCode(IntEnum):
@@ -22,7 +23,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-def to_run_exit_code(report: RunReport, *, was_stopped: bool = False, has_report_error: bool = False) -> ExitCode:
+def to_run_exit_code(report: "RunReport", *, was_stopped: bool = False, has_report_error: bool = False) -> ExitCode:
     """Return the exit code of a run that is over.
 
     Args:
@@ -35,7 +36,10 @@ def to_run_exit_code(report: RunReport, *, was_stopped: bool = False, has_report
     return ExitCode.CANNOT_RUN if has_report_error and code is not ExitCode.MACHINE_FAILED else code
 
 
-def _to_hooks_and_outcomes_exit_code(report: RunReport, *, was_stopped: bool) -> ExitCode:
+def _to_hooks_and_outcomes_exit_code(report: "RunReport", *, was_stopped: bool) -> ExitCode:
+    from flows.engine.interruption import describe_undone
+    from tasks.rules.runs.hooks import determine_state_with_hooks
+
     was_stopped = was_stopped or report.run.state is OperationState.CANCELLED
     hooks_state = determine_state_with_hooks(OperationState.SUCCEEDED, report.hooks, stopped=was_stopped)
     if hooks_state is OperationState.FAILED:
@@ -47,7 +51,7 @@ def _to_hooks_and_outcomes_exit_code(report: RunReport, *, was_stopped: bool) ->
     return ExitCode.INTERRUPTED if is_cut_off and code in {ExitCode.WARNINGS, ExitCode.NOTHING_ATTEMPTED} else code
 
 
-def _to_outcomes_exit_code(report: RunReport) -> ExitCode:
+def _to_outcomes_exit_code(report: "RunReport") -> ExitCode:
     # without the machines that their owner keeps this configuration from: they have no wave, no steps and no error
     attempted = [
         outcome

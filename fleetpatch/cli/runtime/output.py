@@ -134,7 +134,7 @@ def get_stderr_console() -> Console:
 
 
 def _build_console(stream: ErrorTolerantStream) -> Console:
-    console = Console(file=cast("IO[str]", stream), highlight=False, soft_wrap=False)
+    console = Console(file=cast("IO[str]", stream), highlight=False, soft_wrap=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = NON_TERMINAL_WIDTH
     console.width = max(MIN_WIDTH, console.width)

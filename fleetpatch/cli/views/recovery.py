@@ -9,21 +9,20 @@ from fleetpatch.cli.runtime.error_description import describe_error
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import print_to_stderr, print_to_stdout, print_unwrapped, to_safe_text
 from fleetpatch.cli.runtime.row_table import Fact, build_list_table
-from fleetpatch.cli.views.run_result import print_report_error
 from flows.engine.interruption import find_suspension
-from flows.recovery.cancellation import CancelRequest
-from flows.recovery.unfinished_runs import AbandonedRun
 from inventory.errors import FleetpatchError
 from tasks.domain.protocols.leases import LeaseStatus
 from tasks.domain.run_errors import LeaseHeld
 from tasks.records.setup import open_records
 from tasks.reports.formatting import format_iso_utc
 
-if TYPE_CHECKING:  # it loads the engine, which a list of runs does not need
+if TYPE_CHECKING:  # they load the engine, which a list of runs does not need
     from fleetpatch.cli.runtime.run_session import RunResult
+    from flows.recovery.cancellation import CancelRequest
+    from flows.recovery.unfinished_runs import AbandonedRun
 
 
-def print_cancel_request(cancel_request: CancelRequest, *, wait: bool) -> None:
+def print_cancel_request(cancel_request: "CancelRequest", *, wait: bool) -> None:
     """Print the effect of a stop request on the run."""
     run, lease = cancel_request.run, cancel_request.lease
     if lease is not None and lease.is_held:
@@ -37,7 +36,7 @@ def print_cancel_request(cancel_request: CancelRequest, *, wait: bool) -> None:
         print_unwrapped(f"To record the result: fleetpatch resume {run.id} --finalize")
 
 
-def build_cancel_request_json(cancel_request: CancelRequest) -> dict[str, object]:
+def build_cancel_request_json(cancel_request: "CancelRequest") -> dict[str, object]:
     """Return it as JSON data."""
     return {
         "maintenanceRunId": cancel_request.run.id,
@@ -57,7 +56,7 @@ def build_lease_holder_json(lease: LeaseStatus | None) -> dict[str, object]:
     }
 
 
-ABANDONED_RUN_FACTS: Final[Sequence[Fact[AbandonedRun]]] = (
+ABANDONED_RUN_FACTS: Final["Sequence[Fact[AbandonedRun]]"] = (
     Fact("", lambda abandoned: abandoned.run.id, "run"),
     Fact("", lambda abandoned: abandoned.run.scope, "scope", limit=30),
     Fact("", lambda abandoned: f"{abandoned.since:%Y-%m-%d %H:%M:%S}", "abandoned (UTC)"),
@@ -66,7 +65,7 @@ ABANDONED_RUN_FACTS: Final[Sequence[Fact[AbandonedRun]]] = (
 )
 
 
-def print_abandoned_runs(abandoned_runs: Sequence[AbandonedRun]) -> None:
+def print_abandoned_runs(abandoned_runs: "Sequence[AbandonedRun]") -> None:
     """Print the runs without a live process."""
     if not abandoned_runs:
         print_to_stdout(
@@ -76,11 +75,13 @@ def print_abandoned_runs(abandoned_runs: Sequence[AbandonedRun]) -> None:
     print_to_stdout(build_list_table(ABANDONED_RUN_FACTS, abandoned_runs))
 
 
-def print_recovery_result(abandoned_run: AbandonedRun, result: "RunResult | FleetpatchError") -> None:
+def print_recovery_result(abandoned_run: "AbandonedRun", result: "RunResult | FleetpatchError") -> None:
     """Print the result of a recovered run in one line."""
     verb = "finalized" if abandoned_run.finalize_reason else "suspended" if abandoned_run.suspension else "resumed"
     if not isinstance(result, FleetpatchError):
         print_to_stderr(Text(f"run {abandoned_run.run.id} was {verb}: {result.report.run.state}"))
+        from fleetpatch.cli.views.run_result import print_report_error
+
         print_report_error(result)
         return
     error = describe_error(result)
@@ -97,7 +98,7 @@ def find_recovered_run_exit_code(result: "RunResult | FleetpatchError") -> int:
 
 
 def build_abandoned_run_json(
-    abandoned_run: AbandonedRun, result: "RunResult | FleetpatchError | None"
+    abandoned_run: "AbandonedRun", result: "RunResult | FleetpatchError | None"
 ) -> dict[str, object]:
     """Return an abandoned run, and its result, as JSON data."""
     document: dict[str, object] = {

@@ -1,7 +1,7 @@
 """Converts model objects to JSON documents and back, without loss.
 
 fleetpatch has its own encoder, because pydantic's serializer fails on lone surrogates in untyped data and writes
-infinity as null. pydantic decodes: it checks every value against the type hints of the model.
+infinity as null. pydantic's core decodes: it checks every value against the type hints of the model.
 
 Guarantees:
 - ``decode(type(item), encode(item)) == item`` for every type in tasks/domain/model.py and for journal entries.
@@ -23,9 +23,10 @@ from functools import cache
 from pathlib import PurePath
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ValidationError
 
 from tasks.domain.errors import RecordsError
+from tasks.records.encoding.model_schema import build_validator
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ def decode(kind: type[T], document: str) -> T:
         RecordsError: the document is not of that kind, or contains a state that this version does not know.
     """
     try:
-        value: T = _build_type_adapter(kind).validate_python(json.loads(document))  # type: ignore[arg-type]  # a class is hashable
+        value: T = build_validator(kind).validate_python(json.loads(document))  # type: ignore[arg-type]  # a class is hashable
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise _build_decode_error(kind, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
@@ -62,11 +63,6 @@ def _build_decode_error(kind: type, reason: str) -> RecordsError:
         f"a stored {kind.__name__} can't be read: {reason}",
         hint="It was written by a newer fleetpatch, or changed by hand: upgrade, or restore a backup.",
     )
-
-
-@cache
-def _build_type_adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
 
 
 @cache

@@ -16,6 +16,7 @@ from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from tasks.domain.model import RunReport
 from tasks.records.encoding import codec
+from tasks.records.encoding.model_schema import build_validator
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -55,13 +56,12 @@ def written(seen: list[str]) -> Counter[str]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How many documents of each kind were decoded."""
     counts: Counter[str] = Counter()
-    inner = codec._build_type_adapter
 
     def counting(kind: type) -> object:
         counts[kind.__name__] += 1
-        return inner(kind)
+        return build_validator(kind)
 
-    monkeypatch.setattr(codec, "_build_type_adapter", counting)
+    monkeypatch.setattr(codec, "build_validator", counting)
     return counts
 
 

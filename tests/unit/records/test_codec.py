@@ -12,13 +12,19 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from tasks.domain import model
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import Assessment, DurationPrediction, Outcome, RunInfo, RunReport, Selection, Update
 from tasks.domain.protocols.records import JournalEntry
+from tasks.records.automatic.automatic_runs import AutomaticRun
 from tasks.records.encoding.codec import decode, encode
+from tasks.records.encoding.model_schema import _build_schema, build_validator
+from tasks.records.encoding.row_encoding import _AssessmentUpdates, _OutcomeUpdates, _PlanUpdates
 from tasks.records.sql_records import RunPlans
+from tasks.rules.automatic.model import Rollout
+from tasks.rules.runs.figures import UpdateCounts
 from tests.support import builders as make
 
 KINDS: list[Any] = [
@@ -26,6 +32,8 @@ KINDS: list[Any] = [
     JournalEntry,
     RunPlans,
 ]
+OTHER_KINDS: list[Any] = [UpdateCounts, Rollout, AutomaticRun, _AssessmentUpdates, _OutcomeUpdates, _PlanUpdates]
+"""What else is decoded."""
 
 # Two lone surrogates in a row may spell one character, which is then what comes back: see codec.py.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(["\x00", "\ud800", "\udfff x"])
@@ -78,6 +86,37 @@ def test_round_trip(kind: Any, data: st.DataObject) -> None:
 def test_every_kind_of_the_model_is_tried() -> None:
     assert {RunReport, Outcome, Assessment, Update, RunInfo, Selection, JournalEntry} <= set(KINDS)
     assert len(KINDS) > 25
+
+
+IGNORED = {"ref", "config", "metadata", "init", "frozen", "computed_fields", "collect_init_only"}
+"""What pydantic's schemas say besides: names for error messages, and its core's own defaults."""
+DEFAULTS = (("strict", False), ("default_factory_takes_data", False), ("microseconds_precision", "truncate"))
+
+
+def _simplify(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """A schema as plain data, each definition where it is used, without what changes nothing."""
+    if isinstance(schema, list | tuple):
+        return [_simplify(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("type") == "definitions":
+        return _simplify(schema["schema"], {entry["ref"]: entry for entry in schema["definitions"]})
+    if schema.get("type") == "definition-ref":
+        return _simplify(definitions[schema["schema_ref"]], definitions)
+    said = {key: value for key, value in schema.items() if key not in IGNORED and (key, value) not in DEFAULTS}
+    return {key: _simplify(value, definitions) for key, value in said.items()}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *OTHER_KINDS], ids=lambda kind: kind.__name__)
+def test_a_kind_is_checked_as_pydantic_would(kind: Any) -> None:
+    ours, pydantics = _simplify(_build_schema(kind), {}), _simplify(TypeAdapter(kind).core_schema, {})
+    assert ours == pydantics
+    assert ours["schema"]["fields"]
+
+
+def test_a_field_that_no_kind_has_had_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"complex.*yet: add it to tasks\.records\.encoding\.model_schema"):
+        build_validator(tuple[complex, ...])
 
 
 def test_the_same_types_come_back() -> None:
