@@ -4,12 +4,14 @@ Each setting is described once, here. `fleetpatch web` makes its options and the
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 from urllib.parse import urlsplit
+
+from inventory.data_class import dataclass
 
 ENCRYPTION = "Encryption"
 PEOPLE = "Who may look and act"

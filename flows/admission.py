@@ -1,7 +1,6 @@
 """Admission: decide whether a flow run may begin now, and in which window. patch_fleet calls it first."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ from flows.policy.policy_file import load_policy_if_deployed
 from flows.ports.caller import Caller, find_starter_name
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
+from inventory.data_class import dataclass
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
 from inventory.sites import find_site

@@ -4,12 +4,12 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from flows.machine_visits import visit_machines
 from flows.ports.ports import Ports
+from inventory.data_class import dataclass
 from inventory.machine import Machine
 from tasks.domain.errors import FleetpatchError, TransportError
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, Step

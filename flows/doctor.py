@@ -3,10 +3,11 @@
 import functools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from flows.machine_visits import build_visit_context, visit_machines
 from flows.ports.ports import Ports
+from inventory.data_class import dataclass
 from inventory.machine import Machine, PrivilegeMethod
 from tasks.domain.errors import FleetpatchError, InternalError, ListsUnread, ManagerError, ProtocolViolation
 from tasks.domain.model import ErrorInfo, Finding

@@ -10,13 +10,14 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from flows.ports.ports import Ports
+from inventory.data_class import dataclass
 from inventory.files.paths import ensure_private_directory
 from inventory.machine import Machine
 from tasks.domain.errors import CannotRun, FleetpatchError, RequestError

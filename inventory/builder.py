@@ -2,12 +2,13 @@
 
 import graphlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from inventory.addresses import Endpoint, build_endpoint
 from inventory.credential_references import KEY_REFERENCES, ReferenceKind, parse_reference
+from inventory.data_class import dataclass
 from inventory.errors import PASSWORD_FORMS, InventoryError
 from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean

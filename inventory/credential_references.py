@@ -25,13 +25,14 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import platformdirs
 
+from inventory.data_class import dataclass
 from inventory.errors import PASSWORD_FORMS, CredentialError
 from inventory.files.own_keys import CREDENTIAL_PREFIX, CREDENTIALS_VARIABLE, find_key_folder
 

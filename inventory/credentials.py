@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +15,7 @@ from inventory.credential_references import (
     require_foreign_file,
     require_foreign_reference,
 )
+from inventory.data_class import dataclass
 from inventory.errors import PASSWORD_FORMS, CredentialError
 from inventory.files.file_trust import UntrustedFile, require_trusted
 from inventory.files.own_keys import CREDENTIALS_VARIABLE

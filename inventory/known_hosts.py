@@ -20,10 +20,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 
 DEFAULT_SSH_PORT = 22

@@ -1,7 +1,6 @@
 """Builds the limits of what machines share, and checks their names against the machines."""
 
-from dataclasses import dataclass
-
+from inventory.data_class import dataclass
 from inventory.files.problems import LocatedData, ProblemCollector, did_you_mean
 from inventory.machine import Inventory, Resource, ResourceKind, ResourceLimits
 from inventory.resources import find_resources

@@ -1,9 +1,11 @@
 """The inventory model: machines, how they are reached, and what their owners allow."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
+
+from inventory.data_class import dataclass
 
 
 class FailedCheckEffect(StrEnum):

@@ -20,11 +20,11 @@ import ipaddress
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
+from inventory.data_class import dataclass
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import Inventory, Machine, OsFamily, PatchOwner, TransportKind

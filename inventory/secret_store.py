@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_identity,
 )
 
+from inventory.data_class import dataclass
 from inventory.errors import CredentialError
 
 _YEAR_9999 = 253_402_300_799

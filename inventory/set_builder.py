@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations, groupby
 from operator import itemgetter
 
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.files.problems import LocatedData, ProblemCollector, did_you_mean
 from inventory.machine import Check, Inventory, Machine, MachineSet, RoleSource, SetAction

@@ -8,7 +8,7 @@ list of resources, ``{"value": […]}`` from the REST API, an ARM template, or t
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from deployments.configuration.model import narrow_scope
 from deployments.configuration.prefect_names import RESERVED_NAMES
 from flows.freezes.time_values import CALENDAR_END, MACHINE_ZONE, parse_local_time, parse_time_zone
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.schema.value_types import build_validation_error
 from tasks.rules.calendar.local_time import get_time_zone as zone_info

@@ -1,7 +1,6 @@
 """The finding type of configuration checks."""
 
-from dataclasses import dataclass
-
+from inventory.data_class import dataclass
 from tasks.rules.calendar.checks import FindingSeverity
 
 

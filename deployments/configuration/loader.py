@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from flows.policy.fleet_freezes import DEFAULT_FILE_NAMES, list_configuration_fi
 from flows.policy.policy_file import CONFIGURATIONS_VARIABLE, POLICY_FILE_NAME, find_policy_beside, read_policy_file
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.request_parts import MAX_REFERENCE_LENGTH, FreezeRequest, NotifyRequest
+from inventory.data_class import dataclass
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import iterate_entries, parse_yaml
 from inventory.files.paths import expand_home, find_named_or_default_path

@@ -1,7 +1,7 @@
 """The model of a loaded configuration: the requests of its runs, and the schedules of its windows."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from flows.freezes.time_values import MACHINE_ZONE
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.request_parts import FreezeRequest
+from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError, InventoryError
 from inventory.files.problems import SourceLocation
 from inventory.loader import find_inventory, load_inventory

@@ -1,11 +1,12 @@
 """What automatic patching does, is going to do and waits for: from records, inventory and policy. Changes nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from flows.automatic.fleet_view import build_fleet_view, read_snapshot
 from flows.request.automatic_request import AutomaticRequest
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import Inventory, PatchOwner

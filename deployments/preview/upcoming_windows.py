@@ -2,13 +2,13 @@
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import combinations
 from pathlib import Path
 
 from deployments.preview.zone_schedules import ZoneSchedule
+from inventory.data_class import dataclass
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.prefect_schedule import build_prefect_schedule, iterate_prefect_starts
 from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences

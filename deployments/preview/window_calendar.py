@@ -1,7 +1,7 @@
 """The data of `fleetpatch calendar`: the next windows, long gaps, machines without windows, baselines of hotpatches."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from typing import Final
@@ -12,6 +12,7 @@ from deployments.preview.window_fit import WindowFit, estimate_fits
 from deployments.preview.zone_schedules import ZoneSchedule, build_zone_schedules, is_all_over, list_over
 from flows.freezes.time_values import MACHINE_ZONE
 from flows.request.request_parts import FreezeRequest
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import PatchOwner

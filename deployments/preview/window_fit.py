@@ -1,12 +1,12 @@
 """Whether the machines of a configuration fit into its window, from what past runs tell of their speed."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from deployments.preview.zone_schedules import ZoneSchedule
 from flows.request.patch_request import PatchRequest
+from inventory.data_class import dataclass
 from inventory.machine import Inventory, Machine, PatchOwner, Resource, ResourceKind
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.states import RebootPolicy

@@ -1,11 +1,12 @@
 """Zone schedules: the windows of a configuration in one zone, with its machines in that zone."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from deployments.configuration.model import Configuration, Configurations, Inventories
 from flows.freezes.time_values import MACHINE_ZONE
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.machine import Inventory
 from tasks.rules.calendar.freezes import Freeze, find_freeze

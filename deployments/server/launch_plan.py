@@ -7,7 +7,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -34,6 +34,7 @@ from flows.prefect_api.server_settings import (
     require_trusted_settings,
 )
 from inventory.credentials import resolve_own_secret
+from inventory.data_class import dataclass
 from inventory.files.own_keys import find_key_path
 from inventory.files.paths import ensure_private_directory, expand_home, find_user_directory
 from tasks.domain.errors import CannotRun, RequestError

@@ -1,11 +1,11 @@
 """Checks for server settings that let others in, lose records or miss windows. No I/O."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from deployments.server.snapshot import ServerSnapshot
 from flows.prefect_api.server_settings import names_all_origins
+from inventory.data_class import dataclass
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel
 

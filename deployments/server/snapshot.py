@@ -1,7 +1,7 @@
 """The data that the checks need from a Prefect server. Each answer of the server is validated."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from flows.prefect_api.tags import MANAGED_TAG
+from inventory.data_class import dataclass
 from tasks.domain.model import RunInfo
 from tasks.rules.timing.admission import WindowClaim
 

@@ -6,7 +6,7 @@ Desired state (desired_state.py) and actual state (actual_state.py) use the same
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -16,6 +16,7 @@ from prefect.utilities.callables import parameter_schema
 
 from deployments.server.settings import CLOSED_JOB_TEMPLATE
 from flows.prefect_api.tags import MANAGED_TAG, build_fleet_tag, build_site_name, build_site_tag
+from inventory.data_class import dataclass
 from inventory.machine import DEFAULT_SITE
 from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind
 

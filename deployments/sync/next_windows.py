@@ -8,7 +8,6 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
@@ -26,6 +25,7 @@ from prefect.client.schemas.objects import StateType
 from deployments.configuration.model import Configuration, Configurations, ScheduledRequest
 from flows.patch import patch_fleet
 from flows.prefect_api.api_client import read_all_pages
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.machine import Inventory
 from inventory.scope import Scope

@@ -1,7 +1,7 @@
 """The plan of a deploy: compares configurations with a server, applies the changes, removes a fleet."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,7 @@ from deployments.sync.model import AnyFlow, Change, ChangeAction, Deployment, De
 from deployments.sync.next_windows import NextWindows, find_next_windows
 from flows.ports.caller import read_os_actor
 from flows.prefect_api.tags import DEFAULT_FLEET, build_fleet_tag, build_site_name, find_tagged_fleets
+from inventory.data_class import dataclass
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import DEFAULT_SITE, Inventory
 from tasks.domain.errors import RequestError

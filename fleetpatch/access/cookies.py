@@ -1,6 +1,5 @@
 """The cookies of browsers: of those that are logged in here, and of those whose user a proxy names."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -9,6 +8,7 @@ from fastapi.responses import Response
 
 from fleetpatch.access.token_secrets import is_secret
 from fleetpatch.settings import WebSettings
+from inventory.data_class import dataclass
 
 PENDING_LENGTH: Final = timedelta(minutes=10)
 """How long somebody may take to log in at a provider."""

@@ -1,12 +1,13 @@
 """Who makes a request, and what they may do."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from fastapi import Request
 
 from fleetpatch.access.roles import Role
+from inventory.data_class import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 import re
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache, cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 
 from fleetpatch.settings import WebSettings
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 
 Address = IPv4Address | IPv6Address

@@ -5,9 +5,10 @@ joins conditions (``run@env=stage&os=linux``); of several such roles, each adds 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.scope import Scope
 

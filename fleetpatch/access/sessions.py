@@ -7,7 +7,7 @@ and can't give one another name, more roles or more time.
 import base64
 import hmac
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 from cryptography.fernet import Fernet, InvalidToken
 
 from fleetpatch.access.token_secrets import create_secret, digest_secret
+from inventory.data_class import dataclass
 from tasks.domain.protocols.clock import Clock
 from tasks.records.fleets import DEFAULT_FLEET
 from tasks.records.storage.database import Database

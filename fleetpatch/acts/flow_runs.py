@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from deployments.server.client import open_server_client
 from flows.prefect_api.api_client import read_all_pages
 from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG, add_fleet_tag, build_deployment_name, build_site_name
+from inventory.data_class import dataclass
 from tasks.domain.errors import CannotRun
 from tasks.records.fleets import find_fleet
 

@@ -1,7 +1,7 @@
 """The form of a patch run, with the texts and limits of PatchRequest, and the machines that its scope selects. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final, Literal
@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from fleetpatch.machines.snapshot import FleetSnapshot
 from flows.request.patch_request import PatchRequest
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.scope import Scope
 from tasks.domain.states import Classification, Compliance, ReadinessState, RebootPolicy

@@ -5,7 +5,7 @@ This module loads pydantic. Only the verbs that use these options may load it.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -27,6 +27,7 @@ from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.command_help import complete_help
 from fleetpatch.cli.runtime.completion import complete_machine
 from flows.request.patch_request import PatchRequest
+from inventory.data_class import dataclass
 
 RequestFileOption = Annotated[
     Path | None,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import Final
@@ -11,6 +11,7 @@ from fleetpatch.runs.run_state import APPROVED_KINDS, MachineLine, RunState, des
 from fleetpatch.web.context import WebContext
 from fleetpatch.web.live_hub import TopicPart
 from fleetpatch.web.rendering import build_environment
+from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError
 from tasks.domain.rows.runs import RunRow
 from tasks.domain.states import UNFINISHED_RUN_STATES

@@ -1,12 +1,13 @@
 """What automatic patching does now: its machines, its nights, its rollout, what it holds, and who is paused."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from deployments.preview.automatic_status import describe_off_peak
 from fleetpatch.machines.snapshot import FleetSnapshot
 from flows.engine.pinned_updates import find_machines_opted_out
+from inventory.data_class import dataclass
 from tasks.records.automatic.opt_outs import SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.queries.updates import read_held_reasons

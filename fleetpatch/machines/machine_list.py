@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Final
 
 from fleetpatch.machines.snapshot import FleetSnapshot
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.scope import Scope
 from tasks.domain.rows.machines import MachineRow

@@ -1,7 +1,6 @@
 """The whole fleet as pages see it: inventory, configurations, the state of each machine, and the fleet in numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 
@@ -9,6 +8,7 @@ from deployments.preview.upcoming_windows import UpcomingWindow, find_upcoming_w
 from deployments.preview.window_fit import WindowFit
 from deployments.preview.zone_schedules import ZoneSchedule
 from fleetpatch.machines.sources import FleetSources
+from inventory.data_class import dataclass
 from inventory.machine import Machine, PatchOwner
 from tasks.domain.rows.machines import LastRun, MachineRow, NextWindow
 from tasks.domain.states import Compliance, YesNoUnknown

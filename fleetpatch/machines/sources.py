@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from fleetpatch.settings import WebSettings
 from flows.automatic.fleet_view import select_managed_machines
 from flows.hotpatch.baseline_file import BASELINES_VARIABLE, load_baseline_calendar
 from flows.request.automatic_request import AutomaticRequest
+from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory

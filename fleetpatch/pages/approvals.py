@@ -1,7 +1,6 @@
 """Approvals: what waits for a person, the whole plan of it, and the decision."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.approval.answers import describe_approval, find_approval_objection
 from flows.engine.resume_state import parse_recorded_request
+from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError, RecordsUnavailable, RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.leases import LeaseStatus

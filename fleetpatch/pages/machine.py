@@ -1,6 +1,6 @@
 """The page of one machine: what it lacks and why, its past, and what comes next."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -15,6 +15,7 @@ from fleetpatch.updates.pending_explanations import ExplainedUpdate, explain_wai
 from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page, show_message
+from inventory.data_class import dataclass
 from inventory.files.problems import did_you_mean
 from inventory.machine import PatchOwner
 from tasks.domain.model import Assessment, PackageState

@@ -1,7 +1,6 @@
 """The overview: the state of the whole fleet."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 
 from fastapi import Request
@@ -17,6 +16,7 @@ from fleetpatch.web.certificate import describe_certificate_end
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from fleetpatch.windows.window_list import RECORDED, list_last_windows
+from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError
 from tasks.domain.rows.windows import WindowRow
 from tasks.records.access_tokens import SqlAccessTokens

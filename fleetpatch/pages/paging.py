@@ -1,10 +1,11 @@
 """Divides long lists into parts that have URLs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from fastapi import Request
+
+from inventory.data_class import dataclass
 
 Item = TypeVar("Item")
 PAGE_SIZE = 200

@@ -1,7 +1,7 @@
 """The page of a run: what it does or did, its machines in their order with their updates, why anything happened."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from urllib.parse import quote
@@ -16,6 +16,7 @@ from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.approval.answers import describe_approval
+from inventory.data_class import dataclass
 from tasks.domain.errors import RunNotFound
 from tasks.domain.model import HookResult, Outcome, RunInfo, RunReport, StepRecord, Wave
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, Step

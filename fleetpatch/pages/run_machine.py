@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -13,6 +13,7 @@ from fleetpatch.pages.run import MACHINE_DETAIL, build_head, build_outcome_so_fa
 from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
+from inventory.data_class import dataclass
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.records.automatic.rollouts import read_rollout_progress

@@ -1,7 +1,6 @@
 """The list of runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -12,6 +11,7 @@ from fleetpatch.pages.paging import build_part
 from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
+from inventory.data_class import dataclass
 from tasks.domain.rows.runs import RunRow
 from tasks.domain.states import OperationState
 from tasks.records.queries.live_runs import read_run_processes

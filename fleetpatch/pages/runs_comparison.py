@@ -1,7 +1,6 @@
 """Two runs side by side: what differs, the most important first."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
@@ -14,6 +13,7 @@ from fleetpatch.runs.run_state import MachineLine, RunState
 from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
+from inventory.data_class import dataclass
 from tasks.domain.rows.runs import RunRow
 from tasks.domain.states import OperationState
 from tasks.records.queries.runs import RunFilter, UpdateResultCounts, count_update_results, read_run_rows

@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -28,6 +27,7 @@ from fleetpatch.updates.update_list import (
 from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import PackageState, Update

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from flows.approval.plan_rendering import (
@@ -13,6 +12,7 @@ from flows.approval.plan_rendering import (
     group_by_reason,
     group_identical_plans,
 )
+from inventory.data_class import dataclass
 from inventory.name_lists import join_first_names
 from tasks.domain.model import MachinePlan, RunReport, Update
 from tasks.records.approvals import Approval

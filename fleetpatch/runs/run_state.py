@@ -1,11 +1,11 @@
 """What a run and each of its machines do now, or what became of them: from results, progress, leases, and approvals."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from flows.approval.answers import describe_approval
+from inventory.data_class import dataclass
 from tasks.domain.protocols.records import ProgressRow
 from tasks.domain.rows.runs import MachineResultRow, RunRow, ShardRow
 from tasks.domain.states import OperationState, RebootState, Step

@@ -1,12 +1,13 @@
 """Lists what a machine lacks, since when, why no run has installed it, and what comes next of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from fleetpatch.machines.automatic_patching import AutomaticState
 from fleetpatch.machines.snapshot import FleetMachine, FleetSnapshot
 from fleetpatch.updates.selection_forecast import Forecaster
+from inventory.data_class import dataclass
 from tasks.domain.model import PackageState, Update
 from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, Classification
 from tasks.records.queries.explanations import AVAILABLE_REASON, Explanation

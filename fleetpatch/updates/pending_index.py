@@ -8,11 +8,12 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.states import Severity

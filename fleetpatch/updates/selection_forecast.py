@@ -1,11 +1,12 @@
 """Says in which window a machine will get an update, or why in none: by the request of its next window."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from fleetpatch.machines.automatic_patching import AutomaticState
 from fleetpatch.machines.snapshot import FleetMachine, FleetSnapshot
+from inventory.data_class import dataclass
 from inventory.machine import PatchOwner
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import PackageState, RebootNeed, Selection, Update

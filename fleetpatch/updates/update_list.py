@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from fleetpatch.machines.machine_list import select_names
 from fleetpatch.machines.snapshot import FleetSnapshot
 from fleetpatch.updates.pending_index import IndexedUpdate, MachineBits, PendingIndex
+from inventory.data_class import dataclass
 from tasks.domain.rows import copy_row
 from tasks.domain.rows.updates import CveMachinesRow, CveRow, UpdateRow
 from tasks.domain.states import Classification, Severity

@@ -2,7 +2,7 @@
 
 import base64
 import hmac
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -19,6 +19,7 @@ from fleetpatch.access.sessions import LINK_SOURCE
 from fleetpatch.access.token_secrets import create_secret, derive_csrf_token, digest_secret, is_token
 from fleetpatch.web.audit import record_refusal
 from fleetpatch.web.context import WebContext, get_context
+from inventory.data_class import dataclass
 from tasks.records.access_tokens import TOKEN_SOURCE, AccessToken, SqlAccessTokens
 from tasks.records.web_sessions import WebSession
 

@@ -1,6 +1,5 @@
 """What every page uses: settings, records, and the templates."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Final
@@ -19,6 +18,7 @@ from fleetpatch.updates.pending_index import PendingIndexReader
 from fleetpatch.web.certificate import read_certificate_end
 from fleetpatch.web.live_hub import LiveHub
 from fleetpatch.web.prefect_watcher import PrefectWatcher
+from inventory.data_class import dataclass
 from inventory.files.own_keys import ensure_key
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.records.access_tokens import SqlAccessTokens

@@ -13,11 +13,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from fleetpatch.access.limiter import find_source
+from inventory.data_class import dataclass
 from tasks.domain.errors import FleetpatchError
 
 logger = logging.getLogger(__name__)

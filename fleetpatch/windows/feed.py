@@ -7,13 +7,13 @@ last change of the window (of the configurations' files, or what became of it), 
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from icalendar import Calendar, Event
 
 from deployments.preview.window_calendar import CalendarFreeze
+from inventory.data_class import dataclass
 from tasks.domain.rows.windows import WindowKind, WindowRow
 from tasks.reports.formatting import format_count
 from tasks.reports.sanitizing import sanitize_to_one_line

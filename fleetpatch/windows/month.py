@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from deployments.preview.window_calendar import CalendarFreeze
+from inventory.data_class import dataclass
 from tasks.domain.rows.windows import WindowKind, WindowRow
 from tasks.rules.calendar.local_time import wall_time_to_utc
 

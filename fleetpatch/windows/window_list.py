@@ -5,13 +5,14 @@ If a past window has no run, it was missed, and no reconcile has recorded that y
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Final
 
 from deployments.preview.upcoming_windows import find_overlaps
 from deployments.preview.zone_schedules import ZoneSchedule
+from inventory.data_class import dataclass
 from tasks.domain.rows.windows import WindowKind, WindowRow
 from tasks.records.queries.windows import WindowResult
 from tasks.rules.calendar.freezes import Freeze, find_freeze

@@ -1,11 +1,11 @@
 """Answers to approvals: what is asked, where answers come from, who may give them, and the sentences about them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from flows.request.patch_request import PatchRequest
+from inventory.data_class import dataclass
 from tasks.domain.model import RunReport
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.reports.formatting import load_zone_or_utc

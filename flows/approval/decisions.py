@@ -6,7 +6,6 @@ for each in find_waiting_runs():
         approve_run(each.run.id, "anna", "few updates for each machine", plan=each.approval.digest)
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from flows.approval.answers import (
@@ -18,6 +17,7 @@ from flows.approval.answers import (
     format_person,
 )
 from flows.engine.resume_state import parse_recorded_request
+from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError, RecordsUnavailable, RequestError
 from tasks.domain.model import MachinePlan, RunInfo
 from tasks.domain.protocols.clock import Clock

@@ -6,7 +6,7 @@ in Prefect, under the same key; only then its flow run is recorded.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 
 from flows.automatic.fleet_view import select_managed_machines
@@ -23,6 +23,7 @@ from flows.engine.pinned_updates import find_machines_opted_out
 from flows.prefect_api.tags import build_site_name
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.base import FormModel
+from inventory.data_class import dataclass
 from inventory.machine import DEFAULT_SITE, Inventory
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import PatchError, RequestError

@@ -1,12 +1,13 @@
 """Everything that a decision of automatic patching depends on, read from the records and the inventory."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 
 from flows.automatic.pending_updates import MissingFixes, PendingRow, PendingUpdateFinder, compute_missing_fixes
 from flows.engine.pinned_updates import find_machines_opted_out
 from flows.request.request_parts import FreezeRequest
+from inventory.data_class import dataclass
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.machine import Inventory, Machine, PatchOwner
 from inventory.scope import Scope

@@ -6,9 +6,9 @@ machine that was assessed in the far future would count as seen, and never be as
 
 import functools
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Assessment, PackageState, Selection, Update
 from tasks.domain.states import Classification, Severity
 from tasks.records.automatic.sightings import MissingKey, SightingChanges

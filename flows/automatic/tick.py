@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Final
@@ -17,6 +17,7 @@ from flows.ports.caller import Caller, find_starter_name
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.request_parts import FreezeRequest
 from inventory.credentials import Credential
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.loader import find_inventory, load_inventory
 from tasks.domain.errors import RecordsError, RequestError

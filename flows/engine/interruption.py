@@ -7,10 +7,10 @@ wanted it, when, why, and what was left undone.
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from inventory.data_class import dataclass
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import Outcome

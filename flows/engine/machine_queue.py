@@ -8,12 +8,12 @@ import contextvars
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from threading import Condition
 from typing import Final, Generic, TypeVar
 
 from flows.ports.ports import Ports
+from inventory.data_class import dataclass
 from inventory.machine import Resource, ResourceKind
 from inventory.name_lists import join_first_names
 from tasks.rules.runs.resource_turns import choose_next, describe_full, find_limited_resources

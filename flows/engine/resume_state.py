@@ -1,10 +1,10 @@
 """The state that an earlier process of a run left, for the process that resumes it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from flows.engine.shard_entries import has_begun_waves
 from flows.request.patch_request import PatchRequest
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError, RunNotFound
 from tasks.domain.model import Assessment, Facts, MachinePlan, Outcome, RunInfo, Wave
 from tasks.domain.protocols.records import JournalEntry

@@ -1,12 +1,12 @@
 """What a run has written into its journal of its shards, and what the run of each is asked for. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from flows.engine.run_info import find_run_kind
 from flows.request import AssessRequest, PatchRequest, RunRequest
+from inventory.data_class import dataclass
 from inventory.machine import ResourceKind
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark

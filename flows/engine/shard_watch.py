@@ -5,7 +5,7 @@ shard's run saves itself, and then looks into that journal. So at least one of t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,6 +14,7 @@ from flows.engine.retrying_records import retry_while_unavailable
 from flows.engine.shard_entries import ShardEntry, dump_shard_request
 from flows.ports.ports import Ports
 from flows.ports.shards import ShardRuns, ShardView
+from inventory.data_class import dataclass
 from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
 from tasks.domain.model import Outcome, RunReport, Window
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark, ProgressRow

@@ -7,7 +7,7 @@ in its journal before: a process that resumes it finds the same runs, and a shar
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Final, NoReturn
 
@@ -26,6 +26,7 @@ from flows.engine.shard_watch import ActiveShard, EndHandler, OutcomeHandler, Sh
 from flows.ports.ports import Ports
 from flows.ports.shards import ShardRuns
 from flows.request import AssessRequest, PatchRequest, RunRequest, WavesRequest
+from inventory.data_class import dataclass
 from inventory.machine import Machine, ResourceKind
 from inventory.sites import find_site
 from tasks.domain.errors import FleetpatchError, OtherSite, PatchError, RequestError

@@ -1,7 +1,7 @@
 """The waves of a run in sequence: which machines begin, which wait for their turn, and which are skipped."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -13,6 +13,7 @@ from flows.engine.set_turns import SetTurns
 from flows.engine.shard_work import ShardWork
 from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest
+from inventory.data_class import dataclass
 from tasks.domain.model import Outcome, Wave
 from tasks.domain.states import OperationState
 from tasks.rules.runs.failure_budget import is_login_error

@@ -9,7 +9,6 @@ freeze would allow changes in a forbidden night, and in a wrong zone it would st
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -29,6 +28,7 @@ from flows.freezes.calendar_format import (
     to_utc,
 )
 from flows.freezes.time_values import MACHINE_ZONE, parse_time_zone
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 
 MAX_EVENTS = 500

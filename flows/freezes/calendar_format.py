@@ -6,10 +6,11 @@ lets a time zone that one file defines hold in the next file.
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TypeAlias
 
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from tasks.domain.errors import RequestError
 from tasks.rules.recurrence.expansion import iterate_wall_times

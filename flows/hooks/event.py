@@ -6,9 +6,9 @@ Azure's ``Microsoft.Maintenance.PreMaintenanceEvent`` and ``PostMaintenanceEvent
 ``status`` (after only). Values with the same meaning have the same name here.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Hook, RunReport, Wave, Window
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.states import HookPoint, OperationState

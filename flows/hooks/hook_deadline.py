@@ -4,9 +4,9 @@ import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TypeVar
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import DeadlineExceeded
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.steps.context.run_context import StopToken

@@ -4,7 +4,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from enum import StrEnum
 from typing import Protocol
@@ -13,6 +13,7 @@ from flows.hotpatch.licences import Licence, LicenceProvider
 from flows.hotpatch.machine_order import MachineOrder
 from flows.machine_visits import build_visit_context, visit_machines
 from flows.ports.ports import Ports
+from inventory.data_class import dataclass
 from inventory.machine import Machine
 from tasks.domain.errors import FleetpatchError, InternalError, ScriptFailed
 from tasks.domain.model import Finding, HotpatchEnrolment

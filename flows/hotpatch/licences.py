@@ -10,12 +10,12 @@ import http.client
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from inventory.data_class import dataclass
 from inventory.machine import Machine
 from tasks.domain.errors import PatchError, RequestError
 from tasks.domain.protocols.clock import Clock, Deadline

@@ -1,9 +1,9 @@
 """The enrolment of machines for hotpatches by their latest assessments and the last requests. Contacts no machine."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 
+from inventory.data_class import dataclass
 from tasks.domain.model import HotpatchEnrolment
 from tasks.domain.states import HotpatchStatus
 from tasks.rules.hotpatch import (

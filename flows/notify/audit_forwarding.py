@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -24,6 +23,7 @@ from typing import Final
 from flows.notify.event_senders import send_syslog, send_webhook
 from flows.notify.events import Event, build_audit_event
 from inventory.credentials import Secret
+from inventory.data_class import dataclass
 from inventory.files.own_keys import KeyFileError
 from inventory.files.paths import ensure_private_directory
 from tasks.domain.errors import CredentialError, FleetpatchError

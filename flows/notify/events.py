@@ -8,12 +8,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Final
 
 from flows.notify.messages import Message
 from flows.ports.web_links import build_approval_url, build_machine_url, build_run_url
+from inventory.data_class import dataclass
 from tasks.domain.model import Outcome, RunReport
 from tasks.domain.rows.audit import AuditEntry
 from tasks.domain.states import NotificationOccasion, OperationState, RebootState

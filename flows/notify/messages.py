@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from flows.ports.web_links import build_approval_url, build_prefect_url, build_run_url
+from inventory.data_class import dataclass
 from inventory.name_lists import join_first_names
 from tasks.domain.model import Outcome, RunReport
 from tasks.domain.states import NotificationOccasion, OperationState, RebootState, UpdateState

@@ -6,7 +6,6 @@ freezes in its request that were deployed; a file may have later ones.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from flows.freezes.time_values import MACHINE_ZONE, parse_time_zone
 from flows.policy.policy_file import CONFIGURATIONS_VARIABLE, POLICY_FILE_NAME
 from flows.request.patch_request import PatchRequest
 from flows.request.request_parts import FreezeRequest
+from inventory.data_class import dataclass
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import iterate_entries, parse_yaml
 from inventory.files.paths import expand_home, find_named_or_default_path

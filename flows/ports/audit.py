@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from flows.ports.caller import Actor
+from inventory.data_class import dataclass
 from tasks.domain.errors import FleetpatchError, PolicyRefused, RecordsError
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.rows.audit import AuditEntry, AuditResult

@@ -12,9 +12,10 @@ import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import FleetpatchError
 from tasks.steps.context.run_context import LoggingListener, ProgressListener, StopToken
 

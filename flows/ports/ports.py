@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from flows.ports.audit import AuditAppender, append_nowhere
 from flows.ports.shards import ShardRuns
+from inventory.data_class import dataclass
 from inventory.machine import Inventory, Machine
 from tasks.domain.errors import FleetpatchError, InternalError, RecordsError
 from tasks.domain.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave

@@ -1,10 +1,10 @@
 """How a run reaches the runs that carry out its shards: started once each, looked at, and asked to stop."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Outcome, RunInfo, RunReport
 from tasks.domain.protocols.records import ProgressRow
 

@@ -6,7 +6,7 @@ worker keeps them, even if the deployment changes.
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag, serves_fleet
 from flows.request.patch_request import PatchRequest
 from flows.request.request_parts import FreezeRequest
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
 from tasks.domain.retry import retry

@@ -7,13 +7,13 @@ encryption.py). Who reads a backup or a replica then reads the secrets. PREFECT_
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from flows.prefect_api.server_database import connect_database
+from inventory.data_class import dataclass
 from inventory.files.own_keys import ensure_key, find_key_path, read_key
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import CannotRun

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from prefect.client.schemas.objects import State
@@ -21,6 +21,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Completed
 
 from flows.prefect_api.connection import find_server_fault, stop_ephemeral_servers
+from inventory.data_class import dataclass
 
 logger = logging.getLogger(__name__)
 

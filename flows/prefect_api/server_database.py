@@ -8,13 +8,13 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkstemp
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import CannotRun
 from tasks.records.storage.database import LIBPQ_TIMEOUTS
 

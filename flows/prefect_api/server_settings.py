@@ -12,13 +12,13 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from inventory.data_class import dataclass
 from inventory.files.file_trust import (
     CALLER_HINT,
     TRUSTED_OWNERS_VARIABLE,

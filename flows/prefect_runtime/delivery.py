@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -34,6 +34,7 @@ from flows.prefect_api.api_client import (
     limit_retries,
     open_fail_fast_client,
 )
+from inventory.data_class import dataclass
 from inventory.name_lists import format_count
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ edit one.
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -23,6 +23,7 @@ from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_api.deployment_changes import read_outdated_reason, to_utc_datetime
 from flows.request import AssessRequest, PatchRequest
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.records import ROLLOUT_PREFIX

@@ -1,11 +1,11 @@
 """Asks runs to stop, and records such requests for the process that resumes a run. Nothing is killed."""
 
 import logging
-from dataclasses import dataclass
 
 from flows.engine.interruption import record_suspension
 from flows.engine.resume_state import require_resumable
 from flows.ports.caller import Caller, find_starter_name
+from inventory.data_class import dataclass
 from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import SystemClock

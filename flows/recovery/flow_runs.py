@@ -6,7 +6,7 @@ was killed after it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -34,6 +34,7 @@ from flows.prefect_runtime.flow_run_origin import build_resume_idempotency_key
 from flows.prefect_runtime.flow_run_states import end_flow_run
 from flows.recovery.cancellation import record_stop_request
 from flows.recovery.unfinished_runs import AbandonedRun, find_run_of_flow_run
+from inventory.data_class import dataclass
 from tasks.domain.model import RunInfo
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.fleets import find_fleet

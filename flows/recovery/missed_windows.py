@@ -7,7 +7,6 @@ deployments in Prefect, so only Prefect's server and the records are needed.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -35,6 +34,7 @@ from flows.prefect_api.api_client import NO_ANSWER_ERRORS, read_all_pages
 from flows.prefect_api.deployment_changes import parse_prefect_schedule, to_utc_datetime
 from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG, find_tagged_sites
 from flows.request.patch_request import PatchRequest
+from inventory.data_class import dataclass
 from inventory.machine import DEFAULT_SITE
 from tasks.domain.errors import CredentialError, FleetpatchError, RequestError
 from tasks.domain.model import RunInfo, RunReport, Window

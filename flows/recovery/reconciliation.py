@@ -4,7 +4,7 @@ import contextvars
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from flows.engine.resume_state import require_resumable
 from flows.execution import RunnerFactory, execute_run
@@ -12,6 +12,7 @@ from flows.local_run import build_reporting_runner
 from flows.ports.caller import Caller
 from flows.recovery.cancellation import record_stop_request
 from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_run, find_abandoned_runs, wait_for_lease_expiry
+from inventory.data_class import dataclass
 from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.run_errors import LeaseHeld

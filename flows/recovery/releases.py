@@ -5,11 +5,11 @@ A lock is refused while its run or a job is alive; a member while its run is not
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 
 from flows.engine.resume_state import find_recorded_run
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Ports
+from inventory.data_class import dataclass
 from inventory.files.problems import did_you_mean
 from inventory.machine import Machine
 from tasks.domain.errors import RequestError

@@ -7,11 +7,11 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from flows.engine.interruption import Suspension, find_suspension
 from flows.engine.run_lease import LEASE_SECONDS
+from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import Clock, SystemClock

@@ -4,11 +4,11 @@ It is generated from the model: a field that is added to a request is in the que
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from pydantic import BaseModel
 
+from inventory.data_class import dataclass
 from tasks.rules.redaction import redact_request
 
 MAX_ENTRIES: Final = 50

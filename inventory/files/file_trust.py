@@ -24,10 +24,10 @@ import shlex
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError
 
 TRUSTED_OWNERS_VARIABLE: Final = "FLEETPATCH_TRUSTED_OWNERS"

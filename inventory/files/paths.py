@@ -4,12 +4,12 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 import platformdirs
 
+from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError, InventoryError
 
 _MAX_PATH_BYTES = 4096

@@ -9,13 +9,13 @@ import os
 import re
 import stat
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import platformdirs
 
 from inventory.addresses import has_url_password
+from inventory.data_class import dataclass
 from inventory.errors import InvalidFiles, InventoryError
 from inventory.files.paths import expand_home
 from inventory.files.problems import ProblemCollector, SourceLocation, did_you_mean

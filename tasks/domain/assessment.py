@@ -1,9 +1,10 @@
 """The data types for what machines report about themselves. tasks/domain/model.py builds on these types."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
+from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError
 from tasks.domain.compliance import RepositoryProblem, judge_compliance
 from tasks.domain.states import Classification, Compliance, FindingLevel, YesNoUnknown

@@ -1,10 +1,10 @@
 """The judgement whether a machine is compliant, and what may hide fixes from it, on which it depends."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import READ_LISTS_REMEDY, ReportTooLarge
 from tasks.domain.states import Compliance
 

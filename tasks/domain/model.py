@@ -5,9 +5,10 @@ types are frozen; every datetime is aware. tasks/domain/states.py defines the st
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
+from inventory.data_class import dataclass
 from inventory.machine import DEFAULT_SITE
 from tasks.domain.assessment import (  # noqa: F401 - others import them from here
     Assessment,

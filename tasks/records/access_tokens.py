@@ -10,7 +10,6 @@ import base64
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import delete, insert, select, update
 
+from inventory.data_class import dataclass
 from inventory.files.own_keys import KeyFileError, ensure_key, find_key_path, read_key
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.records.decisions import DecisionKind, SqlDecisions

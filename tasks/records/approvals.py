@@ -5,13 +5,14 @@ On PostgreSQL the server's clock decides, as for run leases: a person may approv
 Each function raises RecordsError if the records can't be reached.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, or_, select, update
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import SealBroken
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import Clock

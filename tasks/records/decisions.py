@@ -11,7 +11,7 @@ Who acts on a row asks here first. If the chain is not whole, nothing is acted o
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, insert, select, text
 
+from inventory.data_class import dataclass
 from inventory.files.own_keys import KeyFileError
 from tasks.domain.errors import RecordsError, SealBroken, SealKeyMissing
 from tasks.records import schema

@@ -5,10 +5,10 @@ A new column is a field of ``MachineRow``, and a line here: in ``summarize_answe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from inventory.data_class import dataclass
 from inventory.machine import Machine, PatchOwner
 from tasks.domain import errors
 from tasks.domain.assessment import ErrorInfo

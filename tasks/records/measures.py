@@ -8,12 +8,13 @@ Each function raises RecordsError if the records can't be reached.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from itertools import groupby
 
 from sqlalchemy import Select, Subquery, bindparam, column, func, select, true, union, values
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Outcome, TransactionResult
 from tasks.domain.states import RebootState
 from tasks.records import page_schema, schema

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import select, update
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import SystemClock
 from tasks.records.decisions import DecisionKind, SqlDecisions

@@ -4,11 +4,11 @@ A new history keeps assessments for months and runs that changed machines for ye
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, delete, exists, func, insert, select
 
+from inventory.data_class import dataclass
 from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.records import page_schema, schema
 from tasks.records.sql_records import SqlRecords

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from hashlib import blake2b
@@ -11,6 +10,7 @@ from typing import Self, cast
 
 from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select, text
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Assessment, HookResult, JobOutput, MachinePlan, Outcome, RunInfo, RunReport, Wave
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalEntry

@@ -8,12 +8,12 @@ known, and waits for no writer. All threads of a process may share an object.
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import delete, insert, select, union, update
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError
 from tasks.records.page_schema import login_links, web_sessions
 from tasks.records.statements import build_row

@@ -1,10 +1,10 @@
 """Sanitizes a machine's log, cuts it, and names its file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from markupsafe import escape
 
+from inventory.data_class import dataclass
 from tasks.reports.sanitizing import sanitize, to_safe_file_name
 
 LOG_DIRECTORY_NAME = "logs"

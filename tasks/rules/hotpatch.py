@@ -12,11 +12,12 @@ A change uses only means that the vendor documents. Where people have to act, th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.model import HotpatchEnrolment
 from tasks.domain.states import FindingLevel, HotpatchStatus
 

@@ -13,9 +13,9 @@ numbers are none behind a word such as "version" or a comparison, or in a field 
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from inventory.data_class import dataclass
 from inventory.machine import Machine
 from tasks.rules.redaction import redact_text
 

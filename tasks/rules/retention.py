@@ -1,6 +1,6 @@
 """The retention of the history. Pure."""
 
-from dataclasses import dataclass
+from inventory.data_class import dataclass
 
 MIN_RETENTION_DAYS = 45
 """A run may last up to 38 days (its lead and its window). Retention must not delete it before it ends."""

@@ -5,12 +5,13 @@ assessments and plans of all machines before the first wave. The checkpoint has 
 again.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cache
 from threading import Lock
 
 from pydantic import TypeAdapter, ValidationError
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import (
     ErrorInfo,

@@ -3,12 +3,13 @@
 import logging
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 
 from pydantic import TypeAdapter, ValidationError
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import FleetpatchError, RecordsError, WindowClosed
 from tasks.domain.model import Finding, Hook, HookResult
 from tasks.domain.protocols.clock import Deadline

@@ -6,10 +6,11 @@ another run. The report says why.
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from inventory.data_class import dataclass
 from inventory.machine import WakeSettings
 from tasks.domain.errors import (
     ConnectionLost,

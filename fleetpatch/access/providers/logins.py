@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,6 +13,7 @@ from fleetpatch.access.providers.login_file import LoginFile
 from fleetpatch.access.providers.oidc import OidcProvider
 from fleetpatch.access.providers.person import IdentityProvider, LoginRefused, Person, ProviderAway
 from fleetpatch.access.sessions import Sessions
+from inventory.data_class import dataclass
 from tasks.domain.protocols.clock import Clock
 from tasks.records.web_sessions import WebSession
 from tasks.rules.policy.login_names import is_plain

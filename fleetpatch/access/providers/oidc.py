@@ -11,7 +11,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
@@ -24,6 +23,7 @@ from fleetpatch.access.providers.login_file import OidcEntry
 from fleetpatch.access.providers.oidc_http import ask, build_client_login
 from fleetpatch.access.providers.person import LoginRefused, Person, ProviderAway
 from inventory.credentials import resolve_credential
+from inventory.data_class import dataclass
 from tasks.domain.protocols.clock import Clock
 
 Kept = TypeVar("Kept")

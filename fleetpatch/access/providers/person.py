@@ -1,8 +1,8 @@
 """What an identity provider says, and how it refuses."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import FleetpatchError
 
 

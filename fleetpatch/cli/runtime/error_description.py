@@ -2,10 +2,10 @@
 
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from fleetpatch.cli.runtime.exit_codes import ExitCode
+from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError, InventoryError
 from inventory.files.paths import STORAGE_ERRNOS, find_storage_fault, find_temporary_folder
 from tasks.domain.errors import CredentialError, RequestError, WindowClosed

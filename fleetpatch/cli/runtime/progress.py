@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from time import monotonic
 from types import TracebackType
@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetpatch.cli.runtime.output import get_stderr_console, print_to_stderr, shorten_list, to_safe_text
+from inventory.data_class import dataclass
 from tasks.domain.model import Window
 from tasks.domain.states import OperationState, Step
 from tasks.reports.formatting import format_count, format_known_duration

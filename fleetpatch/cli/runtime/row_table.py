@@ -1,7 +1,6 @@
 """Shows rows as a table. Headings are those of the row's class, and the type of a column decides how it looks."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
 from typing import Any, Final, Generic, TypeVar
@@ -10,6 +9,7 @@ from rich.text import Text
 
 from fleetpatch.cli.runtime.output import render_count, render_state, to_safe_text
 from fleetpatch.cli.runtime.table import SharedCells, TextTable, build_column, build_table
+from inventory.data_class import dataclass
 from inventory.files.problems import did_you_mean
 from tasks.domain.errors import RequestError
 from tasks.domain.rows import ColumnUnit, Field, list_fields

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NoReturn, TypeVar
 
 from fleetpatch.cli.runtime import prefect_server
@@ -27,6 +27,7 @@ from flows.recovery.cancellation import CancelRequest, record_stop_request
 from flows.recovery.reconciliation import recover_runs
 from flows.recovery.unfinished_runs import AbandonedRun
 from flows.request import PatchRequest, RunRequest
+from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.model import RunInfo, RunReport, Window

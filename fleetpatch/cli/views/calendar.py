@@ -1,7 +1,6 @@
 """Prints the calendar, or returns it as JSON. Times are in the window's zone and in the reader's zone."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Final
@@ -29,6 +28,7 @@ from fleetpatch.cli.runtime.output import (
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
 from fleetpatch.cli.views.config import ALL_OVER, OVER
 from flows.freezes.time_values import MACHINE_ZONE
+from inventory.data_class import dataclass
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.calendar.local_time import format_duration, get_time_zone

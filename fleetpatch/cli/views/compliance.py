@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -12,6 +12,7 @@ from deployments.preview.automatic_status import AutomaticStatus
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import get_stdout_console, print_to_stdout
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
+from inventory.data_class import dataclass
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.rules.automatic.fleet_index import FleetIndex
 from tasks.rules.automatic.forecast import MachineForecast

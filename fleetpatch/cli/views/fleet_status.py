@@ -1,7 +1,6 @@
 """Prints the state of the fleet, and builds its JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -23,6 +22,7 @@ from fleetpatch.cli.views.update_cells import (
     render_update_name,
     render_version_change,
 )
+from inventory.data_class import dataclass
 from inventory.machine import Machine
 from tasks.domain.model import Update
 from tasks.domain.rows.machines import MachineRow

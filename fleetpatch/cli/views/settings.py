@@ -1,12 +1,12 @@
 """Prints settings and where they come from, and builds their JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from fleetpatch.cli.runtime.output import print_to_stderr, print_to_stdout, print_unwrapped
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
 from inventory.addresses import has_url_password
+from inventory.data_class import dataclass
 from inventory.files.settings_file import (
     ENVIRONMENT_ONLY,
     OUR_PREFIX,

@@ -4,9 +4,10 @@ import graphlib
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from inventory.data_class import dataclass
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation
 from inventory.formats.ansible.variable_values import UnreadableValue, parse_priority
 from inventory.name_ranges import MAX_MACHINES, InvalidRange, expand_ranges

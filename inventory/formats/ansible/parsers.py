@@ -4,9 +4,9 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from inventory.data_class import dataclass
 from inventory.files.located_yaml import VAULTED, TypedScalar, parse_yaml
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.files.text_files import list_directory_names, read_text_file

@@ -6,11 +6,11 @@ Read are `-J`, `-o ProxyJump=`, and the simple forms of ProxyCommand.
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from inventory.addresses import canonicalize_address
+from inventory.data_class import dataclass
 from inventory.files.problems import ProblemCollector, SourceLocation
 from inventory.formats.ansible.connection_variables import (
     CONNECTION_TYPES,

@@ -2,10 +2,10 @@
 
 import math
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import DeadlineExceeded
 
 

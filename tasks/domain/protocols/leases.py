@@ -4,9 +4,10 @@ When a process dies, another one can find, stop or resume its run. Slots count a
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from inventory.data_class import dataclass
 
 
 @dataclass(frozen=True, slots=True)

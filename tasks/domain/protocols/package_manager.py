@@ -1,10 +1,11 @@
 """The PackageManager protocol: one interface for all package managers, and what each of them says about itself."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Final, Protocol
 
+from inventory.data_class import dataclass
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, Transport

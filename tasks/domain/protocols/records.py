@@ -1,11 +1,12 @@
 """The protocols of records: the journal and the history of runs, and the progress that the pages show."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.domain.protocols.leases import LeaseHolder

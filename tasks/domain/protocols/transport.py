@@ -10,11 +10,12 @@ id attaches to the first job.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
 
+from inventory.data_class import dataclass
 from tasks.domain.protocols.clock import Deadline
 
 ScriptParameter: TypeAlias = str | tuple[str, ...]

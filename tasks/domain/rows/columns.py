@@ -14,11 +14,13 @@ and of pages take their headings from here. pydantic serializes a row, so the ro
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from enum import Enum
 from operator import attrgetter
 from typing import Annotated, Any, Final, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
+
+from inventory.data_class import dataclass
 
 ColumnKind = Literal["text", "integer", "number", "boolean", "time", "map", "texts", "row", "rows"]
 """The type of a column: "map" is text by text, "texts" a list of text, "row" and "rows" are rows of another class."""

@@ -14,10 +14,11 @@ In every other case it is not mitigated.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
+from inventory.data_class import dataclass
 from tasks.domain.model import LivePatching, RebootNeed
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
 from tasks.domain.states import YesNoUnknown

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import ProtocolViolation, ScriptFailed
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
 from tasks.rules.machine_checks.report_limits import MAX_LINES, require_count

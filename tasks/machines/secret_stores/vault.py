@@ -8,7 +8,7 @@ import ipaddress
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from inventory.credentials import Secret, resolve_own_secret
+from inventory.data_class import dataclass
 from inventory.errors import CredentialError, InvalidInventory, SecretStoreUnavailable
 from inventory.files.problems import ProblemCollector
 from inventory.files.text_files import read_text_file

@@ -8,11 +8,12 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Final
 
 from inventory.credentials import Credential, CredentialKind
+from inventory.data_class import dataclass
 from inventory.name_lists import format_count
 from tasks.domain.errors import AuthenticationFailed, DeadlineExceeded
 from tasks.domain.protocols.clock import Clock, Deadline

@@ -13,9 +13,9 @@ import math
 import re
 import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Final, cast
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import ConnectionLost, ProtocolViolation
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.rules.redaction import redact_text, redact_value

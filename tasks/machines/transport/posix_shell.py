@@ -11,12 +11,12 @@ the account.
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
 
 from pydantic import BaseModel, ValidationError
 
 from inventory.credentials import Credential
+from inventory.data_class import dataclass
 from inventory.machine import PrivilegeMethod
 from tasks.domain.errors import AuthenticationFailed, PrivilegeError, ProtocolViolation
 from tasks.domain.protocols.clock import Clock, Deadline

@@ -1,9 +1,9 @@
 """A Transport that keeps what a machine was asked, and what it has answered. Only questions: no changes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import FleetpatchError, JobLost
 from tasks.domain.model import ErrorInfo
 from tasks.domain.protocols.clock import Deadline

@@ -13,11 +13,11 @@ share scripts, and each can replace a shared script by its own.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Final, Protocol
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptParameter
 

@@ -3,11 +3,11 @@
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from tenacity import wait_chain, wait_random
 
+from inventory.data_class import dataclass
 from inventory.machine import Machine
 from tasks.domain.errors import DeadlineExceeded, FleetpatchError, Unreachable
 from tasks.domain.protocols.clock import Clock, Deadline

@@ -15,11 +15,12 @@ import os
 import re
 import stat
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 from typing import Final
 
+from inventory.data_class import dataclass
 from inventory.files.own_keys import KeyFileError, find_key_folder, read_key
 from inventory.files.paths import ensure_private_directory
 from tasks.domain.errors import RequestError

@@ -1,10 +1,10 @@
 """Checks the chain of the audit log: whether entries were changed, added, removed or cut off."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from inventory.data_class import dataclass
 from inventory.files.own_keys import KeyFileError
 from tasks.domain.errors import RecordsError
 from tasks.domain.rows.audit import AuditEntry

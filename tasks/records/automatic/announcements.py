@@ -1,10 +1,10 @@
 """Stores what automatic patching has told people, so that each is told once. On SQLite and PostgreSQL."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
 
+from inventory.data_class import dataclass
 from tasks.records import schema
 from tasks.records.statements import insert_missing
 from tasks.records.storage.database import Database

@@ -1,11 +1,12 @@
 """Stores which runs automatic patching has started, or is about to start, on SQLite and PostgreSQL."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, or_, select, update
 
+from inventory.data_class import dataclass
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records import schema
 from tasks.records.encoding.codec import decode, encode

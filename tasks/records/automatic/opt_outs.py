@@ -1,12 +1,13 @@
 """Stores the scopes that people have taken out of automatic patching, on SQLite and PostgreSQL."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import delete, select
 
+from inventory.data_class import dataclass
 from tasks.records import schema
 from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.statements import build_row, upsert_row

@@ -7,12 +7,13 @@ Each function raises RecordsError if the records can't be reached.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import SealBroken, SealKeyMissing, Unreachable
 from tasks.domain.model import Outcome, RunInfo, RunReport, UpdateResult
 from tasks.domain.protocols.records import ROLLOUT_PREFIX

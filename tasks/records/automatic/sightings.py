@@ -1,11 +1,11 @@
 """Stores when updates were first seen, and since when machines lack a fix, on SQLite and PostgreSQL."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, select
 
+from inventory.data_class import dataclass
 from tasks.records import schema
 from tasks.records.statements import build_insert, build_upsert
 from tasks.records.storage.database import Database

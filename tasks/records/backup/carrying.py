@@ -6,11 +6,11 @@ audit log has no gap.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, and_, func, insert, inspect, select
 
+from inventory.data_class import dataclass
 from tasks.records import page_schema, schema
 
 _BATCH: Final = 500

@@ -6,11 +6,11 @@ value, before it is committed.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, func, insert, select
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError
 from tasks.records import schema
 from tasks.records.audit.log import SqlAuditLog

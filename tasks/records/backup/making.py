@@ -1,7 +1,6 @@
 """Backs up the records of one fleet while others write: what was stored before it began is in it, and consistent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final, Literal
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 
+from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError
 from tasks.domain.errors import RecordsError
 from tasks.records.audit.log import SqlAuditLog

@@ -6,13 +6,13 @@ Each function raises RecordsError if the records can't be reached.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, delete, text
 
+from inventory.data_class import dataclass
 from inventory.files.paths import ensure_private_directory
 from tasks.domain.errors import RecordsError
 from tasks.domain.protocols.clock import Deadline, SystemClock

@@ -7,9 +7,10 @@ of updates once.
 
 import hashlib
 import zlib
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import field, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import (
     SHARD_KIND,

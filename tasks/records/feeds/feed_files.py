@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import FeedError
 from tasks.records.feeds.feed_text import COPY_AGAIN, iterate_json_members, iterate_text
 from tasks.rules.automatic.model import CveRisk

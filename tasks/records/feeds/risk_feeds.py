@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import FeedError
 from tasks.records.feeds.feed_files import FeedFile, FeedKind, join_risks, read_feed_file
 from tasks.rules.automatic.deadlines import describe_risk_rule

@@ -1,9 +1,9 @@
 """Explains why an update has its state on a machine, from one assessment or outcome. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Assessment, Outcome, Update, UpdateResult
 from tasks.domain.states import UpdateState
 

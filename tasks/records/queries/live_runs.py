@@ -4,11 +4,11 @@ Each function raises RecordsError if the records can't be reached.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
+from inventory.data_class import dataclass
 from tasks.domain.model import READ_ONLY_RUN_KINDS, SHARD_KIND
 from tasks.records import schema
 from tasks.records.page_schema import run_progress

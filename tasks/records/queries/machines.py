@@ -5,12 +5,13 @@ Each function raises RecordsError if the records can't be read.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
 
+from inventory.data_class import dataclass
 from tasks.domain.model import SHARD_KIND, HotpatchEnrolment
 from tasks.domain.rows.machines import LastRun
 from tasks.records import schema

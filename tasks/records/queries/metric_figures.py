@@ -4,12 +4,12 @@ Each function raises RecordsError if the records can't be reached.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, and_, func, select
 
+from inventory.data_class import dataclass
 from tasks.records import schema
 from tasks.records.approvals import SqlApprovals
 from tasks.records.statements import UNFINISHED_STATES

@@ -5,12 +5,12 @@ Each function raises RecordsError if the records can't be reached.
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, Connection, Row, TableValuedAlias, Text, bindparam, cast, func, select
 
+from inventory.data_class import dataclass
 from tasks.domain.assessment import Assessment, Update
 from tasks.records import schema
 from tasks.records.encoding.row_encoding import DocumentReader

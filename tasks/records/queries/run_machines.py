@@ -4,11 +4,11 @@ Each function raises RecordsError if the records can't be reached.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 
+from inventory.data_class import dataclass
 from tasks.domain.model import HookResult, MachinePlan, Outcome, StepRecord, Wave
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.rows import list_kinds

@@ -1,10 +1,10 @@
 """Reads a run for lists: all machines, with counts of updates. Does not read lists of updates."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, union
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Assessment, Outcome, RunInfo, RunReport, Wave
 from tasks.domain.states import Compliance, UpdateState
 from tasks.records import schema

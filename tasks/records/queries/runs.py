@@ -4,12 +4,12 @@ Of documents only single values are read. Each function raises RecordsError if t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Select, Text, case, cast, exists, func, or_, select
 
+from inventory.data_class import dataclass
 from inventory.machine import DEFAULT_SITE
 from tasks.domain.model import SHARD_KIND
 from tasks.domain.rows import list_kinds

@@ -3,12 +3,12 @@
 Each function raises RecordsError if the records can't be reached.
 """
 
-from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Date, Integer, Select, func, literal, select
 
+from inventory.data_class import dataclass
 from tasks.domain.states import Compliance, YesNoUnknown
 from tasks.records.page_schema import machine_days
 from tasks.records.storage.database import Database

@@ -6,12 +6,12 @@ controller's clock. Each function raises RecordsError if the records can't be re
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Select, case, distinct, func, select
 
+from inventory.data_class import dataclass
 from tasks.domain.model import SHARD_KIND
 from tasks.domain.states import UpdateState
 from tasks.records import schema

@@ -4,12 +4,12 @@ Each function raises RecordsError if the records can't be reached.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, select
 
+from inventory.data_class import dataclass
 from tasks.records.schema import occurrences, runs
 from tasks.records.statements import UNFINISHED_STATES
 from tasks.records.storage.database import Database

@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Generic, TypeVar
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsUnavailable
 
 Item = TypeVar("Item")

@@ -1,10 +1,11 @@
 """The compliance document as tiles and tables of text, the same for the page and for the document. Pure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.states import Compliance
 from tasks.reports.formatting import NO_FIGURE, NOT_KNOWN, format_count, format_known_duration, format_share
 from tasks.reports.html.tiles import Tile

@@ -1,8 +1,8 @@
 """The columns of figures in lists of machines and updates, for each kind of run."""
 
-from dataclasses import dataclass
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.states import NOT_DONE_UPDATE_STATES, Compliance, RebootState, UpdateState, YesNoUnknown
 from tasks.reports.data.groups import UpdateGroup
 from tasks.reports.data.rows import MachineReportRow

@@ -3,9 +3,10 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
+from inventory.data_class import dataclass
 from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.domain.states import (
     PRESENT_UPDATE_STATES,

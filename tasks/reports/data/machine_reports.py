@@ -1,8 +1,8 @@
 """Collects the data of each machine in a report: outcome, plan, assessment, update results and compliance. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from inventory.data_class import dataclass
 from tasks.domain.compliance import judge_compliance
 from tasks.domain.model import (
     Assessment,

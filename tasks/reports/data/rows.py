@@ -4,9 +4,9 @@ A field's type is the column's type in pandas frames, CSV and Parquet. ``X | Non
 Datetimes are in UTC, durations in seconds. Text from machines is unchanged.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from inventory.data_class import dataclass
 from tasks.domain.states import SUCCESSFUL_UPDATE_STATES
 
 

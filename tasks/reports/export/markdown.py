@@ -6,9 +6,9 @@ every text is escaped for Markdown and HTML: text from a machine cannot become a
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Outcome, RunReport
 from tasks.domain.states import FAILED_UPDATE_STATES, NOT_DONE_UPDATE_STATES, FindingLevel, OperationState
 from tasks.reports.data.figure_cells import (

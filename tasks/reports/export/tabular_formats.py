@@ -12,12 +12,13 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from enum import Enum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
+from inventory.data_class import dataclass
 from tasks.domain.model import RunReport
 from tasks.domain.rows import ColumnKind, list_kinds, read_columns
 from tasks.reports.data.rows import ROW_TYPES, Row

@@ -1,11 +1,12 @@
 """Builds the content of the page: which machines it shows, how much of each, and how much is left out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from inventory.data_class import dataclass
 from tasks.domain.model import RunReport
 from tasks.reports.data.figure_cells import (
     Cell,

@@ -4,10 +4,10 @@ This module computes numbers and texts; templates/phases.html.j2 draws them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from inventory.data_class import dataclass
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.automatic.model import RolloutState
 from tasks.rules.automatic.progress import MachineStage, PhaseProgress, PhaseStage, RolloutMachine, RolloutProgress

@@ -1,7 +1,6 @@
 """Builds the tiles at the top of the page: the most important figures."""
 
-from dataclasses import dataclass
-
+from inventory.data_class import dataclass
 from tasks.domain.model import RunReport
 from tasks.domain.states import PRESENT_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, Compliance
 from tasks.reports.data.rows import RunReportRow, Tables

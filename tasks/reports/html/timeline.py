@@ -5,12 +5,13 @@ the predicted phases, one wave after the other from the start of the window.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from inventory.data_class import dataclass
 from tasks.domain.model import RunReport
 from tasks.domain.states import OperationState
 from tasks.reports.data.machine_reports import MachineReport, build_machine_reports

@@ -9,9 +9,9 @@ import difflib
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.tables import TABLES, TableSource
 from tasks.reports.export.tabular_formats import build_arrow_array, build_arrow_kinds

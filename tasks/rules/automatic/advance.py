@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from inventory.data_class import dataclass
 from inventory.name_lists import format_count
 from tasks.rules.automatic.fleet_index import CANARY_PATIENCE, PATIENCE, SUCCESSFUL_STATES, FleetIndex
 from tasks.rules.automatic.model import (

@@ -1,9 +1,9 @@
 """Computes until when an update must be installed, since when it is missing, and what shortens a deadline. Pure."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
+from inventory.data_class import dataclass
 from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, DueUpdate, RiskRule, UpdateKey
 
 

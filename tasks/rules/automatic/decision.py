@@ -5,10 +5,11 @@ stores has an id, and nothing is remembered from one decision to the next but th
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
+from inventory.data_class import dataclass
 from inventory.name_lists import format_count
 from tasks.rules.automatic.advance import Advance, advance_rollout, list_outdated
 from tasks.rules.automatic.fleet_index import PATIENCE, FleetIndex

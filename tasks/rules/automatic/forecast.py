@@ -5,9 +5,10 @@ machines that are off stay off, and that nothing new is published.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from inventory.data_class import dataclass
 from tasks.domain.states import OperationState
 from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.decision import decide, decide_steps

@@ -5,11 +5,12 @@ aware. See decision.py.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date, datetime, time
 from enum import StrEnum
 from typing import Self
 
+from inventory.data_class import dataclass
 from tasks.domain.states import Classification, OperationState, Severity
 from tasks.rules.calendar.freezes import Freeze
 

@@ -1,10 +1,10 @@
 """How far a rollout is: each phase, and each of its machines. Pure; for the command, the report and artifacts."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from inventory.data_class import dataclass
 from tasks.rules.automatic.fleet_index import SUCCESSFUL_STATES, FleetIndex
 from tasks.rules.automatic.model import (
     AutomaticPolicy,

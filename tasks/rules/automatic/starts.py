@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Window
 from tasks.rules.automatic.advance import Advance
 from tasks.rules.automatic.fleet_index import SUCCESSFUL_STATES, FleetIndex

@@ -2,10 +2,10 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from inventory.data_class import dataclass
 from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences, has_window_left, iterate_occurrences
 from tasks.rules.recurrence.model import CronUnion, RecurrenceRule

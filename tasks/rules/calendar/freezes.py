@@ -1,9 +1,9 @@
 """Freezes: times in which nothing may be changed. A freeze has priority over every window. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Window
 from tasks.rules.calendar.local_time import get_time_zone

@@ -9,13 +9,13 @@ do it, and compared with the schedule's dates up to the horizon. If they differ,
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from dateutil.rrule import rrulestr
 from dateutil.tz import gettz
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.local_time import to_wall_time

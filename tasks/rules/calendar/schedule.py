@@ -10,11 +10,11 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import ceil
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.rules.calendar.local_time import get_time_zone, to_wall_time, wall_time_to_utc
 from tasks.rules.recurrence.expansion import iterate_wall_times

@@ -5,10 +5,11 @@ Times are in UTC, months and days too. The classes of figures are the rows of it
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 
 _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})")

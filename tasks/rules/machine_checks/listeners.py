@@ -9,8 +9,8 @@ Clients have sockets too, and any user may open sockets. So these listeners are 
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Listener, Services
 
 _DEFAULT_EPHEMERAL_PORTS = (32768, 60999)

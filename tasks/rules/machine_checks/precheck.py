@@ -8,9 +8,10 @@ that can't be read says nothing.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.assessment import ErrorInfo
 from tasks.domain.errors import ProtocolViolation
 from tasks.domain.model import Assessment, Disk, Facts, Finding, PackageState, RebootNeed, Update

@@ -8,10 +8,11 @@ NotAssessed, and no run changes it. The transport limits the bytes of an answer
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import ReportTooLarge
 from tasks.domain.model import Facts, PackageState
 from tasks.domain.protocols.package_manager import SimulationResult

@@ -7,10 +7,10 @@ start it otherwise, or remove it. Then nothing has failed, and it does not run.
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from inventory.data_class import dataclass
 from inventory.name_lists import join_first_names
 from tasks.domain.model import Finding, Services
 

@@ -8,9 +8,9 @@ edited the file: without a comparison it would begin runs that the pages and `co
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from inventory.data_class import dataclass
 from inventory.machine import Machine
 from inventory.name_lists import join_first_names
 from tasks.domain.model import Window

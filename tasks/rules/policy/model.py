@@ -1,11 +1,11 @@
 """The rules about what runs may do on which machines, with their words, and what a run asks for. Pure data."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Self
 
+from inventory.data_class import dataclass
 from inventory.machine import Machine
 from inventory.scope import Scope
 from tasks.domain.model import Window

@@ -6,11 +6,12 @@ canonical text (``str``) and one Prefect schedule (prefect_schedule.py).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

@@ -1,9 +1,9 @@
 """The failure budget: how many failures stop a run. It is checked before each machine, for the run and its wave."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 
+from inventory.data_class import dataclass
 from inventory.name_lists import format_count
 from tasks.domain.errors import AuthenticationFailed, ConnectionLost, HostKeyMismatch, HostKeyUnknown, Unreachable
 from tasks.domain.model import ErrorInfo, Outcome

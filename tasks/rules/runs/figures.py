@@ -5,8 +5,9 @@ Pure. Notifications, the approval page, reports and the command show the same fi
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from inventory.data_class import dataclass
 from inventory.name_lists import join_first_names
 from tasks.domain.model import Assessment, MachinePlan, Outcome, Update, UpdateResult
 from tasks.domain.states import PRESENT_UPDATE_STATES, Classification, UpdateState, YesNoUnknown

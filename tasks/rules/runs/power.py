@@ -1,9 +1,10 @@
 """Rules for machines that a run powers on for its window, and powers off again after their turn. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Finding, HookResult, Outcome
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import FAILED_UPDATE_STATES, FindingLevel, OperationState, RebootState, UpdateState

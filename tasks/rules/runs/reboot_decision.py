@@ -1,8 +1,9 @@
 """Decides whether a machine is rebooted now, and its reboot state if it is not."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from inventory.data_class import dataclass
 from inventory.name_lists import format_count
 from tasks.domain.model import Assessment, Facts, RebootNeed, Window
 from tasks.domain.states import RebootPolicy, RebootState, YesNoUnknown

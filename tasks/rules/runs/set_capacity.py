@@ -5,9 +5,10 @@ together, so a set in which a member is down anyway gives that many fewer turns.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
+from inventory.data_class import dataclass
 from inventory.machine import Machine, MachineSet
 from tasks.domain.protocols.leases import SetSlot, SlotRule
 

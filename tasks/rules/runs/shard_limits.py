@@ -6,8 +6,9 @@ be left run later.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from inventory.data_class import dataclass
 from inventory.machine import Inventory, Resource, ResourceKind, ResourceLimits
 from tasks.rules.runs.shards import Shard, share_at_once
 

@@ -1,8 +1,9 @@
 """Divides the machines of a run into shards: parts that one process at their site carries out. Pure."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from inventory.data_class import dataclass
 from inventory.machine import Machine, MachineSet
 from tasks.domain.errors import RequestError
 from tasks.domain.model import RunInfo, Wave

@@ -5,11 +5,11 @@ Jump hosts, the controller, and roles in machine sets decide which machines must
 
 import graphlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from math import ceil
 from types import MappingProxyType
 
+from inventory.data_class import dataclass
 from inventory.machine import Machine, MachineSet, TransportKind
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Wave

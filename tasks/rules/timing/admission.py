@@ -17,10 +17,10 @@ error; N,*,N does nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from inventory.data_class import dataclass
 from inventory.machine import Machine, PatchOwner
 from tasks.domain.model import Window
 from tasks.domain.states import RebootPolicy

@@ -4,9 +4,9 @@ Python subtracts and compares datetimes of the same zone by wall time. That is w
 windows and cut-offs are in UTC, and only the display uses their zone.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Window
 from tasks.domain.states import RebootPolicy

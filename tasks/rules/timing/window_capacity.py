@@ -8,8 +8,9 @@ nothing is installed past the machine's cut-off. It assumes that each machine ha
 import heapq
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
+
+from inventory.data_class import dataclass
 
 MAX_AT_ONCE = 500
 """The largest number of machines at once that a request may have."""

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Protocol
 
+from inventory.data_class import dataclass
 from inventory.name_lists import join_first_names
 from tasks.domain.model import PackageState, Selection, Update, UpdateResult
 from tasks.domain.protocols.package_manager import SimulationResult

@@ -4,11 +4,12 @@ Transactions near the cut-off are smaller.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from math import isfinite
 from typing import NamedTuple
 
+from inventory.data_class import dataclass
 from tasks.domain.model import DurationPrediction, RebootNeed, Update, UpdateResult
 from tasks.domain.protocols.package_manager import Rates, Transaction
 from tasks.domain.states import Classification, RebootPolicy, UpdateState, YesNoUnknown

@@ -7,9 +7,9 @@ knows that the newest one boots. A kernel is removed with all its packages, or n
 
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from inventory.data_class import dataclass
 from tasks.domain.protocols.package_manager import InstalledKernels, KernelPackage
 
 KEPT_KERNELS = 2

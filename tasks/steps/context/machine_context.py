@@ -1,8 +1,9 @@
 """The parameter of every step: the run context, the transport of one machine, and the machine's state."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from inventory.data_class import dataclass
 from inventory.machine import Machine
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import (

@@ -3,9 +3,10 @@
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, NoReturn, Protocol
 
+from inventory.data_class import dataclass
 from inventory.machine import Machine
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Facts, Hook, HookResult, RebootNeed, RunInfo, Selection, Window

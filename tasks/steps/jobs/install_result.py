@@ -1,8 +1,9 @@
 """The result of the installation for each update, by the package database, also if it broke off."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import (
     ErrorInfo,

@@ -1,9 +1,10 @@
 """Turns the records that a package job wrote into its result. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 
+from inventory.data_class import dataclass
 from tasks.domain.model import TransactionResult
 from tasks.domain.protocols.package_manager import FailureCause, Transaction
 from tasks.domain.protocols.transport import JobPhase, ScriptRecord

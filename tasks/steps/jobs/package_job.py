@@ -4,9 +4,9 @@ What an earlier process of the run ordered is found in the journal, so that this
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import ConnectionLost, FleetpatchError, RecordsError, TransportError
 from tasks.domain.model import JobOutput, Update
 from tasks.domain.protocols.clock import Deadline

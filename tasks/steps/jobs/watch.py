@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import (
     ConnectionLost,
     DeadlineExceeded,

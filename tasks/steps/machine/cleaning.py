@@ -1,8 +1,8 @@
 """What fleetpatch has left on a machine, and its removal."""
 
-from dataclasses import dataclass
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import ProtocolViolation
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, Transport

@@ -1,11 +1,11 @@
 """Reads the machine lock of any run, and removes it when a person says so."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, Field, ValidationError
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import DeadlineExceeded, ManagerBusy, ProtocolViolation, RequestError, ScriptFailed
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord, Transport

@@ -15,10 +15,11 @@ import logging
 import math
 import secrets
 from collections.abc import MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from weakref import WeakKeyDictionary
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import DeadlineExceeded, FleetpatchError, InternalError, JobLost, RecordsError
 from tasks.domain.model import Facts, Finding
 from tasks.domain.protocols.clock import Deadline

@@ -4,10 +4,10 @@ The machine itself refuses the reboot then. It is asked again while the window s
 question changes nothing.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import ProtocolViolation
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import ScriptRecord

@@ -1,10 +1,11 @@
 """Sends the reboot order to a machine, watches it go down and come back, and waits until its boot has ended."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final, TypeVar
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import (
     AuthenticationFailed,
     DeadlineExceeded,

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 
+from inventory.data_class import dataclass
 from tasks.domain.model import UnfinishedPackage, Update
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.machines.managers.apt.output_parsers import AptSimulation

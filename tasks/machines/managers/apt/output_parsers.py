@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import SimulationResult
 from tasks.machines.managers.manager_base import build_simulation_result

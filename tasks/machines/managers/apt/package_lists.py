@@ -7,12 +7,13 @@ that was read.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import READ_LISTS_REMEDY, ListsUnread, ManagerBusy, ManagerError, RepositoryError
 from tasks.domain.model import RepositoryProblem
 from tasks.machines.managers.apt.output_parsers import Release

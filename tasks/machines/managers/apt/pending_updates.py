@@ -8,8 +8,9 @@ rolled out step by step has reached this machine.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Update
 from tasks.domain.states import SUBSCRIPTION_REQUIRED, Classification
 from tasks.machines.managers.apt.dpkg_state import build_dpkg_name

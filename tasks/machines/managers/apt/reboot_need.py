@@ -19,9 +19,9 @@ looked. Otherwise the answer is unknown.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 
+from inventory.data_class import dataclass
 from tasks.domain.model import LivePatching, RebootNeed
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.states import YesNoUnknown

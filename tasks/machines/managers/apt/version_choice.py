@@ -6,8 +6,8 @@ candidate were not there.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from inventory.data_class import dataclass
 from tasks.domain.states import Classification
 from tasks.machines.managers.apt.output_parsers import AvailableVersion, PackagePolicy, Release
 

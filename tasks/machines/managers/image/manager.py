@@ -6,9 +6,10 @@ No package is changed on the running system, and the image before stays for a ro
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.compliance import UNASKED_SOURCE
 from tasks.domain.errors import ManagerBusy, ManagerError, RequestError
 from tasks.domain.model import PackageState, Update

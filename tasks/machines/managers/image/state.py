@@ -6,10 +6,10 @@ label, and the first digits of the image's digest, which identify it.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.model import PackageState, RebootNeed, RepositoryProblem, Update
 from tasks.domain.states import Classification, YesNoUnknown
 from tasks.machines.managers.script_output import clean_text

@@ -3,10 +3,11 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.states import Classification
 from tasks.machines.managers.script_output import group_values
 from tasks.machines.managers.versions import RpmVersion, find_epoch_prefix

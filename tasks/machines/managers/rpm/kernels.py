@@ -20,9 +20,10 @@ reasons.
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.model import LivePatching, RebootNeed, Update
 from tasks.domain.protocols.package_manager import InstalledKernels, KernelPackage
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult

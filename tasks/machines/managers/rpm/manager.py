@@ -6,10 +6,11 @@ calls rpm for each package.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline

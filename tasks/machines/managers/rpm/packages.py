@@ -6,9 +6,9 @@ version is "EPOCH:VERSION-RELEASE", without an epoch of 0.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Update
 from tasks.machines.managers.script_output import group_values, parse_natural

@@ -6,9 +6,10 @@ them; yum names it only after them.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.model import RepositoryProblem
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.machines.managers.repository_problems import (

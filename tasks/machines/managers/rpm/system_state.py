@@ -6,11 +6,11 @@ notify, download, or install) makes no difference here: each of them locks the p
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.model import PackageState, RebootNeed, RepositoryProblem, UnfinishedPackage
 from tasks.domain.protocols.transport import Script, ScriptResult
 from tasks.domain.states import YesNoUnknown

@@ -15,9 +15,9 @@ The prerequisites of an enrolment are those of Microsoft's documents:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Finding, HotpatchEnrolment, LivePatching
 from tasks.domain.states import FindingLevel
 from tasks.machines.managers.windows_update.offered_updates import is_cumulative_title, is_hotpatch_title

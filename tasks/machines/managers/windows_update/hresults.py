@@ -6,10 +6,11 @@ sign, documents show it without one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.protocols.package_manager import FailureCause
 
 _DISM: Final = "repair the component store: dism /online /cleanup-image /restorehealth"

@@ -6,12 +6,12 @@ from here: what they install is decided on their servers.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pydantic import Field
 
+from inventory.data_class import dataclass
 from tasks.machines.managers.windows_update.records import Record, SystemRecord, Text, Texts
 from tasks.rules.redaction import redact_url
 

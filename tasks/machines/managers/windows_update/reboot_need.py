@@ -14,11 +14,11 @@ the installation, only what the machine says counts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from pydantic import Field
 
+from inventory.data_class import dataclass
 from inventory.name_lists import format_count
 from tasks.domain.model import RebootNeed
 from tasks.domain.states import YesNoUnknown

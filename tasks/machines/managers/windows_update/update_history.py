@@ -6,10 +6,10 @@ revision of the update.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final
 
+from inventory.data_class import dataclass
 from inventory.name_lists import format_count
 from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import FailureCause

@@ -1,12 +1,12 @@
 """Logs in with a key, a password or the agent. It uses only credentials that the inventory names."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import paramiko
 
 from inventory.credentials import Credential, CredentialKind
+from inventory.data_class import dataclass
 from tasks.domain.errors import AuthenticationFailed, ConnectionLost, CredentialError, FleetpatchError, Unreachable
 from tasks.machines.transport.lockout_guard import LoginAttempt
 from tasks.machines.transport.ssh.offered_keys import (

@@ -6,12 +6,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 import paramiko
 
 from inventory.credentials import CredentialKind, CredentialResolver
+from inventory.data_class import dataclass
 from inventory.host_key_store import load_host_key_store
 from inventory.machine import HostKeySettings, Machine
 from tasks.domain.errors import ConnectionLost, CredentialError, DeadlineExceeded, HostKeyUnknown, TransportError

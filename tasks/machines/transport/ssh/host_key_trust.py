@@ -2,10 +2,10 @@
 
 import shutil
 import subprocess
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from inventory.data_class import dataclass
 from inventory.host_key_store import load_host_key_store
 from inventory.known_hosts import PinnedKey, render_known_hosts_name
 from inventory.machine import HostKeyPolicy, Inventory, Machine

@@ -5,13 +5,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
 import paramiko
 
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.host_key_store import find_known_hosts
 from inventory.machine import HostKeySettings, Inventory, Machine, TransportKind

@@ -9,7 +9,6 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -18,6 +17,7 @@ import paramiko
 from paramiko.agent import AgentKey, AgentSSH
 
 from inventory.credentials import resolve_credential
+from inventory.data_class import dataclass
 from inventory.files.paths import expand_home
 from tasks.domain.errors import AuthenticationFailed, CredentialError
 from tasks.domain.protocols.clock import Deadline, SystemClock

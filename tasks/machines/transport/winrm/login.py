@@ -1,7 +1,6 @@
 """Logs in to one machine: one connection, one try, through the guard against locked accounts."""
 
 import time
-from dataclasses import dataclass
 from typing import Final
 
 import requests
@@ -11,6 +10,7 @@ from winrm.protocol import Protocol
 
 from inventory.addresses import WINRM_PORTS
 from inventory.credentials import Credential, CredentialResolver
+from inventory.data_class import dataclass
 from inventory.files.paths import expand_home
 from inventory.machine import Machine, WinrmAuthentication, WinrmScheme
 from tasks.domain.errors import (

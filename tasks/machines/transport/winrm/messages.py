@@ -9,7 +9,6 @@ import binascii
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 
 import requests
@@ -20,6 +19,7 @@ from winrm.exceptions import WinRMError, WinRMOperationTimeoutError, WinRMTransp
 from winrm.protocol import Protocol
 from winrm.transport import Transport
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import ConnectionLost, DeadlineExceeded, PrivilegeError, ProtocolViolation, TransportError
 from tasks.machines.transport.winrm.http_line import AnswerTooLong, HttpLine, LineBroken
 from tasks.machines.transport.winrm.kerberos import (

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.machines.managers.rpm.packages import InstalledPackage
 from tasks.rules.machine_checks.report_limits import MAX_LOCKS, MAX_NAME_LENGTH, require_count, require_length
 

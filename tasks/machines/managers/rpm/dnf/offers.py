@@ -6,8 +6,8 @@ priority and from the same vendor (dnf.conf(5): priority, allow_vendor_change).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from inventory.data_class import dataclass
 from tasks.machines.managers.rpm.dnf.transaction import _MAX_TEXT, DnfTransaction, find_specs
 from tasks.machines.managers.rpm.packages import (
     ARCH_PATTERN,

@@ -7,9 +7,10 @@ repository has.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Update
 from tasks.domain.states import Classification
 from tasks.machines.managers.live_patches import is_live_patch_package

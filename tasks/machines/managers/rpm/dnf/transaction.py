@@ -5,10 +5,11 @@ Lines that are not understood are ignored; ``parse_transaction`` raises nothing.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from posixpath import basename
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import ManagerBusy
 from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import SimulationResult

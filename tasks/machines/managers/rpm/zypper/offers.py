@@ -7,9 +7,9 @@ from the same vendor (zypper(8): repository priorities; zypp.conf: solver.allowV
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.machines.managers.rpm.packages import VersionedPackage, format_rpm_version, parse_vendor
 from tasks.machines.managers.rpm.repositories import DEFAULT_REPOSITORY_PRIORITY
 from tasks.machines.managers.rpm.zypper.xml_answer import (

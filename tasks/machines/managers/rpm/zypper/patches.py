@@ -6,10 +6,10 @@ is needed as long as such a version is installed.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import ProtocolViolation
 from tasks.machines.managers.rpm.advisories import Advisory
 from tasks.machines.managers.rpm.packages import NAME_PATTERN, VERSION_PATTERN

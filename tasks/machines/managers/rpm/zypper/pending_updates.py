@@ -12,9 +12,10 @@ update to a version between, or come from another vendor.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.model import Update
 from tasks.domain.states import Classification
 from tasks.machines.managers.pending_updates import build_new_packages, is_boot_package

@@ -5,11 +5,11 @@ An answer is one element ``<stream>``. Lines before and after it are not zypper'
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from defusedxml.ElementTree import ParseError, fromstring
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import ManagerBusy, ManagerError, PrivilegeError, ProtocolViolation, RepositoryError
 from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import SimulationResult
