@@ -44,9 +44,11 @@ USED_ROUTES: Final = frozenset(
 )
 """What a run asks for. FastAPI prepares the routes before these when it first looks for one, and others when needed."""
 _STARTUP_FAILED = 3  # as uvicorn's own program
+_UNENDED: Final = 1
 _INTERRUPTED: Final = 130  # as everywhere: 128 and the number of SIGINT
 _END_SECONDS: Final = 30.0
 """So long the server may take to end. Prefect's database is made for a power cut, too."""
+_TICK_SECONDS: Final = 1.0
 _EVENT_SECONDS: Final = 5.0
 """So long events may wait in its memory for its services then: its starter gives it ten seconds."""
 
@@ -54,11 +56,22 @@ _EVENT_SECONDS: Final = 5.0
 class _Server(uvicorn.Server):
     """A server that ends within a time, whatever its requests and its services do."""
 
+    follows_signals = True
+    """Whether a signal ends it. The end of ENDS_WITH_INPUT does so in any case."""
+    _loop: asyncio.AbstractEventLoop | None = None
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and look for garbage from then on. All that is loaded stays, and looking through it costs time."""
+        self._is_over, self._loop = asyncio.Event(), asyncio.get_running_loop()
         await super().startup(sockets)
         gc.freeze()
         gc.enable()
+
+    async def main_loop(self) -> None:
+        """Wait until the server ends. uvicorn would look for that ten times a second."""
+        while not await self.on_tick(0):  # it writes the date of answers
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_over.wait(), _TICK_SECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End when the services have taken the events that wait for them. Else Prefect would drop these."""
@@ -66,11 +79,28 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End because of a signal. One that is sent to all processes of a run is for the run alone."""
+        if self.follows_signals:
+            self._limit_end(128 + sig)
+            super().handle_exit(sig, frame)
+            self._wake()
+
+    def end(self) -> None:
+        """End in order. For any thread."""
+        self._limit_end(_UNENDED)
+        self.should_exit = True
+        self._wake()
+
+    def _limit_end(self, code: int) -> None:
+        """End with this exit code after ``_END_SECONDS``."""
         if not self.should_exit:
-            timer = Timer(_END_SECONDS, os._exit, [128 + sig])
+            timer = Timer(_END_SECONDS, os._exit, [code])
             timer.daemon = True
             timer.start()
-        super().handle_exit(sig, frame)
+
+    def _wake(self) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._is_over.set)
 
 
 async def _wait_for_services() -> None:
@@ -90,7 +120,7 @@ def build_application() -> TrustedHostMiddleware:
         RuntimeError: the server has no password or no names, or other web pages could use it.
     """
     hosts = [host for host in os.environ.get(HOSTS_VARIABLE, "").split(",") if host]
-    from prefect.settings import get_current_settings  # noqa: PLC0415 - it takes seconds to load
+    from prefect.settings import Settings, get_current_settings  # noqa: PLC0415 - it takes seconds to load
 
     api = get_current_settings().server.api
     if not hosts or api.auth_string is None:
@@ -103,6 +133,8 @@ def build_application() -> TrustedHostMiddleware:
     collections.KNOWN_VIEWS.update(dict.fromkeys(collections.KNOWN_VIEWS, ""))  # its own copies, not those on GitHub
     routers = sorted(server.API_ROUTERS, key=lambda router: router.prefix not in USED_ROUTES)
     setattr(server, "API_ROUTERS", tuple(routers))  # noqa: B010 - Prefect has no setting for it
+    # one application needs no key among others: Prefect would write all settings out for each
+    setattr(Settings, "hash_key", lambda _: "")  # noqa: B010 - Prefect has no setting for it
     application = server.create_app(final=True)
     remove_foreign_pages(application)
     return TrustedHostMiddleware(application, allowed_hosts=hosts, www_redirect=False)
@@ -173,11 +205,11 @@ def close_database_to_others(url: str) -> None:
             file.chmod(file.stat().st_mode & 0o700)
 
 
-def stop_at_end_of_input(server: uvicorn.Server) -> None:
+def stop_at_end_of_input(server: _Server) -> None:
     """Stop a server as soon as the pipe of its standard input is closed: its starter has ended, in whichever way."""
     while os.read(sys.stdin.fileno(), 1024):
         pass
-    server.should_exit = True
+    server.end()
 
 
 def _end_interrupted(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -231,6 +263,7 @@ def serve(descriptor: str, end: str = "") -> int:
     for handler in {handler for logger in loggers for handler in logger.handlers}:
         handler.addFilter(shorten_busy_database)
     if end == ENDS_WITH_INPUT:
+        server.follows_signals = False
         Thread(target=stop_at_end_of_input, args=(server,), name="starter", daemon=True).start()
     server.run([socket.socket(fileno=int(descriptor))])
     return 0 if server.started else _STARTUP_FAILED

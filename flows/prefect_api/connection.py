@@ -7,7 +7,6 @@ import atexit
 import http.client
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import tempfile
@@ -78,6 +77,11 @@ class EphemeralPrefectServer:
         self._certificate: Path | None = None
         self._listener: socket.socket
         self._url = ""
+
+    @property
+    def process_id(self) -> int | None:
+        """The id of its process; None if it has none."""
+        return self._process.pid if self._process is not None else None
 
     def open(self) -> Mapping[str, str]:
         """Let it have an address, where requests wait until it is there (``fork``).
@@ -152,16 +156,15 @@ class EphemeralPrefectServer:
     def stop(self) -> None:
         """End it. May be called twice."""
         process, self._process = self._process, None
+        if self._input is not None:
+            os.close(self._input)
+            self._input = None
         if process is not None:
-            process.send_signal(signal.SIGTERM)
             try:
                 process.wait(_STOP_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        if self._input is not None:
-            os.close(self._input)
-            self._input = None
         for file in (self._log, self._certificate):
             if file is not None:
                 file.unlink(missing_ok=True)
@@ -267,6 +270,8 @@ def begin_connection(*, may_fork: bool = False) -> EphemeralPrefectServer | None
     )
 
     if forks:
+        import fastapi.encoders  # noqa: F401, PLC0415 - the client needs it later, and the server at once
+
         server.fork()
     if has_asked_prefect:
         refresh_global_settings_context()

@@ -24,14 +24,13 @@ _NAME: Final = Path("/proc/self/comm")
 class Process(Protocol):
     """What ``subprocess.Popen`` and ``ForkedProcess`` have in common."""
 
+    pid: int
+
     def poll(self) -> int | None:
         """Return the exit code, or None while the process lives."""
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code when the process has ended. subprocess.TimeoutExpired: not in so many seconds."""
-
-    def send_signal(self, sig: int) -> None:
-        """Send a signal, if the process lives."""
 
     def kill(self) -> None:
         """End it at once."""
@@ -74,14 +73,10 @@ class ForkedProcess:
             raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
         return code
 
-    def send_signal(self, sig: int) -> None:
-        """Send a signal, if the process lives."""
-        if self.poll() is None:
-            os.kill(self.pid, sig)
-
     def kill(self) -> None:
         """End it at once."""
-        self.send_signal(signal.SIGKILL)
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 def can_fork() -> bool:

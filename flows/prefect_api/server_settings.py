@@ -133,6 +133,11 @@ RUN_SETTINGS = (
         "Events are written every ten seconds, and at the end: nobody reads them before.",
     ),
     PrefectSetting(
+        "PREFECT_SERVER_API_KEEPALIVE_TIMEOUT",
+        "60",
+        "The run asks every five seconds, which is when a server closes an unused connection by default.",
+    ),
+    PrefectSetting(
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START",
         "false",
         "A run loads blocks that are there. A program that makes one stores its type, and `fleetpatch server` all.",

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     TaskRunFilter,
@@ -143,10 +144,17 @@ def try_once(client: SyncPrefectClient | PrefectClient) -> None:
     http._send_with_retry = send_once_in_loop if inspect.iscoroutinefunction(send) else send_once  # noqa: SLF001
 
 
+_CLOSED_CONNECTION: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+"""The errors of a request on a connection that the server closed at that moment, because nobody had used it."""
+
+
 def _is_api_reachable(client: SyncPrefectClient, flow_run_id: UUID) -> bool:
     """Return whether the API can read the flow run. A health check is not enough: it succeeds without a database."""
     try:
-        client.read_flow_run(flow_run_id)
+        try:
+            client.read_flow_run(flow_run_id)
+        except _CLOSED_CONNECTION:  # a server that is away refuses the next one
+            client.read_flow_run(flow_run_id)
     except ObjectNotFound:  # the flow run was deleted, but the API answers
         return True
     except NO_ANSWER_ERRORS:

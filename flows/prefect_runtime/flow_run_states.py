@@ -7,8 +7,15 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
-from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed
@@ -21,6 +28,9 @@ from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
+_OPEN_TASK_RUNS = TaskRunFilter(
+    state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[*set(StateType) - TERMINAL_STATES]))
+)
 _CANCELLED_STATES = frozenset({StateType.CANCELLED, StateType.CANCELLING})
 
 
@@ -93,10 +103,14 @@ def _mark_crashed(
     filter_of_runs = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id, *(subflow.id for subflow in subflows)]))
     task_runs = read_all_pages(
         lambda limit, offset: client.read_task_runs(
-            flow_run_filter=filter_of_runs, sort=TaskRunSort.ID_DESC, limit=limit, offset=offset
+            flow_run_filter=filter_of_runs,
+            task_run_filter=_OPEN_TASK_RUNS,
+            sort=TaskRunSort.ID_DESC,
+            limit=limit,
+            offset=offset,
         )
     )
-    for task_run in task_runs:
+    for task_run in list(task_runs):  # before the first of them no longer is on its page
         if is_left_open(task_run):
             client.set_task_run_state(task_run.id, crashed, force=True)
     for subflow in subflows:

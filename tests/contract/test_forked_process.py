@@ -61,7 +61,7 @@ try:
     codes.append("ended")
 except subprocess.TimeoutExpired:
     codes.append(sleeper.poll())
-sleeper.send_signal(signal.SIGTERM)
+os.kill(sleeper.pid, signal.SIGTERM)
 codes.append(sleeper.wait(60))
 sleeper.kill()
 

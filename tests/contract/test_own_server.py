@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -86,6 +87,8 @@ def test_it_writes_in_batches_unless_the_user_says_otherwise_and_lets_no_page_in
         )
         with urllib.request.urlopen(request, timeout=240) as answer:
             told = json.load(answer)
+        assert server.process_id
+        os.kill(server.process_id, signal.SIGTERM)  # meant for the run: its server is there until the run ends it
         with use_server(client["PREFECT_API_URL"], tmp_path, client["PREFECT_API_AUTH_STRING"]):
             send_events(EVENTS)
     finally:
