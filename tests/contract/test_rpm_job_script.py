@@ -18,8 +18,7 @@ from tests.contract.jumping_clock import put_jumping_clock
 # "rpm -q …" prints what is installed, from the file "installed"; the script needs nothing else of rpm
 RPM = r"""#!/bin/sh
 case "$*" in
-  *%{_arch}*) echo x86_64 ;;
-  *%{_dbpath}*) echo "$STAND_IN/rpmdb" ;;
+  *%{_arch}*) echo "x86_64:$STAND_IN/rpmdb" ;;
   -qa*INSTALLTIME*' %{NAME} '*) cat "$STAND_IN/twice" 2>/dev/null ;;
   "-q gone"*) exit 1 ;;
   -q*) cat "$STAND_IN/installed" ;;

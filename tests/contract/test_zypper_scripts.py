@@ -71,7 +71,7 @@ def run_job(place: Path, log: str, command: str) -> str:
     """What a command of a job prints when zypper has printed this."""
     (place / "log").write_text(log)
     job = load_script("rpm_job", PACKAGE).replace("\nfp_each_transaction transaction\n", "\n")
-    stubs = "fp_set_rpm_arch() { fp_arch=x86_64; }; rpm() { echo /var/lib/rpm; }; log_from=0"
+    stubs = "fp_ask_rpm() { fp_arch=x86_64 fp_rpm_home=/var/lib/rpm; }; log_from=0"
     parts = (
         load_script("prelude"),
         load_script("transactions"),

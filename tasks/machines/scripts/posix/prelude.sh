@@ -113,11 +113,16 @@ fp_read_uptime() { # sets fp_up to the whole seconds since the boot
   case $fp_up in '' | *[!0-9]*) return 1 ;; esac
 }
 fp_note_clock() { if fp_read_uptime; then fp_base=$(($(date +%s) - fp_up)); fi; } # from now on, a clock that is set back has no effect
-fp_read_time() { # sets fp_time to the seconds since 1970 by this machine's clock, or by fp_base and the uptime if that is later
-  fp_time=$(date +%s)
-  if [ -n "$fp_base" ] && fp_read_uptime && [ "$((fp_base + fp_up))" -gt "$fp_time" ]; then fp_time=$((fp_base + fp_up)); fi
+# fp_read_time: sets fp_time to the seconds since 1970 by this machine's clock, or by fp_base and the uptime if that is later.
+# The clock is a program of its own, so it is asked once in a second of the uptime.
+fp_read_time() {
+  fp_read_uptime || :
+  if [ -z "$fp_up" ] || [ "$fp_up" != "$fp_up_then" ]; then fp_clock=$(date +%s) fp_up_then=$fp_up; fi
+  fp_time=$fp_clock
+  if [ -n "$fp_base" ] && [ -n "$fp_up" ] && [ "$((fp_base + fp_up))" -gt "$fp_time" ]; then fp_time=$((fp_base + fp_up)); fi
 }
 fp_now() { fp_read_time; echo "$fp_time"; }
+fp_up_then=''
 [ -n "${FP_JOB_DIR:-}" ] || fp_base=''
 fp_base=${fp_base:-}
 if fp_has clock; then
@@ -265,23 +270,28 @@ OUTPUT
   )
   case $fp_back in
     "$fp_newline$fp_mark:"*) fp_errors='' fp_output=${fp_back#"$fp_newline$fp_mark:"} ;;
-    *) # it reads to the end, so that no command reports a broken pipe
-      fp_errors=$(
-        awk -v mark="$fp_mark:" 'index($0, mark) == 1 { is_over = 1 } !is_over { print }' <<BACK | tail -c 4096
-$fp_back
-BACK
-      )
-      fp_output=$(
-        awk -v mark="$fp_mark:" 'has_begun { print; next } index($0, mark) == 1 { has_begun = 1; print substr($0, length(mark) + 1) }' <<BACK
-$fp_back
-BACK
-      ) ;;
+    *) case ${#fp_back} in
+      ? | ?? | ???) fp_errors=${fp_back%%"$fp_newline$fp_mark:"*} fp_output=${fp_back#"$fp_errors$fp_newline$fp_mark:"} ;;
+      *) fp_split_back ;;
+    esac ;;
   esac
   fp_code=${fp_output%%:*} fp_output=${fp_output#*:}
   fp_limit_stderr "$fp_errors"
   case $fp_code in '' | *[!0-9]*) fp_code=1 ;; esac
   fp_send_section "$fp_asked_for" "${fp_output:+$fp_output$fp_newline}" "$fp_code" "$fp_text"
   return "$fp_code"
+}
+fp_split_back() { # sets fp_errors and fp_output to the parts of a long fp_back. It reads to the end, so that no command reports a broken pipe
+  fp_errors=$(
+    awk -v mark="$fp_mark:" 'index($0, mark) == 1 { is_over = 1 } !is_over { print }' <<BACK | tail -c 4096
+$fp_back
+BACK
+  )
+  fp_output=$(
+    awk -v mark="$fp_mark:" 'has_begun { print; next } index($0, mark) == 1 { has_begun = 1; print substr($0, length(mark) + 1) }' <<BACK
+$fp_back
+BACK
+  )
 }
 fp_limit_stderr() { # TEXT: sets fp_text to its last 4 KiB
   fp_text=${1%"$fp_newline"}

@@ -111,16 +111,15 @@ said() { printf '%s\n' "$1"; return "${2:-0}"; }
 # The tool tells only the advisories about packages that are installed, with their name and architecture. This tells, in
 # the form of dnf 4, those about what replaces a package of another name or architecture.
 replacements() { # NAME.ARCH of each
-  fp_found=$(awk '
+  awk '
+    function put(name) { if (!told[name]++) print name }
     / will be (installed|an upgrade)$/ { new = $3 }
     / will be an upgrade$/ { upgrades[$3] }
     / will be upgraded$/ { old[$3] }
-    / will be obsoleted$/ && new != "" { print new }
-    END { for (name in upgrades) if (!(name in old)) print name }' <<TRANSACTION
+    / will be obsoleted$/ && new != "" { put(new) }
+    END { for (name in upgrades) if (!(name in old)) put(name) }' <<TRANSACTION
 $transaction
 TRANSACTION
-)
-  [ -z "$fp_found" ] || said "$fp_found" | sort -u
 }
 other_advisories() {
   fp_names=$(replacements)
@@ -158,11 +157,12 @@ holds() { # "FILE:entry" for each line that locks a version or excludes packages
   fp_exclusions /usr/share/dnf5/libdnf.conf.d/*.conf /etc/dnf/libdnf5.conf.d/*.conf /etc/dnf/dnf.conf $repository_files
   return 0
 }
-fp_repository_files() { # the later file wins, as for dnf
+find_repository_files() { # sets repository_files; the later file wins, as for dnf
+  repository_files=''
   fp_folders=$(sed -n '/^reposdir *=/{s/^reposdir *= *//;y/,/ /;p;}' /etc/dnf/dnf.conf 2>/dev/null)
   fp_folders=${fp_folders##*"$fp_newline"}
   for fp_folder in ${fp_folders:-/usr/share/dnf5/repos.d /etc/distro.repos.d /etc/yum/repos.d /etc/yum.repos.d} /etc/dnf/repos.override.d; do
-    for fp_file in "$fp_folder"/*.repo; do [ ! -f "$fp_file" ] || printf '%s\n' "$fp_file"; done
+    for fp_file in "$fp_folder"/*.repo; do [ ! -f "$fp_file" ] || repository_files="$repository_files $fp_file"; done
   done
 }
 # shellcheck disable=SC2086
@@ -213,13 +213,15 @@ needers='
   /^<[PR]$/ { list = $0; next }
   list == "<P" && full in new { provided[$1] = id }
   list == "<R" { for (i = 1; i <= NF; i++) { word = $i; sub(/^[(]+/, "", word); wants[id, word] = 1; if ($1 !~ /^[(]/) break } }
-  END { for (key in wants) { split(key, pair, SUBSEP); if (pair[2] in provided && provided[pair[2]] != pair[1]) print provided[pair[2]] "\t" pair[1] } }'
+  END { for (key in wants) { split(key, pair, SUBSEP); if (pair[2] in provided && provided[pair[2]] != pair[1] && !told[provided[pair[2]], pair[1]]++) print provided[pair[2]] "\t" pair[1] } }'
 needed_by() { # "NEW.ARCH<tab>NEEDER.ARCH" for each package that needs something of a new one
   # shellcheck disable=SC2046  # as above
   described=$(dnf_query -q repoquery --qf '>%{name}.%{arch}|%{name}-%{evr}.%{arch}\n<P\n%{provides}\n<R\n%{requires}\n%{recommends}'"$line_end" $(chosen 'installed|an upgrade')); code=$?
   # shellcheck disable=SC2086  # as above
   set -- $new
-  [ -z "$described" ] || said "$described" | awk -v chosen="$*" "$needers" | sort -u
+  [ -z "$described" ] || awk -v chosen="$*" "$needers" <<DESCRIBED
+$described
+DESCRIBED
   return "$code"
 }
 
@@ -229,7 +231,7 @@ assess_tool() {
   find_cache_folder
   cache_folder=${folder:-$cache_folder} # if the owner has moved it
   fp_answer repositories dnf_query -q repolist
-  repository_files=$(fp_repository_files)
+  find_repository_files
   fp_text_section advisory_sources "$(fp_advisory_sources "$cache_folder")"
   fp_text_section priorities "$(fp_priorities)"
   fp_text_section copies "$(copies)"

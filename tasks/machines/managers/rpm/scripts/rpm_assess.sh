@@ -30,15 +30,17 @@ pid_holder() { # PATH: the tools take a lock for held while any process has the 
   [ ! -d "/proc/$pid" ] || holder "$1" "$pid"
 }
 
-rpm_home=$(rpm --eval '%{_dbpath}')
+fp_ask_rpm
+rpm_home=$fp_rpm_home
 fp_read_time
 began=$fp_time
-[ "$(fp_param refresh)" != yes ] || fp_answer update refresh_repositories
+fp_set_param refresh
+[ "$refresh" != yes ] || fp_answer update refresh_repositories
 before=$(fp_rpm_stamp "$rpm_home")
 fp_answer installed fp_rpm_query -a
 # shellcheck disable=SC2034  # used by package_queries.sh
 installed=$fp_output
-twice=$(fp_rpm_duplicates)
+twice=$(fp_rpm_duplicates "$installed")
 fp_text_section duplicates "$twice"
 if [ -n "$twice" ] || fp_has_failed_scripts; then fp_note_history; fi # once for both
 [ -z "$twice" ] || fp_answer left_over fp_left_over
@@ -58,5 +60,4 @@ for file in $pid_files; do pid_holder "$file"; done
 # last: a process that released its locks before they were checked has written the database by now
 changed=false; [ "$before" = "$(fp_rpm_stamp "$rpm_home")" ] || changed=true
 fp_read_time
-fp_set_rpm_arch
 fp_emit state native="$fp_arch" changed:=$changed at:="$fp_time" began:="$began"

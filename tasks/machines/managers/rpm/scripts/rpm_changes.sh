@@ -74,6 +74,30 @@ note_inputs() { # sets inputs to what the answer of a simulation depends on; to 
 }
 is_simulated() { [ -n "$simulated" ] && note_inputs && [ "$simulated" = "$inputs" ]; } # whether another simulation would say the same
 
+# is_downloaded: whether the files of all that $wishes would install are here, and whole: rpm reads their digests. Then no
+# start of the tool is needed for that. Sets whole.
+is_downloaded() {
+  whole=''
+  command -v tool_folders >/dev/null && is_simulated || return 1
+  folders=$(tool_folders)
+  set --
+  while read -r action _ _ package name; do
+    case $action:$name in *:patch:*) continue ;; in:* | down:*) ;; *) continue ;; esac
+    find_file "$package" || return 1
+    set -- "$@" "$file"
+  done <"$FP_JOB_DIR/rpm-would"
+  [ "$#" -gt 0 ] && rpm -K --nosignature "$@" >/dev/null 2>&1 || return 1
+  whole=yes
+}
+find_file() { # PACKAGE: sets file to that of a package in one of $folders
+  case $1 in *-[0-9]*:*) set -- "${1%%-[0-9]*:*}-${1#*-[0-9]*:}" ;; esac # without the epoch
+  for folder in $folders; do
+    file=$folder/$1.rpm
+    [ ! -s "$file" ] || return 0
+  done
+  return 1
+}
+
 look() { # checks before the tool installs $wishes; returns 1 if that would do something that is not allowed, or nothing at all
   looked_at=$(read_stamp)
   # shellcheck disable=SC2086  # a list of words
@@ -101,6 +125,9 @@ choose_wishes() { # new packages that come by themselves are not named: the tool
   if [ -n "$wishes" ] && simulate \
     && awk 'FILENAME == ARGV[1] { here[$2]; next } FILENAME == ARGV[2] { here[$0]; next } !($0 in here) { exit 1 }' \
       "$FP_JOB_DIR/rpm-would" "$FP_JOB_DIR/rpm-present" "$FP_JOB_DIR/rpm-names"; then return; fi
+  name_all
+}
+name_all() { # for a download, which notes nothing
   wishes=''
   while read -r package; do wishes="$wishes$package "; done <"$FP_JOB_DIR/rpm-own"
 }

@@ -14,7 +14,10 @@
 #   tool_inputs: prints what shows a change of the settings and of the copies of repositories on which that depends; nothing if it can't tell.
 #   tool_explain: after a tool_simulate that failed, prints why in words.
 #   tool_download: executes (exec) a download. tool_renew: executes a new read of the repositories.
-#   tool_test: with everything downloaded, prints why an installation would fail; it changes nothing.
+#   tool_download_and_test: as tool_download, and prints why an installation would fail; it changes nothing.
+#   simulates_downloads: not empty if a download needs what a simulation has said.
+#   tool_test, if that only downloads: with everything downloaded, prints why an installation would fail.
+#   tool_folders, if known: prints patterns of the folders in which downloaded packages are, after a simulation.
 #   tool_install: installs what is downloaded, without the network, and returns the code of the failure.
 #   tool_code CODE: returns 0 if that exit code of the tool is no failure, else CODE.
 #   tool_locked CODE: whether another process's lock kept it from its work. tool_began: whether it has changed packages.
@@ -28,8 +31,8 @@
 # shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 
 began=$FP_JOB_DIR/rpm-began runs=0
-fp_set_rpm_arch
-native=$fp_arch rpm_lock=$(rpm --eval '%{_dbpath}')/.rpm.lock
+fp_ask_rpm
+native=$fp_arch rpm_lock=$fp_rpm_home/.rpm.lock
 fp_set_param allow_removals
 removals=$allow_removals
 
@@ -86,7 +89,7 @@ run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when it
       ("$@") 3>&-; tool_code "$?"; ran=$?
     fi
     [ "$ran" -ne 0 ] && [ -z "$ended_for" ] || break
-    if tool_began || ! { [ -n "$held_by" ] || tool_locked "$ran"; }; then break; fi
+    if tool_began || ! { [ -n "$held_by" ] || tool_locked "$ran"; } || [ "$1" = tool_download_and_test ]; then break; fi
     [ "$(fp_seconds_until "$until")" -ge 3 ] || break
     tell_waiting
     sleep 2
@@ -191,15 +194,30 @@ may_continue() { # else why says why not
   [ -z "$why" ]
 }
 
+# shellcheck disable=SC2086  # a list of words
+fetch() { # else with the record that says why nothing is installed
+  whole=''
+  download_with tool_download $wishes || return 1
+  [ "$result" -eq 0 ] || { ended "$result"; return 1; }
+}
+lacks_files() { # whether files that looked whole are others than those which the repositories have now; nothing was changed
+  [ -n "$whole" ] && [ "$result" -ne 0 ] && [ -z "$ended_for" ] && ! tool_began || return 1
+  case $(complaint "$result") in fetch:*) ;; *) return 1 ;; esac
+}
+
 # shellcheck disable=SC2086  # lists of words
 install() {
   fp_download_started
-  download_with tool_download $wishes || return 0
-  if [ "$result" -ne 0 ]; then ended "$result"; return; fi
+  is_downloaded || fetch || return 0
   may_begin || return 0
   fp_transaction_started
   fp_mark_log
   run_tool tool_install $wishes; result=$?
+  if lacks_files; then
+    fetch && may_begin || return 0
+    fp_mark_log
+    run_tool tool_install $wishes; result=$?
+  fi
   if fp_not_begun; then return; fi
   if [ "$ended_for" = unwanted ]; then refuse; return; fi
   if ! tool_began; then ended "$result"; return; fi
@@ -221,12 +239,14 @@ install() {
 # shellcheck disable=SC2086  # lists of words
 stage() {
   fp_transaction_started
-  download_with tool_download $wishes || return 0
-  if [ "$result" -eq 0 ]; then
+  download_with tool_download_and_test $wishes || return 0
+  # what another process does now says nothing about the window: then it is only downloaded
+  if tool_locked "$result"; then fp_mark_log; download_with tool_download $wishes || return 0
+  elif [ "$result" -eq 0 ] && command -v tool_test >/dev/null; then
     fp_mark_log
     fp_while_in_time tool_test $wishes 3>&-; tool_code "$?"; result=$?
     if fp_not_begun; then return; fi
-    if tool_locked "$result"; then result=0; fi # what another process does now says nothing about the window
+    ! tool_locked "$result" || result=0
   fi
   ended "$result"
 }
@@ -301,7 +321,7 @@ transaction() {
   fp_param "tx_${number}_names" >"$FP_JOB_DIR/rpm-names"
   fp_param "tx_${number}_present" >"$FP_JOB_DIR/rpm-present"
   case $work in
-    stage) choose_wishes; stage ;;
+    stage) if [ -n "${simulates_downloads:-}" ]; then choose_wishes; else name_all; fi; stage ;;
     install) choose_wishes; install ;;
     repair) repair ;;
     remove) remove ;;

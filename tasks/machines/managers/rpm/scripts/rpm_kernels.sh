@@ -4,8 +4,8 @@
 # Records: state {native, kernel}, sections "packages" (the lines of fp_rpm_query) and, with a rule, "unused".
 # Requires: manager_environment, rpm_query
 
-fp_set_rpm_arch
-# shellcheck disable=SC2154  # set by fp_set_rpm_arch
+fp_ask_rpm
+# shellcheck disable=SC2154  # set by fp_ask_rpm
 fp_emit state native="$fp_arch" kernel="$(uname -r)"
 fp_answer packages fp_rpm_query -a 'kernel*'
 rule=$(fp_param rule)

@@ -11,7 +11,10 @@ fp_rpm_query() {
 }
 
 # shellcheck disable=SC2034  # used by the scripts that this is put before
-fp_set_rpm_arch() { fp_arch=$(rpm --eval '%{_arch}' 2>/dev/null) || fp_arch=$(uname -m); }
+fp_ask_rpm() { # sets fp_arch to its architecture, and fp_rpm_home to the folder of its database
+  fp_rpm_home=$(rpm --eval '%{_arch}:%{_dbpath}' 2>/dev/null) || fp_rpm_home=$(uname -m):
+  fp_arch=${fp_rpm_home%%:*} fp_rpm_home=${fp_rpm_home#*:}
+}
 
 # fp_rpm_stamp FOLDER: of the files of rpm's database, which each change of packages writes again; in place of this shell
 fp_rpm_stamp() { exec stat -c '%n %i %y %s' "$1"/rpmdb.sqlite "$1"/Packages* 2>/dev/null; }

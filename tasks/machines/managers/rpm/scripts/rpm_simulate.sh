@@ -8,7 +8,7 @@
 fp_set_param packages
 # shellcheck disable=SC2086,SC2154  # package names and versions have no blanks and no wildcards; set by fp_set_param
 simulate_tool $packages
-fp_set_rpm_arch
-# shellcheck disable=SC2154  # set by fp_set_rpm_arch
+fp_ask_rpm
+# shellcheck disable=SC2154  # set by fp_ask_rpm
 fp_emit state native="$fp_arch"
 exit 0

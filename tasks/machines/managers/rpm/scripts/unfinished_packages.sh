@@ -4,13 +4,15 @@
 # Requires: tool_history
 # shellcheck disable=SC2034  # used by the scripts that this is put before
 
-# fp_rpm_duplicates: lines "NEW OLD" (NAME-VERSION-RELEASE.ARCH), one for each old version of such a package; fails if rpm
-# can't read its database
+# fp_rpm_duplicates [ROWS]: lines "NEW OLD" (NAME-VERSION-RELEASE.ARCH), one for each old version of such a package; fails if rpm
+# can't read its database. ROWS are the lines of fp_rpm_query -a, if they were just read.
 fp_rpm_duplicates() {
+  fp_all=${1:-}
   # shellcheck disable=SC2016  # rpm's %
-  fp_all=$(rpm -qa --qf '%{INSTALLTIME} %{NAME} %{ARCH} %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n' 2>/dev/null) || return 1
+  [ -n "$fp_all" ] || fp_all=$(rpm -qa --qf '%{INSTALLTIME} %{NAME} %{ARCH} %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n' 2>/dev/null) || return 1
   # no here-documents: this is executed without the prelude, too, which finds room for them
   fp_twice=$(printf '%s\n' "$fp_all" | awk '
+    split($0, row, "\t") >= 6 { $0 = row[6] " " row[1] " " row[5] " " row[1] "-" row[3] "-" row[4] "." row[5] }
     { id = $2 " " $3 }
     !(id in new) { time[id] = $1; new[id] = $4; next }
     { name[++count] = $2; ids[count] = id; old[count] = $4 }

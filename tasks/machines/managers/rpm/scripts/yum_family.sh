@@ -63,14 +63,12 @@ tool_locked() { [ "$1" -eq 200 ]; } # CODE
 tool_began() { fp_said '^Running transaction *$'; }
 tool_continue() { return 1; }
 
-discard() { # FOLDER: remove what was installed; the tool itself would remove what is downloaded for later transactions, too
+discard() { # remove what was installed; the tool itself would remove what is downloaded for later transactions, too
   ! grep -qsiE '^keepcache *= *(1|true|yes|on) *$' /etc/dnf/dnf.conf || return 0
-  folder=$1
+  folders=$(tool_folders)
   set --
   while read -r action _ _ package _; do
-    [ "$action" = in ] || continue
-    case $package in *-[0-9]*:*) package=${package%%-[0-9]*:*}-${package#*-[0-9]*:} ;; esac # without the epoch
-    for file in "$folder"/*/packages/"$package.rpm"; do [ ! -e "$file" ] || set -- "$@" "$file"; done
+    [ "$action" != in ] || ! find_file "$package" || set -- "$@" "$file"
   done <"$FP_JOB_DIR/rpm-would"
   [ "$#" -eq 0 ] || rm -f "$@"
 }

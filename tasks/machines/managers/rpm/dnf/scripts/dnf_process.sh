@@ -10,13 +10,14 @@
 fp_dnf_program='
 import sys
 sys.path[:] = filter(None, sys.path)  # never from the working directory
-import gc, os, runpy, select, signal, stat
+import atexit, gc, importlib, os, runpy, select, signal, stat, threading
 import dnf.cli.main
 
-try:
-    import dbus  # of a plugin that most machines have: half of what a fork would load anew
-except ImportError:
-    pass
+for module in ("dbus", "dnfpluginscore", "pkgutil", "typing"):  # of plugins that most machines have
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        pass
 
 program, script = sys.argv[1], os.getppid()
 
@@ -43,11 +44,21 @@ def open_output(pid, number):
     raise OSError("a second position in a file")
 
 
+def leave(code):
+    # dnf has closed what it opened, and to take Python apart would copy all memory that the fork shares
+    if not isinstance(code, (int, type(None))) or threading.active_count() > 1 or not hasattr(atexit, "_run_exitfuncs"):
+        return
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit((code or 0) & 255)
+
+
 def answer(pid, limit, words):
     outputs = []
     try:
-        outputs += [open_output(pid, 1)]
-        outputs += [open_output(pid, 2)]
+        outputs += [open_output(pid, 6)]
+        outputs += [open_output(pid, 8)]
         child = os.fork()
     except OSError:
         child = None
@@ -60,8 +71,12 @@ def answer(pid, limit, words):
         sys.argv = [program] + words
         if not getattr(sys.flags, "safe_path", False):
             sys.path.insert(0, os.path.dirname(os.path.realpath(program)))
-        runpy.run_path(program, run_name="__main__")
-        sys.exit()
+        try:
+            runpy.run_path(program, run_name="__main__")
+            sys.exit()
+        except SystemExit as end:
+            leave(end.code)
+            raise
     for output in outputs:
         os.close(output)
     if child is None:
@@ -100,7 +115,11 @@ fp_ask_dnf() {
   fp_says=no
   if [ "$fp_dnf" = ready ] && ! fp_is_unsendable "$@" && read -r fp_pid _ </proc/self/stat; then
     fp_says=''
-    (printf '%s\n' "$fp_pid" "$fp_seconds" "$@" '' >&5) 2>/dev/null && read -r fp_says <&7 || :
+    exec 6>&1 8>&2 # the process opens these: while a shell writes the question, 1 and 2 may be others
+    trap '' PIPE # the process may have ended
+    printf '%s\n' "$fp_pid" "$fp_seconds" "$@" '' 2>/dev/null >&5 && read -r fp_says <&7 || :
+    trap - PIPE
+    exec 6>&- 8>&-
   fi
   case $fp_says in '' | *[!0-9]*) ;; *) return "$fp_says" ;; esac
   [ "$fp_seconds" -gt 0 ] || { dnf "$@"; return; }

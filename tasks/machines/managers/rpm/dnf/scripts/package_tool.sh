@@ -3,7 +3,7 @@
 # Exact versions are installed with "install": of an installed package, it keeps the note whether a person chose it.
 # Without --allowerasing, dnf removes nothing but what a chosen version replaces.
 # Requires: yum_family, tool_settings, dnf_process
-# shellcheck disable=SC2154  # variables of rpm_job.sh
+# shellcheck disable=SC2034,SC2154  # variables of rpm_job.sh, and for it
 
 # Whatever dnf.conf says, dnf writes what it does and why it fails.
 common='-d 2 -e 3 --rpmverbosity=info --best --setopt=exit_on_lock=True --setopt=keepcache=True'
@@ -14,27 +14,30 @@ common="$common $tool_settings --setopt=*.skip_if_unavailable=True --setopt=*.me
 # Only these words let dnf change packages. A simulation must never have them: they are stronger than --assumeno.
 dnf_words="-y --setopt=assumeno=False $common"
 
+simulates_downloads=yes # it names the repositories to leave out
 # shellcheck disable=SC2086  # words
 {
   tool_simulate() { # "Operation aborted." is what a simulation ends with
     dnf $common -v -C --assumeno install "$@"; code=$?
     [ "$code" -eq 0 ] || grep -q '^Operation aborted' "$FP_JOB_DIR/rpm-said" || return "$code" # 200: a lock
   }
-  tool_download() { download_with_verb install "$@"; }
-  tool_download_again() { download_with_verb reinstall "$@"; }
-  download_with_verb() { # VERB PACKAGES
+  tool_download() { download_known --downloadonly install "$@"; }
+  tool_download_again() { download_known --downloadonly reinstall "$@"; }
+  tool_download_and_test() { download_known --setopt=tsflags=test install "$@"; }
+  download_known() { # OPTION VERB PACKAGES
     ignored=$(sed -n '/^Ignoring repositories: /{s///;s/ //g;p;}' "$FP_JOB_DIR/rpm-said") # by the last simulation
-    exec dnf $dnf_words ${ignored:+--disablerepo="$ignored"} --downloadonly "$@"
+    exec dnf $dnf_words ${ignored:+--disablerepo="$ignored"} "$@"
   }
   tool_renew() { exec dnf $dnf_words makecache --refresh; }
-  tool_test() { exec dnf $dnf_words -C --setopt=tsflags=test install "$@"; }
   tool_install() {
     dnf $dnf_words -C --comment="$comment/$number" install "$@"; code=$?
-    [ "$code" -ne 0 ] || discard "$(sed -n 's/^cachedir: //p' "$FP_JOB_DIR/rpm-said")"
+    [ "$code" -ne 0 ] || discard
     return "$code"
   }
   tool_install_again() { dnf $dnf_words -C --comment="$comment/$number" reinstall "$@"; }
 }
+
+tool_folders() { sed -n 's/^cachedir: \(.*\)/\1\/*\/packages/p' "$FP_JOB_DIR/rpm-said"; }
 
 tool_inputs() { # "-C" and the options let nothing change the copies but a new read
   folder=$(sed -n -e '/^reposdir/s/.*/:&/p' -e 's/^cachedir *= *//p' /etc/dnf/dnf.conf 2>/dev/null)

@@ -35,10 +35,12 @@ tool_changes() { # a table: "Upgrading:", " NAME ARCH [EPOCH:]VERSION REPOSITORY
 tool_download() { exec dnf5 $common --best $(find_verb "$@") --downloadonly "$@"; }
 tool_download_again() { exec dnf5 $common reinstall --downloadonly "$@"; }
 tool_renew() { exec dnf5 $common makecache --refresh; }
+tool_download_and_test() { tool_download "$@"; }
 tool_test() { exec dnf5 $common --best -C --setopt=tsflags=test $(find_verb "$@") "$@"; }
+tool_folders() { echo '/var/cache/libdnf5/*/packages'; }
 tool_install() {
   call_dnf -C --comment="$comment/$number" $(find_verb "$@") "$@"; code=$?
-  [ "$code" -ne 0 ] || discard /var/cache/libdnf5
+  [ "$code" -ne 0 ] || discard
   return "$code"
 }
 tool_install_again() { call_dnf -C --comment="$comment/$number" reinstall "$@"; }

@@ -20,6 +20,7 @@ tool_simulate() { # "Exiting on user command" is what a simulation ends with. Pa
 tool_download() { exec yum $yum_words --downloadonly install "$@"; }
 tool_download_again() { exec yum $yum_words --downloadonly reinstall "$@"; }
 tool_renew() { exec yum $yum_words makecache; } # all of it: an installation from the cache may need the lists of files
+tool_download_and_test() { tool_download "$@"; }
 tool_test() { exec yum $yum_words -C --setopt=tsflags=test --setopt=keepcache=1 install "$@"; }
 tool_install() { yum $yum_words -C install "$@"; }
 tool_install_again() {

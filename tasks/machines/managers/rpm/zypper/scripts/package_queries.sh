@@ -1,6 +1,6 @@
 #!/bin/sh
-# What an assessment and a simulation ask zypper. zypper is started three times, and up to five times more if patches
-# or updates are pending, packages are locked, or updates need new packages or are left out. Without --no-refresh every
+# What an assessment and a simulation ask zypper. zypper is started three times, and up to three times more if patches
+# or updates are pending, packages are locked, or updates are left out. Without --no-refresh every
 # start could read the repositories again. A query changes nothing, so it does not wait for zypper's lock
 # (ZYPP_READONLY_HACK is libzypp's own switch for that, which users without privileges have).
 # Requires: tool_settings
@@ -10,13 +10,13 @@ lock_files='' # zypp's own is only locked for a moment, while a process writes i
 pid_files=/run/zypp.pid
 busy_code=7
 
-ask() ( # [--xmlout] COMMAND ARGUMENTS…
+ask() { # [--xmlout] COMMAND ARGUMENTS…; in a subshell, which zypper replaces
   zypper_words='--non-interactive --no-refresh' ZYPP_READONLY_HACK=1
   export ZYPP_READONLY_HACK
   [ "$1" != --xmlout ] || { zypper_words="$zypper_words $1"; shift; }
   [ "$1" != locks ] || readable='' # it takes none
   zypper_of_readable "$@"
-)
+}
 
 # never with --gpg-auto-import-keys: a new key is a person's decision
 read_repositories() { fp_limited "$(fp_param refresh_seconds)" zypper --non-interactive --xmlout refresh; }
@@ -91,8 +91,33 @@ tell() { fp_text_section "$1" "$said" "$code"; } # SECTION
 # of zypper info, the lines that matter: a description may have any text, but is indented
 facts='
   /^[A-Z][A-Za-z ]*:/ { kept = /^(Requires|Provides|Conflicts) *:/ }
-  /^(Repository|Name|Version|Arch|Vendor|Status|Source package) *:/ || kept'
+  /^Information for / { kept = 0; print "" }
+  /^(Information for|Repository|Name|Version|Arch|Vendor|Status|Source package) *[:a-z]/ || kept'
 describe() { ask info "$@" | awk '{ gsub(/\033\[[0-9;]*[A-Za-z]/, "") }'"$facts"; } # some machines have colours always on
+part() { # KIND LIST [NAMES]: of $described, all patches or packages, or these, with this list of their dependencies
+  awk -v kind="$1" -v list="$2" -v names="${3-}" '
+    BEGIN { count = split(names, word, " "); for (k = 1; k <= count; k++) wanted[word[k]] }
+    /^Information for / { name = $0; sub(/^Information for [a-z]+ /, "", name); sub(/:$/, "", name); is_part = $3 == kind && (!count || name in wanted) }
+    /^(Requires|Provides|Conflicts) *:/ { other = $1 != list && $1 != list ":" }
+    /^Information for |^$/ { other = 0 }
+    is_part && !other' <<DESCRIBED
+$described
+DESCRIBED
+}
+# Patches and packages in one question: to start zypper takes longer than to answer. An old one might tell of one kind only.
+# shellcheck disable=SC2086  # names have no blanks and no wildcards
+describe_all() {
+  [ -n "$patches$names" ] || return 0
+  described=$(describe ${patches:+--type patch --conflicts} ${names:+--type package --requires} ${lacking:+--provides} $patches $names)
+  if [ -n "$patches" ]; then
+    case $described in *'Information for patch '*) ;; *) described=$(describe --type patch --conflicts $patches) ;; esac
+    fp_text_section patch_details "$(part patch Conflicts)"
+  fi
+  [ -n "$names" ] || return 0
+  case $described in *'Information for package '*) ;; *) described=$(describe --requires ${lacking:+--provides} $names) ;; esac
+  fp_text_section package_details "$(part package Requires)"
+  [ -z "$lacking" ] || fp_text_section new_packages "$(part package Provides "$lacking")"
+}
 
 # "alias<tab>priority" of each repository that has another than the default one
 priorities() {
@@ -133,12 +158,21 @@ ALIASES
     END { put() }'
 }
 # what zypper would do with everything that is pending; a rolling distribution is updated as a whole
-upgrade_command() {
+find_upgrade_command() { # sets upgrade
   # shellcheck disable=SC1091  # a file of the machine
   case $(. /etc/os-release 2>/dev/null; printf %s "${ID:-}") in
-    opensuse-tumbleweed | opensuse-slowroll) echo dup ;;
-    *) echo update ;;
+    opensuse-tumbleweed | opensuse-slowroll) upgrade=dup ;;
+    *) upgrade=update ;;
   esac
+}
+
+find_lacking() { # sets lacking to the names among $new of which no version is installed
+  lacking=$(awk -F '\t' -v new="$new" '
+    { installed[$1] }
+    END { count = split(new, name, " "); for (k = 1; k <= count; k++) if (!(name[k] in installed)) printf " %s", name[k] }' <<INSTALLED
+$installed
+INSTALLED
+  )
 }
 
 assess_tool() {
@@ -146,22 +180,19 @@ assess_tool() {
   ask_briefly list-patches; tell patches
   names='' newest='' aliases=''
   gather '' ''
-  # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  [ -z "$patches" ] || fp_answer patch_details describe --type patch --conflicts $patches
+  pending_patches=$patches
   ask_briefly list-updates --all; tell updates
   names='' newest='' aliases=''
   gather '' ''
   sources=${aliases%"$fp_newline"} pending=$newest
-  upgrade=$(upgrade_command)
+  find_upgrade_command
   [ "$upgrade" != dup ] || pending=''
   ask_briefly "$upgrade" --dry-run; tell upgrade
   gather "$names" "$pending"
-  # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  [ -z "$names" ] || { fp_answer package_details describe --requires $names; fp_answer versions versions "$sources" "$names"; }
-  lacking=''
-  for name in $new; do rpm -q "$name" >/dev/null 2>&1 || lacking="$lacking $name"; done
-  # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  [ -z "$lacking" ] || fp_answer new_packages describe --provides $lacking
+  patches=$pending_patches lacking=''
+  [ -z "$new" ] || find_lacking
+  describe_all
+  [ -z "$names" ] || fp_answer versions versions "$sources" "$names"
   # asked for the packages whose newest version the upgrade would not install, zypper says why
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
   [ -z "$left_out" ] || { ask_briefly update --dry-run $left_out; tell obstacles; }

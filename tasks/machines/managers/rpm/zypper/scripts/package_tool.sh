@@ -51,9 +51,10 @@ tool_changes() { # <solvable …/> in <to-install>, <to-upgrade> and others like
     }'
 }
 
+tool_folders() { lines "$cached/*" "$cached/*/*"; }
 tool_download() { zypper_of_readable $install --download-only "$@"; }
 tool_renew() { zypper_words=--non-interactive; zypper_of_readable refresh; }
-tool_test() { zypper_of_readable $install --dry-run --download-only "$@"; } # reports file conflicts
+tool_download_and_test() { zypper_of_readable $install --dry-run --download-only "$@"; } # reports file conflicts
 
 tool_install() {
   tool_began || note_snapshot >"$FP_JOB_DIR/rpm-snapshot" # an undo is of all rounds
