@@ -114,3 +114,18 @@ def test_a_clock_that_is_set_back_while_a_job_runs(tmp_path: Path, clock: Path, 
         CLOCK.sleep(0.05)
     before, after = (float(str(event["now"])) for event in view.events)
     assert -2 < after - before < 300  # what the clock said at the boot, and the time since then, are whole seconds each
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_clock_is_asked_once_in_a_second(shell: str, clock: Path) -> None:
+    """To ask it starts a program. A clock that is set while a script runs is seen in the next second."""
+    place = clock.with_name("asked")
+    date = clock.with_name("tools") / "date"
+    date.write_text(date.read_text().replace("exec ", f"echo asked >>{place}; exec ", 1))
+    ask = "; ".join(["fp_read_time"] * 50)
+    later = 'began=$fp_up; while fp_read_uptime; [ "$fp_up" = "$began" ]; do :; done'
+    told_times = f"{ask}; first=$fp_time; {later}; echo 3600 >{clock}; {later.replace('began', 'second')}; fp_read_time"
+    script = f"{load_script('prelude')}\n{told_times}; echo $((fp_time - first))"
+    done = subprocess.run([*SHELLS[shell], "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert 3600 <= int(done.stdout) <= 3605
+    assert len(place.read_text().splitlines()) <= 3  # one more if a second ended meanwhile

@@ -16,9 +16,14 @@ import os, sys
 from dnf.cli import main
 main.user_main(sys.argv[1:])
 """
-LIBRARY = """import os, sys, time
+LIBRARY = """import atexit, os, sys, time
 open("{place}/loads", "a").write("%d\\n" % os.getpid())
+class Heavy:
+    def __del__(self):
+        open("{place}/taken-apart", "a").close()
+heavy = Heavy()
 def user_main(words):
+    atexit.register(lambda: print("after", *words))
     if words[0] == "sleep":
         time.sleep(60)
     print(os.getppid(), sys.path[0], sys.argv[0], sys.stdin.read(), words)
@@ -88,6 +93,20 @@ def test_an_end_is_the_same_as_of_a_process(place: Path) -> None:
     )
     assert told.split() == ["0", "7", "137", "1"]
     assert count_loads(place) == 1
+
+
+def test_a_fork_ends_as_soon_as_dnf_has_ended(place: Path) -> None:
+    """What dnf does at its exit is done. What Python does after it would copy all memory that the fork shares."""
+    told = execute(place, "said=$(fp_ask_dnf 0 7 2>/dev/null); printf '%s\\n' \"$said\"; kill -9 $!")
+    assert told.splitlines()[-1] == "after 7"
+    assert count_loads(place) == 1
+    assert not (place / "taken-apart").exists()
+
+
+def test_the_process_writes_only_where_the_shell_does(place: Path) -> None:
+    """The shell's own outputs are others while it writes a question."""
+    question = 'said=$(fp_ask_dnf 0 0 2>/dev/null); [ "${said##*after }" = 0 ] || echo "lost: $said"'
+    assert execute(place, "; ".join([question] * 20)) == ""
 
 
 def test_a_question_with_a_limit_is_ended(place: Path) -> None:

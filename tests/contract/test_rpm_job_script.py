@@ -21,6 +21,7 @@ case "$*" in
   *%{_arch}*) echo "x86_64:$STAND_IN/rpmdb" ;;
   -qa*INSTALLTIME*' %{NAME} '*) cat "$STAND_IN/twice" 2>/dev/null ;;
   "-q gone"*) exit 1 ;;
+  "-K "*) echo "$*" >>"$STAND_IN/read"; [ ! -e "$STAND_IN/damaged" ]; exit ;;
   -q*) cat "$STAND_IN/installed" ;;
   "-e --test "*) [ ! -e "$STAND_IN/needed" ] || . "$STAND_IN/needed" ;;
   -e*) shift; echo "$*" >>"$STAND_IN/erased"; rm -f "$STAND_IN/twice"; [ ! -e "$STAND_IN/stuck" ] ;;
@@ -36,6 +37,7 @@ case "$*" in
   *) kind=install ;;
 esac
 [ ! -e "$STAND_IN/locked-$kind" ] || { . "$STAND_IN/locked-$kind"; echo 'RPMDB already locked by 7'; exit 200; }
+[ $kind != install ] || [ ! -e "$STAND_IN/before-install" ] || . "$STAND_IN/before-install"
 [ $kind != install ] || echo 'Running transaction'
 [ ! -e "$STAND_IN/$kind" ] || . "$STAND_IN/$kind"
 [ $kind != simulate ] || { echo 'Operation aborted.'; exit 1; }
@@ -91,6 +93,16 @@ def says(place: Path, kind: str, text: str, end: str = "") -> None:
     (place / kind).write_text(f'cat "$STAND_IN/{kind}.txt"\n{end}\n')
 
 
+def put_downloaded(place: Path) -> None:
+    """Let the package "a" be downloaded already, as dnf's simulation and its cache tell."""
+    says(place, "simulate", f"cachedir: {place}/cache\n{UPGRADE}")
+    folder = place / "cache/lab/packages"
+    folder.mkdir(parents=True)
+    (folder / "a-2-1.noarch.rpm").write_text("package")
+    (place / "rpmdb").mkdir()
+    (place / "rpmdb" / "rpmdb.sqlite").write_text("packages")
+
+
 def kinds(events: list[dict[str, object]]) -> list[object]:
     return [event["kind"] for event in events if event["kind"] != "waiting"]
 
@@ -115,6 +127,31 @@ class TestWhatIsInstalled:
         (tmp_path / "rpmdb" / "rpmdb.sqlite").write_text("packages\n")
         assert kinds(run(tmp_path)) == INSTALLED
         assert len(calls(tmp_path, "--assumeno")) == simulations
+
+    @pytest.mark.parametrize("state", ["whole", "damaged", "absent"])
+    def test_what_is_here_and_whole_is_not_downloaded_again(self, tmp_path: Path, state: str) -> None:
+        put_downloaded(tmp_path)
+        if state == "damaged":
+            (tmp_path / "damaged").touch()
+        if state == "absent":
+            (tmp_path / "cache/lab/packages/a-2-1.noarch.rpm").unlink()
+        assert kinds(run(tmp_path)) == INSTALLED
+        assert len(calls(tmp_path, "--downloadonly")) == (state != "whole")
+        assert (tmp_path / "read").exists() == (state != "absent")
+
+    def test_whole_files_that_are_others_than_the_repositorys_are_downloaded(self, tmp_path: Path) -> None:
+        put_downloaded(tmp_path)
+        lacking = "Error: Error downloading packages: a-2-1.noarch: Cannot download, all mirrors were already tried"
+        once = f"""[ -e "$STAND_IN/again" ] || {{ : >"$STAND_IN/again"; echo '{lacking}'; exit 1; }}"""
+        (tmp_path / "before-install").write_text(once)
+        events = run(tmp_path)
+        assert kinds(events) == INSTALLED
+        assert events[2]["exit_code"] == 0
+        words = [
+            next(w for w in ("--downloadonly", "--comment=", "--assumeno") if w in line)
+            for line in calls(tmp_path, "install")
+        ]
+        assert words == ["--assumeno", "--comment=", "--downloadonly", "--comment="]
 
     def test_exact_versions_are_downloaded_and_then_installed_without_the_network(self, tmp_path: Path) -> None:
         events = run(tmp_path)

@@ -91,6 +91,46 @@ def test_colours_that_are_always_on_are_not_read(tmp_path: Path) -> None:
     assert said == "Repository : lab\nName : lab-sec\n"
 
 
+@pytest.mark.parametrize(("knows", "starts"), [("both", 1), ("patches", 2), ("packages", 2)])
+def test_patches_and_packages_are_described_in_one_start(tmp_path: Path, knows: str, starts: int) -> None:
+    """An old zypper might tell only one kind of what it is asked for."""
+    told = {
+        "patches": "Information for patch P:1:\n-----\nName : P:1\nProvides : patch\nConflicts : a < 2\nRequires : q\n",
+        "packages": "Information for package a:\n-----\nName : a\nProvides : [2]\n    a\n    x\nRequires : new\n\n"
+        "Information for package new:\n-----\nName : new\nProvides : new\nRequires : libc\n",
+    }
+    (tmp_path / "patches").write_text(told["patches"])
+    (tmp_path / "packages").write_text(told["packages"])
+    (tmp_path / "zypper").write_text(
+        f"""#!/bin/sh
+cd {tmp_path}; echo "$*" >>calls
+case $*:{knows} in
+  *"--type package"*:both) cat patches packages ;;
+  *"--type package"*) cat {knows} ;;
+  *"--type patch"*) cat patches ;;
+  *) cat packages ;;
+esac
+"""
+    )
+    (tmp_path / "zypper").chmod(0o755)
+    said = run(
+        tmp_path,
+        load_script("prelude"),
+        load_script("tool_settings", PACKAGE),
+        load_script("package_queries", PACKAGE),
+        "fp_text_section() { printf '== %s\\n%s\\n' \"$1\" \"$2\"; }; readable=''",
+        "patches=' P:1' names=' a new' lacking=' new'; describe_all",
+    )
+    sections = {part.split("\n")[0]: "\n".join(filter(None, part.split("\n")[1:])) for part in said.split("== ")[1:]}
+    assert sections == {
+        "patch_details": "Information for patch P:1:\nName : P:1\nConflicts : a < 2",
+        "package_details": "Information for package a:\nName : a\nRequires : new\n"
+        "Information for package new:\nName : new\nRequires : libc",
+        "new_packages": "Information for package new:\nName : new\nProvides : new",
+    }
+    assert len((tmp_path / "calls").read_text().splitlines()) == starts
+
+
 @pytest.mark.parametrize("accepts", ["", "yes"])
 def test_a_simulation_accepts_licences_only_if_that_is_allowed(tmp_path: Path, accepts: str) -> None:
     (tmp_path / "zypper").write_text('#!/bin/sh\necho "$@"\n')

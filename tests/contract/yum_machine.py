@@ -51,8 +51,7 @@ exit "$(cat "{place}/repoquery.code" 2>/dev/null || echo 0)"
 """
 RPM = r"""#!/bin/sh
 case "$*" in
-  *_dbpath*) echo "{place}/rpmdb" ;;
-  *_arch*) echo x86_64 ;;
+  *_arch*_dbpath*) echo "x86_64:{place}/rpmdb" ;;
   *' -a'*) cat "{place}/installed.txt" ;;
   *INSTALLTIME*' %{{NAME}} '*)
     awk -F '\t' '$1 != "gpg-pubkey" {{ print $6, $1, $5, $1 "-" $3 "-" $4 "." $5 }}' "{place}/installed.txt" ;;

@@ -60,8 +60,8 @@ DNF = Family(
     "systemd-run --quiet --unit=somebody dnf -q -y upgrade lab-slow",
     "/etc/yum.repos.d",
     "dnf -q makecache --refresh",
-    20,
-    790,
+    13,
+    695,
 )
 ZYPPER = Family(
     "zypper",
@@ -72,8 +72,8 @@ ZYPPER = Family(
     "systemd-run --quiet --unit=somebody zypper -q -n update lab-slow",
     "/etc/zypp/repos.d",
     "zypper -q -n refresh",
-    30,
-    725,
+    24,
+    625,
 )
 
 

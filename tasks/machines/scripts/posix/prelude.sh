@@ -114,7 +114,7 @@ fp_read_uptime() { # sets fp_up to the whole seconds since the boot
 }
 fp_note_clock() { if fp_read_uptime; then fp_base=$(($(date +%s) - fp_up)); fi; } # from now on, a clock that is set back has no effect
 # fp_read_time: sets fp_time to the seconds since 1970 by this machine's clock, or by fp_base and the uptime if that is later.
-# The clock is a program of its own, so it is asked once in a second of the uptime.
+# The clock is a program of its own, so it is asked once in a second of the uptime; at once after fp_up_then=''.
 fp_read_time() {
   fp_read_uptime || :
   if [ -z "$fp_up" ] || [ "$fp_up" != "$fp_up_then" ]; then fp_clock=$(date +%s) fp_up_then=$fp_up; fi

@@ -117,7 +117,7 @@ fp_ask_dnf() {
     fp_says=''
     exec 6>&1 8>&2 # the process opens these: while a shell writes the question, 1 and 2 may be others
     trap '' PIPE # the process may have ended
-    printf '%s\n' "$fp_pid" "$fp_seconds" "$@" '' 2>/dev/null >&5 && read -r fp_says <&7 || :
+    { printf '%s\n' "$fp_pid" "$fp_seconds" "$@" '' >&5; } 2>/dev/null && read -r fp_says <&7 || :
     trap - PIPE
     exec 6>&- 8>&-
   fi

@@ -109,11 +109,13 @@ DESCRIBED
 describe_all() {
   [ -n "$patches$names" ] || return 0
   described=$(describe ${patches:+--type patch --conflicts} ${names:+--type package --requires} ${lacking:+--provides} $patches $names)
+  answer=$described
   if [ -n "$patches" ]; then
     case $described in *'Information for patch '*) ;; *) described=$(describe --type patch --conflicts $patches) ;; esac
     fp_text_section patch_details "$(part patch Conflicts)"
   fi
   [ -n "$names" ] || return 0
+  described=$answer
   case $described in *'Information for package '*) ;; *) described=$(describe --requires ${lacking:+--provides} $names) ;; esac
   fp_text_section package_details "$(part package Requires)"
   [ -z "$lacking" ] || fp_text_section new_packages "$(part package Provides "$lacking")"
