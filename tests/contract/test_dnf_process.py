@@ -19,8 +19,8 @@ main.user_main(sys.argv[1:])
 LIBRARY = """import atexit, os, sys, time
 open("{place}/loads", "a").write("%d\\n" % os.getpid())
 class Heavy:
-    def __del__(self):
-        open("{place}/taken-apart", "a").close()
+    def __del__(self, mark=os.open, how=os.O_CREAT | os.O_WRONLY):
+        mark("{place}/taken-apart", how)
 heavy = Heavy()
 def user_main(words):
     atexit.register(lambda: print("after", *words))
