@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -57,7 +58,6 @@ def find_server_fault(url: str) -> str:
 START_TIMEOUT_SECONDS = 120.0
 _STOP_TIMEOUT_SECONDS = 10.0
 _HOST: Final = "127.0.0.1"
-_LISTENER: Final = 3  # its descriptor in a copy of this process
 _LOG_SECONDS: Final = 10.0  # how often lines of the log are sent, and at the end; Prefect's default is 2
 
 
@@ -136,8 +136,9 @@ class EphemeralPrefectServer:
         """Start it as a copy of this process, which has one thread, and Prefect's client loaded. Do not wait for it."""
 
         def copy_process(end: int, log: int) -> Process:
-            descriptors = {0: end, 1: log, 2: log, _LISTENER: self._listener.fileno()}
-            return fork_process("prefect-server", _serve_in_copy, self._environment, descriptors)
+            listener = self._listener.fileno()
+            serve = partial(_serve_in_copy, listener)
+            return fork_process("prefect-server", serve, self._environment, (end, log, log), kept=[listener])
 
         self._begin(copy_process)
 
@@ -209,14 +210,14 @@ class EphemeralPrefectServer:
         )
 
 
-def _serve_in_copy() -> int:
+def _serve_in_copy(listener: int) -> int:
     """Be the server, in a copy of a process that has loaded Prefect's client with its own settings."""
     from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - it is loaded
 
     from flows.prefect_api.application import serve  # noqa: PLC0415 - only here
 
     refresh_global_settings_context()
-    return serve(str(_LISTENER), ENDS_WITH_INPUT)
+    return serve(str(listener), ENDS_WITH_INPUT)
 
 
 def _find_prefect_home() -> Path:

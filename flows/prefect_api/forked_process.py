@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final, NoReturn, Protocol
 
@@ -80,12 +80,21 @@ class ForkedProcess:
 
 
 def can_fork() -> bool:
-    """Return whether this process has one thread only, also of those that Python does not know. Linux."""
-    return _THREADS.is_dir() and len(list(_THREADS.iterdir())) == 1 and hasattr(os, "pidfd_open")
+    """Return whether this process has one thread only, also of those that Python does not know. Linux.
+
+    Without its standard input, output or error, a file of it may have that number. Then it makes no copies either.
+    """
+    if not (hasattr(os, "pidfd_open") and _THREADS.is_dir()):
+        return False
+    return len(list(_THREADS.iterdir())) == 1 and None not in (sys.__stdin__, sys.__stdout__, sys.__stderr__)
 
 
 def fork_process(
-    name: str, call: Callable[[], int], environment: Mapping[str, str], descriptors: Mapping[int, int]
+    name: str,
+    call: Callable[[], int],
+    environment: Mapping[str, str],
+    standard: tuple[int, int, int],
+    kept: Collection[int] = (),
 ) -> ForkedProcess:
     """Make a process that calls a function, and ends with its exit code.
 
@@ -96,7 +105,9 @@ def fork_process(
         name: what the kernel calls it.
         call: the function.
         environment: all variables of the process.
-        descriptors: the descriptors that it has, with this process's for each.
+        standard: the descriptors of this process that become its input, output and error.
+        kept: further descriptors that it has, under the same numbers. Under another one, an object of this process that
+            has that number would meet a file that is not its own.
 
     Raises:
         OSError: there can be no further process.
@@ -106,11 +117,15 @@ def fork_process(
     process_id = os.fork()
     if process_id:
         return ForkedProcess(process_id)
-    return _live(name, call, environment, descriptors)
+    return _live(name, call, environment, standard, kept)
 
 
 def _live(
-    name: str, call: Callable[[], int], environment: Mapping[str, str], descriptors: Mapping[int, int]
+    name: str,
+    call: Callable[[], int],
+    environment: Mapping[str, str],
+    standard: tuple[int, int, int],
+    kept: Collection[int],
 ) -> NoReturn:
     """Do it in the new process. It never returns to the code of the other one."""
     code: int | str | None = 1
@@ -119,7 +134,7 @@ def _live(
         os.setsid()
         _NAME.write_text(name, encoding="ascii")
         _drop_signals()
-        _drop_descriptors(descriptors)
+        _drop_descriptors(standard, kept)
         os.environ.clear()
         os.environ.update(environment)
         logging.root.handlers.clear()
@@ -141,18 +156,17 @@ def _drop_signals() -> None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-def _drop_descriptors(descriptors: Mapping[int, int]) -> None:
-    """Put the given descriptors in their places, and nothing in all others.
+def _drop_descriptors(standard: tuple[int, int, int], kept: Collection[int]) -> None:
+    """Put the standard descriptors in their places, and nothing in all others but the kept ones.
 
     These stay open: an object of the other process that still has one as its own may not meet a file of this one.
     """
-    sources = {target: os.dup(source) for target, source in descriptors.items()}
+    sources = [os.dup(source) for source in standard]
     nothing = os.open(os.devnull, os.O_RDWR)
-    kept = {nothing, *sources.values()}
     for descriptor in (int(entry.name) for entry in _DESCRIPTORS.iterdir()):
-        if descriptor not in kept:
+        if descriptor not in {nothing, *sources, *kept}:
             os.dup2(nothing, descriptor, inheritable=False)
-    for target, source in sources.items():
+    for target, source in enumerate(sources):
         os.dup2(source, target)
         os.close(source)
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__

@@ -35,7 +35,7 @@ def live():
         "name": Path("/proc/self/comm").read_text().strip(),
         "files": sorted({os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if int(n) > 2
                          and os.path.exists(f"/proc/self/fd/{n}")}),
-        "given": os.read(7, 10).decode(),
+        "given": os.read(given, 10).decode(),
         "input": sys.stdin.read(),
         "TERM": signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
         "HUP": signal.getsignal(signal.SIGHUP) is signal.SIG_IGN,
@@ -49,13 +49,13 @@ given, giver = os.pipe()
 os.write(giver, b"given")
 out = (folder / "out").open("wb")
 nothing = os.open(os.devnull, os.O_RDONLY)
-made = fork_process("a-name", live, {"ONLY": "1"}, {0: nothing, 1: out.fileno(), 2: out.fileno(), 7: given})
+made = fork_process("a-name", live, {"ONLY": "1"}, (nothing, out.fileno(), out.fileno()), [given])
 codes = [made.wait(60), made.poll()]
 
 def wait():
     signal.pause()
 
-sleeper = fork_process("sleeper", wait, {}, {0: nothing, 1: 1, 2: 2})
+sleeper = fork_process("sleeper", wait, {}, (nothing, 1, 2))
 try:
     sleeper.wait(0.05)
     codes.append("ended")
@@ -68,7 +68,7 @@ sleeper.kill()
 def fail():
     raise ValueError("as it should")
 
-failing = fork_process("failing", fail, {}, {0: nothing, 1: out.fileno(), 2: out.fileno()})
+failing = fork_process("failing", fail, {}, (nothing, out.fileno(), out.fileno()))
 codes.append(failing.wait(60))
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 print(json.dumps({"codes": codes, "handled": handled, "with a thread": can_fork(), "mine": len(logging.root.handlers)}))
@@ -121,6 +121,16 @@ def test_nothing_of_the_first_process_is_in_it_but_what_it_is_given(told: Any, f
     (pipe,) = [file for file in found["files"] if file != os.devnull]
     assert pipe.startswith("pipe:")
     assert (folder / "at exit").read_text() == "x"
+
+
+def test_a_process_without_a_standard_input_makes_none() -> None:
+    """A file of it may have that number."""
+    program = "from flows.prefect_api.forked_process import can_fork; print(can_fork())"
+    words = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", program]
+    done = subprocess.run(
+        words, env={**os.environ, "PYTHONPATH": PYTHONPATH}, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout.strip(), run(program).strip()) == ("False", "True")
 
 
 def test_a_process_with_a_further_thread_makes_none(told: Any) -> None:

@@ -47,11 +47,15 @@ PATCH: Final = (
 SPY: Final = """
 import gc, logging, os
 gc.set_threshold(50_000, 20, 50)  # as tests/support/python does
-_file = open(os.path.join(os.environ["LOG_SPY"], f"{os.getpid()}.log"), "a", buffering=1, errors="surrogateescape")
+_folder, _files = os.environ["LOG_SPY"], {}
+def find_file():
+    if (pid := os.getpid()) not in _files:  # the server of a run begins as a copy of its process
+        _files[pid] = open(os.path.join(_folder, f"{pid}.log"), "a", buffering=1, errors="surrogateescape")
+    return _files[pid]
 _format = logging.Formatter("%(name)s %(levelname)s %(message)s")
 _handle = logging.Logger.handle
 def handle(self, record):
-    _file.write(_format.format(record) + "\\n")
+    find_file().write(_format.format(record) + "\\n")
     if record.levelno >= self.getEffectiveLevel():
         _handle(self, record)
 logging.Logger.handle = handle
