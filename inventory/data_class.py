@@ -43,9 +43,15 @@ def _is_plain(cls: type, options: Mapping[str, bool]) -> bool:
         and options.keys() <= _KNOWN_OPTIONS
         and not _NOT_PLAIN & own.keys()
         and not any(isinstance(value, Field) and not value.init for value in own.values())
-        and not any(hint is KW_ONLY or isinstance(hint, InitVar) for hint in own.get("__annotations__", {}).values())
+        and not any(map(_is_for_the_decorator, cls.__annotations__.values()))
         and not any(dataclasses.is_dataclass(base) for base in cls.__mro__[1:])
     )
+
+
+def _is_for_the_decorator(hint: object) -> bool:
+    if isinstance(hint, str):
+        return "InitVar" in hint or "KW_ONLY" in hint
+    return hint is KW_ONLY or isinstance(hint, InitVar)
 
 
 def _make_frozen(cls: type, options: Mapping[str, bool]) -> type:

@@ -39,6 +39,15 @@ def _exit_on_interrupt(_number: int, _frame: FrameType | None) -> None:
     os._exit(_INTERRUPTED)
 
 
+def _occupy_standard_descriptors() -> None:
+    """Let no file have the number of an input, output or error that was not given: messages would go into it."""
+    descriptor = 0
+    while descriptor <= 2:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+
+
+_occupy_standard_descriptors()
 gc.set_threshold(200_000, 20, 20)  # Python's 700 takes a third of the time of a command that reads a whole fleet
 _require_own_packages()
 if threading.current_thread() is threading.main_thread() and (

@@ -205,11 +205,18 @@ def close_database_to_others(url: str) -> None:
             file.chmod(file.stat().st_mode & 0o700)
 
 
-def stop_at_end_of_input(server: _Server) -> None:
-    """Stop a server as soon as the pipe of its standard input is closed: its starter has ended, in whichever way."""
-    while os.read(sys.stdin.fileno(), 1024):
+def stop_at_end_of_input(loaded: list[_Server]) -> None:
+    """End as soon as the pipe of the standard input is closed: the starter has ended, in whichever way.
+
+    Args:
+        loaded: has the server once all is loaded. Before that there is nothing to end in order.
+    """
+    while os.read(0, 1024):
         pass
-    server.end()
+    for server in loaded:
+        server.end()
+    if not loaded:
+        os._exit(0)
 
 
 def _end_interrupted(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -236,6 +243,9 @@ def prepare_database(url: str) -> DatabaseState:
 
 def serve(descriptor: str, end: str = "") -> int:
     """Serve on a listening socket until a signal, or until the end of ENDS_WITH_INPUT. Return the exit code."""
+    loaded: list[_Server] = []
+    if end == ENDS_WITH_INPUT:
+        Thread(target=stop_at_end_of_input, args=(loaded,), name="starter", daemon=True).start()
     gc.disable()  # until the server has started: to look for garbage is a sixth of what that takes
     os.umask(0o077)  # the database holds reports and encrypted secrets
     signal.signal(signal.SIGINT, _end_interrupted)
@@ -262,9 +272,8 @@ def serve(descriptor: str, end: str = "") -> int:
     loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
     for handler in {handler for logger in loggers for handler in logger.handlers}:
         handler.addFilter(shorten_busy_database)
-    if end == ENDS_WITH_INPUT:
-        server.follows_signals = False
-        Thread(target=stop_at_end_of_input, args=(server,), name="starter", daemon=True).start()
+    server.follows_signals = end != ENDS_WITH_INPUT
+    loaded.append(server)
     server.run([socket.socket(fileno=int(descriptor))])
     return 0 if server.started else _STARTUP_FAILED
 

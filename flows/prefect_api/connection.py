@@ -84,7 +84,7 @@ class EphemeralPrefectServer:
         return self._process.pid if self._process is not None else None
 
     def open(self) -> Mapping[str, str]:
-        """Let it have an address, where requests wait until it is there (``fork``).
+        """Let it have an address, where requests wait until it is there (``start`` or ``fork``).
 
         Returns:
             The environment variables of its clients. One is its password, which only this process and those that it
@@ -114,9 +114,8 @@ class EphemeralPrefectServer:
             "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
         }
 
-    def start(self) -> Mapping[str, str]:
-        """Do the same, start it as a program, and do not wait for it."""
-        variables = self.open()
+    def start(self) -> None:
+        """Start it as a program. Do not wait for it."""
 
         def start_program(end: int, log: int) -> Process:
             return subprocess.Popen(
@@ -130,7 +129,6 @@ class EphemeralPrefectServer:
             )
 
         self._begin(start_program)
-        return variables
 
     def fork(self) -> None:
         """Start it as a copy of this process, which has one thread, and Prefect's client loaded. Do not wait for it."""
@@ -263,8 +261,10 @@ def begin_connection(*, may_fork: bool = False) -> EphemeralPrefectServer | None
         return None
     server = EphemeralPrefectServer()
     _SERVERS.append(server)
+    os.environ.update(server.open())
     forks = may_fork and can_fork()
-    os.environ.update(server.open() if forks else server.start())
+    if not forks:
+        server.start()
     from prefect.context import (  # noqa: PLC0415 - it takes seconds to load, and a program starts meanwhile
         get_settings_context,
         refresh_global_settings_context,
@@ -273,7 +273,8 @@ def begin_connection(*, may_fork: bool = False) -> EphemeralPrefectServer | None
     if forks:
         import fastapi.encoders  # noqa: F401, PLC0415 - the client needs it later, and the server at once
 
-        server.fork()
+        start = server.fork if can_fork() else server.start  # what was loaded may have started threads
+        start()
     if has_asked_prefect:
         refresh_global_settings_context()
     server.simplify_client(get_settings_context().settings)

@@ -13,12 +13,14 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn, Protocol
 
 _THREADS: Final = Path("/proc/self/task")
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 _NAME: Final = Path("/proc/self/comm")
+_ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 class Process(Protocol):
@@ -80,13 +82,16 @@ class ForkedProcess:
 
 
 def can_fork() -> bool:
-    """Return whether this process has one thread only, also of those that Python does not know. Linux.
+    """Return whether this process has one thread only, also of those that Python does not know. Linux 5.3 or later.
 
     Without its standard input, output or error, a file of it may have that number. Then it makes no copies either.
     """
-    if not (hasattr(os, "pidfd_open") and _THREADS.is_dir()):
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+        threads, _ = [*_THREADS.iterdir()], [*_DESCRIPTORS.iterdir()]
+    except (OSError, AttributeError):  # an older kernel, a filter of system calls, no /proc
         return False
-    return len(list(_THREADS.iterdir())) == 1 and None not in (sys.__stdin__, sys.__stdout__, sys.__stderr__)
+    return len(threads) == 1 and None not in (sys.__stdin__, sys.__stdout__, sys.__stderr__)
 
 
 def fork_process(
@@ -112,12 +117,15 @@ def fork_process(
     Raises:
         OSError: there can be no further process.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    process_id = os.fork()
-    if process_id:
-        return ForkedProcess(process_id)
-    return _live(name, call, environment, standard, kept)
+    _flush()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # one that comes now ends neither halfway
+    try:
+        process_id = os.fork()
+        if not process_id:
+            _live(name, call, environment, standard, kept)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return ForkedProcess(process_id)
 
 
 def _live(
@@ -132,8 +140,10 @@ def _live(
     try:
         gc.freeze()  # nobody here may end what belongs to the other process
         os.setsid()
-        _NAME.write_text(name, encoding="ascii")
+        with suppress(OSError):  # a /proc that is read-only
+            _NAME.write_text(name, encoding="ascii")
         _drop_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         _drop_descriptors(standard, kept)
         os.environ.clear()
         os.environ.update(environment)
@@ -144,9 +154,16 @@ def _live(
     except BaseException:  # noqa: BLE001 - whatever it is, the process ends here
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+        try:
+            _flush()
+        finally:
+            os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # a full disk, or a reader that has gone
+            stream.flush()
 
 
 def _drop_signals() -> None:

@@ -11,11 +11,8 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
     FlowRunFilterParentFlowRunId,
-    TaskRunFilter,
-    TaskRunFilterState,
-    TaskRunFilterStateType,
 )
-from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType, TaskRun
+from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed
@@ -28,9 +25,6 @@ from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
-_OPEN_TASK_RUNS = TaskRunFilter(
-    state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[*set(StateType) - TERMINAL_STATES]))
-)
 _CANCELLED_STATES = frozenset({StateType.CANCELLED, StateType.CANCELLING})
 
 
@@ -104,7 +98,6 @@ def _mark_crashed(
     task_runs = read_all_pages(
         lambda limit, offset: client.read_task_runs(
             flow_run_filter=filter_of_runs,
-            task_run_filter=_OPEN_TASK_RUNS,
             sort=TaskRunSort.ID_DESC,
             limit=limit,
             offset=offset,

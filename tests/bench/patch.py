@@ -45,7 +45,7 @@ from tests.lab.mirror import bookworm, read_sources
 Pins = Mapping[str, str]
 _SERVER: Final = (
     "from flows.prefect_api.connection import EphemeralPrefectServer as Server; "
-    "s = Server(); s.start(); s.wait_until_healthy(); s.stop()"
+    "s = Server(); s.open(); s.start(); s.wait_until_healthy(); s.stop()"
 )
 _PLAIN: Final = "fleetpatch --no-prefect"
 _WITH_PREFECT: Final = "fleetpatch (with Prefect and its own server)"

@@ -199,6 +199,20 @@ def test_streams_that_nobody_holds(place: Path, shell: str, words: Sequence[str]
     assert "Exception ignored" not in told
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_no_file_gets_the_number_of_a_stream_that_nobody_holds(closed: str) -> None:
+    """A message would go into it: into a database, or to a listener."""
+    program = (
+        "import fleetpatch.cli.command, os; "
+        "file = os.open(os.devnull, os.O_RDONLY); os.write(9, str(file > 2).encode())"
+    )
+    words = ["sh", "-c", f'exec 9>&1; exec "$@" {closed}', "sh", sys.executable, "-c", program]
+    done = subprocess.run(
+        words, env={**os.environ, "PYTHONPATH": PYTHONPATH}, capture_output=True, timeout=60, check=True
+    )
+    assert done.stdout == b"True"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody whom the system doesn't know")
 @pytest.mark.parametrize(
     ("words", "code", "told"),

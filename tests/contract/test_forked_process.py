@@ -91,6 +91,19 @@ def run(program: str, *words: str) -> str:
     return done.stdout
 
 
+def _run_prevented(prevention: str, program: str) -> str:
+    """Run a program behind a shell's redirections. Return what it writes into the descriptor TO."""
+    reader, writer = os.pipe()
+    words = ["sh", "-c", prevention, "sh", sys.executable, "-c", program]
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "TO": str(writer)}
+    try:
+        subprocess.run(words, env=environment, pass_fds=(writer,), capture_output=True, timeout=60, check=True)
+    finally:
+        os.close(writer)
+    with os.fdopen(reader, encoding="ascii") as told:
+        return told.read()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("forked")
@@ -123,14 +136,53 @@ def test_nothing_of_the_first_process_is_in_it_but_what_it_is_given(told: Any, f
     assert (folder / "at exit").read_text() == "x"
 
 
-def test_a_process_without_a_standard_input_makes_none() -> None:
+@pytest.mark.parametrize(
+    "prevention",
+    [
+        'exec "$@" <&-',
+        'exec "$@" >&-',
+        'exec "$@" 2>&-',
+    ],
+)
+def test_a_process_without_a_standard_stream_makes_none(prevention: str) -> None:
     """A file of it may have that number."""
-    program = "from flows.prefect_api.forked_process import can_fork; print(can_fork())"
-    words = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", program]
-    done = subprocess.run(
-        words, env={**os.environ, "PYTHONPATH": PYTHONPATH}, capture_output=True, text=True, timeout=60, check=True
+    program = (
+        "import os; from flows.prefect_api.forked_process import can_fork; "
+        "os.write(int(os.environ['TO']), b'%d' % can_fork())"
     )
-    assert (done.stdout.strip(), run(program).strip()) == ("False", "True")
+    assert (_run_prevented(prevention, program), _run_prevented('exec "$@"', program)) == ("0", "1")
+
+
+@pytest.mark.parametrize("fault", ["OSError(38, 'not implemented')", "PermissionError(1, 'not permitted')"])
+def test_a_system_that_gives_no_handles_of_processes_makes_none(fault: str) -> None:
+    program = f"""
+import os
+from flows.prefect_api.forked_process import can_fork
+def refuse(pid):
+    raise {fault}
+os.pidfd_open = refuse
+print(int(can_fork()), end="")
+"""
+    assert run(program) == "0"
+
+
+def test_a_copy_that_can_not_write_ends_all_the_same(tmp_path: Path) -> None:
+    """Its caller's code is the first process's: it must not go on there."""
+    program = """
+import os, sys
+from flows.prefect_api.forked_process import fork_process
+full = os.open("/dev/full", os.O_WRONLY)
+nothing = os.open(os.devnull, os.O_RDONLY)
+try:
+    code = fork_process("full", lambda: print("never heard") or 4, {}, (nothing, full, full)).wait(60)
+finally:
+    with open(sys.argv[1], "a") as told:
+        told.write("here ")
+print(code, end="")
+"""
+    told = tmp_path / "told"
+    assert run(program, str(told)) in {"4", "1"}  # without a buffer, print fails at once
+    assert told.read_text() == "here "
 
 
 def test_a_process_with_a_further_thread_makes_none(told: Any) -> None:

@@ -79,7 +79,8 @@ def test_it_writes_in_batches_unless_the_user_says_otherwise_and_lets_no_page_in
         monkeypatch.setenv(name, value)
     server = EphemeralPrefectServer()
     try:
-        client = server.start()
+        client = server.open()
+        server.start()
         server.wait_until_healthy()
         login = base64.b64encode(client["PREFECT_API_AUTH_STRING"].encode()).decode()
         request = urllib.request.Request(

@@ -127,6 +127,18 @@ def declare_checked(dataclass: Decorator) -> type:
     return Checked
 
 
+def declare_started(dataclass: Decorator) -> type:
+    @dataclass(frozen=True, slots=True)
+    class Started:
+        value: int
+        start: "InitVar[int]" = 0
+
+        def __post_init__(self, start: int) -> None:
+            object.__setattr__(self, "value", self.value + start)
+
+    return Started
+
+
 def declare_keywords_behind(dataclass: Decorator) -> type:
     @dataclass(frozen=True, slots=True)
     class Behind:
@@ -147,6 +159,7 @@ DECLARED: dict[Any, list[Any]] = {
     declare_converted: [("a",), ("b",)],
     declare_child: [(1.0,), (1.0, 3)],
     declare_checked: [(1,), (1, 5)],
+    declare_started: [(1,), (1, 5)],
     declare_keywords_behind: [(1,)],
 }
 kinds = pytest.mark.parametrize("declare", DECLARED, ids=lambda declare: declare.__name__.removeprefix("declare_"))
