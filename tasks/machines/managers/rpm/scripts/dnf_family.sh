@@ -123,11 +123,11 @@ TRANSACTION
 }
 other_advisories() {
   fp_names=$(replacements)
-  [ -z "$fp_names" ] || fp_read_updateinfo "$cache_folder" | awk -v RS='<' -v names="$fp_names" '
+  [ -z "$fp_names" ] || { said "$fp_names"; echo '<'; fp_read_updateinfo "$cache_folder"; } | awk -v RS='<' '
     function value(key) { return match($0, " " key "=\"[^\"]*\"") ? substr($0, RSTART + length(key) + 3, RLENGTH - length(key) - 4) : "" }
     function body() { sub(/^[^>]*>/, ""); gsub(/^[ \t\n]+|[ \t\n]+$/, ""); return $0 }
     function put(label, text) { if (text != "") printf "%11s: %s\n", label, text }
-    BEGIN { count = split(names, list, " "); for (i = 1; i <= count; i++) wanted[list[i]] }
+    NR == 1 { count = split($0, list, "\n"); for (i = 1; i <= count; i++) wanted[list[i]]; next }
     { gsub(/\047/, "\"") }
     /^update / { kind = value("type"); id = severity = date = ""; cves = files = 0 }
     /^id>/ && id == "" { id = body() }
@@ -208,7 +208,7 @@ assess_new_packages() { # what updates need or are replaced by; kernels are amon
 }
 # shellcheck disable=SC2016  # awk's $
 needers='
-  BEGIN { count = split(chosen, names, " "); for (i = 1; i <= count; i++) new[names[i]] = 1 }
+  NR == 1 { count = split($0, names, " "); for (i = 1; i <= count; i++) new[names[i]] = 1; next }
   /^>/ { id = substr($0, 2); full = id; sub(/[|].*/, "", id); sub(/.*[|]/, "", full); list = ""; next }
   /^<[PR]$/ { list = $0; next }
   list == "<P" && full in new { provided[$1] = id }
@@ -219,7 +219,8 @@ needed_by() { # "NEW.ARCH<tab>NEEDER.ARCH" for each package that needs something
   described=$(dnf_query -q repoquery --qf '>%{name}.%{arch}|%{name}-%{evr}.%{arch}\n<P\n%{provides}\n<R\n%{requires}\n%{recommends}'"$line_end" $(chosen 'installed|an upgrade')); code=$?
   # shellcheck disable=SC2086  # as above
   set -- $new
-  [ -z "$described" ] || awk -v chosen="$*" "$needers" <<DESCRIBED
+  [ -z "$described" ] || awk "$needers" <<DESCRIBED
+$*
 $described
 DESCRIBED
   return "$code"

@@ -8,11 +8,13 @@ fp_ask_rpm
 fp_emit state native="$fp_arch"
 installed=$(fp_rpm_query -a 2>/dev/null) || exit 1 # an unreadable database is not an empty one
 fp_set_param packages
-fp_text_section packages "$(
-  awk -F '\t' -v names="$packages" '
-    BEGIN { count = split(names, name, " "); for (k = 1; k <= count; k++) wanted[name[k]] }
-    $1 in wanted' <<INSTALLED
+# a list goes to awk as its first lines: the kernel takes no argument of more than 128 KiB
+rows=$(
+  awk -F '\t' '$0 == "" { listed = 1; next } !listed { wanted[$1]; next } $1 in wanted' <<INSTALLED
+$packages
+
 $installed
 INSTALLED
-)"
+) || exit 1
+fp_text_section packages "$rows"
 fp_text_section duplicates "$(fp_rpm_duplicates "$installed")"

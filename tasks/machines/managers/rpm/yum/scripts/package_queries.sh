@@ -212,7 +212,7 @@ needed_by() { # "NEW.ARCH<tab>NEEDER.ARCH" for each package that needs something
   if command -v repoquery >/dev/null; then
     # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
     answer=$(query '>%{name}.%{arch}|%{ui_nevra}\n<P\n%{provides}\n<R\n%{requires}' $(chosen 'installed|an upgrade')); code=$?
-    said "$answer" | awk -v chosen="$(said "$new" | tr '\n' ' ')" "$needers" | sort -u
+    { said "$new" | tr '\n' ' '; echo; said "$answer"; } | awk "$needers" | sort -u
     return "$code"
   fi
   said "$simulated" | awk ' # yum tells which names are needed, but not who provides what else is needed
@@ -241,7 +241,7 @@ assess_tool() {
   listed_errors=$(said "$listed" | grep -v '|||$')
   # what another package replaces is not updated
   names=$({ said "$transaction"; said "$listed"; } | awk -F '|' '/^---> / { if (/ will be obsoleted$/) { split($0, word, " "); gone[word[3]] } next } $1 ~ /^[A-Za-z0-9_][A-Za-z0-9_.+-]*$/ && $5 ~ /^[a-z0-9_]+$/ && !(($1 "." $5) in gone) { print $1 "." $5 }')
-  listed=$(said "$listed" | awk -F '|' -v names="$(said "$names" | tr '\n' ' ')" 'BEGIN { n = split(names, word, " "); for (i = 1; i <= n; i++) pending[word[i]] } ($1 "." $5) in pending')
+  listed=$({ said "$names" | tr '\n' ' '; echo; said "$listed"; } | awk -F '|' 'NR == 1 { n = split($0, word, " "); for (i = 1; i <= n; i++) pending[word[i]]; next } ($1 "." $5) in pending')
   fp_section upgrades upgrades
   held=$(holds)
   if [ -n "$held" ]; then

@@ -52,10 +52,10 @@ say() { printf '%s\n' "$said"; return "$code"; }
 # of what is pending, "source ALIAS"; "solvable NAME" of what would change and is not among the names KNOWN, "new NAME" of
 # what would be installed; "left NAME" of each NAME=VERSION in NEWEST that would not be installed
 list_elements() {
-  awk -v RS='<' -v known="$1" -v newest="$2" '
+  awk -v RS='<' '
     function value(key,   at) { at = index($0, " " key "=\""); return at ? substr($0, at + length(key) + 3, index(substr($0, at + length(key) + 3), "\"") - 1) : "" }
     function put(kind, word) { if (!told[kind, word]++) print kind, word }
-    BEGIN { count = split(known, list, " "); for (k = 1; k <= count; k++) told["solvable", list[k]] = 1 }
+    NR == 1 { split($0, lines, "\n"); count = split(lines[1], list, " "); for (k = 1; k <= count; k++) told["solvable", list[k]] = 1; next }
     /^to-install>/ { installs = 1 }
     /^\/to-install>/ { installs = 0 }
     /^source / { put("source", value("alias")) }
@@ -66,8 +66,11 @@ list_elements() {
       if (solvable) would[name "=" value("edition")]; else put("version", name "=" value("edition"))
       if (installs) put("new", name) }
     END {
-      count = split(newest, list, " ")
+      count = split(lines[2], list, " ")
       for (k = 1; k <= count; k++) if (!(list[k] in would)) { sub(/=.*/, "", list[k]); put("left", list[k]) } }' <<SAID
+$1
+$2
+<
 $said
 SAID
 }
@@ -95,12 +98,13 @@ facts='
   /^(Information for|Repository|Name|Version|Arch|Vendor|Status|Source package) *[:a-z]/ || kept'
 describe() { ask info "$@" | awk '{ gsub(/\033\[[0-9;]*[A-Za-z]/, "") }'"$facts"; } # some machines have colours always on
 part() { # KIND LIST [NAMES]: of $described, all patches or packages, or these, with this list of their dependencies
-  awk -v kind="$1" -v list="$2" -v names="${3-}" '
-    BEGIN { count = split(names, word, " "); for (k = 1; k <= count; k++) wanted[word[k]] }
+  awk -v kind="$1" -v list="$2" '
+    NR == 1 { count = split($0, word, " "); for (k = 1; k <= count; k++) wanted[word[k]]; next }
     /^Information for / { name = $0; sub(/^Information for [a-z]+ /, "", name); sub(/:$/, "", name); is_part = $3 == kind && (!count || name in wanted) }
     /^(Requires|Provides|Conflicts) *:/ { other = $1 != list && $1 != list ":" }
     /^Information for |^$/ { other = 0 }
     is_part && !other' <<DESCRIBED
+${3-}
 $described
 DESCRIBED
 }
@@ -169,9 +173,11 @@ find_upgrade_command() { # sets upgrade
 }
 
 find_lacking() { # sets lacking to the names among $new of which no version is installed
-  lacking=$(awk -F '\t' -v new="$new" '
+  lacking=$(awk -F '\t' '
+    NR == 1 { count = split($0, name, " "); next }
     { installed[$1] }
-    END { count = split(new, name, " "); for (k = 1; k <= count; k++) if (!(name[k] in installed)) printf " %s", name[k] }' <<INSTALLED
+    END { for (k = 1; k <= count; k++) if (!(name[k] in installed)) printf " %s", name[k] }' <<INSTALLED
+$new
 $installed
 INSTALLED
   )
