@@ -160,6 +160,19 @@ fp_answer gone no-such-command-here
     assert gone["exit_code"] == 127
 
 
+@pytest.mark.parametrize("count", [1, 2000])
+def test_an_answer_that_is_lost_has_failed(shell, count):
+    """The errors are all that came: a number in them is no code."""
+    script = f"""
+lost() {{ yes 0: all is well | head -n {count} >&2; yes | head -n 10000; }}
+cat() {{ return 1; }}
+fp_answer lost lost || fp_emit after rc:=$?
+"""
+    section, after = say(shell, script).records
+    assert (section["text"], section["exit_code"], after["rc"]) == ("", 1, 1)
+    assert str(section["stderr"]).endswith("0: all is well")
+
+
 def test_a_very_long_text_takes_no_minutes(shell):
     """A shell that searches it from each of its characters would need longer than ``say`` lets it."""
     script = """

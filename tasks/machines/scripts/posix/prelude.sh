@@ -271,7 +271,10 @@ OUTPUT
   case $fp_back in
     "$fp_newline$fp_mark:"*) fp_errors='' fp_output=${fp_back#"$fp_newline$fp_mark:"} ;;
     *) case ${#fp_back} in
-      ? | ?? | ???) fp_errors=${fp_back%%"$fp_newline$fp_mark:"*} fp_output=${fp_back#"$fp_errors$fp_newline$fp_mark:"} ;;
+      ? | ?? | ???)
+        fp_errors=${fp_back%%"$fp_newline$fp_mark:"*} fp_output=''
+        # without the separator, nothing is known of the output and its code
+        [ "$fp_errors" = "$fp_back" ] || fp_output=${fp_back#"$fp_errors$fp_newline$fp_mark:"} ;;
       *) fp_split_back ;;
     esac ;;
   esac
