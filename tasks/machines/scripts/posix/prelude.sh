@@ -114,13 +114,14 @@ fp_read_uptime() { # sets fp_up to the whole seconds since the boot
 }
 fp_note_clock() { if fp_read_uptime; then fp_base=$(($(date +%s) - fp_up)); fi; } # from now on, a clock that is set back has no effect
 # fp_read_time: sets fp_time to the seconds since 1970 by this machine's clock, or by fp_base and the uptime if that is later.
-# The clock is a program of its own, so it is asked once in a second of the uptime; at once after fp_up_then=''.
+# The clock is a program of its own, so it is asked once in a second of the uptime.
 fp_read_time() {
   fp_read_uptime || :
   if [ -z "$fp_up" ] || [ "$fp_up" != "$fp_up_then" ]; then fp_clock=$(date +%s) fp_up_then=$fp_up; fi
   fp_time=$fp_clock
   if [ -n "$fp_base" ] && [ -n "$fp_up" ] && [ "$((fp_base + fp_up))" -gt "$fp_time" ]; then fp_time=$((fp_base + fp_up)); fi
 }
+fp_ask_time() { fp_up_then=''; fp_read_time; } # as fp_read_time, but asks the clock now: for what may no longer begin
 fp_now() { fp_read_time; echo "$fp_time"; }
 fp_up_then=''
 [ -n "${FP_JOB_DIR:-}" ] || fp_base=''

@@ -37,7 +37,7 @@ locked() { # refuse an order of a run or attempt that does not have the machine 
 timely() { # refuse an order that comes too late for the window, by this machine's own clock
   fp_set_param latest
   case $latest in '' | *[!0-9]*) return 0 ;; esac
-  fp_read_time
+  fp_ask_time
   [ "$fp_time" -le "$latest" ] || refuse "the order came $((fp_time - latest)) s after the last moment at which a reboot fits into the window" window
 }
 

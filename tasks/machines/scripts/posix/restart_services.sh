@@ -51,7 +51,7 @@ find_change() { # who changes packages, or which are half changed: a service tha
 
 restart() { # the unit, unless there is an obstacle
   if fp_stop_requested; then left stop; return; fi
-  fp_read_time
+  fp_ask_time
   if [ "$fp_time" -gt "$latest" ]; then left window; return; fi
   shown=$(manager show -p Type -p ActiveState -- "$unit" 2>/dev/null) || { left manager; return; }
   active='' type=''

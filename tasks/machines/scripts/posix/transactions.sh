@@ -19,7 +19,7 @@ case $work in repair | remove) lock_wait=${lock_wait:-300} ;; esac
 fp_awaited=''
 
 fp_seconds_until() { fp_read_time; echo $(($1 - fp_time)); } # this time is never set back
-fp_is_over() { fp_up_then=''; fp_read_time; ! [ "$1" -ge "$fp_time" ]; } # the clock is asked now. Also if one of them is no number: without a known end, nothing begins
+fp_is_over() { fp_ask_time; ! [ "$1" -ge "$fp_time" ]; } # also if one of them is no number: without a known end, nothing begins
 fp_mark_log() { log_from=$(wc -c <"$log"); } # the log after this point belongs to the work that begins now
 fp_plain_line='{ gsub(/\033\[[0-9;]*[A-Za-z]/, "") }' # a rule of awk: without colours, which some machines have always on
 fp_plain() { awk "$fp_plain_line"'{ print }'; }
