@@ -80,22 +80,23 @@ is_downloaded() {
   whole=''
   command -v tool_folders >/dev/null && is_simulated || return 1
   folders=$(tool_folders)
-  set --
   while read -r action _ _ package name; do
     case $action:$name in *:patch:*) continue ;; in:* | down:*) ;; *) continue ;; esac
-    find_file "$package" || return 1
-    set -- "$@" "$file"
-  done <"$FP_JOB_DIR/rpm-would"
-  [ "$#" -gt 0 ] && rpm -K --nosignature "$@" >/dev/null 2>&1 || return 1
+    print_files "$package" || return 1
+  done <"$FP_JOB_DIR/rpm-would" >"$FP_JOB_DIR/rpm-files"
+  # xargs calls rpm again for each part of a long list, and fails if one of the calls does
+  [ -s "$FP_JOB_DIR/rpm-files" ] && tr '\n' '\000' <"$FP_JOB_DIR/rpm-files" | xargs -0 rpm -K --nosignature >/dev/null 2>&1 || return 1
   whole=yes
 }
-find_file() { # PACKAGE: sets file to that of a package in one of $folders
+print_files() { # PACKAGE: the files of a package in all of $folders, which are patterns, one a line; fails if there is none
   case $1 in *-[0-9]*:*) set -- "${1%%-[0-9]*:*}-${1#*-[0-9]*:}" ;; esac # without the epoch
+  file=''
+  IFS=$fp_newline # a folder may have blanks
   for folder in $folders; do
-    file=$folder/$1.rpm
-    [ ! -s "$file" ] || return 0
+    [ ! -s "$folder/$1.rpm" ] || { file=$folder/$1.rpm; lines "$file"; }
   done
-  return 1
+  unset IFS
+  [ -n "$file" ]
 }
 
 look() { # checks before the tool installs $wishes; returns 1 if that would do something that is not allowed, or nothing at all

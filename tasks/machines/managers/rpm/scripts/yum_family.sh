@@ -66,11 +66,9 @@ tool_continue() { return 1; }
 discard() { # remove what was installed; the tool itself would remove what is downloaded for later transactions, too
   ! grep -qsiE '^keepcache *= *(1|true|yes|on) *$' /etc/dnf/dnf.conf || return 0
   folders=$(tool_folders)
-  set --
   while read -r action _ _ package _; do
-    [ "$action" != in ] || ! find_file "$package" || set -- "$@" "$file"
-  done <"$FP_JOB_DIR/rpm-would"
-  [ "$#" -eq 0 ] || rm -f "$@"
+    [ "$action" != in ] || print_files "$package"
+  done <"$FP_JOB_DIR/rpm-would" | tr '\n' '\000' | xargs -0 rm -f
 }
 
 comment="fleetpatch ${FP_JOB_DIR##*/}" # of the tool's history; with the number of the transaction
