@@ -28,7 +28,7 @@ def build_name_loader(package: str, homes: Mapping[str, tuple[str, str]]) -> Cal
 
 @contextmanager
 def leave_module_out(name: str) -> Iterator[None]:
-    """Tell whoever imports a module meanwhile that it is not installed, unless it is loaded already."""
+    """Let imports of a module fail meanwhile, as if it were not installed. A module that is loaded already stays."""
     is_left_out = _modules.setdefault(name, None) is None
     try:
         yield

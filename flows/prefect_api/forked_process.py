@@ -138,7 +138,7 @@ def _live(
     """Do it in the new process. It never returns to the code of the other one."""
     code: int | str | None = 1
     try:
-        gc.freeze()  # nobody here may end what belongs to the other process
+        gc.freeze()  # objects of the other process must not be finalised here
         os.setsid()
         with suppress(OSError):  # a /proc that is read-only
             _NAME.write_text(name, encoding="ascii")
@@ -180,8 +180,9 @@ def _drop_descriptors(standard: tuple[int, int, int], kept: Collection[int]) -> 
     """
     sources = [os.dup(source) for source in standard]
     nothing = os.open(os.devnull, os.O_RDWR)
+    left_open = {nothing, *sources, *kept}
     for descriptor in (int(entry.name) for entry in _DESCRIPTORS.iterdir()):
-        if descriptor not in {nothing, *sources, *kept}:
+        if descriptor not in left_open:
             os.dup2(nothing, descriptor, inheritable=False)
     for target, source in enumerate(sources):
         os.dup2(source, target)

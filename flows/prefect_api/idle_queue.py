@@ -1,4 +1,4 @@
-"""Stands in for Prefect's queue of background work (docket) in a server where nobody does that work.
+"""Replaces Prefect's queue of background work (docket) in a server that does no such work.
 
 Docket loads a client of Redis and a checker of types: a fifth of all that Prefect's server loads. Prefect 3.8.8 loads
 it in any case.

@@ -145,7 +145,7 @@ def try_once(client: SyncPrefectClient | PrefectClient) -> None:
 
 
 _CLOSED_CONNECTION: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
-"""The errors of a request on a connection that the server closed at that moment, because nobody had used it."""
+"""The errors of a request on an idle connection that the server closes at that moment."""
 
 
 def _is_api_reachable(client: SyncPrefectClient, flow_run_id: UUID) -> bool:

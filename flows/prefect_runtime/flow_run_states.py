@@ -7,11 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterId,
-    FlowRunFilterParentFlowRunId,
-)
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.exceptions import ObjectNotFound
@@ -97,13 +93,10 @@ def _mark_crashed(
     filter_of_runs = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id, *(subflow.id for subflow in subflows)]))
     task_runs = read_all_pages(
         lambda limit, offset: client.read_task_runs(
-            flow_run_filter=filter_of_runs,
-            sort=TaskRunSort.ID_DESC,
-            limit=limit,
-            offset=offset,
+            flow_run_filter=filter_of_runs, sort=TaskRunSort.ID_DESC, limit=limit, offset=offset
         )
     )
-    for task_run in list(task_runs):  # before the first of them no longer is on its page
+    for task_run in task_runs:
         if is_left_open(task_run):
             client.set_task_run_state(task_run.id, crashed, force=True)
     for subflow in subflows:

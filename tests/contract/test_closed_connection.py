@@ -1,4 +1,4 @@
-"""Prefect's server closes a connection that nobody uses, at the moment when the run asks on it."""
+"""Prefect's server closes an idle connection at the moment when the run sends a request on it."""
 
 from types import SimpleNamespace
 from typing import Any, cast
