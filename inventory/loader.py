@@ -233,9 +233,19 @@ def load_inventory(path: Path) -> Inventory:
         InvalidInventory: the inventory has problems. The error has each problem with its place and its hint.
     """
     path = expand_home(path)
+    problems = ProblemCollector()
+    return build_inventory(read_fragments(path, problems), path, problems)
+
+
+def read_fragments(path: Path, problems: ProblemCollector) -> list[InventoryFragment]:
+    """Return the parts of an inventory as its files have them, not yet compared with each other.
+
+    Args:
+        path: a file or a directory, without ``~``.
+        problems: collects the problems of each file.
+    """
     if not path.is_absolute():
         find_working_directory()  # raises a clear error if the directory was removed; relative paths need it
-    problems = ProblemCollector()
     is_directory = os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises when a name is too long
     contents = read_inventory_directory(path, problems) if is_directory else [read_inventory_file(path, problems)]
     files = [content for content in contents if isinstance(content, AnsibleFile)]
@@ -245,7 +255,7 @@ def load_inventory(path: Path) -> Inventory:
 
         joined = read_ansible_inventory(files, path if is_directory else path.parent, problems)
         fragments.insert(contents.index(files[0]), joined)
-    return build_inventory(fragments, path, problems)
+    return fragments
 
 
 def find_inventory(explicit: Path | None = None) -> Path:

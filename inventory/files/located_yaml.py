@@ -74,6 +74,17 @@ _NULL_TAG = "tag:yaml.org,2002:null"
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
+def compose_yaml(text: str) -> yaml.Node | None:
+    """Return the nodes of a document, with the positions of their characters; None: it is empty.
+
+    Raises:
+        yaml.YAMLError: it is no valid YAML.
+        Exception: it nests too deep. ``parse_yaml`` reports both as problems.
+    """
+    root: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    return root
+
+
 def parse_yaml(path: Path, text: str, problems: ProblemCollector, *, ansible: bool = False) -> LocatedData | None:
     """Parse a YAML document.
 
@@ -88,7 +99,7 @@ def parse_yaml(path: Path, text: str, problems: ProblemCollector, *, ansible: bo
         The data, or None for an empty document or a syntax error (which is added to ``problems``).
     """
     try:
-        root = yaml.compose(text, Loader=_Loader)
+        root = compose_yaml(text)
     except _TooDeep:
         problems.add(path, f"this file nests deeper than {MAX_DEPTH} levels", "Write it flatter.")
         return None

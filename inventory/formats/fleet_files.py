@@ -117,15 +117,22 @@ _NESTED_KEYS = frozenset({"tags", "limits", "winrm", "pre_checks", "probes", "wa
 COLUMNS = (*(key for key in MachineEntry.model_fields if key not in _NESTED_KEYS), *_LIMIT_COLUMNS)
 
 
+def find_delimiter(text: str) -> tuple[str, str]:
+    """Return the separator of a CSV text, and the line before the header that names it; "" if there is none."""
+    first = next((row for row in text.splitlines() if row.strip() and not row.lstrip().startswith("#")), "")
+    if match := _SEPARATOR_PATTERN.fullmatch(first):
+        return match[1], first
+    return next((delimiter for delimiter in _DELIMITERS if delimiter in first), ","), ""
+
+
 def parse_fleet_csv(path: Path, text: str, problems: ProblemCollector) -> InventoryFragment:
     """Parse a CSV file. The separator is that of Excel's line "sep=;", or else the one that the header has.
 
     The key of a problem's place is the column.
     """
-    first = next((row for row in text.splitlines() if row.strip() and not row.lstrip().startswith("#")), "")
-    delimiter = next((delimiter for delimiter in _DELIMITERS if delimiter in first), ",")
-    if match := _SEPARATOR_PATTERN.fullmatch(first):
-        delimiter, text = match[1], text.replace(first, "#", 1)  # the line becomes a comment
+    delimiter, separator_line = find_delimiter(text)
+    if separator_line:
+        text = text.replace(separator_line, "#", 1)  # the line becomes a comment
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, list[str]]] = []
     try:

@@ -253,8 +253,7 @@ def parse_variable_files(directory: Path, names: Iterable[str], problems: Proble
     entry_names = set(_list_entries(directory, problems))
     variables_by_name: dict[str, Variables] = {}
     for name in names:
-        # Ansible reads only the first candidate that exists
-        first = next((name + suffix for suffix in _VARIABLE_FILE_SUFFIXES if name + suffix in entry_names), None)
+        first = _find_first(name, entry_names)
         if first is None:
             continue
         path, variables = directory / first, Variables()
@@ -263,6 +262,33 @@ def parse_variable_files(directory: Path, names: Iterable[str], problems: Proble
         if variables:
             variables_by_name[name] = variables
     return variables_by_name
+
+
+def find_variable_file(directory: Path, name: str, variable: str, problems: ProblemCollector) -> Path | None:
+    """Return the file in which a variable of a host is to be written: where it stands last, or could stand.
+
+    None: the host has no file yet. In a folder of the host, it may be a file that does not exist yet.
+    """
+    entry_names = set(_list_entries(directory, problems)) if directory.is_dir() else set()
+    first = _find_first(name, entry_names)
+    if first is None:
+        return None
+    path = directory / first
+    if not path.is_dir():
+        return path
+    files = list(_find_files_in_directory(path, 0, problems))
+    having = [file for file in files if variable in _read_variable_file(file, problems)]
+    return having[-1] if having else path / "fleetpatch.yml"
+
+
+def is_vaulted(text: str) -> bool:
+    """Return whether a file is encrypted as a whole."""
+    return text.startswith(_VAULT_HEADER)
+
+
+def _find_first(name: str, entry_names: set[str]) -> str | None:
+    """Return the entry of a directory that has the variables of a name: Ansible reads only the first that exists."""
+    return next((name + suffix for suffix in _VARIABLE_FILE_SUFFIXES if name + suffix in entry_names), None)
 
 
 def _list_entries(directory: Path, problems: ProblemCollector) -> list[str]:
@@ -291,7 +317,7 @@ def _read_variable_file(path: Path, problems: ProblemCollector) -> Variables:
     text = read_text_file(path, problems, must_be_regular=True)
     if text is None:
         return {}
-    if text.startswith(_VAULT_HEADER):
+    if is_vaulted(text):
         variable = f"{VAULTED_FILE_VARIABLE}:{path}"
         return {variable: LocatedData(VAULTED, {(): SourceLocation(path)})}
     located = parse_yaml(path, text, problems, ansible=True)

@@ -206,4 +206,4 @@ def read_ansible_inventory(
         entry = validate_mapping(MachineEntry, located, problems)
         if entry is not None:
             drafts.append(build_machine_draft(located, [], entry))
-    return InventoryFragment(tuple(drafts))
+    return InventoryFragment(tuple(drafts), ansible_folder=folder)
