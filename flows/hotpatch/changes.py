@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import date
-from enum import StrEnum
 from typing import Protocol
 
 from flows.hotpatch.licences import Licence, LicenceProvider
@@ -19,7 +18,7 @@ from tasks.domain.errors import FleetpatchError, InternalError, ScriptFailed
 from tasks.domain.model import Finding, HotpatchEnrolment
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord
-from tasks.domain.states import HotpatchStatus, OperationState, Step
+from tasks.domain.states import ChangeState, HotpatchStatus, OperationState, Step
 from tasks.machines.managers.live_patch_enrolment import find_enrolment_commands
 from tasks.machines.managers.windows_update.manager import PACKAGE as WINDOWS_PACKAGE
 from tasks.rules.hotpatch import (
@@ -38,16 +37,6 @@ logger = logging.getLogger(__name__)
 
 PROVIDER_SECONDS = 180.0
 """How long all requests to a licence provider for one machine may take together."""
-
-
-class ChangeState(StrEnum):
-    """What became of a request on one machine."""
-
-    CHANGED = "changed"
-    UNCHANGED = "unchanged"  # it was so already
-    PLANNED = "planned"  # a dry run
-    REFUSED = "refused"  # nothing was changed: people have to act first
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)

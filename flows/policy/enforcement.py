@@ -18,7 +18,7 @@ from inventory.scope import Scope
 from tasks.domain.errors import PolicyRefused
 from tasks.domain.model import Window
 from tasks.rules.calendar.freezes import Freeze
-from tasks.rules.policy.decision import DeployedPolicy, check_enrolment, check_role_scope, decide_run, describe_refusal
+from tasks.rules.policy.decision import DeployedPolicy, check_act, check_role_scope, decide_run, describe_refusal
 from tasks.rules.policy.model import Policy, PolicyDecision, Refusal, RiskyOption, RunDemands, Starter
 from tasks.rules.runs.approval import is_starter_known
 
@@ -155,12 +155,17 @@ def enforce_policy(
     return impose(request, decision)
 
 
-def enforce_enrolment_policy(
-    machines: Sequence[Machine], inventory: Inventory, now: datetime, deployed: Sequence[DeployedPolicy]
+def enforce_act_policy(
+    act: RiskyOption,
+    machines: Sequence[Machine],
+    inventory: Inventory,
+    now: datetime,
+    deployed: Sequence[DeployedPolicy],
+    starter: Starter | None = None,
 ) -> None:
-    """Refuse a change of the enrolment for hotpatches that the policy of this controller forbids now.
+    """Refuse a change of machines outside of runs that the policy of this controller or the starter's role forbids now.
 
-    ``deployed`` are the policies of which one must hold here.
+    ``deployed`` are the policies of which one must hold here. ``starter`` is limited only where the door has roles.
 
     Raises:
         InventoryError: the policy can't be read.
@@ -168,7 +173,7 @@ def enforce_enrolment_policy(
         RequestError: a freeze is not valid.
     """
     source = os.path.realpath(inventory.source) if inventory.source is not None else ""
-    if refusals := check_enrolment(load_policy_if_deployed(now, deployed), source, machines, now):
+    if refusals := check_act(load_policy_if_deployed(now, deployed), act, source, machines, starter or Starter(), now):
         raise build_refusal(refusals)
 
 

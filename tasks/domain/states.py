@@ -78,6 +78,16 @@ class HotpatchStatus(StrEnum):
     PENDING = "Pending"  # for a time, while the enrolment is in progress
 
 
+class ChangeState(StrEnum):
+    """What became of a change that people asked for outside of a run, on one machine."""
+
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"  # it was so already
+    PLANNED = "planned"  # a dry run
+    REFUSED = "refused"  # nothing was changed: people have to act first
+    FAILED = "failed"
+
+
 class Compliance(StrEnum):
     """Whether a machine lacks critical or security updates, or has broken packages."""
 

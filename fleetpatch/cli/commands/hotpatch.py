@@ -104,7 +104,7 @@ def _add_change_command(verb: str, description: str) -> None:
         from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
         from fleetpatch.cli.runtime.row_table import build_list_table
         from fleetpatch.cli.views.hotpatch import CHANGE_FACTS, build_change_json
-        from flows.hotpatch.changes import ChangeState
+        from tasks.domain.states import ChangeState
         from tasks.rules.hotpatch import HotpatchAction
 
         machines = load_machines_in_scope(inventory, scope)[1]
@@ -143,10 +143,11 @@ def _run_changes(
     from fleetpatch.cli.runtime.machine_selection import open_machines
     from flows.hotpatch.baseline_file import load_baseline_calendar
     from flows.hotpatch.changes import ChangeOrder, change_enrolments
-    from flows.policy.enforcement import enforce_enrolment_policy
+    from flows.policy.enforcement import enforce_act_policy
     from flows.ports.caller import find_starter_name
     from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
     from tasks.records.setup import open_records
+    from tasks.rules.policy.model import RiskyOption
 
     calendar = load_baseline_calendar()
     with (
@@ -164,7 +165,7 @@ def _run_changes(
         )
         if not dry_run:
             policies = ports.read_deployed_policies()
-            enforce_enrolment_policy(opened_machines, ports.inventory, ports.clock.now(), policies)
+            enforce_act_policy(RiskyOption.HOTPATCH, opened_machines, ports.inventory, ports.clock.now(), policies)
         return change_enrolments(opened_machines, ports, order)
 
 

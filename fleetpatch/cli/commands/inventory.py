@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,10 +21,19 @@ from fleetpatch.cli.app import (
 )
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stderr, print_unwrapped
+from fleetpatch.cli.runtime.output import (
+    confirm,
+    print_json,
+    print_json_or_text,
+    print_to_stderr,
+    print_unwrapped,
+    shorten_list,
+)
 from flows.ports.caller import Caller
 from inventory.errors import FleetpatchError, InvalidInventory
 from inventory.files.problems import did_you_mean
+from inventory.machine import PatchOwner
+from inventory.name_lists import format_count
 from tasks.domain.errors import RequestError
 
 inventory_app = typer.Typer(help="Check the inventory, list its machines, print its JSON Schema.", no_args_is_help=True)
@@ -79,6 +89,48 @@ def print_inventory_schema() -> None:
     print_json(build_json_schema())
 
 
+@inventory_app.command("owner", cls=ActingCommand)
+def change_owner(
+    scope: ScopeArgument,
+    owner: Annotated[PatchOwner, typer.Argument(metavar="OWNER", help=f"One of: {', '.join(PatchOwner)}.")],
+    yes: YesOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the change of the files as a diff.")] = False,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write into the inventory who patches machines. Nothing else in its files changes."""
+    from fleetpatch.cli.runtime.exit_codes import to_act_exit_code
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from fleetpatch.cli.views.inventory import build_owner_change_json, print_owner_change
+    from flows.owner_change import OwnerOrder, change_owners
+    from flows.ports.caller import read_os_actor
+    from inventory.loader import find_inventory
+    from tasks.domain.protocols.clock import SystemClock
+    from tasks.domain.states import ChangeState
+    from tasks.records.audit.deployed_policies import read_deployed_policies
+    from tasks.records.audit.log import SqlAuditLog
+    from tasks.records.setup import open_records
+
+    machines = load_machines_in_scope(inventory, scope)[1]
+    names = tuple(machine.name for machine in machines)
+    whom = f"{format_count(len(names), 'machine')} ({', '.join(shorten_list(names, MAX_NAMES))})"
+    question = f"Write `owner: {owner}` into the inventory, for {whom}?"
+    if not (yes or dry_run or confirm(question, "inventory owner changes files and", "Add --yes, or --dry-run.")):
+        return
+    with open_records(records) as database:
+        log = SqlAuditLog(database.database)
+        order = OwnerOrder(
+            find_inventory(inventory), names, owner, read_os_actor(), log.append, SystemClock(), dry_run=dry_run
+        )
+        deployed = () if dry_run else read_deployed_policies(log)
+        report = change_owners(replace(order, deployed=deployed))
+    print_json_or_text(as_json, build_owner_change_json, print_owner_change, report, dry_run=dry_run)
+    results = [row.result for row in report.rows]
+    raise typer.Exit(int(to_act_exit_code(results, [ChangeState.FAILED], ChangeState.REFUSED)))
+
+
+MAX_NAMES = 5
 sets_app = typer.Typer(help="Show machine sets, and who of them is out of service.")
 app.add_typer(sets_app, name="sets", rich_help_panel="Look")
 

@@ -92,6 +92,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "config import-azure": ("config import-azure azure.json --scope env=prod --output web.yaml",),
     "inventory check": ("inventory check", "inventory check fleet.yaml"),
     "inventory list": ("inventory list", "inventory list env=prod,!ring=canary"),
+    "inventory owner": ("inventory owner env=test managed --dry-run", "inventory owner web-1 os"),
     "inventory schema": ("inventory schema",),
     "settings": ("settings",),
     "server": ("server", "server --show", "server --database env:PREFECT_DATABASE"),

@@ -1,28 +1,19 @@
 """Prints enrolments for hotpatches and live patches, and builds their JSON."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from rich.text import Text
 
 from fleetpatch.cli.runtime.output import print_to_stdout, print_warning, render_mark, to_safe_text
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
-from fleetpatch.cli.views.update_cells import render_hotpatch_status
-from flows.hotpatch.changes import ChangeResult, ChangeState
+from fleetpatch.cli.views.update_cells import render_change_state, render_hotpatch_status
+from flows.hotpatch.changes import ChangeResult
 from flows.hotpatch.overview import HotpatchRow
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel, HotpatchStatus
 from tasks.reports.formatting import format_count
 from tasks.rules.hotpatch import Baseline, EnrolmentRequest, describe_first_day
-
-_STYLES: Mapping[ChangeState, str] = {
-    ChangeState.CHANGED: "green",
-    ChangeState.UNCHANGED: "dim",
-    ChangeState.PLANNED: "cyan",
-    ChangeState.REFUSED: "yellow",
-    ChangeState.FAILED: "bold red",
-}
-
 
 FINDING_FACTS: Final[Sequence[Fact[Finding]]] = (
     Fact("check", lambda finding: finding.check),
@@ -106,7 +97,7 @@ def _render_change_remarks(result: ChangeResult) -> Text:
 
 CHANGE_FACTS: Final[Sequence[Fact[ChangeResult]]] = (
     Fact("machineName", lambda result: result.machine, "machine"),
-    Fact("result", lambda result: result.state, "result", lambda result: Text(result.state, _STYLES[result.state])),
+    Fact("result", lambda result: result.state, "result", lambda result: render_change_state(result.state)),
     Fact(
         "hotpatchStatus", lambda result: result.status, "hotpatch", lambda result: render_hotpatch_status(result.status)
     ),

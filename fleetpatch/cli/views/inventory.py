@@ -3,16 +3,23 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
 from fleetpatch.cli.runtime.output import print_to_stdout, print_unwrapped, to_safe_lines, to_safe_text
-from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
+from fleetpatch.cli.runtime.row_table import Fact, Shown, build_list_json, build_list_table, build_row_table
+from fleetpatch.cli.views.update_cells import render_change_state
 from inventory.errors import InventoryError
 from inventory.machine import Inventory, Machine, MachineSet, SetAction
 from tasks.domain.protocols.leases import SetSlot
+from tasks.domain.rows.owner_changes import OwnerChangeRow
+from tasks.domain.states import ChangeState
+from tasks.reports.export.tabular_formats import build_row_json
 from tasks.reports.formatting import NO_FIGURE, format_count
+
+if TYPE_CHECKING:
+    from flows.owner_change import OwnerReport
 
 
 def build_faulty_inventory_json(path: Path, problems: Sequence[InventoryError]) -> dict[str, object]:
@@ -126,6 +133,31 @@ def print_inventory_machines(inventory: Inventory, machines: Sequence[Machine]) 
     """Print machines as a table."""
     table = build_list_table(_list_machine_facts(inventory), machines)
     print_to_stdout(table, "", format_count(len(machines), "machine"))
+
+
+OWNER_COLUMNS: Final = (
+    Shown("machine"),
+    Shown("result", render=lambda row: render_change_state(row.result)),
+    Shown("before"),
+    Shown("owner"),
+    Shown("file", wraps=True, render=lambda row: Path(row.file).name),
+    Shown("message", heading="remarks", render=lambda row: to_safe_text(f"{row.message} {row.remedy}".strip())),
+)
+
+
+def build_owner_change_json(report: "OwnerReport", *, dry_run: bool) -> dict[str, object]:
+    """Return what became of a change of the owner as JSON data."""
+    machines = [build_row_json(row) for row in report.rows]
+    return {"dryRun": dry_run, "machines": machines, "diff": report.build_diff()}
+
+
+def print_owner_change(report: "OwnerReport", *, dry_run: bool) -> None:
+    """Print what became of a change of the owner. The diff is printed if a person may have to write it."""
+    print_to_stdout(build_row_table(OwnerChangeRow, report.rows, OWNER_COLUMNS))
+    if dry_run or any(row.result is ChangeState.FAILED for row in report.rows):
+        print_to_stdout("", to_safe_lines(report.build_diff()))
+    elif any((folder / ".git").exists() for edit in report.edits for folder in edit.path.absolute().parents):
+        print_unwrapped("The inventory is in a checkout of git: commit the change, or the next checkout takes it back.")
 
 
 MAX_NAMES = 8

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from fleetpatch.cli.runtime.output import to_safe_text
 from tasks.domain.model import Update
-from tasks.domain.states import HotpatchStatus
+from tasks.domain.states import ChangeState, HotpatchStatus
 from tasks.reports.formatting import NO_FIGURE
 
 _HOTPATCH_STYLES: Final[Mapping[HotpatchStatus | None, str]] = {
@@ -17,6 +17,19 @@ _HOTPATCH_STYLES: Final[Mapping[HotpatchStatus | None, str]] = {
     HotpatchStatus.CANCELED: "yellow",
     HotpatchStatus.NOT_ENROLLED: "dim",
 }
+
+_CHANGE_STYLES: Final[Mapping[ChangeState, str]] = {
+    ChangeState.CHANGED: "green",
+    ChangeState.UNCHANGED: "dim",
+    ChangeState.PLANNED: "cyan",
+    ChangeState.REFUSED: "yellow",
+    ChangeState.FAILED: "bold red",
+}
+
+
+def render_change_state(state: ChangeState) -> Text:
+    """Return what became of a change, in its colour."""
+    return Text(state.value, style=_CHANGE_STYLES[state])
 
 
 def render_hotpatch_status(status: HotpatchStatus | None) -> Text:

@@ -77,21 +77,24 @@ def decide_run(
     )
 
 
-def check_enrolment(policy: Policy, inventory: str, machines: Sequence[Machine], now: datetime) -> tuple[Refusal, ...]:
-    """Return why the enrolment of machines for hotpatches may not be changed now.
+def check_act(
+    policy: Policy, act: RiskyOption, inventory: str, machines: Sequence[Machine], starter: Starter, now: datetime
+) -> tuple[Refusal, ...]:
+    """Return why a change of machines outside of runs may not be made now.
 
-    Nobody can approve such a change, so a rule that demands an approval refuses it. ``inventory`` is an absolute path;
-    "" if it is not a file.
+    Nobody can approve such a change, so a rule that demands an approval refuses it. Freezes hold for each act but the
+    change of the owner: that changes no machine. ``inventory`` is an absolute path; "" if it is not a file.
 
     Raises:
         RequestError: a machine's zone is unknown, or a freeze is not valid.
     """
     window = Window(now, now + timedelta(minutes=1))
-    demands = RunDemands(window, options=frozenset({RiskyOption.HOTPATCH}), inventory=inventory)
-    decision = decide_run(policy, demands, machines, machines, Starter(), now)
-    limits = {"inventories", "freezes", "forbid"}  # the others are about runs
+    demands = RunDemands(window, options=frozenset({act}), inventory=inventory)
+    decision = decide_run(policy, demands, machines, machines, starter, now)
+    limits = {"inventories", "forbid", "run", *([] if act is RiskyOption.OWNER else ["freezes"])}
+    reason = f"{act.meaning}: this can't be approved"
     approvals = (
-        Refusal(_describe_rule(rule), "approval", "a change of the enrolment can't be approved", names, rule.ask)
+        Refusal(_describe_rule(rule), "approval", reason, names, rule.ask)
         for rule, names in decision.rules
         if rule.approvers is not None
     )

@@ -37,6 +37,8 @@ class RiskyOption(StrEnum):
     NO_REFRESH = "no_refresh", "planning from old package lists"
     NO_STAGE = "no_stage", "installing before everything is downloaded"
     HOTPATCH = "hotpatch", "changes of the enrolment for hotpatches and live patches"
+    OWN_UPDATERS = "own_updaters", "switching the system's own updaters on or off for good"
+    OWNER = "owner", "changes of who patches a machine"
     OVERRIDE_FREEZE = "override_freeze", "patching in a freeze of the configurations"
 
     meaning: str  # for refusals and documents

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from flows.hotpatch.changes import ChangeOrder, ChangeState, change_enrolments
+from flows.hotpatch.changes import ChangeOrder, change_enrolments
 from inventory.machine import Machine, OsFamily
 from tasks.domain.model import HotpatchEnrolment
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptRecord, Transport
-from tasks.domain.states import HotpatchStatus
+from tasks.domain.states import ChangeState, HotpatchStatus
 from tasks.machines.managers.registry import find_manager
 from tasks.machines.managers.windows_update.assessment import parse_windows_assessment
 from tasks.machines.managers.windows_update.manager import PACKAGE
