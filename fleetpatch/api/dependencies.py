@@ -12,11 +12,11 @@ from fastapi.security import HTTPBearer
 
 from fleetpatch.access.identity import get_identity, require_role
 from fleetpatch.access.roles import Role
-from fleetpatch.machines.machine_list import SHOWN, SORT_KEYS
+from fleetpatch.machines.machine_list import KINDS, NO_VALUE, SHOWN, SORT_KEYS
 from fleetpatch.web.authentication import ActPermission
 from inventory.machine import PatchOwner
 from tasks.domain.errors import RequestError
-from tasks.domain.states import Classification, Compliance, ReadinessState, Severity, YesNoUnknown
+from tasks.domain.states import Classification, Compliance, HotpatchStatus, ReadinessState, Severity, YesNoUnknown
 
 WORDS: Final[Mapping[str, Mapping[str, Iterable[str]]]] = {
     "/machines": {
@@ -24,6 +24,8 @@ WORDS: Final[Mapping[str, Mapping[str, Iterable[str]]]] = {
         "owner": PatchOwner,
         "reboot": YesNoUnknown,
         "readiness": ReadinessState,
+        "kind": KINDS,
+        "hotpatch": (*HotpatchStatus, NO_VALUE),
         "show": SHOWN,
         "sort": (*SORT_KEYS, *(f"-{each}" for each in SORT_KEYS)),
     },

@@ -11,7 +11,7 @@ from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.scope import Scope
 from tasks.domain.rows.machines import MachineRow
-from tasks.domain.states import Compliance
+from tasks.domain.states import Compliance, MachineKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class MachineFilters:
     Attributes:
         q: a part of the name or the address, in any case.
         os: an operating system as the list shows it, the id of a distribution, or a family.
+        kind: a kind of machine, or what it also is: one of KINDS.
+        hotpatch: a status of the enrolment for hotpatches.
         scope: a fleetpatch scope.
         show: one of SHOWN.
     """
@@ -33,6 +35,8 @@ class MachineFilters:
     owner: str = ""
     reboot: str = ""
     readiness: str = ""
+    kind: str = ""
+    hotpatch: str = ""
     show: str = ""
     scope: str = ""
 
@@ -59,6 +63,25 @@ SHOWN: Final[Mapping[str, tuple[str, Callable[[MachineRow], bool]]]] = {
 """Other choices of machines: what they have in common, and how to tell."""
 
 
+CONTAINER_HOST: Final = "ContainerHost"
+ARC: Final = "Arc"
+KINDS: Final[Mapping[str, str]] = {
+    MachineKind.PHYSICAL.value: "physical",
+    MachineKind.VIRTUAL.value: "virtual machine",
+    MachineKind.CONTAINER.value: "container",
+    MachineKind.UNKNOWN.value: "not known",
+    CONTAINER_HOST: "container host",
+    ARC: "Azure Arc",
+}
+"""The words of the filter ``kind`` with their titles: what a machine is, and what it also may be."""
+
+
+def list_kinds(machine: MachineRow) -> tuple[str, ...]:
+    """Return what a machine is: one word of MachineKind, and CONTAINER_HOST and ARC where it said so."""
+    also = ((CONTAINER_HOST, machine.container_engines), (ARC, machine.is_arc))
+    return (machine.machine_kind.value, *(word for word, is_so in also if is_so))
+
+
 FACETS: Final[Mapping[str, Callable[[MachineRow], str]]] = {
     "compliance": lambda machine: machine.compliance.value,
     "environment": lambda machine: machine.environment or NO_VALUE,
@@ -67,7 +90,9 @@ FACETS: Final[Mapping[str, Callable[[MachineRow], str]]] = {
     "owner": lambda machine: machine.owner.value if machine.owner is not None else NO_VALUE,
     "reboot": lambda machine: machine.reboot.value,
     "readiness": lambda machine: machine.readiness.value,
+    "hotpatch": lambda machine: machine.hotpatch_status.value if machine.hotpatch_status is not None else NO_VALUE,
 }
+"""What a machine has exactly one word of."""
 
 
 def _matches_os(machine: MachineRow, system: str) -> bool:
@@ -112,6 +137,8 @@ def _build_tests(filters: MachineFilters, without: str) -> list[Callable[[Machin
     for name, value in other_filters.items():
         if name == "os":
             tests.append(lambda machine, value=value: _matches_os(machine, value))  # type: ignore[misc]
+        elif name == "kind":
+            tests.append(lambda machine, value=value: value in list_kinds(machine))  # type: ignore[misc]
         elif name in FACETS:
             tests.append(lambda machine, read=FACETS[name], value=value: read(machine) == value)  # type: ignore[misc]
     if "q" in other_filters:
@@ -139,6 +166,11 @@ def count_facets(snapshot: FleetSnapshot, filters: MachineFilters) -> dict[str, 
         elif getattr(filters, name):
             counts.setdefault(getattr(filters, name), 0)
         facets[name] = sorted(counts.items())
+    machines = filter_machines(snapshot, filters, "kind") if filters.kind else matching
+    kinds = Counter(kind for machine in machines for kind in list_kinds(machine))
+    if filters.kind:
+        kinds.setdefault(filters.kind, 0)
+    facets["kind"] = sorted(kinds.items())
     return facets
 
 
@@ -155,6 +187,7 @@ SORT_KEYS: Final[Mapping[str, Callable[[MachineRow], object]]] = {
     "other": lambda machine: machine.other or 0,
     "readiness": lambda machine: machine.readiness.value,
     "mode": lambda machine: machine.patch_mode or "",
+    "hotpatch": lambda machine: machine.hotpatch_status.value if machine.hotpatch_status is not None else "",
     "run": lambda machine: machine.last_run.at if machine.last_run is not None else _FIRST,
     "window": lambda machine: machine.next_window.start if machine.next_window is not None else _LAST,
 }

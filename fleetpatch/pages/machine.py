@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from fleetpatch.machines.automatic_patching import read_automatic_state
+from fleetpatch.machines.machine_list import KINDS, list_kinds
 from fleetpatch.machines.scopes import build_machine_scope
 from fleetpatch.machines.snapshot import SEARCH_HORIZON, FleetSnapshot
 from fleetpatch.pages.paging import build_page, build_part
@@ -96,12 +97,14 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
         size=RUNS_SIZE,
     )
     automatic = read_automatic_state(database, snapshot, context.clock.now())
+    machine_row = snapshot.build_row(row) if row is not None else None
     return render_page(
         request,
         "machine.html.j2",
         name=name,
         machine=row.machine if row is not None else None,
-        row=snapshot.build_row(row) if row is not None else None,
+        row=machine_row,
+        kinds=[KINDS[kind] for kind in list_kinds(machine_row)] if machine_row is not None else [],
         scope=build_machine_scope(name, snapshot.inventory) if row is not None else "",
         details=details,
         pending=build_page(

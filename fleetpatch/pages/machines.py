@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, Response
 
-from fleetpatch.machines.machine_list import SHOWN, MachineFilters, count_facets, filter_machines, sort_machines
+from fleetpatch.machines.machine_list import KINDS, SHOWN, MachineFilters, count_facets, filter_machines, sort_machines
 from fleetpatch.machines.scopes import build_list_scope
 from fleetpatch.pages.paging import build_page
 from fleetpatch.web.authentication import build_viewers_router
@@ -30,6 +30,7 @@ COLUMNS = (
     ("other", "Other", "number"),
     ("readiness", "Readiness", ""),
     ("mode", "Patch mode", ""),
+    ("hotpatch", "Hotpatch", ""),
     ("run", "Last run", ""),
     ("window", "Next window", ""),
 )
@@ -42,10 +43,13 @@ FACET_TITLES = {
     "owner": "Patched by",
     "reboot": "Needs a reboot",
     "readiness": "Readiness",
+    "kind": "Kind",
+    "hotpatch": "Hotpatch",
 }
 VALUE_TITLES = {
     "compliance": {"NonCompliant": "Not compliant", "NotAssessed": "Not assessed"},
     "owner": {"fleetpatch": "fleetpatch", "managed": "automatically", "os": "its own updater", "manual": "people"},
+    "kind": KINDS,
 }
 
 

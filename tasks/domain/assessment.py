@@ -7,7 +7,7 @@ from typing import Self
 from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError
 from tasks.domain.compliance import RepositoryProblem, judge_compliance
-from tasks.domain.states import Classification, Compliance, FindingLevel, YesNoUnknown
+from tasks.domain.states import Classification, Compliance, FindingLevel, MachineKind, YesNoUnknown
 
 TRY_AGAIN = "to try it again, name it in include, without wildcards"
 """What helps for an update that is given up."""
@@ -125,6 +125,8 @@ class Facts:
         findings: what about its settings would stop or endanger a run, as the machine itself reports it.
         machine_id: of an installation of the system, for its life; "" where the login proves it (SSH), or not known.
         support_end: the first day ("YYYY-MM-DD") without support of the system, by its own os-release(5); "" for none.
+        container_engines: what runs containers on it: docker, kubelet …; None: not asked, by an earlier release.
+        is_arc: whether Azure Arc's agent is connected on it; None: not asked.
     """
 
     os_id: str
@@ -148,6 +150,9 @@ class Facts:
     boot_work: str = ""
     clock_error_seconds: float = 0.0
     support_end: str = ""
+    kind: MachineKind = MachineKind.UNKNOWN
+    container_engines: tuple[str, ...] | None = None
+    is_arc: bool | None = None
 
     def without_active_units(self) -> Self:
         """Return the facts without what only the checks of this run compare."""

@@ -68,6 +68,15 @@ class RebootState(StrEnum):
     COMPLETED = "Completed"
 
 
+class MachineKind(StrEnum):
+    """What a machine is, as far as it says so itself."""
+
+    PHYSICAL = "Physical"
+    VIRTUAL = "VirtualMachine"
+    CONTAINER = "Container"
+    UNKNOWN = "Unknown"  # it did not say enough, or was not asked yet
+
+
 class HotpatchStatus(StrEnum):
     """The enrolment of a machine for hotpatches or live patches, with the words and the meaning of Azure."""
 

@@ -13,9 +13,9 @@ from inventory.machine import Machine, PatchOwner
 from tasks.domain import errors
 from tasks.domain.assessment import ErrorInfo
 from tasks.domain.compliance import is_answer_current, judge_present_compliance
-from tasks.domain.model import Assessment, HotpatchEnrolment
+from tasks.domain.model import Assessment, Facts, HotpatchEnrolment
 from tasks.domain.rows.machines import LastRun, MachineRow, NextWindow
-from tasks.domain.states import Compliance, FindingLevel, HotpatchStatus, YesNoUnknown
+from tasks.domain.states import Compliance, FindingLevel, HotpatchStatus, MachineKind, YesNoUnknown
 from tasks.records.encoding import codec
 from tasks.rules.hotpatch import BaselineCalendar, EnrolmentRequest, find_hotpatch_status, find_machine_baseline
 from tasks.rules.machine_checks.findings import explain_level, find_worst_level, judge_readiness
@@ -81,13 +81,25 @@ def summarize_answer(assessment: Assessment) -> dict[str, Any]:
     if packages is None:
         return {}
     return {
-        "kernel": assessment.facts.kernel if assessment.facts is not None else None,
+        **_summarize_facts(assessment.facts),
         "service_names": list(packages.services_to_restart),
         "reboot_mitigated_by": packages.reboot.mitigated_by[:_SHOWN_CHARACTERS] or None,
         "live_patches": describe_live_patching(packages.live_patching)[:_SHOWN_CHARACTERS] or None,
         "hotpatch": codec.encode(packages.hotpatch) if packages.hotpatch is not None else "",
         "level": find_worst_level(findings).value,
         "reason": explain_level(findings)[:_SHOWN_CHARACTERS],
+    }
+
+
+def _summarize_facts(facts: Facts | None) -> dict[str, Any]:
+    if facts is None:
+        return {}
+    engines = facts.container_engines
+    return {
+        "kernel": facts.kernel,
+        "machine_kind": facts.kind.value,
+        "container_engines": list(engines) if engines is not None else None,
+        "is_arc": facts.is_arc,
     }
 
 
@@ -152,6 +164,9 @@ def build_machine_row(
         os_id=answer.os_id if answer is not None else None,
         os_version=answer.os_version if answer is not None else None,
         os_name=answer.os_name if answer is not None else None,
+        machine_kind=MachineKind(details.get("machine_kind") or MachineKind.UNKNOWN),
+        container_engines=tuple(engines) if (engines := details.get("container_engines")) is not None else None,
+        is_arc=details.get("is_arc"),
         manager=answer.manager if answer is not None else None,
         urgent=answer.critical + answer.security if answer is not None else None,
         critical=answer.critical if answer is not None else None,

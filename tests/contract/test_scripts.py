@@ -25,6 +25,7 @@ from tasks.domain.protocols.transport import (
     ScriptRecord,
     ScriptResult,
 )
+from tasks.domain.states import MachineKind
 from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.steps.machine.facts import read_facts
@@ -304,6 +305,9 @@ def test_the_facts_of_this_machine_make_sense(shell):
     assert facts.disks[0].total_bytes == pytest.approx(total, rel=0.01)
     assert not facts.disks[0].read_only
     assert facts.services.known
+    assert (facts.kind is MachineKind.CONTAINER) is (not facts.can_reboot or Path("/run/systemd/container").exists())
+    assert facts.kind is not MachineKind.UNKNOWN or not Path("/sys/class/dmi/id/sys_vendor").exists()
+    assert (facts.container_engines is not None, facts.is_arc) == (True, False)
 
 
 def test_who_listens_is_named_and_the_kernels_range_of_ports_is_told(shell):
@@ -367,6 +371,21 @@ def test_facts_are_read_into_the_model_and_the_round_trip_is_halved():
 )
 def test_only_a_day_is_the_end_of_support(text: str, day: str):
     assert facts_of([{**FACTS[0], "support_end": text}, *FACTS[1:]]).support_end == day
+
+
+def test_what_a_machine_is_comes_from_its_record_and_is_unknown_without():
+    said = {
+        "kind": "hardware",
+        "vendor": "QEMU",
+        "product": "x",
+        "hypervisor": None,
+        "engines": "docker rm",
+        "arc": True,
+    }
+    facts = facts_of([*FACTS, said])
+    assert (facts.kind, facts.container_engines, facts.is_arc) == (MachineKind.VIRTUAL, ("docker",), True)
+    facts = facts_of(FACTS)
+    assert (facts.kind, facts.container_engines, facts.is_arc) == (MachineKind.UNKNOWN, None, None)
 
 
 @pytest.mark.parametrize("missing", ["os", "kernel", "clock", "privilege", "runner", "services"])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from inventory.machine import PatchOwner
 from tasks.domain.rows.columns import Column, row
-from tasks.domain.states import Compliance, HotpatchStatus, ReadinessState, YesNoUnknown
+from tasks.domain.states import Compliance, HotpatchStatus, MachineKind, ReadinessState, YesNoUnknown
 
 
 @row
@@ -61,6 +61,11 @@ class MachineRow:
     os_id: Annotated[str | None, Column("The distribution, by the last answer.")]
     os_version: Annotated[str | None, Column("Its version.")]
     os_name: Annotated[str | None, Column("The system's own name for itself.")]
+    machine_kind: Annotated[MachineKind, Column("Physical, VirtualMachine, Container, or Unknown without an answer.")]
+    container_engines: Annotated[
+        tuple[str, ...] | None, Column("What runs containers on it, by the last answer; empty: nothing that is known.")
+    ]
+    is_arc: Annotated[bool | None, Column("Whether Azure Arc's agent is connected on it, by the last answer.")]
     kernel: Annotated[str | None, Column("The kernel that runs, by the last answer.")]
     manager: Annotated[str | None, Column("Its package manager.", json_name="packageManager")]
     urgent: Annotated[

@@ -15,6 +15,7 @@ from tasks.domain.states import FindingLevel
 from tasks.machines.managers.registry import MANAGER_COMMANDS, rank_managers
 from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK
 from tasks.rules.machine_checks.listeners import ListeningSocket, find_service_listeners
+from tasks.rules.machine_checks.machine_kind import CONTAINER_ENGINES, find_machine_kind
 from tasks.rules.machine_checks.precheck import build_instance_id
 from tasks.rules.machine_checks.report_limits import MAX_FINDINGS, require_count, require_within_limits
 from tasks.rules.runs.reboot_decision import find_uptime
@@ -86,6 +87,17 @@ class _FindingRecord(_Record):
 class _RunnerRecord(_Record):
     name: str
     can_reboot: bool
+
+
+class _HardwareRecord(_Record):
+    vendor: str = ""
+    product: str = ""
+    model: str = ""
+    xen: str = ""
+    hypervisor: bool | None = None
+    container: str = ""
+    engines: str = ""
+    arc: bool
 
 
 class _DiskRecord(_Record):
@@ -188,8 +200,24 @@ def read_facts(
         boot_work=_limit(kernel.boot_work),
         instance_id=_find_instance_id(system, kernel),
     )
+    for hardware in list(_parse_records(answer, "hardware", _HardwareRecord))[:1]:
+        facts = _add_kind(facts, hardware)
     require_within_limits(facts)
     return facts
+
+
+def _add_kind(facts: Facts, hardware: _HardwareRecord) -> Facts:
+    """Return the facts with what the machine is. A machine that does not say it keeps "unknown"."""
+    kind = find_machine_kind(
+        vendor=hardware.vendor,
+        product=hardware.product,
+        model=hardware.model,
+        xen=hardware.xen,
+        hypervisor=hardware.hypervisor,
+        container=hardware.container,
+    )
+    engines = tuple(dict.fromkeys(engine for engine in hardware.engines.split() if engine in CONTAINER_ENGINES))
+    return replace(facts, kind=kind, container_engines=engines, is_arc=hardware.arc)
 
 
 def _read_day(text: str) -> str:

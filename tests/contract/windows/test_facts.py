@@ -12,7 +12,7 @@ from tasks.domain.errors import HostKeyMismatch, ProtocolViolation, UnsupportedS
 from tasks.domain.model import Facts
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptResult
-from tasks.domain.states import FindingLevel
+from tasks.domain.states import FindingLevel, MachineKind
 from tasks.machines.managers.registry import MANAGER_COMMANDS
 from tasks.machines.transport.script_library import load_windows_script
 from tasks.rules.machine_checks.precheck import check_disk_space
@@ -67,10 +67,21 @@ def test_the_facts_of_a_machine_make_sense(warm: WarmMachine) -> None:
         ("system", "C:", 100 * 2**30),
         ("packages", "C:", 100 * 2**30),
     ]
+    assert (facts.kind, facts.container_engines, facts.is_arc) == (MachineKind.VIRTUAL, (), False)
     assert facts.services.known
     assert facts.services.failed == ()
     assert "tcp/5985" in facts.services.listening
     assert "tcp/49664" not in facts.services.listening  # of the ports that change at each boot
+
+
+def test_a_physical_container_host_with_azure_arc_says_all_three() -> None:
+    computer = {"Manufacturer": "HPE", "Model": "ProLiant DL380 Gen10", "HypervisorPresent": True}  # VBS runs
+    services = (*SERVICES, Service("docker"))
+    with WarmMachine.opened(Scenario(cim={"root/cimv2:Win32_ComputerSystem": [computer]}, services=services)) as warm:
+        agent = "$env:ProgramData\\AzureConnectedMachineAgent\\Config"
+        ask(warm, f'$null = New-Item -ItemType Directory "{agent}"; Set-Content "{agent}\\agentconfig.json" \'{{}}\'')
+        facts = read_on(warm)
+    assert (facts.kind, facts.container_engines, facts.is_arc) == (MachineKind.PHYSICAL, ("docker",), True)
 
 
 def test_they_are_the_same_when_asked_again(warm: WarmMachine) -> None:

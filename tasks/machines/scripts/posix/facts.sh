@@ -1,9 +1,9 @@
 #!/bin/sh
 # Reports facts about the machine. Parameters: managers (list of COMMAND:NAME or COMMAND:NAME:CONDITION, best first; see
 # tasks/machines/managers/registry.py), units ("yes": the active units, too). Records: os, kernel, clock, privilege, manager (one
-# for each), runner, disk (one for each role), service (one for each failed unit), unit (one for each active one),
+# for each), runner, hardware, disk (one for each role), service (one for each failed unit), unit (one for each active one),
 # socket (one for each and each program that holds it), ports, services, and finding for a next boot that lacks files.
-# It changes nothing, and reads only /proc, /boot, the ids of the machine, df, systemctl and, where it is installed,
+# It changes nothing, and reads only /proc, /sys, /boot, the ids of the machine, df, systemctl and, where it is installed,
 # "bootc status".
 # shellcheck disable=SC2154  # variables of environment.sh, boot_files.sh and boot_work.sh
 # Requires: boot_files, boot_work, cgroups
@@ -95,6 +95,38 @@ can_reboot=true
 if [ -n "$container" ] && [ "$systemd" = false ] && [ "$init" != init ]; then can_reboot=false; fi
 case $container in docker | podman | oci | rkt | wsl | container) can_reboot=false ;; esac
 fp_emit runner "name=$runner" "can_reboot:=$can_reboot" "container=$container"
+
+# What the machine is: tasks/rules/machine_checks/machine_kind.py decides by it. No process is started for that.
+first_line() { # FILE: its first line in fp_line; nothing if it can't be read
+  fp_line=''
+  { IFS= read -r fp_line <"$1"; } 2>/dev/null || [ -n "$fp_line" ]
+}
+has_hypervisor() { # as the processor says, on x86; others say nothing
+  while IFS= read -r fp_line; do
+    case $fp_line in
+      flags*' hypervisor '* | flags*' hypervisor') fp_line=true && return ;;
+      flags*) fp_line=false && return ;;
+      '') break ;; # the first processor's lines are over
+    esac
+  done </proc/cpuinfo
+  fp_line=null
+}
+vendor='' product='' model='' xen=''
+first_line /sys/class/dmi/id/sys_vendor && vendor=$fp_line
+first_line /sys/class/dmi/id/product_name && product=$fp_line
+first_line /proc/device-tree/model && model=$fp_line # of boards without DMI
+! first_line /proc/device-tree/hypervisor/compatible || model='' vendor=hypervisor
+[ ! -d /proc/xen ] || { xen=guest && first_line /proc/xen/capabilities && case $fp_line in *control_d*) xen=host ;; esac; }
+has_hypervisor 2>/dev/null || fp_line=null
+hypervisor=$fp_line engines=''
+for engine in docker:/run/docker.sock containerd:/run/containerd/containerd.sock cri-o:/run/crio/crio.sock \
+  podman:/run/podman/podman.sock podman:/run/libpod/alive kubelet:/var/lib/kubelet/config.yaml; do
+  [ ! -e "${engine#*:}" ] || engines="$engines ${engine%%:*}"
+done
+arc=false
+[ ! -s /var/opt/azcmagent/agentconfig.json ] || arc=true # of an agent that is connected
+fp_emit hardware "vendor=$vendor" "product=$product" "model=$model" "xen=$xen" "hypervisor:=$hypervisor" \
+  "container=$container" "engines=${engines# }" "arc:=$arc"
 
 fp_check_boot
 [ -z "$fp_unbootable" ] || fp_emit finding 'check=next boot' level=warn "message=$fp_unbootable" "remedy=$fp_boot_remedy"

@@ -1,5 +1,5 @@
 # Reports facts about the machine. It needs none of its parameters (managers). Records: os, kernel, clock, privilege,
-# manager, runner, disk (one for each role), service, socket (one for each and each program that holds it), ports,
+# manager, runner, hardware, disk (one for each role), service, socket (one for each and each program that holds it), ports,
 # services, runtime, finding (see settings.ps1); or refused (why, remedy), if this system can't be driven. It changes
 # nothing; but the first script of a boot gives it an id. A part of Windows that does not answer leaves its own records
 # out.
@@ -149,6 +149,25 @@ function Write-FpBasics {
         })
 }
 
+# What the machine is: tasks/rules/machine_checks/machine_kind.py decides by it. HypervisorPresent is also true on a
+# physical machine with virtualization-based security, so only false says something.
+function Write-FpHardware {
+    $container = "$(Read-FpValue -Path 'HKLM:\SYSTEM\CurrentControlSet\Control' -Name ContainerType)"
+    $system = Read-FpClass -Name Win32_ComputerSystem
+    $engines = foreach ($name in 'docker', 'containerd', 'kubelet') {
+        $service = Get-Service -Name $name -ErrorAction SilentlyContinue
+        if ($service -and "$($service.Status)" -eq 'Running') { $name }
+    }
+    $agent = Join-Path -Path "$env:ProgramData" -ChildPath 'AzureConnectedMachineAgent\Config\agentconfig.json'
+    $present = $system.PSObject.Members['HypervisorPresent']
+    Write-FpRecord -Kind hardware -Fields ([ordered]@{
+            vendor = "$($system.Manufacturer)"; product = "$($system.Model)"; model = ''; xen = ''
+            hypervisor = if ($null -ne $present -and $present.Value -eq $false) { $false } else { $null }
+            container = if ($container) { 'windows' } else { '' }
+            engines = @($engines) -join ' '; arc = [bool] (Test-Path -LiteralPath $agent)
+        })
+}
+
 function Invoke-FpPart { # returns whether a part of the facts could be read
     param([string] $Name, [scriptblock] $Part)
     try {
@@ -169,6 +188,7 @@ if ($PSVersionTable.PSVersion -lt $needed) {
 } else {
     Write-FpBasics
     $null = Invoke-FpPart -Name disks -Part { Write-FpDisks }
+    $null = Invoke-FpPart -Name hardware -Part { Write-FpHardware }
     Write-FpSettingFindings
     $services = [ordered]@{}
     $services.failed_known = Invoke-FpPart -Name services -Part { Write-FpServices -Record $services }
