@@ -1,24 +1,21 @@
 """Carries out a request for hotpatches on many machines: assess, decide, lock, change, assess again, record."""
 
-import functools
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from datetime import date
 from typing import Protocol
 
 from flows.hotpatch.licences import Licence, LicenceProvider
-from flows.hotpatch.machine_order import MachineOrder
-from flows.machine_visits import build_visit_context, visit_machines
+from flows.orders.carrying_out import ChangeResult, Order, carry_out_order, refuse_other_owners
+from flows.orders.locked_machine import LockedMachine
 from flows.ports.ports import Ports
 from inventory.data_class import dataclass
 from inventory.machine import Machine
-from tasks.domain.errors import FleetpatchError, InternalError, ScriptFailed
-from tasks.domain.model import Finding, HotpatchEnrolment
+from tasks.domain.errors import FleetpatchError, ScriptFailed
+from tasks.domain.model import HotpatchEnrolment
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord
-from tasks.domain.states import ChangeState, HotpatchStatus, OperationState, Step
+from tasks.domain.states import ChangeState, HotpatchStatus, Step
 from tasks.machines.managers.live_patch_enrolment import find_enrolment_commands
 from tasks.machines.managers.windows_update.manager import PACKAGE as WINDOWS_PACKAGE
 from tasks.rules.hotpatch import (
@@ -31,30 +28,10 @@ from tasks.rules.hotpatch import (
     plan_change,
 )
 from tasks.steps.assess import assess
-from tasks.steps.context.machine_context import MachineContext, MachineState
-
-logger = logging.getLogger(__name__)
+from tasks.steps.context.machine_context import MachineContext
 
 PROVIDER_SECONDS = 180.0
 """How long all requests to a licence provider for one machine may take together."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeResult:
-    """What became of a request on one machine.
-
-    Attributes:
-        status: its status afterwards; None when it can't have hotpatches, or is not known.
-        message: what was done, or why not.
-    """
-
-    machine: str
-    state: ChangeState
-    status: HotpatchStatus | None = None
-    message: str = ""
-    remedy: str = ""
-    steps: tuple[str, ...] = ()
-    prerequisites: tuple[Finding, ...] = ()
 
 
 class EnrolmentStore(Protocol):
@@ -68,64 +45,37 @@ class EnrolmentStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeOrder:
+class EnrolmentOrder:
     """What is asked for, and by what means.
 
     Attributes:
         provider: the licence provider, if one was named.
         calendar: the baselines, for machines that were unenrolled.
-        dry_run: tell what would be done. Machines are only read.
     """
 
     action: HotpatchAction
-    by: str
+    order: Order
     store: EnrolmentStore
     calendar: BaselineCalendar
     provider: LicenceProvider | None = None
-    dry_run: bool = False
-    at_once: int = 20
 
 
-def change_enrolments(machines: Sequence[Machine], ports: Ports, order: ChangeOrder) -> tuple[ChangeResult, ...]:
-    """Carry out a request on machines, several at once. An error of one machine is its result.
+def change_enrolments(
+    machines: Sequence[Machine], ports: Ports, enrolment_order: EnrolmentOrder
+) -> tuple[ChangeResult, ...]:
+    """Carry out a request on machines, see ``carry_out_order``."""
+    earlier = enrolment_order.store.read_requests([machine.name for machine in machines])
 
-    An interruption begins nothing more. It waits for changes that have begun, so that their locks are released.
-    """
-    earlier = order.store.read_requests([machine.name for machine in machines])
-    return visit_machines(machines, order.at_once, functools.partial(_change_safely, ports, order, earlier))
+    def change(context: MachineContext) -> ChangeResult:
+        return _EnrolmentChange(context, enrolment_order, earlier.get(context.name)).carry_out()
 
-
-def _change_safely(
-    ports: Ports, order: ChangeOrder, earlier: Mapping[str, EnrolmentRequest], machine: Machine
-) -> ChangeResult:
-    ports.listener.on_progress(machine.name, Step.ASSESS, None, "looking")
-    try:
-        result = _change(ports, order, earlier.get(machine.name), machine)
-    except FleetpatchError as error:
-        result = ChangeResult(machine.name, ChangeState.FAILED, message=error.message, remedy=error.hint)
-    except Exception as error:  # an unexpected error of one machine must not hide the results of the others
-        logger.exception("%s: the change failed unexpectedly", machine.name)
-        fault = InternalError(f"{type(error).__name__}: {error}", hint="This is a fault in fleetpatch.")
-        result = ChangeResult(machine.name, ChangeState.FAILED, message=fault.message, remedy=fault.hint)
-    is_bad = result.state is ChangeState.FAILED
-    state = OperationState.FAILED if is_bad else OperationState.SUCCEEDED
-    ports.listener.on_step_finished(machine.name, Step.ASSESS, state.value, result.message if is_bad else "")
-    return result
-
-
-def _change(ports: Ports, order: ChangeOrder, previous: EnrolmentRequest | None, machine: Machine) -> ChangeResult:
-    if not machine.owner.is_patchable:
-        message = f"fleetpatch may not change it: its owner is {machine.owner}"
-        return ChangeResult(machine.name, ChangeState.REFUSED, message=message, remedy="Set owner in the inventory.")
-    with closing(ports.connect(machine)) as transport:
-        context = MachineContext(build_visit_context(ports, "hotpatch"), transport, MachineState(machine))
-        return _EnrolmentChange(context, order, previous).carry_out()
+    return carry_out_order(machines, ports, enrolment_order.order, change, refuse_other_owners)
 
 
 class _EnrolmentChange:
     """One request on one machine."""
 
-    def __init__(self, context: MachineContext, order: ChangeOrder, previous: EnrolmentRequest | None) -> None:
+    def __init__(self, context: MachineContext, order: EnrolmentOrder, previous: EnrolmentRequest | None) -> None:
         self._context = context
         self._machine = context.state.machine
         self._order = order
@@ -149,8 +99,8 @@ class _EnrolmentChange:
         prerequisites = enrolment.prerequisites if enrolment else ()
         if plan.refusal:
             return self._build_result(ChangeState.REFUSED, enrolment, self._previous, plan.refusal, plan.remedy)
-        request = EnrolmentRequest(self._order.action, self._clock.now(), self._order.by, first_day)
-        if self._order.dry_run:
+        request = EnrolmentRequest(self._order.action, self._clock.now(), self._order.order.by, first_day)
+        if self._order.order.dry_run:
             result = self._build_result(ChangeState.PLANNED, enrolment, self._previous, plan.note)
             return replace(result, steps=plan.steps, prerequisites=prerequisites)
         if not plan.steps:
@@ -163,9 +113,9 @@ class _EnrolmentChange:
         self._save(request, enrolment)
         licence = None
         try:
-            order = MachineOrder(self._context, self._order.by)
-            with order.hold_lock():
-                self._change_machine(plan, order)
+            machine = LockedMachine(self._context, self._order.order.by)
+            with machine.hold_lock():
+                self._change_machine(plan, machine)
                 if plan.asks_provider and self._order.provider is not None:
                     deadline = Deadline.after(self._clock, PROVIDER_SECONDS)
                     licence = self._order.provider.change_licence(self._machine, request.action, deadline=deadline)
@@ -180,12 +130,12 @@ class _EnrolmentChange:
         result = self._build_result(ChangeState.CHANGED, enrolment, request, plan.note)
         return replace(result, steps=plan.steps)
 
-    def _change_machine(self, plan: ChangePlan, order: MachineOrder) -> None:
+    def _change_machine(self, plan: ChangePlan, machine: LockedMachine) -> None:
         self._context.listener.on_progress(self._context.name, Step.INSTALL, None, "changing")
         if plan.registry_values:
             params = {"values": tuple(plan.registry_values)}
             script = Script("enrol_hotpatch", params, read_only=False, package=WINDOWS_PACKAGE)
-            failed = [record for record in order.run_script(script) if record.get("kind") == "failed"]
+            failed = [record for record in machine.run_script(script) if record.get("kind") == "failed"]
             if failed:
                 faults = "; ".join(f"{record.get('value')}: {record.get('why')}" for record in failed)
                 raise ScriptFailed(
@@ -203,7 +153,7 @@ class _EnrolmentChange:
                 read_only=False,
                 package=self._context.manager.script_package,
             )
-            _require_success(order.run_job(script), self._context.name)
+            _require_success(machine.run_job(script, "enrol"), self._context.name)
 
     def _read(self) -> HotpatchEnrolment | None:
         """Assess the machine, and return what it says now. The assessment is recorded, as any other."""

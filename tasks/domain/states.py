@@ -90,6 +90,7 @@ class HotpatchStatus(StrEnum):
 class ChangeState(StrEnum):
     """What became of a change that people asked for outside of a run, on one machine."""
 
+    BEGUN = "begun"  # or its process has died: what the machine says counts
     CHANGED = "changed"
     UNCHANGED = "unchanged"  # it was so already
     PLANNED = "planned"  # a dry run

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select
 from inventory.data_class import dataclass
 from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.records import page_schema, schema
+from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.sql_records import SqlRecords
 from tasks.records.statements import UNFINISHED_STATES, list_shard_ids
 from tasks.rules.retention import Retention
@@ -56,6 +57,7 @@ def prune_history(records: SqlRecords, before: datetime) -> PruneResult:
         RecordsError: the deletion stopped. Rows that are not yet deleted remain.
     """
     _prune_sessions(records, before)
+    SqlMachineOrders(records.database).prune(before)
     runs = _prune_runs(records, before, None, _always_continue)
     return PruneResult(runs, _prune_assessments(records, before, _always_continue))
 
@@ -116,7 +118,9 @@ def apply_retention(records: SqlRecords, now: datetime, may_continue: Callable[[
         return PruneResult()
     runs = assessments = 0
     if retention.runs_days is not None:
-        runs += _prune_runs(records, now - timedelta(days=retention.runs_days), None, may_continue)
+        before = now - timedelta(days=retention.runs_days)
+        SqlMachineOrders(records.database).prune(before)
+        runs += _prune_runs(records, before, None, may_continue)
     if retention.assessments_days is not None:
         before = now - timedelta(days=retention.assessments_days)
         runs += _prune_runs(records, before, READ_ONLY_RUN_KINDS, may_continue)

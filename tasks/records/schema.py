@@ -388,6 +388,21 @@ announcements = Table(
 )
 """What automatic patching has told people. Each is told once."""
 
+machine_orders = Table(
+    "machine_orders",
+    metadata,
+    Column("order_id", KeyType, primary_key=True),
+    Column("machine", KeyType, primary_key=True),
+    Column("act", KeyType, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("state", KeyType, nullable=False),
+    Column("began_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("document", Text, nullable=False),
+    Index("ix_machine_orders_began_at", "began_at"),
+)
+"""Changes of machines that people asked for outside of runs: written before each begins, and when it has ended."""
+
 hotpatch_enrolments = Table(
     "hotpatch_enrolments",
     metadata,

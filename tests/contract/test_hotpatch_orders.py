@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.hotpatch.machine_order import MachineOrder
+from flows.orders.locked_machine import LockedMachine
 from inventory.machine import Machine, PrivilegeMethod
 from tasks.domain.errors import LockLost, ManagerBusy
 from tasks.domain.model import RunInfo
@@ -68,16 +68,16 @@ class Here:
         (record,) = self.shell.run_script(Script("lock"), deadline=Deadline.after(CLOCK, 60)).records
         return str(record["run"])
 
-    def enrol(self, order: MachineOrder, action: str = "enroll") -> list[object]:
+    def enrol(self, order: LockedMachine, action: str = "enroll") -> list[object]:
         params = {"provider": "livepatch", "action": action, "product": ""}
         script = Script("enrol_live_patches", params, read_only=False, package=self.package)
-        return [record for record in order.run_job(script) if record["kind"] == "enrolment_ended"]
+        return [record for record in order.run_job(script, "enrol") if record["kind"] == "enrolment_ended"]
 
 
 @pytest.mark.parametrize("manager", ["apt", "rpm.dnf", "rpm.zypper"])
 def test_a_job_changes_the_machine_under_its_lock_and_gives_it_back(tmp_path: Path, manager: str) -> None:
     here = Here(tmp_path, manager)
-    order = MachineOrder(here.context, "anne")
+    order = LockedMachine(here.context, "anne")
     with order.hold_lock():
         assert here.holder()
         (ended,) = here.enrol(order)
@@ -91,7 +91,7 @@ def test_a_machine_that_a_run_holds_is_left(tmp_path: Path) -> None:
     here.take_lock("20260310-010000-aaaaaa")
     with (
         pytest.raises(ManagerBusy, match="20260310-010000-aaaaaa \\(anne\\)"),
-        MachineOrder(here.context, "bob").hold_lock(),
+        LockedMachine(here.context, "bob").hold_lock(),
     ):
         pytest.fail("it has the lock")
     assert here.holder() == "20260310-010000-aaaaaa"
@@ -101,13 +101,13 @@ def test_without_its_lock_no_job_begins(tmp_path: Path) -> None:
     here = Here(tmp_path, "apt")
     here.take_lock("20260310-010000-aaaaaa")
     with pytest.raises(LockLost):
-        here.enrol(MachineOrder(here.context, "bob"))
+        here.enrol(LockedMachine(here.context, "bob"))
     assert not (tmp_path / "told").exists()
 
 
 def test_a_job_that_the_machine_refuses_leaves_no_lock(tmp_path: Path) -> None:
     here = Here(tmp_path, "apt")
-    order = MachineOrder(here.context, "anne")
+    order = LockedMachine(here.context, "anne")
     with order.hold_lock():
         mine = here.holder()
         here.shell.run_script(

@@ -24,9 +24,9 @@ from inventory.errors import PASSWORD_FORMS
 from inventory.name_lists import format_count
 
 if TYPE_CHECKING:
-    from flows.hotpatch.changes import ChangeResult
     from flows.hotpatch.licences import LicenceProvider
     from flows.hotpatch.overview import HotpatchRow
+    from flows.orders.carrying_out import ChangeResult
     from inventory.machine import Machine
     from tasks.domain.protocols.clock import Clock
     from tasks.rules.hotpatch import EnrolmentRequest, HotpatchAction
@@ -141,11 +141,14 @@ def _run_changes(
     dry_run: bool,
 ) -> "tuple[ChangeResult, ...]":
     from fleetpatch.cli.runtime.machine_selection import open_machines
+    from flows.engine.run_info import build_run_id
     from flows.hotpatch.baseline_file import load_baseline_calendar
-    from flows.hotpatch.changes import ChangeOrder, change_enrolments
+    from flows.hotpatch.changes import EnrolmentOrder, change_enrolments
+    from flows.orders.carrying_out import Order
     from flows.policy.enforcement import enforce_act_policy
     from flows.ports.caller import find_starter_name
     from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
+    from tasks.records.machine_orders import SqlMachineOrders
     from tasks.records.setup import open_records
     from tasks.rules.policy.model import RiskyOption
 
@@ -154,19 +157,25 @@ def _run_changes(
         open_records(records) as database,
         open_machines(machines, inventory, scope, records, "hotpatch") as (ports, opened_machines),
     ):
-        order = ChangeOrder(
+        order = Order(
+            build_run_id(ports.clock.now()),
+            f"hotpatch {action}",
+            find_starter_name(Caller()),
+            SqlMachineOrders(database.database),
+            dry_run,
+            at_once,
+        )
+        enrolment_order = EnrolmentOrder(
             action=action,
-            by=find_starter_name(Caller()),
+            order=order,
             store=SqlHotpatchEnrolments(database.database),
             calendar=calendar,
             provider=None if arc[0] is None else _open_arc(arc[0], arc[1], ports.clock),
-            dry_run=dry_run,
-            at_once=at_once,
         )
         if not dry_run:
             policies = ports.read_deployed_policies()
             enforce_act_policy(RiskyOption.HOTPATCH, opened_machines, ports.inventory, ports.clock.now(), policies)
-        return change_enrolments(opened_machines, ports, order)
+        return change_enrolments(opened_machines, ports, enrolment_order)
 
 
 def _open_arc(group: str, token: str, clock: "Clock") -> "LicenceProvider":

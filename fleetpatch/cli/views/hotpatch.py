@@ -8,8 +8,8 @@ from rich.text import Text
 from fleetpatch.cli.runtime.output import print_to_stdout, print_warning, render_mark, to_safe_text
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
 from fleetpatch.cli.views.update_cells import render_change_state, render_hotpatch_status
-from flows.hotpatch.changes import ChangeResult
 from flows.hotpatch.overview import HotpatchRow
+from flows.orders.carrying_out import ChangeResult
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel, HotpatchStatus
 from tasks.reports.formatting import format_count

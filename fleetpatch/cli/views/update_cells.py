@@ -1,6 +1,7 @@
 """The cells that tables of updates and of machines share. It loads little: lists of a whole fleet are to be quick."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final
 
 from rich.text import Text
@@ -10,7 +11,7 @@ from tasks.domain.model import Update
 from tasks.domain.states import ChangeState, HotpatchStatus
 from tasks.reports.formatting import NO_FIGURE
 
-_HOTPATCH_STYLES: Final[Mapping[HotpatchStatus | None, str]] = {
+_HOTPATCH_STYLES: Final[Mapping[StrEnum | None, str]] = {
     HotpatchStatus.ENABLED: "green",
     HotpatchStatus.PENDING: "cyan",
     HotpatchStatus.DISABLED: "yellow",
@@ -19,6 +20,7 @@ _HOTPATCH_STYLES: Final[Mapping[HotpatchStatus | None, str]] = {
 }
 
 _CHANGE_STYLES: Final[Mapping[ChangeState, str]] = {
+    ChangeState.BEGUN: "cyan",
     ChangeState.CHANGED: "green",
     ChangeState.UNCHANGED: "dim",
     ChangeState.PLANNED: "cyan",
@@ -32,7 +34,7 @@ def render_change_state(state: ChangeState) -> Text:
     return Text(state.value, style=_CHANGE_STYLES[state])
 
 
-def render_hotpatch_status(status: HotpatchStatus | None) -> Text:
+def render_hotpatch_status(status: StrEnum | None) -> Text:
     """Return a status in its colour."""
     return Text(status.value if status else NO_FIGURE, style=_HOTPATCH_STYLES.get(status, ""))
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from flows.hotpatch.changes import ChangeOrder, change_enrolments
+from flows.hotpatch.changes import EnrolmentOrder, change_enrolments
+from flows.orders.carrying_out import Order
 from inventory.machine import Machine, OsFamily
 from tasks.domain.model import HotpatchEnrolment
 from tasks.domain.protocols.clock import Deadline
@@ -19,6 +20,7 @@ from tasks.machines.transport.script_library import load_windows_script
 from tasks.rules.hotpatch import BaselineCalendar, EnrolmentRequest, HotpatchAction
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.scenario import Scenario
+from tests.support.fake_orders import FakeOrders
 from tests.support.fleet import SimFleet
 
 AZURE_EDITION = Scenario(edition="ServerTurbine", build=20348)
@@ -110,7 +112,8 @@ def test_the_command_enrols_a_machine_from_the_lock_to_the_assessment_after_it(a
     machine = Machine("win", "192.0.2.1", os=OsFamily.WINDOWS)
     fleet = SimFleet()
     ports = replace(fleet.ports(), clock=CLOCK, connect=lambda _: host, find_manager=find_manager)
-    order = ChangeOrder(HotpatchAction.ENROLL, "anne", store, BaselineCalendar())
+    told = Order("o1", "hotpatch enroll", "anne", FakeOrders())
+    order = EnrolmentOrder(HotpatchAction.ENROLL, told, store, BaselineCalendar())
     (first,) = change_enrolments([machine], ports, order)
     assert (first.state, first.status) == (ChangeState.CHANGED, HotpatchStatus.PENDING), first
     assert first.steps == ("set EnableVirtualizationBasedSecurity = 1, and restart the machine later",)

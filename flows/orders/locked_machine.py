@@ -20,7 +20,7 @@ _SCRIPT_SECONDS = 60.0
 _ATTEMPT = "1"
 
 
-class MachineOrder:
+class LockedMachine:
     """Orders to one machine under its lock.
 
     Args:
@@ -31,7 +31,7 @@ class MachineOrder:
     def __init__(self, context: MachineContext, by: str) -> None:
         self._context = context
         self._by = by
-        self._run_id = build_run_id(context.clock.now())
+        self.order_id = build_run_id(context.clock.now())
         self._may_still_run = False
 
     @contextmanager
@@ -77,14 +77,16 @@ class MachineOrder:
             raise LockLost(message, exit_code=0, machine=self._context.name)
         return records
 
-    def run_job(self, script: Script) -> Sequence[ScriptRecord]:
+    def run_job(self, script: Script, name: str) -> Sequence[ScriptRecord]:
         """Run a script detached, wait for its end, and return its records. The job is never ended from here.
+
+        ``name`` is the end of the job's id.
 
         Raises:
             JobLost: it ended without a result.
             ConnectionLost, DeadlineExceeded: it may still run; the lock stays.
         """
-        job_id = f"{self._run_id}-enrol"
+        job_id = f"{self.order_id}-{name}"
         deadline = Deadline.after(self._context.clock, CHANGE_SECONDS)
         try:
             started = submit_job(self._context, Job(job_id, self._with_token(script)))
@@ -102,7 +104,7 @@ class MachineOrder:
             self._context.listener.on_message(f"{self._context.name}: {record.get('command')}")
 
     def _with_token(self, script: Script) -> Script:
-        token = {"lock_run": self._run_id, "lock_attempt": _ATTEMPT, "lock_until": self._until()}
+        token = {"lock_run": self.order_id, "lock_attempt": _ATTEMPT, "lock_until": self._until()}
         return replace(script, params={**script.params, **token})
 
     def _until(self) -> str:
@@ -110,7 +112,7 @@ class MachineOrder:
         return f"{(now + LOCK_DURATION).timestamp() + self._context.facts.clock_skew_seconds:.0f}"
 
     def _order_lock(self, params: dict[str, str]) -> ScriptRecord:
-        script = Script("machine_lock", {"run": self._run_id, "attempt": _ATTEMPT, **params})
+        script = Script("machine_lock", {"run": self.order_id, "attempt": _ATTEMPT, **params})
         deadline = Deadline.after(self._context.clock, _SCRIPT_SECONDS)
         records = self._context.transport.run_script(script, deadline=deadline).records
         return records[-1] if records else {}

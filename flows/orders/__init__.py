@@ -1,0 +1,1 @@
+"""Changes that people ask for outside of runs, on one machine or many: each under the machine's lock, and recorded."""

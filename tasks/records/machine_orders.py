@@ -1,0 +1,96 @@
+"""Stores changes of machines that people ask for outside of runs: before each begins, and when it has ended."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, delete, select, update
+
+from tasks.domain.rows.machine_orders import MachineOrderRow
+from tasks.domain.states import ChangeState
+from tasks.records import schema
+from tasks.records.statements import upsert_row
+from tasks.records.storage.database import Database
+
+_ORDERS = schema.machine_orders
+
+
+class SqlMachineOrders:
+    """The orders, in the database of the records. All threads of a process may share an object.
+
+    Every method raises RecordsError if the database cannot be reached.
+
+    Args:
+        database: the database of the records.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, order_id: str, act: str, machine: str, by: str, at: datetime) -> None:
+        """Store that an order begins on a machine. Asked again, the first time is replaced: it begins anew."""
+        row = {
+            "order_id": order_id,
+            "machine": machine,
+            "act": act,
+            "asked_by": by,
+            "state": ChangeState.BEGUN.value,
+            "began_at": at,
+            "ended_at": None,
+            "document": "{}",
+        }
+        with self._database.begin_write(f"store an order to {machine}") as connection:
+            upsert_row(connection, _ORDERS, row)
+
+    def end(
+        self,
+        order_id: str,
+        machine: str,
+        state: ChangeState,
+        at: datetime,
+        *,
+        message: str,
+        remedy: str,
+        steps: Sequence[str],
+    ) -> None:
+        """Store what became of it."""
+        document = json.dumps({"message": message, "remedy": remedy, "steps": list(steps)})
+        is_it = (_ORDERS.c.order_id == order_id) & (_ORDERS.c.machine == machine)
+        with self._database.begin_write(f"store what became of an order to {machine}") as connection:
+            values = {"state": state.value, "ended_at": at, "document": document}
+            connection.execute(update(_ORDERS).where(is_it).values(**values))
+
+    def read_order(self, order_id: str) -> tuple[MachineOrderRow, ...]:
+        """Return an order on each of its machines, by name; none: there is no such order, or it has not begun."""
+        return self._read(select(_ORDERS).where(_ORDERS.c.order_id == order_id).order_by(_ORDERS.c.machine))
+
+    def read_newest(self, limit: int) -> tuple[MachineOrderRow, ...]:
+        """Return the newest orders, one row for each machine."""
+        newest = select(_ORDERS).order_by(_ORDERS.c.began_at.desc(), _ORDERS.c.machine)
+        return self._read(newest.limit(limit))
+
+    def prune(self, before: datetime) -> None:
+        """Delete orders that began before a time."""
+        with self._database.begin_write("delete old orders") as connection:
+            connection.execute(delete(_ORDERS).where(_ORDERS.c.began_at < before))
+
+    def _read(self, query: Select[Any]) -> tuple[MachineOrderRow, ...]:
+        with self._database.begin_read("read orders to machines") as connection:
+            return tuple(map(_build_order_row, connection.execute(query)))
+
+
+def _build_order_row(row: Row[Any]) -> MachineOrderRow:
+    document = json.loads(row.document)
+    return MachineOrderRow(
+        order_id=row.order_id,
+        act=row.act,
+        machine=row.machine,
+        result=ChangeState(row.state),
+        message=document.get("message", ""),
+        remedy=document.get("remedy", ""),
+        steps=tuple(document.get("steps", ())),
+        by=row.asked_by,
+        began_at=row.began_at,
+        ended_at=row.ended_at,
+    )

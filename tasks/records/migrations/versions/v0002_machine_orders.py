@@ -1,0 +1,13 @@
+"""Changes of machines that people ask for outside of runs."""
+
+from alembic import op
+
+from tasks.records.schema import machine_orders
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Make the table with its index."""
+    machine_orders.create(op.get_bind())
