@@ -20,6 +20,7 @@ from tasks.domain.errors import FleetpatchError
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.rows.machines import LastRun
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
+from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.machine_rows import RecordedState
 from tasks.records.measures import read_learned_durations
 from tasks.records.queries.machines import ChangeMarker, read_change_marker, read_last_runs, read_machine_states
@@ -29,6 +30,7 @@ from tasks.records.queries.windows import find_ended_windows
 from tasks.records.storage.database import Database
 from tasks.reports.formatting import format_known_duration
 from tasks.rules.hotpatch import EnrolmentRequest
+from tasks.rules.own_updaters import UpdaterRequest
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +82,7 @@ class FleetReader:
         self._states: dict[str, RecordedState] = {}
         self._last_runs: Mapping[str, LastRun] = {}
         self._enrolment_requests: Mapping[str, EnrolmentRequest] = {}
+        self._switches: Mapping[str, UpdaterRequest] = {}
         self._windows: FleetWindows | None = None
         self._ended: frozenset[tuple[str, datetime]] = frozenset()
         self._parts: tuple[object, ...] = ()
@@ -191,7 +194,8 @@ class FleetReader:
         if windows is None or sources is not self._parts[0] or self._are_windows_old(now):
             windows = find_fleet_windows(sources.zone_schedules, now, self._ended)
         requests = self._read_enrolment_requests()
-        parts = (sources, windows, self._states, requests, self._last_runs)
+        switches = self._read_switches()
+        parts = (sources, windows, self._states, requests, switches, self._last_runs)
         if self._oldest.is_due or any(
             part is not earlier_part for part, earlier_part in zip_longest(parts, self._parts)
         ):
@@ -204,7 +208,7 @@ class FleetReader:
                 lambda: tuple(estimate_fits(sources.zone_schedules, read_learned_durations(self._database))),
             )
             self._snapshot = build_snapshot(
-                sources, windows, self._states, self._last_runs, oldest, now, fits, requests
+                sources, windows, self._states, self._last_runs, oldest, now, fits, requests, switches
             )
         # Last, and all at once: what fails half-way is done again.
         self._parts, self._windows = parts, windows
@@ -217,6 +221,13 @@ class FleetReader:
         if requests != self._enrolment_requests:
             self._enrolment_requests = requests
         return self._enrolment_requests
+
+    def _read_switches(self) -> Mapping[str, UpdaterRequest]:
+        """Return what people last switched of the systems' own updaters; the same object if it is."""
+        switches = SqlMachineOrders(self._database).read_switches()
+        if switches != self._switches:
+            self._switches = switches
+        return self._switches
 
     def _find_since(self, now: float) -> int:
         """Return a number such that assessments with it or a lower one are all visible.

@@ -58,6 +58,7 @@ SHOWN: Final[Mapping[str, tuple[str, Callable[[MachineRow], bool]]]] = {
         lambda machine: machine.is_current and bool(machine.services_to_restart),
     ),
     "unreachable": ("could not be reached at the last try", lambda machine: machine.is_unreachable),
+    "drift": ("update themselves otherwise than their owner says", lambda machine: bool(machine.updater_drift)),
     "windowless": ("have no window", lambda machine: machine.next_window is None),
 }
 """Other choices of machines: what they have in common, and how to tell."""

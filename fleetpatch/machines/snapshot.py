@@ -17,6 +17,7 @@ from tasks.records.queries.updates import OldUpdate
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
 from tasks.rules.hotpatch import EnrolmentRequest
+from tasks.rules.own_updaters import UpdaterRequest
 
 SEARCH_HORIZON = timedelta(days=400)
 UPCOMING_COUNT = 10
@@ -33,6 +34,7 @@ class FleetMachine:
         last_run: the newest run that may have changed it.
         is_automatic: whether automatic patching patches it: that is on, and selects it.
         enrolment_request: what people last asked for with its hotpatches.
+        updater_request: what people last switched of its own updaters.
     """
 
     machine: Machine
@@ -42,6 +44,7 @@ class FleetMachine:
     last_run: LastRun | None = None
     is_automatic: bool = False
     enrolment_request: EnrolmentRequest | None = None
+    updater_request: UpdaterRequest | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -79,6 +82,7 @@ class FleetSnapshot(FleetSources):
             plans=Plans(source.windows, source.configurations, source.is_automatic),
             last_run=source.last_run,
             enrolment_request=source.enrolment_request,
+            updater_request=source.updater_request,
             baselines=self.baselines,
         )
 
@@ -148,6 +152,7 @@ def build_snapshot(
     now: datetime,
     fits: tuple[WindowFit, ...] = (),
     enrolment_requests: Mapping[str, EnrolmentRequest] | None = None,
+    updater_requests: Mapping[str, UpdaterRequest] | None = None,
 ) -> FleetSnapshot:
     """Join what the files say with the states of machines."""
     inventory, names = sources.inventory, sources.configurations_by_machine
@@ -161,6 +166,7 @@ def build_snapshot(
             last_runs.get(machine.name),
             is_automatic=machine.name in sources.automatic_machines,
             enrolment_request=(enrolment_requests or {}).get(machine.name),
+            updater_request=(updater_requests or {}).get(machine.name),
         )
         for machine in (inventory.machines if inventory is not None else ())
     }

@@ -12,6 +12,7 @@ from tasks.domain.states import ChangeState
 from tasks.records import schema
 from tasks.records.statements import upsert_row
 from tasks.records.storage.database import Database
+from tasks.rules.own_updaters import UpdaterAction, UpdaterRequest, build_switch_act
 
 _ORDERS = schema.machine_orders
 
@@ -69,6 +70,17 @@ class SqlMachineOrders:
         """Return the newest orders, one row for each machine."""
         newest = select(_ORDERS).order_by(_ORDERS.c.began_at.desc(), _ORDERS.c.machine)
         return self._read(newest.limit(limit))
+
+    def read_switches(self) -> dict[str, UpdaterRequest]:
+        """Return what people last switched of each machine's own updaters, with success."""
+        done = (ChangeState.CHANGED.value, ChangeState.UNCHANGED.value)
+        acts = {build_switch_act(action): action for action in UpdaterAction}
+        query = select(_ORDERS).where(_ORDERS.c.act.in_(acts), _ORDERS.c.state.in_(done)).order_by(_ORDERS.c.began_at)
+        with self._database.begin_read("read what was switched of updaters") as connection:
+            return {
+                row.machine: UpdaterRequest(acts[row.act], row.began_at, row.asked_by)
+                for row in connection.execute(query)
+            }
 
     def prune(self, before: datetime) -> None:
         """Delete orders that began before a time."""

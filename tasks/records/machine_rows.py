@@ -21,7 +21,9 @@ from tasks.rules.hotpatch import BaselineCalendar, EnrolmentRequest, find_hotpat
 from tasks.rules.machine_checks.findings import explain_level, find_worst_level, judge_readiness
 from tasks.rules.machine_checks.packages import describe_live_patching
 from tasks.rules.machine_checks.precheck import check_assessment
+from tasks.rules.own_updaters import UpdaterRequest, describe_drift, find_installing_updaters
 
+_SHOWN_UPDATERS: Final = 20
 _SHOWN_CHARACTERS: Final = 1000
 """Of a sentence that a machine's text is part of."""
 
@@ -85,6 +87,7 @@ def summarize_answer(assessment: Assessment) -> dict[str, Any]:
         "service_names": list(packages.services_to_restart),
         "reboot_mitigated_by": packages.reboot.mitigated_by[:_SHOWN_CHARACTERS] or None,
         "live_patches": describe_live_patching(packages.live_patching)[:_SHOWN_CHARACTERS] or None,
+        "own_updaters": list(find_installing_updaters(packages))[:_SHOWN_UPDATERS],
         "hotpatch": codec.encode(packages.hotpatch) if packages.hotpatch is not None else "",
         "level": find_worst_level(findings).value,
         "reason": explain_level(findings)[:_SHOWN_CHARACTERS],
@@ -112,6 +115,7 @@ def build_machine_row(
     plans: Plans | None,
     last_run: LastRun | None = None,
     enrolment_request: EnrolmentRequest | None = None,
+    updater_request: UpdaterRequest | None = None,
     baselines: BaselineCalendar | None = None,
     has_inventory: bool = True,
 ) -> MachineRow:
@@ -125,6 +129,7 @@ def build_machine_row(
         plans: what configurations plan with it; None: they were not read.
         last_run: the newest run that may have changed it.
         enrolment_request: what people last asked for with hotpatches.
+        updater_request: what people last switched of its own updaters.
         baselines: the days that need a reboot of machines with hotpatches.
         has_inventory: whether there is an inventory.
     """
@@ -143,6 +148,7 @@ def build_machine_row(
         patched_by=_OTHERS.get(owner, "") if owner is not None else "",
         doubt="" if machine is not None else "it is not in the inventory" if has_inventory else "there is no inventory",
     )
+    own_updaters = tuple(updaters) if (updaters := details.get("own_updaters")) is not None else None
     hotpatch_status, baseline = _find_hotpatch(details.get("hotpatch", ""), enrolment_request, baselines, now)
     return MachineRow(
         name=name,
@@ -180,6 +186,8 @@ def build_machine_row(
         **{column: details.get(column) for column in ("kernel", "reboot_mitigated_by", "live_patches")},
         hotpatch_status=hotpatch_status,
         next_baseline_on=baseline,
+        own_updaters=own_updaters,
+        updater_drift=describe_drift(owner, own_updaters, updater_request),
         problems=answer.problems if answer is not None else None,
         findings=answer.findings if answer is not None else None,
         readiness=readiness,

@@ -39,6 +39,8 @@ case $verb in
     printf 'LoadState=%s\\nActiveState=%s\\nUnitFileState=%s\\n' "$load" "$active" "$enabled" ;;
   stop) if [ -e "$it/run" ]; then echo failed; else echo inactive; fi >"$it/active" ;;
   mask) : >"$it/run" ;;
+  enable | disable) [ "$load" = loaded ] || { echo "Unit $unit is masked." >&2; exit 1; } # always with --now
+    echo "${verb}d" >"$it/enabled"; if [ "$verb" = enable ]; then echo active; else echo inactive; fi >"$it/active" ;;
   unmask) rm -f "$it/run" ;;
   start) [ "$load" = loaded ] || { echo "Unit $unit is masked." >&2; exit 1; }; echo active >"$it/active" ;;
 esac

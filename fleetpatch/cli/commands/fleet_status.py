@@ -55,7 +55,7 @@ def list_machines(
 
     chosen = parse_columns(MachineRow, columns) if columns is not None else ()
     now = SystemClock().now()
-    rows = _read_rows(_load_machines(scope, inventory), records, now)
+    rows = read_machine_rows(_load_machines(scope, inventory), records, now)
     if as_json:
         print_json({"machines": [build_row_json(row) for row in rows]})
     else:
@@ -96,18 +96,19 @@ def list_updates(
         print_missing_by_update(missing_updates, machines)
 
 
-def _read_rows(machines: Sequence[Machine], records: str | None, now: datetime) -> "list[MachineRow]":
+def read_machine_rows(machines: Sequence[Machine], records: str | None, now: datetime) -> "list[MachineRow]":
     """Return the rows of machines. Their configurations are not read: a page or the calendar shows these."""
     from fleetpatch.cli.runtime.run_lookup import open_history
     from flows.hotpatch.baseline_file import load_baseline_calendar
     from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
+    from tasks.records.machine_orders import SqlMachineOrders
     from tasks.records.machine_rows import build_machine_row
     from tasks.records.queries.machines import read_last_runs, read_machine_states
 
     database = open_history(records).database
     states, last_runs = read_machine_states(database), read_last_runs(database)
     enrolments = SqlHotpatchEnrolments(database).read_requests([machine.name for machine in machines])
-    baselines = load_baseline_calendar()
+    baselines, switches = load_baseline_calendar(), SqlMachineOrders(database).read_switches()
     return [
         build_machine_row(
             machine.name,
@@ -117,6 +118,7 @@ def _read_rows(machines: Sequence[Machine], records: str | None, now: datetime) 
             plans=None,
             last_run=last_runs.get(machine.name),
             enrolment_request=enrolments.get(machine.name),
+            updater_request=switches.get(machine.name),
             baselines=baselines,
         )
         for machine in machines

@@ -29,6 +29,7 @@ _COMMANDS_BY_MODULE: Final[Mapping[str, tuple[str, ...]]] = {
     "server": ("prefect", "server"),
     "settings": ("settings", "version"),
     "unlock": ("unlock",),
+    "updaters": ("updaters",),
     "web": ("web",),
 }
 """The names that a module of ``fleetpatch.cli.commands`` adds to the root. To load all takes longer than to run one."""
@@ -70,6 +71,9 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "hotpatch unenroll": ("hotpatch unenroll win-1",),
     "hotpatch enable": ("hotpatch enable win-1",),
     "hotpatch disable": ("hotpatch disable win-1",),
+    "updaters status": ("updaters status", "updaters status owner=os"),
+    "updaters on": ("updaters on owner=os --dry-run", "updaters on web-1"),
+    "updaters off": ("updaters off owner=managed --dry-run", "updaters off web-1"),
     "runs": ("runs", "runs --kind patch -n 5"),
     "show": ("show", "show last --machine web-1", "show last --journal"),
     "why": ("why web-1", "why web-1 openssl", "why web-1 'linux-*' --runs 20"),

@@ -113,6 +113,16 @@ class MachineRow:
     next_baseline_on: Annotated[
         str | None, Column("The day of its next baseline, which needs a reboot.", json_name="nextBaselineDate")
     ]
+    own_updaters: Annotated[
+        tuple[str, ...] | None,
+        Column("What installs updates on it by itself, by the last answer; empty: nothing does."),
+    ]
+    updater_drift: Annotated[
+        str,
+        Column(
+            'How its own updater differs from what its owner says; "": it does not, or is not known.', is_prose=True
+        ),
+    ]
     problems: Annotated[
         int | None, Column("Faults of packages and repositories.", json_name="problemCount", unit="count")
     ]

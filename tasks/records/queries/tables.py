@@ -15,6 +15,7 @@ from tasks.domain.rows.machines import MachineRow
 from tasks.domain.rows.runs import MachineResultRow
 from tasks.records import page_schema, schema
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
+from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.machine_rows import build_machine_row
 from tasks.records.queries.machines import read_last_runs, read_machine_states
 from tasks.records.queries.runs import parse_run, select_runs
@@ -85,6 +86,7 @@ class QueryTables:
         enrolments = SqlHotpatchEnrolments(self._database).read_requests(
             [name for name, state in states.items() if state.details.get("hotpatch")]
         )
+        switches = SqlMachineOrders(self._database).read_switches()
         machines = (
             {machine.name: machine for machine in self._inventory.machines} if self._inventory is not None else {}
         )
@@ -97,6 +99,7 @@ class QueryTables:
                 plans=None,
                 last_run=last_runs.get(name),
                 enrolment_request=enrolments.get(name),
+                updater_request=switches.get(name),
                 baselines=self._baselines,
                 has_inventory=self._inventory is not None,
             )

@@ -13,10 +13,9 @@ from pydantic import Field
 
 from inventory.data_class import dataclass
 from tasks.machines.managers.windows_update.records import Record, SystemRecord, Text, Texts
+from tasks.rules.own_updaters import AUTOMATIC_UPDATES
 from tasks.rules.redaction import redact_url
 
-AUTOMATIC_UPDATES: Final = "Automatic Updates"
-"""The name of Windows' own updater, also in the records of the script that pauses it."""
 UPDATER_SERVICES: Final = ("wuauserv", "usosvc", "trustedinstaller", "waasmedicsvc", "ccmexec", "dosvc", "bits")
 """Services that update the system, or belong to those that do. No run restarts them."""
 
