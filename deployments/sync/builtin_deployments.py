@@ -28,6 +28,7 @@ from flows.assess import assess_fleet
 from flows.automatic.flow import patch_automatically
 from flows.compliance.flow import report_compliance
 from flows.maintenance import prune_records, report_fleet, stage_fleet
+from flows.order_flow import change_machines
 from flows.patch import patch_fleet, resume_fleet
 from flows.plan import plan_fleet
 from flows.prefect_api.tags import (
@@ -55,6 +56,7 @@ ON_DEMAND_FLOWS: Final[Sequence[tuple[AnyFlow, str]]] = (
     (patch_fleet, ""),
     (resume_fleet, ""),
     (stage_fleet, ""),
+    (change_machines, ""),
 )
 """Flows that people start by hand, and the queue of their runs; "": the default queue."""
 RECORDS_FLOWS: Final[Sequence[tuple[AnyFlow, str]]] = (

@@ -39,6 +39,8 @@ FLEETPATCH_SHARD_SIZE         how many machines one process patches at most: 500
 FLEETPATCH_TASK_RUNS          what is a task run in Prefect: steps, machines or waves
 FLEETPATCH_POLICY             a further policy file
 FLEETPATCH_HOTPATCH_BASELINES a table of hotpatch baselines
+FLEETPATCH_AZURE_ARC          the resource group of machines at Azure Arc, for their licences of hotpatches
+FLEETPATCH_AZURE_ARC_TOKEN    Azure's access token: a reference
 FLEETPATCH_KEYS               the folder of keys
 FLEETPATCH_HOOK_ENVIRONMENT   further variables that hooks get
 FLEETPATCH_AUDIT_SYSLOG       where the audit log is forwarded to: syslog

@@ -36,7 +36,6 @@ hotpatch_app = typer.Typer(
 )
 app.add_typer(hotpatch_app, name="hotpatch", rich_help_panel="Patch")
 
-DEFAULT_TOKEN = "env:AZURE_ACCESS_TOKEN"  # noqa: S105 - a reference, not a secret
 _MAX_NAMES = 5
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done. Machines are only read.")]
@@ -45,11 +44,18 @@ ArcOption = Annotated[
     typer.Option(
         "--arc",
         metavar="GROUP",
-        help="Ask Azure Arc for licences of Windows Server 2025: /subscriptions/ID/resourceGroups/NAME.",
+        help="Ask Azure Arc for licences of Windows Server 2025: /subscriptions/ID/resourceGroups/NAME. "
+        "Changes take $FLEETPATCH_AZURE_ARC without it.",
     ),
 ]
 TokenOption = Annotated[
-    str, typer.Option("--arc-token", metavar="REF", help=f"Where Azure's access token is: {PASSWORD_FORMS}.")
+    str | None,
+    typer.Option(
+        "--arc-token",
+        metavar="REF",
+        help=f"Where Azure's access token is: {PASSWORD_FORMS}. Default: $FLEETPATCH_AZURE_ARC_TOKEN, else "
+        "env:AZURE_ACCESS_TOKEN.",
+    ),
 ]
 
 
@@ -57,7 +63,7 @@ TokenOption = Annotated[
 def show_status(
     scope: ScopeArgument = ALL_MACHINES,
     arc: ArcOption = None,
-    arc_token: TokenOption = DEFAULT_TOKEN,
+    arc_token: TokenOption = None,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
@@ -72,8 +78,9 @@ def show_status(
     calendar = load_baseline_calendar()
     machines = load_machines_in_scope(inventory, scope)[1]
     rows = _read_rows(machines, records, clock)
-    if arc is not None:
-        rows = _add_licences(rows, machines, _open_arc(arc, arc_token, clock), clock)
+    provider = _open_arc(arc, arc_token, clock) if arc is not None else None
+    if provider is not None:
+        rows = _add_licences(rows, machines, provider, clock)
     stale = calendar.describe_age(clock.now().date())
     print_json_or_text(as_json, build_status_json, print_statuses, rows, stale)
 
@@ -94,7 +101,7 @@ def _add_change_command(verb: str, description: str) -> None:
         yes: YesOption = False,
         dry_run: DryRunOption = False,
         arc: ArcOption = None,
-        arc_token: TokenOption = DEFAULT_TOKEN,
+        arc_token: TokenOption = None,
         at_once: AtOnceOption = 20,
         inventory: InventoryOption = None,
         records: RecordsOption = None,
@@ -135,7 +142,7 @@ def _run_changes(
     inventory: Path | None,
     scope: str,
     records: str | None,
-    arc: tuple[str | None, str],
+    arc: tuple[str | None, str | None],
     at_once: int,
     *,
     dry_run: bool,
@@ -170,7 +177,7 @@ def _run_changes(
             order=order,
             store=SqlHotpatchEnrolments(database.database),
             calendar=calendar,
-            provider=None if arc[0] is None else _open_arc(arc[0], arc[1], ports.clock),
+            provider=_open_arc(arc[0], arc[1], ports.clock),
         )
         if not dry_run:
             policies = ports.read_deployed_policies()
@@ -178,15 +185,11 @@ def _run_changes(
         return change_enrolments(opened_machines, ports, enrolment_order)
 
 
-def _open_arc(group: str, token: str, clock: "Clock") -> "LicenceProvider":
-    """Return Azure Arc. The token is read for each request, and never kept."""
+def _open_arc(group: str | None, token: str | None, clock: "Clock") -> "LicenceProvider | None":
     from flows.composition import read_own_secret
-    from flows.hotpatch.licences import AzureArc
+    from flows.hotpatch.arc_settings import find_azure_arc
 
-    def read_token() -> str:
-        return read_own_secret(token).reveal().strip()
-
-    return AzureArc(group, read_token, clock)
+    return find_azure_arc(read_own_secret, clock, group or "", token or "")
 
 
 def _read_rows(machines: "Sequence[Machine]", records: str | None, clock: "Clock") -> "list[HotpatchRow]":

@@ -287,7 +287,7 @@ def test_a_licence_that_was_cancelled_elsewhere_and_one_that_is_not_known(
                 return Licence(is_enrolled=False, is_canceled=True, state="licence Disabled")
             raise LicenceError("no answer")
 
-    monkeypatch.setattr("flows.hotpatch.licences.AzureArc", Known)
+    monkeypatch.setattr("flows.hotpatch.arc_settings.AzureArc", Known)
     Enrolled(stage, "web", azure_2022(means="arc", product="26100"))
     Enrolled(stage, "db", azure_2022(means="arc", product="26100"))
     Enrolled(stage, "cache", pro())
