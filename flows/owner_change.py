@@ -34,6 +34,7 @@ class OwnerOrder:
         machines: names of machines.
         starter: who asks, with the scope of the role; a door without roles has no such scope.
         deployed: the policies of which one must hold here.
+        configurations: those beside which the policy is; None: those that every command finds.
         dry_run: tell what would be written. No policy is asked, and nothing is written.
     """
 
@@ -45,6 +46,7 @@ class OwnerOrder:
     clock: Clock
     starter: Starter = field(default_factory=Starter)
     deployed: Sequence[DeployedPolicy] = ()
+    configurations: Path | None = None
     dry_run: bool = False
 
 
@@ -87,7 +89,9 @@ def change_owners(order: OwnerOrder) -> OwnerReport:
     changed = [replace(machine, owner=order.owner) for machine in chosen]
     now = order.clock.now()
     for members in (chosen, changed):
-        enforce_act_policy(RiskyOption.OWNER, members, plan.inventory, now, order.deployed, order.starter)
+        enforce_act_policy(
+            RiskyOption.OWNER, members, plan.inventory, now, order.deployed, order.starter, order.configurations
+        )
     for edit in plan.edits:
         error = _write(order, edit, machines)
         state = ChangeState.CHANGED if error is None else ChangeState.FAILED

@@ -26,6 +26,7 @@ from tasks.records.fleets import find_fleet
 PAGES_TAG: Final = f"{MANAGED_TAG}:pages"
 """The tag of every flow run that the pages or the API start."""
 PATCH_FLOW, ASSESS_FLOW, RESUME_FLOW = "patch-fleet", "assess-fleet", "resume-fleet"
+ORDER_FLOW: Final = "change-machines"
 ON_DEMAND: Final = "on-demand"
 _SERVER_FAULT: Final = 500
 LATE_SECONDS: Final = 20.0

@@ -11,23 +11,25 @@ from pydantic import ValidationError
 
 from fleetpatch.access.identity import get_identity
 from fleetpatch.access.roles import Role
-from fleetpatch.acts.flow_runs import ASSESS_FLOW, PATCH_FLOW, RESUME_FLOW, FlowRunStatus
+from fleetpatch.acts.flow_runs import ASSESS_FLOW, ORDER_FLOW, PATCH_FLOW, RESUME_FLOW, FlowRunStatus
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.web.context import get_context
 from flows.engine.run_info import select_machines
-from flows.policy.enforcement import build_refusal, build_starter, enforce_policy
+from flows.policy.enforcement import build_refusal, build_starter, enforce_act_policy, enforce_policy
 from flows.policy.policy_file import load_policy
+from flows.request.order_request import OrderRequest
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from inventory.errors import EmptyScopeError, InventoryError
 from tasks.domain.errors import CannotRun, RunNotFound
 from tasks.domain.model import RunInfo
 from tasks.rules.policy.decision import check_role_scope
-from tasks.rules.policy.model import Policy
+from tasks.rules.policy.model import Policy, RiskyOption
 
-_REQUESTS: Final[Mapping[str, type[PatchRequest] | type[AssessRequest]]] = {
+_REQUESTS: Final[Mapping[str, type[PatchRequest] | type[AssessRequest] | type[OrderRequest]]] = {
     PATCH_FLOW: PatchRequest,
     ASSESS_FLOW: AssessRequest,
+    ORDER_FLOW: OrderRequest,
 }
 
 
@@ -53,6 +55,23 @@ def check_request(request: Request, wanted: AssessRequest | PatchRequest) -> Non
         enforce_policy(wanted, inventory, starter, now, read_policy=read_policy, configurations=own_path)
     except EmptyScopeError:
         return  # the form and the API say that in their own words
+
+
+def check_order(request: Request, wanted: OrderRequest) -> None:
+    """Refuse an order that the policy or the person's role forbids now.
+
+    Raises:
+        PolicyRefused: it does, with the rule.
+        InventoryError: the policy or the scope is not usable.
+    """
+    context, identity = get_context(request), get_identity(request)
+    inventory = context.fleet.read(ACT_WAIT_SECONDS).inventory
+    if inventory is None:  # the flow reads its own, and asks the policy then
+        return
+    now, starter = context.clock.now(), build_starter(identity.name, identity.scopes.get(Role.RUN, ""))
+    act = RiskyOption.HOTPATCH if wanted.act.is_about_hotpatches else RiskyOption.OWN_UPDATERS
+    machines = select_machines(wanted, inventory)
+    enforce_act_policy(act, machines, inventory, now, (), starter, context.settings.configurations)
 
 
 def require_machines_of_run(request: Request, role: Role, run: RunInfo) -> None:
@@ -81,7 +100,9 @@ def require_machines_of_run(request: Request, role: Role, run: RunInfo) -> None:
     )
 
 
-def require_machines_of_request(request: Request, role: Role, wanted: AssessRequest | PatchRequest) -> None:
+def require_machines_of_request(
+    request: Request, role: Role, wanted: AssessRequest | PatchRequest | OrderRequest
+) -> None:
     """Refuse an act on a request that selects a machine outside of the scope of the person's role.
 
     Raises:

@@ -34,6 +34,7 @@ from flows.ports.caller import Caller
 from flows.prefect_runtime.flow_run_origin import REQUEST_KEY_PREFIX
 from flows.recovery.cancellation import CancelRequest, cancel_run
 from flows.request.base import FormModel
+from flows.request.order_request import OrderRequest
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from inventory.errors import InventoryError
@@ -109,10 +110,12 @@ def start_resume(request: Request, run: RunInfo) -> str:
             )
         attempt = lease.holder.id if lease is not None and lease.holder is not None else ""
         for number in range(MAX_RESUMES):
-            key = _digest_key(
+            key = digest_key(
                 _RESUME_SALT, run.id, attempt, identity.name, identity.scopes.get(Role.RUN, ""), str(number)
             )
-            flow_run_id, is_over = _start(request, RESUME_FLOW, {"run_id": run.id}, key, f"resume {run.id}", run.site)
+            flow_run_id, is_over = start_recorded(
+                request, RESUME_FLOW, {"run_id": run.id}, key, f"resume {run.id}", run.site
+            )
             if not is_over:
                 return flow_run_id
         raise RequestError(
@@ -162,7 +165,7 @@ def may_cancel_before_start(request: Request, waiting: FlowRunStatus) -> bool:
     return True
 
 
-def _complete(request: Request, wanted: FormModel) -> Mapping[str, object]:
+def complete_parameters(request: Request, wanted: FormModel) -> Mapping[str, object]:
     """Return the request's parameters. The pages' inventory is the one that the person has seen."""
     inventory = get_context(request).settings.inventory
     if inventory is not None:
@@ -173,7 +176,7 @@ def _complete(request: Request, wanted: FormModel) -> Mapping[str, object]:
 
 
 def _start_request(request: Request, act: str, flow: str, wanted: AssessRequest | PatchRequest, key: str) -> str:
-    parameters = _complete(request, wanted)
+    parameters = complete_parameters(request, wanted)
     values = parameters["request"]
     assert isinstance(values, dict)  # noqa: S101 - for the type checker
     scope, actor_name = wanted.scope, get_identity(request).name
@@ -184,12 +187,12 @@ def _start_request(request: Request, act: str, flow: str, wanted: AssessRequest 
             raise RequestError(
                 "the request has no key that makes it unique", hint="Open the form again, and send it from there."
             )
-        whole_key = _digest_key(act, actor_name, key)
+        whole_key = digest_key(act, actor_name, key)
         name = f"{act} {scope[:80]} for {actor_name or 'somebody'}"
-        return _start(request, flow, parameters, whole_key, name, _find_site(request, wanted))[0]
+        return start_recorded(request, flow, parameters, whole_key, name, find_site_of(request, wanted))[0]
 
 
-def _find_site(request: Request, wanted: AssessRequest | PatchRequest) -> str:
+def find_site_of(request: Request, wanted: AssessRequest | PatchRequest | OrderRequest) -> str:
     """Return the site of the machines that a request selects now.
 
     It is the default site if they are of several, or not known here: the run itself reaches the sites.
@@ -204,7 +207,7 @@ def _find_site(request: Request, wanted: AssessRequest | PatchRequest) -> str:
     return sites[0] if len(sites) == 1 else DEFAULT_SITE
 
 
-def _start(
+def start_recorded(
     request: Request, flow: str, parameters: Mapping[str, object], key: str, name: str, site: str
 ) -> tuple[str, bool]:
     """Record who starts it, and only then start it: the flow run looks for the name when it begins."""
@@ -227,7 +230,8 @@ def _start(
     return start_flow_run(flow, context.settings.fleet, parameters, key=key, name=name, site=site)
 
 
-def _digest_key(*parts: str) -> str:
+def digest_key(*parts: str) -> str:
+    """Return Prefect's idempotency key of what these parts tell apart."""
     return REQUEST_KEY_PREFIX + hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

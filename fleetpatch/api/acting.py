@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Request
 
 from fleetpatch.access.identity import get_identity
 from fleetpatch.access.roles import Role
+from fleetpatch.acts.order_acts import set_owner, start_order
 from fleetpatch.acts.patch_form import preview_scope
 from fleetpatch.acts.run_acts import (
     MAX_KEY_LENGTH,
@@ -26,6 +27,7 @@ from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.pages.run import find_exact_run
 from fleetpatch.web.context import get_context
 from flows.request.base import FormModel
+from flows.request.order_request import OrderRequest
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import FleetpatchError, PolicyRefused, RequestError
@@ -80,6 +82,21 @@ def patch(request: Request, wanted: PatchRequest, idempotency_key: Key) -> model
     """Patch machines inside a window that opens now, or at its start."""
     _check(request, wanted)
     return _describe_started(request, start_patch(request, wanted, idempotency_key))
+
+
+@router.post("/orders", status_code=202, dependencies=RUN, tags=["Acts"])
+def order(request: Request, wanted: OrderRequest, idempotency_key: Key) -> models.StartedRun:
+    """Change the enrolment for hotpatches, or switch the systems' own updaters, on machines of one site."""
+    _check_fields(wanted)
+    _check_scope(request, wanted)
+    return _describe_started(request, start_order(request, wanted, idempotency_key))
+
+
+@router.post("/owners", dependencies=RUN, tags=["Acts"])
+def change_owner(request: Request, wanted: models.OwnerChange) -> models.OwnerChanged:
+    """Write into the inventory who patches machines. Asked twice, the second time changes nothing."""
+    report = set_owner(request, wanted.machines, wanted.owner, dry_run=wanted.dry_run)
+    return models.OwnerChanged(machines=list(report.rows), diff=report.build_diff())
 
 
 @router.post("/runs/{run_id}/cancel", status_code=202, dependencies=RUN, tags=["Acts"])
@@ -166,7 +183,7 @@ def _check(request: Request, wanted: PatchRequest) -> None:
     _check_scope(request, wanted)
 
 
-def _check_scope(request: Request, wanted: AssessRequest | PatchRequest) -> None:
+def _check_scope(request: Request, wanted: AssessRequest | PatchRequest | OrderRequest) -> None:
     snapshot = get_context(request).fleet.read(ACT_WAIT_SECONDS)
     preview = preview_scope(snapshot, wanted.scope, wanted.only_machines)
     if preview.error and snapshot.inventory is not None:

@@ -29,6 +29,7 @@ WORDS: Final[Mapping[str, Mapping[str, Iterable[str]]]] = {
         "show": SHOWN,
         "sort": (*SORT_KEYS, *(f"-{each}" for each in SORT_KEYS)),
     },
+    "/hotpatch": {"kind": KINDS, "hotpatch": (*HotpatchStatus, NO_VALUE), "owner": PatchOwner, "show": SHOWN},
     "/updates": {"classification": Classification, "severity": Severity},
 }
 """The words of filters, by path and parameter. "" is no filter."""

@@ -12,6 +12,7 @@ from fleetpatch.api import models
 from fleetpatch.api.dependencies import READ
 from fleetpatch.api.problems import describe_problems
 from fleetpatch.machines.automatic_patching import read_automatic_state
+from fleetpatch.machines.hotpatch_list import list_hotpatch_machines
 from fleetpatch.machines.machine_list import filter_machines, sort_machines
 from fleetpatch.machines.snapshot import count_fleet
 from fleetpatch.pages.machine import read_details
@@ -23,10 +24,13 @@ from fleetpatch.web.context import get_context
 from fleetpatch.windows.window_list import list_windows
 from tasks.domain.errors import RequestError
 from tasks.domain.rows import copy_row
+from tasks.domain.rows.hotpatch import HotpatchMachineRow
+from tasks.domain.rows.machine_orders import MachineOrderRow
 from tasks.domain.rows.machines import MachineRow, NextWindow
 from tasks.domain.rows.updates import CveMachinesRow, UpdateRow, build_missing_update_row
 from tasks.domain.rows.windows import WindowRow
 from tasks.records.approvals import SqlApprovals
+from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.queries.windows import read_window_results
 
 router = APIRouter(dependencies=list(READ), responses=describe_problems())
@@ -88,6 +92,24 @@ def read_overview(request: Request) -> models.Overview:
 def list_machines(request: Request, filters: Filters, sort: str = "", page: Number = 1) -> models.Part[MachineRow]:
     """The machines of the inventory, with the filters of the page of machines."""
     return build_part(request, sort_machines(filter_machines(get_context(request).fleet.read(), filters), sort), page)
+
+
+@router.get("/hotpatch", tags=["Fleet"])
+def list_hotpatches(request: Request, filters: Filters, page: Number = 1) -> models.Part[HotpatchMachineRow]:
+    """The enrolment of machines for hotpatches and live patches, with the filters of machines."""
+    context = get_context(request)
+    snapshot = context.fleet.read()
+    machines = sort_machines(filter_machines(snapshot, filters), "name")
+    return build_part(request, list_hotpatch_machines(snapshot, machines, context.clock.now().date()), page)
+
+
+@router.get("/orders/{order_id}", tags=["Acts"], responses=describe_problems(404))
+def read_order(request: Request, order_id: str) -> list[MachineOrderRow]:
+    """What became of an order on each of its machines. Its id is that of its flow run."""
+    rows = SqlMachineOrders(get_context(request).records.database).read_order(order_id)
+    if not rows:
+        raise HTTPException(404, "there is no such order, or it has not begun")
+    return list(rows)
 
 
 @router.get("/machines/{name}", tags=["Fleet"], responses=describe_problems(404))

@@ -6,8 +6,10 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from inventory.machine import PatchOwner
 from tasks.domain.rows import Column, row
 from tasks.domain.rows.machines import MachineRow, NextWindow
+from tasks.domain.rows.owner_changes import OwnerChangeRow
 from tasks.domain.rows.runs import MachineStepRow, RunRow, ShardRow
 from tasks.domain.rows.updates import MissingUpdateRow
 
@@ -95,6 +97,21 @@ class StartedRun(ApiModel):
     flow_run_id: str
     maintenance_run_id: str | None = Field(description="null until a worker has begun it: ask `status` again.")
     status: str = Field(description="The path that says how it goes on.")
+
+
+class OwnerChange(ApiModel):
+    """Who is to patch some machines."""
+
+    machines: list[str] = Field(min_length=1, max_length=5000, description="Their names.")
+    owner: PatchOwner = Field(description="Who patches them from now on.")
+    dry_run: bool = Field(default=False, description="Only say what would be written.")
+
+
+class OwnerChanged(ApiModel):
+    """What became of a change of who patches machines."""
+
+    machines: list[OwnerChangeRow]
+    diff: str = Field(description="The change of the inventory's files, as a unified diff.")
 
 
 class FlowRun(ApiModel):

@@ -26,6 +26,7 @@ from flows.engine.resume_state import require_resumable
 from flows.recovery.cancellation import require_cancellable
 from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import RequestError
+from tasks.records.machine_orders import SqlMachineOrders
 
 router = build_viewers_router()
 Runner = Annotated[Identity, Depends(ActPermission(Role.RUN))]
@@ -62,15 +63,14 @@ def show_starting(request: Request, flow_run_id: str) -> Response:
     """Show how a run that was started comes to its worker, and go on to its page when it has begun."""
     context = get_context(request)
     status = None
-    run_id = _find_run_id(context, flow_run_id)
-    if not run_id:
+    url = _find_url(context, flow_run_id)
+    if not url:
         status = read_flow_run(flow_run_id)
         if status is None:
             raise HTTPException(404, "Nothing was started here with this id.")
-        run_id = _find_run_id(context, flow_run_id)  # it may have begun while Prefect was asked
+        url = _find_url(context, flow_run_id)  # it may have begun while Prefect was asked
     is_part = request.headers.get("hx-request") == "true"
-    if run_id:
-        url = f"/runs/{run_id}"
+    if url:
         return Response(headers={"HX-Redirect": url}) if is_part else RedirectResponse(url, 303)
     assert status is not None  # noqa: S101 - for the type checker
     template = "starting_part.html.j2" if is_part else "starting.html.j2"
@@ -155,6 +155,15 @@ def _ask(request: Request, run_id: str, act: str, refusal: RequestError | None =
         refusal=refusal,
         zone=run.window.zone if run.window else context.settings.zone,
     )
+
+
+def _find_url(context: WebContext, flow_run_id: str) -> str:
+    """Return the page of the run or the order that has begun in a flow run; "" before that."""
+    run_id = _find_run_id(context, flow_run_id)
+    if run_id:
+        return f"/runs/{run_id}"
+    has_begun = SqlMachineOrders(context.records.database).read_order(flow_run_id)
+    return f"/orders/{flow_run_id}" if has_begun else ""
 
 
 def _find_run_id(context: WebContext, flow_run_id: str) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+from flows.request.order_request import OrderRequest
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from inventory.errors import EmptyScopeError
@@ -134,7 +135,7 @@ def build_run_info(
     )
 
 
-def select_machines(request: PatchRequest | AssessRequest, inventory: Inventory) -> Sequence[Machine]:
+def select_machines(request: PatchRequest | AssessRequest | OrderRequest, inventory: Inventory) -> Sequence[Machine]:
     """Return the machines of the scope, or those of them that the request names in ``only_machines``.
 
     A named machine that has left the inventory or the scope meanwhile is not an error: the request may be older.

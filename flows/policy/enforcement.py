@@ -162,10 +162,12 @@ def enforce_act_policy(
     now: datetime,
     deployed: Sequence[DeployedPolicy],
     starter: Starter | None = None,
+    configurations: Path | None = None,
 ) -> None:
     """Refuse a change of machines outside of runs that the policy of this controller or the starter's role forbids now.
 
     ``deployed`` are the policies of which one must hold here. ``starter`` is limited only where the door has roles.
+    ``configurations`` are by default those that every command finds.
 
     Raises:
         InventoryError: the policy can't be read.
@@ -173,7 +175,9 @@ def enforce_act_policy(
         RequestError: a freeze is not valid.
     """
     source = os.path.realpath(inventory.source) if inventory.source is not None else ""
-    if refusals := check_act(load_policy_if_deployed(now, deployed), act, source, machines, starter or Starter(), now):
+    if refusals := check_act(
+        load_policy_if_deployed(now, deployed, configurations), act, source, machines, starter or Starter(), now
+    ):
         raise build_refusal(refusals)
 
 

@@ -268,16 +268,18 @@ def load_policy(today: date, configurations: Path | None = None) -> Policy:
     )
 
 
-def load_policy_if_deployed(now: datetime, deployed: Sequence[DeployedPolicy]) -> Policy:
+def load_policy_if_deployed(
+    now: datetime, deployed: Sequence[DeployedPolicy], configurations: Path | None = None
+) -> Policy:
     """Load the policy of this controller, for a process that changes machines.
 
-    ``deployed`` are the policies of which one must hold here.
+    ``deployed`` are the policies of which one must hold here. ``configurations``: see ``load_policy``.
 
     Raises:
         InventoryError: the policy can't be read.
         PolicyRefused: what was read is none of the policies that were deployed.
     """
-    policy = load_policy(now.date())
+    policy = load_policy(now.date(), configurations)
     if reason := describe_difference(deployed, policy.files):
         raise PolicyRefused(reason, hint='docs/reference/policy.md, "After an edit"')
     return policy

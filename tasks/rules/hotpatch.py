@@ -19,12 +19,13 @@ from typing import Final
 
 from inventory.data_class import dataclass
 from tasks.domain.model import HotpatchEnrolment
-from tasks.domain.states import FindingLevel, HotpatchStatus
+from tasks.domain.states import FindingLevel, HotpatchStatus, YesNoUnknown
 
 BASELINE_MONTHS: Final = (1, 4, 7, 10)
 STALE_AFTER: Final = timedelta(days=62)
 """A file of unplanned baselines that is older than this has missed at least one publication of monthly updates."""
 _TUESDAY: Final = 1
+_TWO_MONTHS: Final = timedelta(days=62)
 _MONTHS: Final = 12
 
 
@@ -88,6 +89,22 @@ class BaselineCalendar:
                 days[baseline.day] = baseline
         yield from sorted(days.items())
 
+    def find_newest_release(self, today: date, build: str = "") -> tuple[date, Baseline | None]:
+        """Return the newest monthly updates up to a day, with their baseline, or None for a hotpatch."""
+        return max(self._iterate_for(today - _TWO_MONTHS, today, build), key=lambda release: release[0])
+
+    def find_next_release(self, today: date, build: str = "") -> tuple[date, Baseline | None]:
+        """Return the next monthly updates after a day, likewise."""
+        return min(
+            self._iterate_for(today + timedelta(days=1), today + _TWO_MONTHS, build), key=lambda release: release[0]
+        )
+
+    def _iterate_for(self, start: date, end: date, build: str) -> Iterator[tuple[date, Baseline | None]]:
+        for day, baseline in self.iterate(start, end):
+            is_for = baseline is not None and baseline.is_for(build)
+            if is_for or day == find_second_tuesday(day.year, day.month):
+                yield day, baseline if is_for else None
+
     def describe_age(self, today: date) -> str:
         """Return that the file is too old to be relied on, or "". Without a file there is nothing to say."""
         if self.as_of is None or today - self.as_of <= STALE_AFTER:
@@ -119,6 +136,25 @@ def find_release_month(today: date) -> int:
     """Return the month of the newest monthly updates: until its second Tuesday, a month has those of the one before."""
     is_out = today >= find_second_tuesday(today.year, today.month)
     return today.month if is_out else (today.month - 2) % _MONTHS + 1
+
+
+def describe_releases(calendar: BaselineCalendar, today: date) -> tuple[str, ...]:
+    """Return what the newest and the next monthly updates of Windows are, and when the next baseline is."""
+    newest, newest_baseline = calendar.find_newest_release(today)
+    coming, coming_baseline = calendar.find_next_release(today)
+    following = calendar.find_next(today + timedelta(days=1))
+    return (
+        f"The newest monthly updates, of {newest:%Y-%m-%d}, are {_describe_release(newest_baseline)}.",
+        f"The next ones, on {coming:%Y-%m-%d}, are {_describe_release(coming_baseline)}.",
+        f"The next baseline is on {following.day:%Y-%m-%d}{f' ({following.reason})' if following.reason else ''}.",
+    )
+
+
+def _describe_release(baseline: Baseline | None) -> str:
+    if baseline is None:
+        return "hotpatches: machines that receive them need no reboot"
+    unplanned = "" if baseline.is_planned else f" that was not planned ({baseline.reason})"
+    return f"a baseline{unplanned}: every machine needs a reboot"
 
 
 class HotpatchAction(StrEnum):
@@ -186,6 +222,20 @@ def find_machine_baseline(
     if enrolment is None or enrolment.provider != WINDOWS_PROVIDER or status not in _RECEIVING:
         return None
     return calendar.find_next(today, enrolment.product)
+
+
+def find_reboot_expectation(
+    enrolment: HotpatchEnrolment | None, status: HotpatchStatus | None, calendar: BaselineCalendar, today: date
+) -> YesNoUnknown:
+    """Return whether the next monthly updates are expected to reboot a Windows machine.
+
+    Without hotpatches, each month's cumulative update does. Of other systems that is not known before.
+    """
+    if enrolment is None or enrolment.provider != WINDOWS_PROVIDER or status is None:
+        return YesNoUnknown.UNKNOWN
+    if status is not HotpatchStatus.ENABLED:
+        return YesNoUnknown.YES
+    return YesNoUnknown.NO if calendar.find_next_release(today, enrolment.product)[1] is None else YesNoUnknown.YES
 
 
 WINDOWS_PROVIDER: Final = "hotpatch"

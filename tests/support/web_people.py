@@ -6,7 +6,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from fleetpatch.access.identity import Identity
-from fleetpatch.access.roles import Role
+from fleetpatch.access.roles import Role, parse_grants
 from fleetpatch.server.middleware import AccessMiddleware
 
 _HEADER = "x-test-person"
@@ -19,13 +19,14 @@ def admit_people(monkeypatch: pytest.MonkeyPatch) -> None:
         if scope["type"] == "http":
             headers = {name.decode(): value.decode() for name, value in scope["headers"]}
             name, _, roles = headers.get(_HEADER, ":view").partition(":")
-            identity = Identity(name, frozenset(Role(each) for each in roles.split(",")), "token")
+            grants = parse_grants(roles.split(","))
+            identity = Identity(name, grants.roles, "token", scopes=grants.scopes)
             scope.setdefault("state", {})["identity"] = identity
         await self._app(scope, receive, send)
 
     monkeypatch.setattr(AccessMiddleware, "__call__", call)
 
 
-def person(name: str, *roles: Role) -> dict[str, str]:
-    """The headers of a request of somebody with these roles."""
+def person(name: str, *roles: str) -> dict[str, str]:
+    """The headers of a request of somebody with these roles, of which some may be limited: "run@env=test"."""
     return {_HEADER: f"{name}:{','.join(roles or (Role.VIEW,))}"}

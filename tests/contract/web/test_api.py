@@ -282,6 +282,8 @@ ACTS = [
     ("/assess", {"scope": "*"}, Role.RUN),
     ("/plan", {"scope": "*"}, Role.RUN),
     ("/patch", {"scope": "*"}, Role.RUN),
+    ("/orders", {"scope": "*", "act": "updaters off"}, Role.RUN),
+    ("/owners", {"machines": ["web-1"], "owner": "os"}, Role.RUN),
     ("/runs/x/cancel", {}, Role.RUN),
     ("/runs/x/resume", {}, Role.RUN),
     ("/approvals/x/approve", {"plan": "0" * 64}, Role.APPROVE),

@@ -73,6 +73,7 @@ def test_each_site_has_a_pool_and_the_deployments_that_contact_machines(tmp_path
         "reconcile-fleet/scheduled-hamburg",
         *(f"{flow}/on-demand-hamburg" for flow in ("assess-fleet", "plan-fleet", "patch-fleet", "resume-fleet")),
         "stage-fleet/on-demand-hamburg",
+        "change-machines/on-demand-hamburg",
     }
     scopes = {
         deployment.name: deployment.parameters["request"]["scope"]  # type: ignore[index]
