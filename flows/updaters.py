@@ -8,11 +8,10 @@ from flows.ports.ports import Ports
 from inventory.machine import Machine
 from tasks.domain.errors import ScriptFailed
 from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import UpdaterMeans
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptRecord
 from tasks.domain.states import ChangeState, Step
 from tasks.rules.own_updaters import (
-    APT_FILE,
-    APT_PROGRAM,
     SwitchFacts,
     SwitchPlan,
     UnitFacts,
@@ -69,11 +68,16 @@ class _UpdaterSwitch:
         """Assess the machine, and ask about the units that a plan is about. The assessment is recorded."""
         installing = self._read_installing()
         manager = self._context.manager
-        units = list_units_to_look_at(manager.name, installing)
-        params: dict[str, ScriptParameter] = {"units": units, "program": APT_PROGRAM}
+        means = manager.updater_means
+        if means is None:
+            return SwitchFacts(None, installing)
+        params: dict[str, ScriptParameter] = {
+            "units": list_units_to_look_at(means, installing),
+            "program": means.program,
+        }
         deadline = Deadline.after(self._context.clock, LOOK_SECONDS)
         records = self._context.transport.run_script(self._build_script("look", params), deadline=deadline).records
-        return build_switch_facts(manager.name, installing, records)
+        return build_switch_facts(means, installing, records)
 
     def _read_installing(self) -> tuple[str, ...]:
         self._context.forget_assessment()
@@ -83,10 +87,11 @@ class _UpdaterSwitch:
     def _switch(self, plan: SwitchPlan) -> list[str]:
         """Carry a plan out under the lock of the machine. Return which steps failed, in words."""
         self._context.listener.on_progress(self._context.name, Step.INSTALL, None, "switching")
+        means = self._context.manager.updater_means
         params: dict[str, ScriptParameter] = {
             "enable": plan.enable,
             "disable": plan.disable,
-            "file": APT_FILE if plan.file_text else "",
+            "file": means.file if means is not None and plan.file_text else "",
             "text": plan.file_text,
             "values": plan.policy_values,
         }
@@ -106,7 +111,7 @@ class _UpdaterSwitch:
         return ChangeResult(self._context.name, state, status, message, plan.remedy, plan.steps)
 
 
-def build_switch_facts(manager: str, installing: Sequence[str], records: Sequence[ScriptRecord]) -> SwitchFacts:
+def build_switch_facts(means: UpdaterMeans, installing: Sequence[str], records: Sequence[ScriptRecord]) -> SwitchFacts:
     """Return what a machine says of its updaters. Pure. What is not as expected is not there."""
     units, program, unread = {}, None, ""
     for record in records:
@@ -118,4 +123,4 @@ def build_switch_facts(manager: str, installing: Sequence[str], records: Sequenc
                 program = record.get("present") is True
             case "nothing" | "refused":
                 unread = str(record.get("why") or "systemd gives no answer")
-    return SwitchFacts(manager, tuple(installing), units, program, unread)
+    return SwitchFacts(means, tuple(installing), units, program, unread)

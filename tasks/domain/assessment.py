@@ -116,17 +116,15 @@ class Facts:
     """The facts that a machine reports about itself.
 
     Attributes:
-        managers: names of the machine's package managers, best first.
+        managers: names of its package managers, best first.
         clock_skew_seconds: the machine's clock minus the controller's, corrected by half the round trip.
         clock_error_seconds: so far ``clock_skew_seconds`` may be wrong in either direction: a slow answer tells little.
         can_reboot: False in containers that only their host can restart.
-        boot_epoch: time of the boot in seconds since 1970, computed from the machine's clock at the time of the query.
-            None when the machine does not know its uptime.
+        boot_epoch: time of the boot in seconds since 1970, by the machine's own clock; None: it does not know that.
         findings: what about its settings would stop or endanger a run, as the machine itself reports it.
         machine_id: of an installation of the system, for its life; "" where the login proves it (SSH), or not known.
         support_end: the first day ("YYYY-MM-DD") without support of the system, by its own os-release(5); "" for none.
-        container_engines: what runs containers on it: docker, kubelet …; None: not asked, by an earlier release.
-        is_arc: whether Azure Arc's agent is connected on it; None: not asked.
+        is_arc: whether Azure Arc's agent is connected. None, as for ``container_engines``: it was not asked.
     """
 
     os_id: str

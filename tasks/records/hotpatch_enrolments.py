@@ -7,12 +7,12 @@ from datetime import date
 from sqlalchemy import select
 
 from tasks.domain.states import HotpatchStatus
-from tasks.records import schema
+from tasks.records import page_schema
 from tasks.records.statements import iterate_batches, upsert_row
 from tasks.records.storage.database import Database
 from tasks.rules.hotpatch import EnrolmentRequest, HotpatchAction
 
-_ENROLMENTS = schema.hotpatch_enrolments
+_ENROLMENTS = page_schema.hotpatch_enrolments
 
 
 class SqlHotpatchEnrolments:

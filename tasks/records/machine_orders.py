@@ -9,12 +9,12 @@ from sqlalchemy import Row, Select, delete, select, update
 
 from tasks.domain.rows.machine_orders import MachineOrderRow
 from tasks.domain.states import ChangeState
-from tasks.records import schema
+from tasks.records import page_schema
 from tasks.records.statements import upsert_row
 from tasks.records.storage.database import Database
 from tasks.rules.own_updaters import UpdaterAction, UpdaterRequest, build_switch_act
 
-_ORDERS = schema.machine_orders
+_ORDERS = page_schema.machine_orders
 
 
 class SqlMachineOrders:

@@ -1,6 +1,6 @@
 """The tables of the pages: the present state of machines, their days, the progress of runs, logins, the audit log."""
 
-from sqlalchemy import Column, Date, Float, Index, Integer, Table
+from sqlalchemy import Column, Date, Float, Index, Integer, Table, Text
 
 from tasks.records.schema import RowNumber, metadata
 from tasks.records.storage.column_types import KeyType, TextType, UtcDateTime
@@ -186,3 +186,28 @@ requested_runs = Table(
 Prefect does not know who started a flow run, and who may use Prefect could write any name there. ``flow_run_id`` is the
 first flow run that began with the key, and "" before: no other one gets the name. ``scope`` is that of the role.
 """
+
+machine_orders = Table(
+    "machine_orders",
+    metadata,
+    Column("order_id", KeyType, primary_key=True),
+    Column("machine", KeyType, primary_key=True),
+    Column("act", KeyType, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("state", KeyType, nullable=False),
+    Column("began_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("document", Text, nullable=False),
+    Index("ix_machine_orders_began_at", "began_at"),
+)
+"""Changes of machines that people asked for outside of runs: written before each begins, and when it has ended."""
+
+hotpatch_enrolments = Table(
+    "hotpatch_enrolments",
+    metadata,
+    Column("machine", KeyType, primary_key=True),
+    Column("status", KeyType, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("document", Text, nullable=False),
+)
+"""The last enrolment for hotpatches or live patches that people asked for, by machine."""

@@ -387,28 +387,3 @@ announcements = Table(
     Column("message", TextType, nullable=False),
 )
 """What automatic patching has told people. Each is told once."""
-
-machine_orders = Table(
-    "machine_orders",
-    metadata,
-    Column("order_id", KeyType, primary_key=True),
-    Column("machine", KeyType, primary_key=True),
-    Column("act", KeyType, nullable=False),
-    Column("asked_by", Text, nullable=False),
-    Column("state", KeyType, nullable=False),
-    Column("began_at", UtcDateTime, nullable=False),
-    Column("ended_at", UtcDateTime),
-    Column("document", Text, nullable=False),
-    Index("ix_machine_orders_began_at", "began_at"),
-)
-"""Changes of machines that people asked for outside of runs: written before each begins, and when it has ended."""
-
-hotpatch_enrolments = Table(
-    "hotpatch_enrolments",
-    metadata,
-    Column("machine", KeyType, primary_key=True),
-    Column("status", KeyType, nullable=False),
-    Column("at", UtcDateTime, nullable=False),
-    Column("document", Text, nullable=False),
-)
-"""The last enrolment for hotpatches or live patches that people asked for, by machine."""

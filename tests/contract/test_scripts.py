@@ -373,21 +373,6 @@ def test_only_a_day_is_the_end_of_support(text: str, day: str):
     assert facts_of([{**FACTS[0], "support_end": text}, *FACTS[1:]]).support_end == day
 
 
-def test_what_a_machine_is_comes_from_its_record_and_is_unknown_without():
-    said = {
-        "kind": "hardware",
-        "vendor": "QEMU",
-        "product": "x",
-        "hypervisor": None,
-        "engines": "docker rm",
-        "arc": True,
-    }
-    facts = facts_of([*FACTS, said])
-    assert (facts.kind, facts.container_engines, facts.is_arc) == (MachineKind.VIRTUAL, ("docker",), True)
-    facts = facts_of(FACTS)
-    assert (facts.kind, facts.container_engines, facts.is_arc) == (MachineKind.UNKNOWN, None, None)
-
-
 @pytest.mark.parametrize("missing", ["os", "kernel", "clock", "privilege", "runner", "services"])
 def test_facts_that_lack_a_part_are_a_violation_that_names_it(missing):
     with pytest.raises(ProtocolViolation, match=f"0 records '{missing}'"):

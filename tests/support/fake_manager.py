@@ -27,6 +27,7 @@ from tasks.domain.protocols.package_manager import (
     Rates,
     SimulationResult,
     Transaction,
+    UpdaterMeans,
 )
 from tasks.domain.protocols.transport import (
     SHARED_SCRIPTS,
@@ -319,6 +320,7 @@ class FakeManager:
     default_rates = Rates(60.0, 120.0, 1e6, 600.0, 60.0)
     script_package = SHARED_SCRIPTS
     updaters_script: Script | None = Script("fake_updaters", read_only=False)
+    updater_means: UpdaterMeans | None = UpdaterMeans(("fake.timer",))
     health_script: Script | None = None
     lock_files: tuple[str, ...] = ("/fake/lock",)
     change_lock_files: tuple[str, ...] = lock_files

@@ -128,6 +128,37 @@ class SimulationResult:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdaterMeans:
+    """How a system's own updater is switched on or off for good, by the means that its vendor documents.
+
+    Attributes:
+        units: units of systemd, the best first: the first that a machine has is switched on.
+        needs_all_units: whether all of them are switched on.
+        with_settings: those of them that do what a file of the machine says, which is not read.
+        stoppable: services that change no package themselves, so that they may be switched off while they run.
+        program: a command without which nothing would be installed; "": none.
+        missing: the remedy where the machine has no such updater.
+        file: a configuration file of fleetpatch's own, read after all others; "": none. Its text decides then, and
+            units stay as they are when the updater is switched off.
+        policy_on: NAME=NUMBER of a policy, in the place of units.
+        policy_names: what assessments call the updater that the policy switches.
+    """
+
+    units: tuple[str, ...] = ()
+    needs_all_units: bool = False
+    with_settings: frozenset[str] = frozenset()
+    stoppable: frozenset[str] = frozenset()
+    program: str = ""
+    missing: str = "Install one, or let fleetpatch patch the machine."
+    file: str = ""
+    text_on: str = ""
+    text_off: str = ""
+    policy_on: tuple[str, ...] = ()
+    policy_off: tuple[str, ...] = ()
+    policy_names: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class KernelPackage:
     """An installed package that belongs to one kernel.
 
@@ -188,6 +219,11 @@ class PackageManager(Protocol):
     ``running`` {unit}, ``untimed`` {why}, ``nothing`` {why}, ``refused`` {why}. The machine itself restores paused
     updaters when its machine lock ends; ``untimed`` says that it can't.
 
+    The script "switch_updaters" of its package switches these updaters for good, as ``updater_means`` says. Its
+    parameter ``work`` is "look" or "switch"; a switch needs the machine lock. It writes: ``unit`` {name, load, enabled,
+    active}, ``program`` {name, present}, ``switched`` {step}, ``failed`` {step, why}, ``nothing`` {why},
+    ``refused`` {why}.
+
     The script ``health_script`` reports what endangers an installation, or went wrong since: records ``finding``
     {check, level ("good", "warn" or "block"), message, remedy}. It changes nothing. Its parameter ``since`` (seconds
     since the epoch, by the machine's clock; "" before an installation) asks also for what the machine's log has since.
@@ -198,6 +234,7 @@ class PackageManager(Protocol):
             same name: ``manager_environment`` (environment variables for commands that may call the package manager)
             and ``unfinished_packages`` (the function that finds half changed packages).
         updaters_script: the script described above, or None when there is none.
+        updater_means: how these updaters are switched for good; None: that is not known.
         health_script: the script described above, or None when there is none.
         lock_files: files that a process locks (fcntl) before it changes packages, in the order of locking. A machine
             refuses to reboot while a process holds one of them. Then it holds them itself until it is down.
@@ -212,6 +249,7 @@ class PackageManager(Protocol):
     default_rates: Rates
     script_package: str
     updaters_script: Script | None
+    updater_means: UpdaterMeans | None
     health_script: Script | None
     lock_files: tuple[str, ...]
     change_lock_files: tuple[str, ...]

@@ -25,7 +25,9 @@ class HotpatchMachineRow:
         HotpatchStatus | None,
         Column("Its enrolment; null: it can't have hotpatches, or is not known.", heading="hotpatch"),
     ]
-    provider: Annotated[str | None, Column("hotpatch (Windows), livepatch, kpatch or klp; null: none that is known.")]
+    provider: Annotated[
+        str | None, Column("hotpatch (Windows), or the vendor's name of its live patches; null: none is known.")
+    ]
     means: Annotated[str | None, Column("How it is enrolled: arc, registry, or the vendor's tool; null: not at all.")]
     is_baseline_month: Annotated[
         bool | None, Column("Whether the newest monthly updates are a baseline, which needs a reboot.")

@@ -18,6 +18,7 @@ from tasks.domain.protocols.package_manager import (
     JobKind,
     SimulationResult,
     Transaction,
+    UpdaterMeans,
 )
 from tasks.domain.protocols.transport import Script, ScriptParameter, Transport
 
@@ -127,6 +128,7 @@ def read_stable_state(read: Callable[[], PackageState], read_again: Callable[[],
 class ManagerDefaults:
     """What most package managers say of themselves."""
 
+    updater_means: UpdaterMeans | None = None
     health_script: Script | None = None
     lock_files: tuple[str, ...] = ()
     change_lock_files: tuple[str, ...] = ()

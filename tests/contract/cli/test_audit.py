@@ -32,7 +32,7 @@ READING = {
     "config import-azure", "config schema", "doctor", "hotpatch status",
     "inventory check", "inventory list", "inventory schema", "machines list", "plan", "policy explain", "query",
     "report", "runs", "server",
-    "settings", "show", "updates", "version", "web token list", "why",
+    "settings", "show", "updaters status", "updates", "version", "web token list", "why",
 }  # fmt: skip
 """Commands that change nothing of the fleet. The engine records an assessment and a plan, as it does with each run."""
 RECORDED_ELSEWHERE = {

@@ -9,11 +9,10 @@ import pytest
 from inventory.machine import PatchOwner
 from tasks.domain.model import PackageState
 from tasks.domain.protocols.transport import Script, ScriptRecord
-from tasks.rules import own_updaters
 from tests.contract.cli.conftest import Stage
 from tests.support.sim_machine import SimMachine
 
-TIMER = "apt-daily-upgrade.timer"
+TIMER = "fake.timer"
 
 
 class Updating:
@@ -38,13 +37,6 @@ class Updating:
         if self.obeys:
             self.is_on = bool(script.params["enable"])
         return [{"kind": "switched", "step": "x"}]
-
-
-@pytest.fixture(autouse=True)
-def _as_dnf(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The simulated package manager has no updaters that rules know: let it have those of dnf."""
-    means = own_updaters._MEANS
-    monkeypatch.setitem(means, "fake", replace(means["dnf"], candidates=(TIMER,)))
 
 
 def switch(stage: Stage, verb: str, *words: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_it_is_written_read_back_and_in_the_audit_log(desk: Desk) -> None:
         .replace("web-2,", "web-2, owner: os,")
         .replace("owner: manual", "owner: os")
     )
-    entries = desk.run("audit", "list", "--json").json
+    entries: Any = desk.run("audit", "list", "--json").json
     (done,) = [entry for entry in entries if entry["act"] == "set owner" and entry["result"] == "done"]
     assert done["subject"] == str(desk.path)
     assert '"db-1": "manual"' in done["detail"]
@@ -64,7 +65,8 @@ def test_a_dry_run_shows_the_diff_and_writes_nothing(desk: Desk) -> None:
     said = desk.owner("web-1", "managed", "--dry-run")
     assert (said.code, desk.path.read_text()) == (0, FLEET)
     assert "+    owner: managed" in said.out
-    assert desk.run("audit", "list", "--json").json == []
+    entries: Any = desk.run("audit", "list", "--json").json
+    assert entries == []
 
 
 def test_without_a_terminal_and_without_yes_nothing_is_written(desk: Desk) -> None:
@@ -109,7 +111,7 @@ def test_a_file_that_can_not_be_written_is_told_with_the_diff(desk: Desk, monkey
     assert (said.code, desk.path.read_text()) == (1, FLEET)
     assert "Read-only file system" in said.out
     assert "+    owner: os" in said.out
-    entries = desk.run("audit", "list", "--json").json
+    entries: Any = desk.run("audit", "list", "--json").json
     assert [entry["result"] for entry in entries if entry["act"] == "set owner"][:1] == ["failed"]
 
 

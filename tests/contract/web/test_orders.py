@@ -1,6 +1,6 @@
 """Orders and owners by the pages and the API. Prefect is a list here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,8 @@ def read_owners(site: Site) -> dict[str, str]:
     return {machine.name: machine.owner.value for machine in inventory.machines}
 
 
-def send(site: Site, path: str, who: dict[str, str] = BOB, **values: Any) -> Any:
-    return site.client.post(path, data=values, headers=who)
+def send(site: Site, path: str, who: Mapping[str, str] = BOB, /, **values: Any) -> Any:
+    return site.client.post(path, data=values, headers=dict(who))
 
 
 class TestHotpatchOrders:
@@ -77,7 +77,7 @@ class TestHotpatchOrders:
         assert asked.status_code == 200
         assert "web-1, win-1" in asked.text
         assert prefect.started == []
-        sent = {"act": "hotpatch enroll", "machine": ["web-1", "win-1"], "confirmed": "1", "once": "k"}
+        sent: dict[str, Any] = {"act": "hotpatch enroll", "machine": ["web-1", "win-1"], "confirmed": "1", "once": "k"}
         answers = [send(site, "/hotpatch", **sent) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [303, 303]
         (started,) = prefect.started
@@ -119,14 +119,14 @@ class TestHotpatchOrders:
         rule = "{name: all, scope: env=prod, ask: the team, forbid: [hotpatch]}"
         policy.write_text(f"policy: {{inventories: [fleet.yaml], rules: [{rule}]}}")
         monkeypatch.setenv("FLEETPATCH_POLICY", str(policy))
-        sent = {"act": "hotpatch enroll", "machine": ["web-1"], "confirmed": "1", "once": "k"}
+        sent: dict[str, Any] = {"act": "hotpatch enroll", "machine": ["web-1"], "confirmed": "1", "once": "k"}
         assert send(site, "/hotpatch", **sent).status_code == 403
         assert prefect.started == []
         assert send(site, "/hotpatch", **{**sent, "machine": ["web-2"]}).status_code == 303
 
     def test_a_role_for_some_machines_is_for_no_others(self, site: Site, prefect: Prefect) -> None:
         tess = person("tess", "view", "run@env=test")
-        sent = {"act": "hotpatch enroll", "confirmed": "1", "once": "k"}
+        sent: dict[str, Any] = {"act": "hotpatch enroll", "confirmed": "1", "once": "k"}
         assert send(site, "/hotpatch", tess, machine=["web-1"], **sent).status_code == 403
         assert send(site, "/owners", tess, machine=["web-1"], act="owner os", confirmed="1").status_code == 403
         assert prefect.started == []

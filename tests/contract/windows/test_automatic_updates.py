@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.domain.protocols.clock import Deadline, SystemClock
-from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptRecord
 from tasks.machines.managers.windows_update.manager import PACKAGE
 from tests.contract.windows.warm_machine import WarmMachine
 from tests.lab.windows.scenario import Scenario
@@ -156,7 +156,8 @@ def test_the_machine_itself_restores_it_when_the_lock_expires(machine: Machine) 
 
 
 def switch(machine: Machine, work: str, *values: str, run: str = "run") -> list[ScriptRecord]:
-    params = {"work": work, "values": values, "lock_run": run, "lock_attempt": "1", "lock_until": "0"}
+    lock = {"lock_run": run, "lock_attempt": "1", "lock_until": "0"}
+    params: dict[str, ScriptParameter] = {"work": work, "values": values, **lock}
     return machine.ask(Script("switch_updaters", params, read_only=False, package=PACKAGE))
 
 

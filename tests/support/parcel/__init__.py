@@ -21,6 +21,7 @@ from tasks.domain.protocols.package_manager import (
     Rates,
     SimulationResult,
     Transaction,
+    UpdaterMeans,
 )
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.domain.states import Classification, YesNoUnknown
@@ -91,6 +92,7 @@ class ParcelManager:
     default_rates = Rates(1.0, 10.0, 1e6, 5.0, 1.0)
     script_package = __name__
     updaters_script: Script | None = None
+    updater_means: UpdaterMeans | None = None
     health_script: Script | None = None
 
     def __init__(self, home: ParcelHome) -> None:

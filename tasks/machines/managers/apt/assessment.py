@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from tasks.domain.model import PackageState, RepositoryProblem
+from tasks.domain.protocols.package_manager import UpdaterMeans
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
 from tasks.machines.managers.apt.dpkg_state import (
     DpkgProblems,
@@ -69,6 +70,18 @@ _PERIODIC_PATTERN = re.compile(r'^APT::Periodic::([\w-]+) "(\w*)";$', re.MULTILI
 # not unattended-upgrades.service: it only waits for a shutdown, and stopping it may make it install at once
 UPDATERS_SCRIPT: Final = build_updaters_script("tasks.machines.managers.apt", tuple(_SETTING_BY_TIMER))
 """Pauses and restores apt's own timers."""
+
+_FILE_COMMENT: Final = "// Written by fleetpatch. To undo it, remove this file.\n"
+UPDATER_MEANS: Final = UpdaterMeans(
+    units=tuple(_SETTING_BY_TIMER),
+    needs_all_units=True,
+    program="unattended-upgrade",
+    missing="Install it: apt-get install unattended-upgrades.",
+    file="/etc/apt/apt.conf.d/zz-fleetpatch-updaters",  # apt reads them in the order of their names
+    text_on=f'{_FILE_COMMENT}APT::Periodic::Update-Package-Lists "1";\nAPT::Periodic::Unattended-Upgrade "1";\n',
+    text_off=f'{_FILE_COMMENT}APT::Periodic::Unattended-Upgrade "0";\n',
+)
+"""The timers also read the package lists, which is no update: so a setting switches the updates off."""
 
 
 def find_apt_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str, float | None], ...]:

@@ -8,9 +8,9 @@ from typing import Final
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.package_manager import InstalledKernels, Rates, SimulationResult, Transaction
+from tasks.domain.protocols.package_manager import InstalledKernels, Rates, SimulationResult, Transaction, UpdaterMeans
 from tasks.domain.protocols.transport import Script, ScriptParameter, Transport
-from tasks.machines.managers.apt.assessment import UPDATERS_SCRIPT, parse_apt_assessment
+from tasks.machines.managers.apt.assessment import UPDATER_MEANS, UPDATERS_SCRIPT, parse_apt_assessment
 from tasks.machines.managers.apt.dpkg_state import parse_dpkg_versions
 from tasks.machines.managers.apt.kernels import KERNELS_SCRIPT, parse_apt_kernels
 from tasks.machines.managers.apt.output_parsers import build_apt_simulation_result
@@ -48,6 +48,7 @@ class AptManager(PackageTool):
     default_rates = DEFAULT_RATES
     script_package = _PACKAGE
     updaters_script: Script | None = UPDATERS_SCRIPT
+    updater_means: UpdaterMeans | None = UPDATER_MEANS
     lock_files: tuple[str, ...] = LOCK_FILES
     change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
 

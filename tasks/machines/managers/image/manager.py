@@ -14,7 +14,14 @@ from tasks.domain.compliance import UNASKED_SOURCE
 from tasks.domain.errors import ManagerBusy, ManagerError, RequestError
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
+from tasks.domain.protocols.package_manager import (
+    InstalledKernels,
+    JobKind,
+    Rates,
+    SimulationResult,
+    Transaction,
+    UpdaterMeans,
+)
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.machines.managers.image.state import (
     UPDATE_ID,
@@ -89,6 +96,10 @@ class ImageTool:
         return (*find_scheduled_updaters(shown, self.timers, now), *agents)
 
 
+_WITH_SETTINGS = ("rpm-ostreed-automatic.timer",)
+"""Timers that do what a file of the machine says."""
+
+
 class ImageManager(ManagerDefaults):
     """The PackageManager for a system that is updated as a whole."""
 
@@ -98,6 +109,9 @@ class ImageManager(ManagerDefaults):
         self.default_rates = DEFAULT_RATES
         self.script_package = tool.package
         self.lock_files: tuple[str, ...] = tool.lock_files
+        self.updater_means: UpdaterMeans | None = UpdaterMeans(
+            units=tool.timers, with_settings=frozenset(_WITH_SETTINGS), stoppable=frozenset(tool.agents)
+        )
         # an agent is only a client of the tool: when it is stopped, what it ordered goes on
         self.updaters_script: Script | None = build_updaters_script(tool.package, (*tool.timers, *tool.agents))
 

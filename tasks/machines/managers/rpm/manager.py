@@ -14,7 +14,7 @@ from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.package_manager import InstalledKernels, Rates, SimulationResult, Transaction
+from tasks.domain.protocols.package_manager import InstalledKernels, Rates, SimulationResult, Transaction, UpdaterMeans
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.machines.managers.manager_base import LISTS_LOCK_TIMEOUT_SECONDS, PackageTool, accepts_licences
 from tasks.machines.managers.rpm.advisories import parse_advisories, parse_dnf5_advisories
@@ -23,7 +23,7 @@ from tasks.machines.managers.rpm.dnf.holds import parse_dnf5_holds, parse_holds
 from tasks.machines.managers.rpm.dnf.transaction import parse_dnf_simulation
 from tasks.machines.managers.rpm.kernels import parse_rpm_kernels
 from tasks.machines.managers.rpm.packages import NAME_PATTERN, build_rpm_spec, parse_rpm_versions
-from tasks.machines.managers.rpm.system_state import build_rpm_updaters_script, parse_duplicate_packages
+from tasks.machines.managers.rpm.system_state import UPDATER_MEANS, build_rpm_updaters_script, parse_duplicate_packages
 from tasks.machines.managers.rpm.zypper.assessment import parse_zypper_assessment
 from tasks.machines.managers.rpm.zypper.xml_answer import parse_zypper_simulation
 from tasks.machines.managers.script_output import get_text, parse_sections, require_native
@@ -70,6 +70,7 @@ class RpmManager(PackageTool):
         self.name = tool.name
         self.default_rates = tool.rates
         self.script_package = tool.package
+        self.updater_means: UpdaterMeans | None = UPDATER_MEANS
         self.updaters_script: Script | None = build_rpm_updaters_script(tool.package)
         self.change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
         self.lock_files: tuple[str, ...] = (*tool.lock_files, *CHANGE_LOCK_FILES)

@@ -12,6 +12,7 @@ from typing import Final
 
 from inventory.data_class import dataclass
 from tasks.domain.model import PackageState, RebootNeed, RepositoryProblem, UnfinishedPackage
+from tasks.domain.protocols.package_manager import UpdaterMeans
 from tasks.domain.protocols.transport import Script, ScriptResult
 from tasks.domain.states import YesNoUnknown
 from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
@@ -66,6 +67,21 @@ NON_INSTALLING_UPDATERS: Final = (
 
 UPDATER_UNITS: Final = ("dnf-automatic*", "dnf5-automatic*", YUM_CRON_UNIT, "packagekit*", "os-update*")
 """Masks of the services that update packages by themselves."""
+
+
+UPDATER_MEANS: Final = UpdaterMeans(
+    units=(
+        "dnf-automatic-install.timer",
+        "dnf5-automatic.timer",
+        "dnf-automatic.timer",
+        "os-update.timer",
+        YUM_CRON_UNIT,
+    ),
+    with_settings=frozenset({"dnf5-automatic.timer", "dnf-automatic.timer", "os-update.timer", YUM_CRON_UNIT}),
+    stoppable=frozenset({YUM_CRON_UNIT}),
+    missing="Install it: dnf-automatic, yum-cron or os-update. Its own file says what it installs.",
+)
+"""dnf-automatic-install.timer installs whatever its file says; the others do what theirs says."""
 
 
 def build_rpm_updaters_script(package: str) -> Script:

@@ -15,7 +15,14 @@ from uuid import uuid4
 from tasks.domain.errors import DeadlineExceeded, ManagerBusy, ManagerError, RequestError, ScriptFailed
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
-from tasks.domain.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
+from tasks.domain.protocols.package_manager import (
+    InstalledKernels,
+    JobKind,
+    Rates,
+    SimulationResult,
+    Transaction,
+    UpdaterMeans,
+)
 from tasks.domain.protocols.transport import (
     Job,
     JobPhase,
@@ -35,6 +42,7 @@ from tasks.machines.managers.windows_update.assessment import (
 )
 from tasks.machines.managers.windows_update.hresults import build_job_table, explain_code
 from tasks.machines.managers.windows_update.offered_updates import OfferedUpdate, is_cumulative_title
+from tasks.machines.managers.windows_update.other_managers import UPDATER_MEANS
 from tasks.machines.managers.windows_update.records import parse_records
 from tasks.machines.managers.windows_update.update_history import find_installed_versions
 
@@ -87,6 +95,7 @@ class WindowsUpdateManager(ManagerDefaults):
     default_rates = DEFAULT_RATES
     script_package = PACKAGE
     updaters_script: Script | None = Script("updaters", read_only=False, package=PACKAGE)
+    updater_means: UpdaterMeans | None = UPDATER_MEANS
     health_script: Script | None = Script("health", package=PACKAGE)
     offers_more_later = True
     longest_poll_seconds: float = LONGEST_POLL_SECONDS

@@ -12,10 +12,18 @@ from typing import Final
 from pydantic import Field
 
 from inventory.data_class import dataclass
+from tasks.domain.protocols.package_manager import UpdaterMeans
 from tasks.machines.managers.windows_update.records import Record, SystemRecord, Text, Texts
-from tasks.rules.own_updaters import AUTOMATIC_UPDATES
 from tasks.rules.redaction import redact_url
 
+AUTOMATIC_UPDATES: Final = "Automatic Updates"
+"""The name of Windows' own updater, also in the records of the script that pauses it."""
+UPDATER_MEANS: Final = UpdaterMeans(
+    policy_on=("NoAutoUpdate=0", "AUOptions=4", "ScheduledInstallDay=0", "ScheduledInstallTime=3"),
+    policy_off=("NoAutoUpdate=1",),
+    policy_names=frozenset({AUTOMATIC_UPDATES}),
+)
+"""Automatic Updates installs every day at three; policies of a domain win with their next refresh."""
 UPDATER_SERVICES: Final = ("wuauserv", "usosvc", "trustedinstaller", "waasmedicsvc", "ccmexec", "dosvc", "bits")
 """Services that update the system, or belong to those that do. No run restarts them."""
 

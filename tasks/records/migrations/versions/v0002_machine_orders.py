@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from tasks.records.schema import machine_orders
+from tasks.records.page_schema import machine_orders
 
 revision = "0002"
 down_revision = "0001"
