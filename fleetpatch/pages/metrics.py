@@ -96,11 +96,13 @@ def _build_machine_counts(machines: Iterable[MachineRow]) -> Iterator[Metric]:
     reboot: Counter[tuple[str, ...]] = Counter()
     restart: Counter[tuple[str, ...]] = Counter()
     failed: Counter[tuple[str, ...]] = Counter()
+    drift: Counter[tuple[str, ...]] = Counter()
     for machine in machines:
         environment = machine.environment or ""
         counts[machine.compliance.value, environment, machine.os_family or ""] += 1
         reboot[(environment,)] += machine.reboot is YesNoUnknown.YES
         restart[(environment,)] += machine.is_current and bool(machine.services_to_restart)
+        drift[(environment,)] += bool(machine.updater_drift)
         if machine.error_kind:
             failed[environment, machine.error_kind] += 1
     yield _family("fleetpatch_machines", "Machines of the inventory.", ("compliance", "environment", "os"), counts)
@@ -110,6 +112,12 @@ def _build_machine_counts(machines: Iterable[MachineRow]) -> Iterator[Metric]:
         "Machines with services that use replaced files.",
         ("environment",),
         restart,
+    )
+    yield _family(
+        "fleetpatch_machines_updater_drift",
+        "Machines that update themselves otherwise than the inventory says.",
+        ("environment",),
+        drift,
     )
     yield _family(
         "fleetpatch_machines_assessment_failed",

@@ -149,6 +149,9 @@ def build_machine_row(
         doubt="" if machine is not None else "it is not in the inventory" if has_inventory else "there is no inventory",
     )
     own_updaters = tuple(updaters) if (updaters := details.get("own_updaters")) is not None else None
+    drift = describe_drift(owner, own_updaters, updater_request)
+    if drift and owner in _OTHERS:  # no run tells it, because no run is on the machine
+        readiness_reason = f"{readiness_reason}; {drift}"
     hotpatch_status, baseline = _find_hotpatch(details.get("hotpatch", ""), enrolment_request, baselines, now)
     return MachineRow(
         name=name,
@@ -187,7 +190,7 @@ def build_machine_row(
         hotpatch_status=hotpatch_status,
         next_baseline_on=baseline,
         own_updaters=own_updaters,
-        updater_drift=describe_drift(owner, own_updaters, updater_request),
+        updater_drift=drift,
         problems=answer.problems if answer is not None else None,
         findings=answer.findings if answer is not None else None,
         readiness=readiness,

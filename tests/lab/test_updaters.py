@@ -123,3 +123,34 @@ def test_a_controller_that_was_killed_leaves_them_at_rest_and_the_machine_brings
     assert told.code == 0, told.err
     assert timers(host) == before
     assert traces(host) == []
+
+
+def test_they_are_switched_off_for_good_and_on_again(hosts: Boot, tmp_path: Path) -> None:
+    """apt itself and systemd say so, also after the next start of the machine's timers."""
+    controllers = Controllers(Fleet(hosts(1), tmp_path))
+    (host,) = controllers.fleet.hosts
+    switch_on(host, *TIMERS)
+    host.sh("printf '#!/bin/sh\\n' >/usr/bin/unattended-upgrade; chmod 755 /usr/bin/unattended-upgrade", root=True)
+    host.sh("echo 'APT::Periodic::Unattended-Upgrade \"1\";' >/etc/apt/apt.conf.d/20auto-upgrades", root=True)
+    setting = "apt-config dump APT::Periodic::Unattended-Upgrade"
+
+    controllers.fleet.describe()
+    off = controllers.start("updaters", "off", "*", "--yes", "--json").end()
+    assert (off.code, off.json["machines"][0]["updaterStatus"]) == (0, "Off"), off.out
+    assert host.sh(setting).strip() == 'APT::Periodic::Unattended-Upgrade "0";'
+    assert timers(host) == AT_LARGE  # package lists are still read
+
+    refused = controllers.start("updaters", "on", "*", "--yes", "--json").end()
+    assert (refused.code, refused.json["machines"][0]["result"]) == (4, "refused")
+    controllers.fleet.describe(every={"owner": "os"})
+    host.sh(f"systemctl disable --now {TIMERS[1]}", root=True)
+    on = controllers.start("updaters", "on", "*", "--yes", "--json").end()
+    assert (on.code, on.json["machines"][0]["updaterStatus"]) == (0, "On"), on.out
+    assert host.sh(setting).strip() == 'APT::Periodic::Unattended-Upgrade "1";'
+    assert timers(host) == AT_LARGE
+    assert traces(host) == []
+
+    host.sh(f"systemctl disable --now {TIMERS[1]}", root=True)
+    controllers.start("assess", "*").end()
+    (row,) = controllers.start("updaters", "status", "--json").end().json["machines"]
+    assert "none is switched on" in row["updaterDrift"]
