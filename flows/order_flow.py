@@ -80,14 +80,14 @@ def execute_order(request: OrderRequest, caller: Caller, order_id: str = "") -> 
         machines = select_machines(selection, ports.inventory)
         _require_own_site(machines)
         names = ", ".join(machine.name for machine in machines)
-        with record_act(ports.append_audit, find_actor(caller), ports.clock, request.act, request.scope, names):
+        with record_act(ports.append_audit, find_actor(caller), ports.clock, request.act.value, request.scope, names):
             act = RiskyOption.HOTPATCH if request.act.is_about_hotpatches else RiskyOption.OWN_UPDATERS
             starter = build_starter(find_starter_name(caller), caller.scope)
             now, deployed = ports.clock.now(), ports.read_deployed_policies()
             enforce_act_policy(act, machines, ports.inventory, now, deployed, starter)
             order = Order(
                 order_id or build_run_id(now),
-                request.act,
+                request.act.value,
                 find_starter_name(caller),
                 SqlMachineOrders(records.database),
                 at_once=request.at_once,

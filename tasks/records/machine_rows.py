@@ -24,6 +24,7 @@ from tasks.rules.machine_checks.precheck import check_assessment
 from tasks.rules.own_updaters import UpdaterRequest, describe_drift, find_installing_updaters
 
 _SHOWN_UPDATERS: Final = 20
+_KINDS: Final = {kind.value: kind for kind in MachineKind}
 _SHOWN_CHARACTERS: Final = 1000
 """Of a sentence that a machine's text is part of."""
 
@@ -173,7 +174,7 @@ def build_machine_row(
         os_id=answer.os_id if answer is not None else None,
         os_version=answer.os_version if answer is not None else None,
         os_name=answer.os_name if answer is not None else None,
-        machine_kind=MachineKind(details.get("machine_kind") or MachineKind.UNKNOWN),
+        machine_kind=_KINDS.get(details.get("machine_kind", ""), MachineKind.UNKNOWN),
         container_engines=tuple(engines) if (engines := details.get("container_engines")) is not None else None,
         is_arc=details.get("is_arc"),
         manager=answer.manager if answer is not None else None,

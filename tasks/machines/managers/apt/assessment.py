@@ -78,7 +78,8 @@ UPDATER_MEANS: Final = UpdaterMeans(
     program="unattended-upgrade",
     missing="Install it: apt-get install unattended-upgrades.",
     file="/etc/apt/apt.conf.d/zz-fleetpatch-updaters",  # apt reads them in the order of their names
-    text_on=f'{_FILE_COMMENT}APT::Periodic::Update-Package-Lists "1";\nAPT::Periodic::Unattended-Upgrade "1";\n',
+    text_on=f'{_FILE_COMMENT}APT::Periodic::Enable "1";\nAPT::Periodic::Update-Package-Lists "1";\n'
+    'APT::Periodic::Unattended-Upgrade "1";\n',
     text_off=f'{_FILE_COMMENT}APT::Periodic::Unattended-Upgrade "0";\n',
 )
 """The timers also read the package lists, which is no update: so a setting switches the updates off."""
