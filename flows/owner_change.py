@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 
 from flows.policy.enforcement import enforce_act_policy
 from flows.ports.audit import AuditAppender, record_act
 from flows.ports.caller import Actor
+from inventory.data_class import dataclass
 from inventory.editing.file_replacement import replace_file
 from inventory.editing.owner_plan import OwnerPlan, plan_owner_change
 from inventory.editing.text_edits import FileEdit

@@ -4,13 +4,14 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol
 
 from flows.machine_visits import build_visit_context, visit_machines
 from flows.ports.ports import Ports
+from inventory.data_class import dataclass
 from inventory.machine import Machine
 from tasks.domain.errors import FleetpatchError, InternalError, RecordsError
 from tasks.domain.model import Finding

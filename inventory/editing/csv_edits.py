@@ -1,8 +1,8 @@
 """Sets a column of rows in a CSV text. Pure. All other cells keep their quotes and blanks."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
+from inventory.data_class import dataclass
 from inventory.editing.text_edits import TextEdit, apply_edits
 from inventory.formats.fleet_files import find_delimiter
 

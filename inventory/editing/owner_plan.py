@@ -6,11 +6,12 @@ is stronger than the inventory's own files.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 
 from inventory.builder import InventoryFragment, MachineDraft, build_inventory
+from inventory.data_class import dataclass
 from inventory.editing.csv_edits import set_csv_cells
 from inventory.editing.text_edits import CannotEdit, FileEdit
 from inventory.editing.yaml_edits import set_yaml_keys

@@ -2,9 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 
 

@@ -5,10 +5,11 @@ never installed for that: where the updater is missing, the plan says so.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 
+from inventory.data_class import dataclass
 from inventory.machine import PatchOwner
 from inventory.name_lists import join_first_names
 from tasks.domain.model import PackageState

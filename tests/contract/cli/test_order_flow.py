@@ -1,4 +1,4 @@
-"""The body of the flow change_machines: who ordered what, on which machines, and what became of it. No Prefect server."""
+"""The body of the flow change_machines: who ordered what, on which machines, and what became of it. No server."""
 
 from contextlib import nullcontext
 from typing import Any
