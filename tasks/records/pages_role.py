@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Table, text
 
-from tasks.records import page_schema, schema
+from tasks.records import event_schema, page_schema, schema
 from tasks.records.storage.database import Database
 from tasks.rules.timing.admission import WindowStatus
 
@@ -28,6 +28,9 @@ PAGES_PRIVILEGES: Final[Mapping[Table, Sequence[str]]] = {
     schema.decisions: ("INSERT",),
     schema.occurrences: ("INSERT",),
     schema.approvals: ("UPDATE (decision, who, remark, decided_at, seal)",),
+    event_schema.event_documents: ("INSERT", "UPDATE"),
+    event_schema.event_machines: ("UPDATE (approved_at)",),
+    event_schema.scheduled_events: ("UPDATE (approved_by, approved_at)",),
 }
 """What the pages may do besides SELECT. A seal or a signature protects what others could misuse (see seals.py)."""
 _MISSED_WINDOWS_ONLY: Final = (

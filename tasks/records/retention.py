@@ -12,6 +12,7 @@ from inventory.data_class import dataclass
 from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.records import page_schema, schema
 from tasks.records.machine_orders import SqlMachineOrders
+from tasks.records import event_schema, page_schema, schema
 from tasks.records.sql_records import SqlRecords
 from tasks.records.statements import UNFINISHED_STATES, list_shard_ids
 from tasks.rules.retention import Retention
@@ -25,6 +26,7 @@ _TABLES_BY_RUN = (
     schema.leases,
     schema.stop_requests,
     schema.approvals,
+    event_schema.scheduled_events,
     page_schema.run_progress,
     page_schema.machine_last_runs,
 )
@@ -157,6 +159,9 @@ def _prune_runs(
             continue
         with records.database.begin_write("forget an old run") as connection:
             run_and_shards = [run_id, *list_shard_ids(connection, run_id)]
+            events, told = event_schema.scheduled_events, event_schema.event_machines
+            own_events = select(events.c.id).where(events.c.run_id.in_(run_and_shards))
+            connection.execute(delete(told).where(told.c.event_id.in_(own_events)))
             for table in _TABLES_BY_RUN:
                 connection.execute(delete(table).where(table.c.run_id.in_(run_and_shards)))
             # A drained member is out of service until it is brought back, whatever becomes of its run.

@@ -1,0 +1,28 @@
+"""The protocol of scheduled events: a run announces, looks whether it may begin, and says what became of each."""
+
+from typing import Protocol
+
+from tasks.domain.scheduled_events import EventDocument, EventStatus, ScheduledEvent
+
+
+class ScheduledEvents(Protocol):
+    """The scheduled events of all runs. Every method raises RecordsError if the store can't be reached.
+
+    Each change raises the incarnation of the documents of all machines that are told, in the same transaction.
+    """
+
+    def announce(self, event: ScheduledEvent) -> ScheduledEvent:
+        """Store an event. If its run has one of the same act and resources that is open, return that instead."""
+
+    def find(self, run_id: str) -> tuple[ScheduledEvent, ...]:
+        """Return all events of a run, oldest first, those that are over included."""
+
+    def change(self, event_id: str, status: EventStatus, reason: str = "") -> ScheduledEvent:
+        """Store a later status of an event, and return it. One that is over, or that far already, is not changed.
+
+        Raises:
+            RecordsError: there is no such event.
+        """
+
+    def read_document(self, machine: str, at_least: int = 0) -> EventDocument:
+        """Return what a machine is told now. ``at_least``: an incarnation that it is known to have been told."""
