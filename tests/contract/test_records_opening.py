@@ -27,6 +27,8 @@ from tests.support import builders as make
 from tests.support.forked_calls import begin_call, make_barrier
 from tests.support.postgres import fresh_database
 
+PRESENT_REVISION = setup.find_newest_revision()
+
 
 @pytest.fixture(params=BOTH)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
@@ -84,7 +86,7 @@ def test_a_newer_database_is_refused_by_this_release(
     open_records(url).close()
     monkeypatch.undo()
     with pytest.raises(
-        RecordsError, match=rf"newer fleetpatch: it is at revision {NEXT_REVISION}.*up to 0001"
+        RecordsError, match=rf"newer fleetpatch: it is at revision {NEXT_REVISION}.*up to {PRESENT_REVISION}"
     ) as caught:
         open_records(url)
     assert "Upgrade fleetpatch here" in caught.value.hint
@@ -133,7 +135,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(
         patch.setattr(setup, "run_migrations", fail)
         with pytest.raises(RecordsError, match="power cut"):
             open_records(url)
-    assert _read_revision(url) == "0001"
+    assert _read_revision(url) == PRESENT_REVISION
     _check_kept(url)
 
 
@@ -144,7 +146,7 @@ def test_a_process_that_is_killed_before_the_migration_is_whole_leaves_what_was_
     call = begin_call(migrate_and_die, url, request.getfixturevalue("next_release"))
     assert call.receive() == "migrated"
     assert call.end() == -signal.SIGKILL
-    assert _read_revision(url) == "0001"
+    assert _read_revision(url) == PRESENT_REVISION
     _check_kept(url)
 
 
@@ -233,7 +235,7 @@ class TestSqliteFile:
         backup = tmp_path / "100% mine.db.0001.bak"
         assert stat.S_IMODE(backup.stat().st_mode) == 0o600
         with closing(sqlite3.connect(backup)) as copy:
-            assert copy.execute("SELECT version_num FROM fleetpatch_version").fetchone() == ("0001",)
+            assert copy.execute("SELECT version_num FROM fleetpatch_version").fetchone() == (PRESENT_REVISION,)
             assert copy.execute("SELECT id FROM runs").fetchone() == (make.RUN_ID,)
         assert not list(tmp_path.glob("*.part"))
 
@@ -320,7 +322,7 @@ class TestPostgres:
                 with pytest.raises(RecordsUnavailable):
                     open_records(url)
             backup.close()
-            assert _read_revision(url) == "0001"
+            assert _read_revision(url) == PRESENT_REVISION
             with open_records(url) as records:
                 assert records.read_entries("none") == ()
 
