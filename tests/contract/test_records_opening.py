@@ -232,7 +232,7 @@ class TestSqliteFile:
         _fill(f"sqlite:///{path}")
         request.getfixturevalue("next_release")
         open_records(f"sqlite:///{path}").close()
-        backup = tmp_path / "100% mine.db.0001.bak"
+        backup = tmp_path / f"100% mine.db.{PRESENT_REVISION}.bak"
         assert stat.S_IMODE(backup.stat().st_mode) == 0o600
         with closing(sqlite3.connect(backup)) as copy:
             assert copy.execute("SELECT version_num FROM fleetpatch_version").fetchone() == (PRESENT_REVISION,)
@@ -243,11 +243,11 @@ class TestSqliteFile:
         path = tmp_path / "records.db"
         _fill(f"sqlite:///{path}")
         request.getfixturevalue("next_release")
-        (tmp_path / "records.db.0001.bak").mkdir()
+        (tmp_path / f"records.db.{PRESENT_REVISION}.bak").mkdir()
         with pytest.raises(RecordsError, match="before migrating it") as caught:
             open_records(f"sqlite:///{path}")
         assert "nothing was changed" in caught.value.hint
-        (tmp_path / "records.db.0001.bak").rmdir()
+        (tmp_path / f"records.db.{PRESENT_REVISION}.bak").rmdir()
         _check_kept(f"sqlite:///{path}")
 
     def test_a_file_that_is_no_database_is_refused(self, tmp_path: Path) -> None:
