@@ -35,6 +35,7 @@ from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.history import History
 from tasks.records.retention import apply_retention
 from tasks.records.run_progress import SqlRunProgress
+from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.schema import metadata
 from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
@@ -178,6 +179,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             find_pinned_updates=functools.partial(_find_pinned_updates, records),
             read_declared_freezes=_build_freeze_source(request, caller, clock),
             set_slots=SqlSetSlots(records.database),
+            events=SqlScheduledEvents(records.database),
             read_rollout=functools.partial(_read_rollout, records, clock),
             append_audit=audit.append,
             read_deployed_policies=functools.partial(read_deployed_policies, audit),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from flows.composition import open_ports
 from flows.engine.fleet_run import FleetRun
 from flows.engine.resume_state import ResumeState, parse_recorded_request, require_resumable
-from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
+from flows.engine.retrying_records import RetryingEvents, RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_request_window, build_run_id, select_machines
 from flows.engine.run_lease import LeaseRenewer, build_holder
 from flows.engine.shard_state import read_left_state, read_shard_state, require_shard
@@ -195,6 +195,9 @@ def open_run(
         environment = replace(
             ports,
             records=RetryingRecords(records, ports.clock, until, ports.listener, still_holds_lease),
+            events=None
+            if ports.events is None
+            else RetryingEvents(ports.events, ports.clock, until, ports.listener, still_holds_lease),
             read_declared_freezes=declared_freezes,
             read_overridden_freezes=overridden_freezes,
             handle_report_error=ports.handle_report_error

@@ -236,6 +236,15 @@ _ROWS = (
     RequestOption(
         "restart_services_exclude", "--restart-exclude", "Units not to restart.", "MASK", is_named_in_errors=False
     ),
+    RequestOption(
+        "announce.enabled",
+        "--announce",
+        "Announce reboots and restarts of services as scheduled events, and wait for their time or approval.",
+        panel="Policies",
+    ),
+    RequestOption(
+        "announce.notice_minutes", "--notice", "Time from the announcement on.", "MINUTES", panel="Policies"
+    ),
     RequestOption("allow_removals"),
     RequestOption("remove_unused_kernels", help="After the validation, remove kernels that are in no use."),
     RequestOption("accept_licences", help="Accept licence terms of updates."),
@@ -253,7 +262,7 @@ _ROWS = (
 _NOT_OPTIONS = frozenset(
     {"dry_run", "approval", "hooks", "notify", "freezes", "configuration", "report_formats", "updates.as_in_run"}
     | {"window.lead_minutes", "going_down_minutes", "coming_up_minutes", "settle_seconds", "assess_at_once"}
-    | {"native_updaters", "download_only"}
+    | {"native_updaters", "download_only", "announce.approval"}
 )
 """Fields that only a request file sets, and ``dry_run``, which depends on the verb."""
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from threading import Lock
 
+from flows.engine.event_announcer import build_event_parts
 from flows.engine.failure_counter import build_failure_counter
 from flows.engine.interruption import add_cancellation, find_suspension, record_resumption, record_suspension
 from flows.engine.machine_work import (
@@ -100,6 +101,7 @@ class FleetRun:
             send_magic_packet=ports.send_magic_packet,
             is_port_open=ports.is_port_open,
             instances=MachineInstances(resume_state.known_facts if resume_state else ()),
+            **build_event_parts(request, ports),
         )
         self._contexts: list[MachineContext] = []
         self._plan_lock = Lock()
@@ -281,7 +283,7 @@ class FleetRun:
                 context.state = replace(context.state, plan=decision.plans[context.name])
         if decision.plans or decision.notes:
             self._save(self._build_report(()))  # so a process that resumes the run does only what was approved
-        refusal = decision.refusal or self._lifecycle.run_hooks_and_wait_for_window()
+        refusal = decision.refusal or self._lifecycle.run_hooks_and_wait_for_window(self._contexts, self._waves)
         if refusal and any(map(is_under_way, self._contexts)):
             self._ports.stop_token.request_stop(refusal)  # complete what an earlier process has begun, and no more
         return refusal

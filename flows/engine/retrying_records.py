@@ -12,7 +12,9 @@ from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunRepor
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalEntry, Records, build_lease_lost_error
+from tasks.domain.protocols.scheduled_events import ScheduledEvents
 from tasks.domain.retry import retry
+from tasks.domain.scheduled_events import EventDocument, EventStatus, ScheduledEvent
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE as REBOOT
 from tasks.steps.context.run_context import ProgressListener
 
@@ -53,6 +55,45 @@ def retry_while_unavailable(
 def build_retrying_appender(append: AuditAppender, clock: Clock, until: datetime | None) -> AuditAppender:
     """Return an appender of the audit log that waits for an unavailable database, at most until the window's end."""
     return lambda entry: retry_while_unavailable(lambda: append(entry), clock, until)
+
+
+class RetryingEvents:
+    """The scheduled events of a run. Each call waits for an unavailable database, and writes only with the lease."""
+
+    def __init__(
+        self,
+        inner: ScheduledEvents,
+        clock: Clock,
+        until: datetime | None,
+        listener: ProgressListener,
+        still_holds_lease: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._inner, self._clock, self._until, self._listener = inner, clock, until, listener
+        self._still_holds_lease = still_holds_lease
+
+    def announce(self, event: ScheduledEvent) -> ScheduledEvent:
+        """See ScheduledEvents."""
+        return self._retry(lambda: self._inner.announce(event), writes=True)
+
+    def find(self, run_id: str, machine: str = "") -> tuple[ScheduledEvent, ...]:
+        """See ScheduledEvents."""
+        return self._retry(lambda: self._inner.find(run_id, machine))
+
+    def change(self, event_id: str, status: EventStatus, reason: str = "") -> ScheduledEvent:
+        """See ScheduledEvents."""
+        return self._retry(lambda: self._inner.change(event_id, status, reason), writes=True)
+
+    def read_document(self, machine: str, above: int = 0) -> EventDocument:
+        """See ScheduledEvents."""
+        return self._retry(lambda: self._inner.read_document(machine, above))
+
+    def _retry(self, call: Callable[[], T], *, writes: bool = False) -> T:
+        def call_with_lease() -> T:
+            if writes and not self._still_holds_lease():
+                raise build_lease_lost_error()
+            return call()
+
+        return retry_while_unavailable(call_with_lease, self._clock, self._until, self._listener.on_message)
 
 
 class RetryingRecords:

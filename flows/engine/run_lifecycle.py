@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from flows.engine.event_announcer import RunEvents
 from flows.engine.resume_state import ResumeState
 from flows.engine.set_plan import describe_sets, read_left_slots
 from flows.ports.ports import GateDecision, Ports
@@ -79,6 +80,7 @@ class RunLifecycle:
         )
         self._started_subjects = {RUN_SUBJECT} if self._is_started else set[str]()
         self._started_subjects |= self._find_earlier_subjects()
+        self._events = RunEvents(run_context, request, ports.inventory.sets)
         self.results: list[HookResult] = []
         self.notes: tuple[str, ...] = ()
         self._left_slots: tuple[SetSlot, ...] | None = None
@@ -144,8 +146,10 @@ class RunLifecycle:
         self.notes = (*self.notes, *decision.notes)
         return decision
 
-    def run_hooks_and_wait_for_window(self) -> str:
+    def run_hooks_and_wait_for_window(self, contexts: Sequence[MachineContext], waves: Sequence[Wave]) -> str:
         """Run the hooks before the run and wait for the window. Return why nothing may begin, or "".
+
+        Before it opens, the reboots of the first machines are announced.
 
         With a lead, the hooks run before the window opens and share the lead time. Without a lead they run in the
         window. No hook runs while a freeze touches what is left of the lead. Freezes are checked again, because one may
@@ -156,7 +160,7 @@ class RunLifecycle:
             self.wait_until(window.start - self._lead_time)
             self._wait_for_lead_without_freeze()
         else:
-            self._wait_for_window()
+            self._wait_for_window(contexts, waves)
         if reason := self._stop_if_frozen():
             return reason
         until = window.end if clock.now() >= window.start else min(clock.now() + self._lead_time, window.end)
@@ -164,7 +168,7 @@ class RunLifecycle:
         if reason:
             return reason
         if clock.now() < window.start:
-            self._wait_for_window()
+            self._wait_for_window(contexts, waves)
             if reason := self._stop_if_frozen():
                 return reason
         if not self._ports.stop_token.is_stopping and not self._is_started and clock.now() < window.end:
@@ -184,7 +188,8 @@ class RunLifecycle:
         return self._run_hooks_after(HookPoint.AFTER_WAVE, build_wave_hook_subject(wave))
 
     def run_hooks_after_run(self) -> None:
-        """Run the hooks after the run, if the hooks before it were started."""
+        """Run the hooks after the run, if the hooks before it were started. End what the run has left announced."""
+        self._events.close()
         self._run_hooks_after(HookPoint.AFTER_RUN, RUN_SUBJECT)
 
     def describe_failed_hooks(self) -> str:
@@ -272,8 +277,15 @@ class RunLifecycle:
             self._ports.listener.on_message(f"the hooks before the run wait: {describe_freeze(freeze, window)}")
             self.wait_until(min(freeze.end, window.start))
 
-    def _wait_for_window(self) -> None:
-        start = self._run_context.window.start
+    def _wait_for_window(self, contexts: Sequence[MachineContext], waves: Sequence[Wave]) -> None:
+        start, announcement = self._run_context.window.start, self._events.find_first_announcement()
+        if announcement is not None and self._ports.clock.now() < start:
+            self.wait_until(announcement)
+            if not self._ports.stop_token.is_stopping:
+                try:
+                    self._events.announce_first_machines(contexts, waves)
+                except RecordsError as error:
+                    self._stop_on_records_error(error)
         if self._ports.clock.now() < start:
             self._ports.listener.on_message(f"waiting for the window to open at {start:%Y-%m-%d %H:%M:%S} UTC")
             self.wait_until(start)

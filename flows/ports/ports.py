@@ -17,6 +17,7 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.leases import LeaseHolder, Leases, SetSlots
 from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
+from tasks.domain.protocols.scheduled_events import ScheduledEvents
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.states import NotificationOccasion, Step
 from tasks.machines.transport.wake_on_lan import send_magic_packet
@@ -157,6 +158,7 @@ class Ports:
     progress: RunProgress = field(default_factory=UnrecordedProgress)
     open_shard_runs: Callable[[], ShardRuns] | None = None  # None: this process can't start runs at other sites
     shard_size: int = DEFAULT_SHARD_SIZE
+    events: ScheduledEvents | None = None  # None: this process can't announce anything
     write_report_apart: ReportWriter | None = None  # None: this process writes each report itself
 
     def write_report_files(self, report: RunReport, directory: Path, formats: Sequence[str]) -> dict[str, Path]:

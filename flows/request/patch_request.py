@@ -21,7 +21,7 @@ from flows.request.base import (
     ShardLimits,
     convert_request,
 )
-from flows.request.request_parts import ApprovalRequest, FreezeRequest, HooksRequest, Notifications
+from flows.request.request_parts import AnnounceRequest, ApprovalRequest, FreezeRequest, HooksRequest, Notifications
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PinnedUpdates, Selection, Window
 from tasks.domain.states import Classification, RebootPolicy, Severity
@@ -38,6 +38,7 @@ _DOWNLOAD_ONLY: Mapping[str, Any] = {
     "repair": False,
     "remove_unused_kernels": False,
     "restart_services": "Never",
+    "announce": None,
     "hooks": (),
 }
 """What a run that only downloads does, whatever the request says."""
@@ -180,6 +181,9 @@ class PatchRequest(ScopeRequest):
     )
     approval: ApprovalRequest = Field(default=ApprovalRequest(), description="Whether a person must approve the plan.")
     hooks: HooksRequest = Field(default=HooksRequest(), description="Your hooks before and after.")
+    announce: AnnounceRequest = Field(
+        default=AnnounceRequest(), description="Whether machines and their programs are told before interruptions."
+    )
     notify: Notifications = Field(default=[])
     freezes: list[FreezeRequest] = Field(
         default=[], max_length=500, description="Times in which nothing may be changed. They override the window."
@@ -334,6 +338,7 @@ class PatchRequest(ScopeRequest):
             ),
             max_unreachable_seconds=DEFAULT_MAX_UNREACHABLE_SECONDS,
             window=window,
+            announce=self.announce.to_announcement(),
             hooks=hooks,
         )
         return replace(options, **_DOWNLOAD_ONLY) if self.download_only else options

@@ -8,9 +8,11 @@ from pydantic.config import JsonDict
 
 from flows.request.base import FormModel, convert_request
 from tasks.domain.model import Hook
+from tasks.domain.scheduled_events import ApprovalRule
 from tasks.domain.states import HookKind, HookMode, HookPoint
 from tasks.rules.calendar.freezes import Freeze, build_freeze
 from tasks.rules.runs.hooks import check_hook_target
+from tasks.rules.scheduled_events import Announcement
 
 HookName = Annotated[
     str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True, pattern=r"^[A-Za-z0-9][\w .-]*$")
@@ -186,6 +188,32 @@ class NotifyRequest(FormModel):
 Notifications = Annotated[
     list[NotifyRequest], Field(max_length=20, description="Where notifications go, and which events send one.")
 ]
+
+
+class AnnounceRequest(FormModel):
+    """Whether machines and their programs are told before a run interrupts them: Azure's scheduled events."""
+
+    enabled: bool = Field(
+        default=False,
+        title="Announce Interruptions",
+        description="Announce each reboot and each restart of services as a scheduled event, and wait for its time or "
+        "its approval.",
+    )
+    notice_minutes: float = Field(
+        default=15,
+        ge=0,
+        le=7 * 24 * 60,
+        description="Minutes between the announcement and the interruption. It begins earlier when it is approved.",
+    )
+    approval: ApprovalRule = Field(
+        default=ApprovalRule.ALL,
+        description="Whose approval lets an event begin early: `all` (each machine that is interrupted, for itself), "
+        "or `any` (the first machine that is told, for all: as in Azure).",
+    )
+
+    def to_announcement(self) -> Announcement | None:
+        """Return how interruptions are announced; None: they are not."""
+        return Announcement(self.notice_minutes * 60, self.approval) if self.enabled else None
 
 
 class FreezeRequest(FormModel):

@@ -76,10 +76,14 @@ class SqlScheduledEvents:
             self._publish(connection, audience)
         return event
 
-    def find(self, run_id: str) -> tuple[ScheduledEvent, ...]:
+    def find(self, run_id: str, machine: str = "") -> tuple[ScheduledEvent, ...]:
         """See ScheduledEvents."""
+        query = select(_EVENTS).where(_EVENTS.c.run_id == run_id)
+        if machine:
+            query = query.join_from(_EVENTS, _MACHINES, _MACHINES.c.event_id == _EVENTS.c.id)
+            query = query.where(_MACHINES.c.machine == machine, _MACHINES.c.is_resource)
         with self._database.begin_read("look for scheduled events") as connection:
-            return _read_events(connection, select(_EVENTS).where(_EVENTS.c.run_id == run_id))
+            return _read_events(connection, query)
 
     def find_newest(self, limit: int, *, only_open: bool) -> tuple[ScheduledEvent, ...]:
         """Return the newest events of all runs, newest first."""

@@ -61,6 +61,19 @@ API_VERSIONS: Final = {
 NEWEST_VERSION: Final = list(API_VERSIONS)[-1]
 
 
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """How a run announces its interruptions.
+
+    Attributes:
+        notice_seconds: the time between the announcement and the interruption.
+        rule: whose approval lets an event begin earlier.
+    """
+
+    notice_seconds: float = 900.0
+    rule: ApprovalRule = ApprovalRule.ALL
+
+
 def build_event_id(run_id: str, resources: Sequence[str], act: str, number: int) -> str:
     """Return the id of an event: always the same for the same act of a run.
 
@@ -107,6 +120,16 @@ def compute_events_digest(events: Sequence[ScheduledEvent]) -> str:
     """Return a digest of what the newest version of a document shows. Two documents with the same one say the same."""
     shown = [_render_event(event, API_VERSIONS[NEWEST_VERSION]) for event in events]
     return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+
+
+def describe_approvals(event: ScheduledEvent) -> str:
+    """Return who has approved an event, and whose approval it began without."""
+    missing, approvals = list_missing_approvals(event), event.approvals
+    given = ", ".join(dict.fromkeys(approval.by or approval.machine for approval in approvals))
+    if not missing:
+        return f"its event was approved by {given}"
+    time_is_up = f"its event's time had come without the approval of {', '.join(missing)}"
+    return f"{time_is_up} ({given} approved)" if given else time_is_up
 
 
 def is_told(event: ScheduledEvent, now: datetime) -> bool:

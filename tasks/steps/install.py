@@ -40,6 +40,7 @@ from tasks.steps.machine.package_state import (
     simulate,
     wait_for_idle_packages,
 )
+from tasks.steps.scheduled_events import announce_expected_reboot
 from tasks.steps.start_checks import (
     check_cut_off_fit,
     describe_time_taken,
@@ -85,6 +86,7 @@ def install(context: MachineContext) -> MachineState:
 def _install_plan(context: MachineContext, install_log: InstallLog) -> MachineState:
     try:
         options = context.options
+        announce_expected_reboot(context)
         may_repair = options.repair and context.packages.repairable
         if may_repair or prevents_installation(context.packages):
             if may_repair and not _may_be_changed(context, install_log):

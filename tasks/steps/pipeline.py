@@ -23,6 +23,7 @@ from tasks.steps.machine.machine_lock import release_lock
 from tasks.steps.power import power_off_again
 from tasks.steps.precheck import precheck
 from tasks.steps.reboot import reboot
+from tasks.steps.scheduled_events import close_events, describe_end, explain_no_time_for_notice
 from tasks.steps.start_checks import (
     explain_no_time_left,
     explain_stop_request,
@@ -136,6 +137,7 @@ def hand_back_machine(context: MachineContext) -> None:
     A machine that the run has powered on is powered off again.
     """
     try:
+        close_events(context, describe_end(context))
         if not is_turn_over(context.state):
             restore_updaters(context)
             run_after_hooks(context)
@@ -256,4 +258,10 @@ def _explain_no_step_start(context: MachineContext, step: Step) -> str:
         return ""
     if reason := explain_stop_request(context):
         return reason
-    return "" if step is Step.ASSESS else context.run_context.explain_spent_budget() or explain_no_time_left(context)
+    if step is Step.ASSESS:
+        return ""
+    return (
+        context.run_context.explain_spent_budget()
+        or explain_no_time_left(context)
+        or explain_no_time_for_notice(context)
+    )

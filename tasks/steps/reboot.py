@@ -12,6 +12,7 @@ from tasks.domain.model import Finding, RebootNeed, RebootResult
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.states import PRESENT_UPDATE_STATES, FindingLevel, RebootPolicy, RebootState, Step, YesNoUnknown
+from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.precheck import check_mounts_writable
 from tasks.rules.runs.reboot_decision import RebootDecision, decide_reboot
@@ -29,6 +30,14 @@ from tasks.steps.machine.reboot_watch import (
     wait_for_boot_id,
     watch_reboot,
 )
+from tasks.steps.scheduled_events import (
+    await_event,
+    begin_event,
+    build_reboot_interruption,
+    close_events,
+    compute_notice_seconds,
+    describe_end,
+)
 from tasks.steps.service_restarts import restart_services, resume_service_restarts
 from tasks.steps.start_checks import check_window_fit, find_machine_cut_off
 
@@ -39,8 +48,10 @@ def reboot(context: MachineContext) -> MachineState:
     The result of the reboot is in ``context.state`` even if something raises later.
     """
     early = context.state.install is None
+    act = build_reboot_interruption(context, early=early).act
     ordered_boot_id = find_ordered_reboot(context, early=early)
     if ordered_boot_id and _finish_earlier_reboot(context, ordered_boot_id, early):
+        close_events(context, describe_end(context), act)
         return context.state
     if not early:
         resume_service_restarts(context)  # of an earlier process, which decided against a reboot
@@ -55,16 +66,27 @@ def reboot(context: MachineContext) -> MachineState:
     elif not decision.reboot:
         result = RebootResult(decision.state_without_reboot, decision.reason, mitigated_by=decision.mitigated_by)
         _store_result(context, result, early)
-    elif not run_before_hooks(context):
-        why_not = f"not rebooted although {decision.reason}: {context.state.halted}"
-        _store_result(context, RebootResult(decision.state_without_reboot, why_not), early)
     else:
-        result = _wait_and_reboot(context, decision.reason, early=early)
-        if early and result.state is RebootState.COMPLETED:
-            context.state = _refresh_state(context)
+        _reboot_as_announced(context, decision, early=early)
+    close_events(context, describe_end(context), act)
     if not early:
         _finish_without_reboot(context)
     return context.state
+
+
+def _reboot_as_announced(context: MachineContext, decision: RebootDecision, *, early: bool) -> None:
+    """Reboot a machine when its event may begin, after the hooks before it."""
+    why_not, approvals = await_event(context, build_reboot_interruption(context, early=early), Step.REBOOT)
+    if not why_not and not run_before_hooks(context):
+        why_not = context.state.halted
+    if why_not:
+        refusal = f"not rebooted although {decision.reason}: {why_not}"
+        _store_result(context, RebootResult(decision.state_without_reboot, refusal), early)
+        return
+    reason = f"{decision.reason}; {approvals}" if approvals else decision.reason
+    result = _wait_and_reboot(context, reason, early=early)
+    if early and result.state is RebootState.COMPLETED:
+        context.state = _refresh_state(context)
 
 
 def _finish_without_reboot(context: MachineContext) -> None:
@@ -124,6 +146,9 @@ def _store_result(context: MachineContext, result: RebootResult, early: bool) ->
 
 def _decide_reboot(context: MachineContext) -> RebootDecision:
     machine_state, options = context.state, context.options
+    interruption = build_reboot_interruption(context, early=machine_state.install is None)
+    notice = compute_notice_seconds(context, interruption)
+    work = f"the reboot, {format_duration(notice)} announced," if notice else "the reboot"
     return decide_reboot(
         options.reboot,
         context.latest_packages.reboot,
@@ -133,7 +158,7 @@ def _decide_reboot(context: MachineContext) -> RebootDecision:
         can_reboot=context.facts.can_reboot,
         reboots_so_far=sum(result.count for result in machine_state.reboots),
         max_reboots=context.max_reboots,
-        time_fit=check_window_fit(context, context.reboot_seconds, "the reboot"),
+        time_fit=check_window_fit(context, notice + context.reboot_seconds, work),
         reboots_since_install=0,
         live_patch_policy=options.live_patch_policy,
     )
@@ -225,6 +250,7 @@ def _order_and_watch(
         return _store_result(
             context, RebootResult(by_now.state_without_reboot, why_not, mitigated_by=mitigated_by), early
         )
+    begin_event(context, build_reboot_interruption(context, early=early))
     context.report_progress(Step.REBOOT, "ordering the reboot")
     result = RebootResult(RebootState.STARTED, reason, boot_id_before=before, count=1)
     _store_result(context, result, early)  # from now on the machine may go down at any time

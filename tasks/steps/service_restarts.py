@@ -23,6 +23,14 @@ from tasks.steps.jobs.job_result import EndedJob, parse_job_record_time
 from tasks.steps.jobs.package_job import is_job_unknown_to_machine, submit_job
 from tasks.steps.jobs.watch import watch_job
 from tasks.steps.machine.machine_lock import with_lock_token
+from tasks.steps.scheduled_events import (
+    Interruption,
+    await_event,
+    begin_event,
+    build_restart_interruption,
+    close_events,
+    compute_notice_seconds,
+)
 from tasks.steps.start_checks import check_window_fit, explain_stop_request
 
 RESTART_ACT = "restart"
@@ -63,7 +71,11 @@ def restart_services(context: MachineContext) -> None:
     units = submitted_units or find_restartable_services(context.latest_packages, exclude)
     if not units:
         return
-    obstacle = "" if submitted_units else _find_restart_obstacle(context)
+    seconds = context.options.max_unreachable_seconds + len(units) * RESTART_SECONDS_PER_SERVICE
+    interruption = build_restart_interruption(context, len(units), RESTART_SECONDS_PER_SERVICE)
+    obstacle = "" if submitted_units else _find_restart_obstacle(context, interruption)
+    if not obstacle and not submitted_units:
+        obstacle, _ = await_event(context, interruption, Step.REBOOT)
     if not obstacle and not submitted_units and not run_before_hooks(context):
         obstacle = context.state.halted
     if obstacle:
@@ -71,6 +83,7 @@ def restart_services(context: MachineContext) -> None:
         return
     job_id = journal.build_job_id(context.run.id, context.name, RESTART_ACT, 0)
     journal.record_start(context, Step.REBOOT, RESTART_ACT, job_id, {"units": list(units)})
+    begin_event(context, interruption)
     context.report_progress(Step.REBOOT, f"restarting {join_first_services(units)}")
     try:
         started = submit_job(context, Job(job_id, with_lock_token(context, _build_restart_script(context, units))))
@@ -79,9 +92,9 @@ def restart_services(context: MachineContext) -> None:
         _add_finding(context, FindingLevel.WARN, f"not restarted: {join_first_services(units)}: {error.message}")
         return
     # it may end late, and the machine may be unreachable for a while
-    seconds = context.options.max_unreachable_seconds + len(units) * RESTART_SECONDS_PER_SERVICE
     deadline = Deadline(max(context.clock.now(), context.window.end) + timedelta(seconds=seconds))
     _record_results(context, job_id, watch_job(context, started, lambda _: None, deadline), units)
+    close_events(context, "they were restarted", interruption.act)
 
 
 def resume_service_restarts(context: MachineContext) -> None:
@@ -90,9 +103,10 @@ def resume_service_restarts(context: MachineContext) -> None:
         restart_services(context)
 
 
-def _find_restart_obstacle(context: MachineContext) -> str:
+def _find_restart_obstacle(context: MachineContext, interruption: Interruption) -> str:
     """Return why nothing may be restarted, or ""."""
-    check = check_window_fit(context, RESTART_SECONDS_PER_SERVICE, "restarting a service")
+    seconds = RESTART_SECONDS_PER_SERVICE + compute_notice_seconds(context, interruption)
+    check = check_window_fit(context, seconds, "restarting a service")
     problems = context.latest_packages.problems
     if problems:  # a half configured service may not start again
         return f"its packages are in a broken state: {'; '.join(problems)}"

@@ -53,10 +53,11 @@ class FakeScheduledEvents:
             self._publish(event.audience)
             return event
 
-    def find(self, run_id: str) -> tuple[ScheduledEvent, ...]:
+    def find(self, run_id: str, machine: str = "") -> tuple[ScheduledEvent, ...]:
         with self._turn:
             self._be_there()
-            own = (event for event in self.events.values() if event.run_id == run_id)
+            of_run = (event for event in self.events.values() if event.run_id == run_id)
+            own = (event for event in of_run if not machine or machine in event.resources)
             return tuple(sorted(own, key=lambda event: (event.announced_at, event.id)))
 
     def change(self, event_id: str, status: EventStatus, reason: str = "") -> ScheduledEvent:

@@ -31,6 +31,7 @@ from tests.support.fake_leases import FakeLeases
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
+from tests.support.fake_scheduled_events import FakeScheduledEvents
 from tests.support.sim_machine import SimMachine
 from tests.support.unused_ports import UNUSED_PORTS
 
@@ -49,6 +50,11 @@ class SimFleet:
     control: StopToken = field(default_factory=StopToken)
     manager: FakeManager = field(default_factory=FakeManager)
     limits: ResourceLimits = field(default_factory=ResourceLimits)
+    events: FakeScheduledEvents = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Let events see the runs of these records, by the one clock."""
+        self.events = FakeScheduledEvents(self.records, self.clock)
 
     def add(
         self, name: str, packages: Sequence[FakePackage], *, skew_seconds: float = 0.0, **described: Any
@@ -76,6 +82,7 @@ class SimFleet:
             find_manager=lambda facts: self.manager,
             listener=self.watch,
             stop_token=self.control,
+            events=self.events,
             **UNUSED_PORTS,
         )
 

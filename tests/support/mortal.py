@@ -80,6 +80,11 @@ def mortal_machine(machine: Any, life: Life) -> Any:
     return Mortal(machine, life, frozenset({"run_script", "start_job", "poll_job"}))
 
 
+def mortal_events(events: Any, life: Life) -> Any:
+    """Return scheduled events that the controller reaches for as long as it lives."""
+    return Mortal(events, life, frozenset({"announce", "change", "find", "read_document"}))
+
+
 def mortal_records(records: Any, life: Life) -> Any:
     """Return records that the controller reaches for as long as it lives, also once it holds them."""
     return MortalRecords(records, life, frozenset({"append_entry", "read_entries", "save", "read_measure"}))

@@ -61,6 +61,7 @@ class SetFleet(SimFleet):
     fails: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.slots = FakeSetSlots(self.records, self.clock)
         self.watch = Messages()
 

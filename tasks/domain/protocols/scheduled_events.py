@@ -14,8 +14,11 @@ class ScheduledEvents(Protocol):
     def announce(self, event: ScheduledEvent) -> ScheduledEvent:
         """Store an event. If its run has one of the same act and resources that is open, return that instead."""
 
-    def find(self, run_id: str) -> tuple[ScheduledEvent, ...]:
-        """Return all events of a run, oldest first, those that are over included."""
+    def find(self, run_id: str, machine: str = "") -> tuple[ScheduledEvent, ...]:
+        """Return the events of a run that interrupt a machine, oldest first, those that are over included.
+
+        ``machine`` "": of all machines.
+        """
 
     def change(self, event_id: str, status: EventStatus, reason: str = "") -> ScheduledEvent:
         """Store a later status of an event, and return it. One that is over, or that far already, is not changed.
@@ -24,5 +27,5 @@ class ScheduledEvents(Protocol):
             RecordsError: there is no such event.
         """
 
-    def read_document(self, machine: str, at_least: int = 0) -> EventDocument:
-        """Return what a machine is told now. ``at_least``: an incarnation that it is known to have been told."""
+    def read_document(self, machine: str, above: int = 0) -> EventDocument:
+        """Return what a machine is told now, with an incarnation above that which it is known to have been told."""

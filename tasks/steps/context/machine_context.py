@@ -25,6 +25,7 @@ from tasks.domain.model import (
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import COMING_UP_SECONDS, GOING_DOWN_SECONDS, PackageManager, Rates
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptParameter, Transport
+from tasks.domain.scheduled_events import ScheduledEvent
 from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.power import PowerCycle
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
@@ -127,11 +128,13 @@ class MachineContext:
         is_retry_disabled: if true, the runner does not retry a read-only step that fails.
         keeps_connection: the machine's turn follows its assessment soon, so its connection stays open until then.
         set_hooks: the hooks of the machine's sets: they take it out of service, and bring it back.
+        announced: the scheduled event that this process has announced last, as it was then; None: none.
         explain_no_first_change: returns why the machine may not be changed now, or "". Called before its first change.
     """
 
     __slots__ = (
         "_learned_measures",
+        "announced",
         "clock",
         "explain_no_first_change",
         "is_retry_disabled",
@@ -157,6 +160,7 @@ class MachineContext:
         self.is_retry_disabled = self.keeps_connection = False
         self.set_hooks: tuple[Hook, ...] = ()
         self.explain_no_first_change: Callable[[], str] = _allow_change
+        self.announced: ScheduledEvent | None = None
         self._learned_measures: dict[str, float | None] = {}
 
     def __repr__(self) -> str:

@@ -13,10 +13,13 @@ from tasks.domain.model import Facts, Hook, HookResult, RebootNeed, RunInfo, Sel
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
+from tasks.domain.protocols.scheduled_events import ScheduledEvents
 from tasks.domain.protocols.transport import Transport
+from tasks.domain.scheduled_events import EventSource
 from tasks.domain.states import RebootPolicy, Step
 from tasks.rules.machine_checks.packages import OthersPolicy
 from tasks.rules.runs.reboot_decision import LivePatchPolicy
+from tasks.rules.scheduled_events import Announcement
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +120,7 @@ class PatchOptions:
         settle_seconds: the time that services have to come back before validation reports them.
         max_unreachable_seconds: how long a machine may be unreachable while its job runs, beyond the window's end.
         refresh: read the repositories again when assessing.
+        announce: how reboots and restarts of services are announced as scheduled events; None: they are not.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -141,6 +145,7 @@ class PatchOptions:
     settle_seconds: float = 90.0
     max_unreachable_seconds: float = DEFAULT_MAX_UNREACHABLE_SECONDS
     refresh: bool = True
+    announce: Announcement | None = None
     hooks: tuple[Hook, ...] = ()
 
     @property
@@ -206,6 +211,9 @@ class RunContext:
         explain_spent_budget: returns why no further machine may begin after too many failures, or "".
         send_magic_packet: powers a machine on by Wake-on-LAN: hardware address, IPv4 address, port.
         is_port_open: returns whether a machine accepts connections; None: that can't be told.
+        events: the scheduled events; None: this process can't announce anything.
+        event_source: who causes the events of this run.
+        list_audience: returns the machines that are told an event of a machine.
     """
 
     run: RunInfo
@@ -221,6 +229,9 @@ class RunContext:
     instances: MachineInstances = field(default_factory=MachineInstances)
     send_magic_packet: Callable[[str, str, int], None] = _refuse_magic_packet
     is_port_open: Callable[[Machine], bool | None] = lambda _machine: None
+    events: ScheduledEvents | None = None
+    event_source: EventSource = EventSource.USER
+    list_audience: Callable[[str], tuple[str, ...]] = lambda machine: (machine,)
 
     @property
     def window(self) -> Window:
