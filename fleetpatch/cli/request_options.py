@@ -242,9 +242,7 @@ _ROWS = (
         "Announce reboots and restarts of services as scheduled events, and wait for their time or approval.",
         panel="Policies",
     ),
-    RequestOption(
-        "announce.notice_minutes", "--notice", "Time from the announcement on.", "MINUTES", panel="Policies"
-    ),
+    RequestOption("announce.notice_minutes", "--notice", "Time from the announcement on.", "MINUTES", panel="Policies"),
     RequestOption("allow_removals"),
     RequestOption("remove_unused_kernels", help="After the validation, remove kernels that are in no use."),
     RequestOption("accept_licences", help="Accept licence terms of updates."),

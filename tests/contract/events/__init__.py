@@ -1,0 +1,1 @@
+"""Scheduled events over HTTP: the endpoint, and programs that were written for Azure."""
