@@ -15,9 +15,13 @@ from contextlib import contextmanager
 from typing import Final
 
 from fleetpatch.access.network import Address, parse_address
-from fleetpatch.access.token_secrets import digest_secret
+from fleetpatch.access.token_secrets import create_secret, digest_secret
+from flows.ports.caller import current_caller, find_starter_name
 from inventory.machine import Inventory, Machine, TransportKind
 from tasks.domain.errors import FleetpatchError
+from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.records.event_tokens import EventToken, SqlEventTokens
+from tasks.records.storage.database import Database
 
 logger = logging.getLogger(__name__)
 
@@ -144,16 +148,30 @@ class MachineDirectory:
             token = read_token(authorization)
             name = self._find_token_machine(digest_secret(token)) if token.startswith(TOKEN_PREFIX) else ""
             if not name:
-                raise UnknownMachine("This token is not one of a machine: fleetpatch events token MACHINE makes one.")
+                raise UnknownMachine(
+                    "This token is not one of a machine: fleetpatch events token add MACHINE makes one."
+                )
         else:
             source = parse_address(address)
             name = self._index.get(source, AMBIGUOUS) if source is not None else AMBIGUOUS
             if not name:
                 raise UnknownMachine(
                     "The address of this request is not that of exactly one machine of the inventory that is reached "
-                    "directly. Send the token of the machine: fleetpatch events token MACHINE makes one."
+                    "directly. Send the token of the machine: fleetpatch events token add MACHINE makes one."
                 )
         machine = self._machines.get(name)
         if machine is None:
             raise UnknownMachine("The machine of this token is no longer in the inventory.")
         return machine
+
+
+def create_event_token(database: Database, machine: str, clock: Clock | None = None) -> str:
+    """Store a new token of a machine, in place of an earlier one, and return its text, which is stored nowhere.
+
+    Raises:
+        RecordsError: it can't be stored.
+    """
+    text = TOKEN_PREFIX + create_secret()
+    who, now = find_starter_name(current_caller()), (clock or SystemClock()).now()
+    SqlEventTokens(database).save(EventToken(machine, digest_secret(text), who, now))
+    return text

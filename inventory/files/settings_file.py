@@ -48,6 +48,8 @@ FLEETPATCH_AUDIT_WEBHOOK      where the audit log is forwarded to: a webhook
 FLEETPATCH_AUDIT_WEBHOOK_KEY  the key of that webhook: a reference
 FLEETPATCH_PUBLIC_URL         the address of Prefect's UI for browsers, behind a proxy
 FLEETPATCH_REDIS_URL          Redis, for `fleetpatch server --redis env:FLEETPATCH_REDIS_URL`
+FLEETPATCH_EVENTS_HOST        the address that the endpoint of scheduled events listens on
+FLEETPATCH_EVENTS_PORT        its port
 FLEETPATCH_WEB_URL            the address of the pages for browsers
 FLEETPATCH_WEB_HOST           the address that the pages listen on
 FLEETPATCH_WEB_PORT           the port of the pages

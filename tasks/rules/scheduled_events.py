@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, Final
 
+from tasks.domain.rows.scheduled_events import ScheduledEventRow
 from tasks.domain.scheduled_events import (
     ApprovalRule,
     EventDocument,
@@ -130,6 +131,28 @@ def describe_approvals(event: ScheduledEvent) -> str:
         return f"its event was approved by {given}"
     time_is_up = f"its event's time had come without the approval of {', '.join(missing)}"
     return f"{time_is_up} ({given} approved)" if given else time_is_up
+
+
+def build_event_row(event: ScheduledEvent) -> ScheduledEventRow:
+    """Return an event as lists show it."""
+    return ScheduledEventRow(
+        event_id=event.id,
+        run_id=event.run_id,
+        event_type=event.event_type,
+        status=event.status,
+        resources=event.resources,
+        told=event.audience,
+        not_before=event.not_before,
+        approved_by=tuple(dict.fromkeys(approval.by or approval.machine for approval in event.approvals)),
+        approvals_missing=list_missing_approvals(event),
+        announced_at=event.announced_at,
+        started_at=event.started_at,
+        ended_at=event.ended_at,
+        source=event.source,
+        duration_seconds=None if event.duration_seconds < 0 else event.duration_seconds,
+        description=event.description,
+        reason=event.reason,
+    )
 
 
 def is_told(event: ScheduledEvent, now: datetime) -> bool:
