@@ -31,6 +31,8 @@ from tasks.domain.errors import PatchError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.run_errors import LeaseHeld
+from tasks.records.scheduled_events import SqlScheduledEvents
+from tasks.records.setup import open_records
 
 RESUME_DEPLOYMENT = "resume-fleet/on-demand"
 """The deployment that resumes one run. `fleetpatch deploy` creates it together with the deployment of reconcile_fleet.
@@ -47,6 +49,8 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
 
     A flow run that Prefect shows without an end, although the records say that its run is over, gets that end: its
     server was away at the end of the run.
+
+    Scheduled events whose run has ended, or whose time is over, are ended.
 
     Windows of the last days without a run (Prefect cancelled it, or no worker started it) are recorded as missed. One
     notification is sent for each.
@@ -86,6 +90,7 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     with get_client(sync_client=True) as client:
         for orphan in end_orphaned_flow_runs(client, caller.records_url, SystemClock().now(), own_site):
             caller.listener.on_message(f"{orphan.description}: corrected in Prefect")
+    _end_forgotten_events(caller)
     abandoned_runs = tuple(stop_runs_cancelled_in_prefect(abandoned_runs, caller))
     has_deployments = bool(abandoned_runs and deployment.get_id() and _find_resume_deployment(site))
     failed = (
@@ -98,6 +103,14 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
             f"{len(failed)} of {format_count(len(abandoned_runs), 'run')} could not be recovered: {'; '.join(failed)}"
         )
     return [abandoned_run.run.id for abandoned_run in abandoned_runs]
+
+
+def _end_forgotten_events(caller: Caller) -> None:
+    """End scheduled events whose run is over or too late: a process that died could not do it."""
+    with open_records(caller.records_url) as records:
+        for event in SqlScheduledEvents(records.database).end_forgotten():
+            machines = ", ".join(event.resources)
+            caller.listener.on_message(f"run {event.run_id}: its event for {machines} ({event.event_type}) was ended")
 
 
 def _find_resume_deployment(site: str) -> DeploymentResponse | None:

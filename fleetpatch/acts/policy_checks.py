@@ -89,7 +89,7 @@ def require_machines_of_run(request: Request, role: Role, run: RunInfo) -> None:
     if inventory is None:
         raise CannotRun("the inventory can't be read here", hint="Your role is limited to machines of it.")
     report = context.history.read_report(run.id)
-    _require_machines(
+    require_machines(
         request,
         role,
         {
@@ -121,7 +121,7 @@ def require_machines_of_request(
         machines = select_machines(wanted, inventory)
     except InventoryError as error:
         raise CannotRun(error.message, hint="Ask somebody whose role is not limited.") from error
-    _require_machines(request, role, [machine.name for machine in machines])
+    require_machines(request, role, [machine.name for machine in machines])
 
 
 def require_machines_of_flow_run(request: Request, waiting: FlowRunStatus) -> None:
@@ -148,7 +148,15 @@ def require_machines_of_flow_run(request: Request, waiting: FlowRunStatus) -> No
     require_machines_of_request(request, Role.RUN, run_request)
 
 
-def _require_machines(request: Request, role: Role, names: Iterable[str]) -> None:
+def require_machines(request: Request, role: Role, names: Iterable[str]) -> None:
+    """Refuse an act on machines of which one is outside of the scope of the person's role.
+
+    Raises:
+        CannotRun: the role is limited, and a machine is in no inventory here.
+        PolicyRefused: a machine is outside.
+    """
+    if not get_identity(request).scopes.get(role, ""):
+        return
     identity, context = get_identity(request), get_context(request)
     inventory = context.fleet.read().inventory
     machines_by_name = {machine.name: machine for machine in inventory.machines} if inventory is not None else {}

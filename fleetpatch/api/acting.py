@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Request
 from fleetpatch.access.identity import get_identity
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.order_acts import set_owner, start_order
+from fleetpatch.acts.event_acts import approve_scheduled_event, withdraw_scheduled_event
 from fleetpatch.acts.patch_form import preview_scope
 from fleetpatch.acts.run_acts import (
     MAX_KEY_LENGTH,
@@ -33,7 +34,9 @@ from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import FleetpatchError, PolicyRefused, RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.rows.approvals import ApprovalRow
+from tasks.domain.rows.scheduled_events import ScheduledEventRow
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals, build_approval_row
+from tasks.rules.scheduled_events import build_event_row
 
 router = APIRouter(responses=describe_problems(404, 408, 409, 413, 415))
 Key = Annotated[
@@ -139,6 +142,20 @@ def reject(request: Request, run_id: str, decision: models.Rejection) -> Approva
     made = _find_own_decision(request, run, ApprovalDecision.REJECTED, decision)
     with _report_conflict():
         return build_approval_row(made or reject_plan(request, run, decision.plan, decision.remark))
+
+
+@router.post("/events/{event_id}/approve", dependencies=RUN, tags=["Events"])
+def approve_event(request: Request, event_id: str) -> ScheduledEventRow:
+    """Let a scheduled event begin now, for all its machines. Asked again, it gives the same answer."""
+    with _report_conflict():
+        return build_event_row(approve_scheduled_event(request, event_id))
+
+
+@router.post("/events/{event_id}/withdraw", dependencies=RUN, tags=["Events"])
+def withdraw_event(request: Request, event_id: str, body: models.CancelBody | None = None) -> ScheduledEventRow:
+    """Withdraw a scheduled event, so that its run does not interrupt the machine."""
+    with _report_conflict():
+        return build_event_row(withdraw_scheduled_event(request, event_id, body.reason.strip() if body else ""))
 
 
 def _find_own_decision(

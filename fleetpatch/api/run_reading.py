@@ -4,9 +4,10 @@ from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request
 
+from fleetpatch.acts.event_acts import get_events
 from fleetpatch.acts.flow_runs import read_flow_run
 from fleetpatch.acts.run_acts import get_shared_clock
-from fleetpatch.api import models
+from fleetpatch.api import fleet_reading, models
 from fleetpatch.api.dependencies import READ
 from fleetpatch.api.fleet_reading import Number, describe_part
 from fleetpatch.api.problems import describe_problems
@@ -17,6 +18,7 @@ from tasks.domain.rows import copy_row
 from tasks.domain.rows.approvals import ApprovalRow
 from tasks.domain.rows.audit import AuditEntry
 from tasks.domain.rows.runs import MachineStepRow, RunRow, build_run_row
+from tasks.domain.rows.scheduled_events import ScheduledEventRow
 from tasks.records.approvals import SqlApprovals, build_approval_row
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.runs import RunFilter, count_runs, read_run_rows
@@ -24,9 +26,11 @@ from tasks.records.queries.shard_rows import read_shard_rows
 from tasks.records.run_progress import read_run_progress
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import build_document
+from tasks.rules.scheduled_events import build_event_row
 
 RUNS_IN_PART: Final = 100
 MAX_RUNS_IN_PART: Final = 1000
+MAX_EVENTS: Final = 1000
 Limit = Annotated[int, Query(ge=1, le=MAX_RUNS_IN_PART, description="How many runs a part has.")]
 Kind = Annotated[
     Literal["patch", "stage", "assess", "plan", "shard"] | None,
@@ -101,6 +105,13 @@ def list_approvals(request: Request) -> list[ApprovalRow]:
     context = get_context(request)
     pending_approvals = SqlApprovals(context.records.database, get_shared_clock(context)).find_pending_approvals()
     return list(map(build_approval_row, pending_approvals))
+
+
+@router.get("/events", tags=["Events"])
+def list_events(request: Request, page: Number = 1) -> models.Part[ScheduledEventRow]:
+    """The newest scheduled events: what machines are told before runs interrupt them, and who has approved."""
+    rows = [build_event_row(event) for event in get_events(request).find_newest(MAX_EVENTS, only_open=False)]
+    return fleet_reading.build_part(request, rows, page)
 
 
 @router.get("/audit", tags=["Audit"])

@@ -29,6 +29,7 @@ PAGES: Final = (
     ("Runs", "/runs"),
     ("Calendar", "/calendar"),
     ("Approvals", "/approvals"),
+    ("Events", "/events"),
     ("Compliance", "/compliance"),
     ("Patch", "/patch"),
     ("Audit log", "/audit"),

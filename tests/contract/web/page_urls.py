@@ -38,6 +38,7 @@ PAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "/owners": ("/owners", "/owners?owner=os"),
     "/login": ("/login",),
     "/audit": ("/audit",),
+    "/events": ("/events",),
     "/compliance": ("/compliance", "/compliance?month=2026-11"),
 }
 """``{failed}`` and so on are runs of the sample fleet (see tests/support/web_fleet.py)."""

@@ -85,7 +85,7 @@ def test_the_document_says_what_each_route_gives_and_needs(site: Site) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/overview", "/machines", "/updates", "/windows", "/runs", "/approvals", "/audit"],
+    ["/overview", "/machines", "/updates", "/windows", "/runs", "/approvals", "/events", "/audit"],
 )
 def test_every_list_is_as_its_schema_says(site: Site, path: str) -> None:
     answer = site.get(f"/api/v1{path}", headers=VIEWER)
