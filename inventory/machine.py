@@ -160,6 +160,14 @@ class PatchOwner(StrEnum):
         return self in {PatchOwner.FLEETPATCH, PatchOwner.MANAGED}
 
 
+class EventDelivery(StrEnum):
+    """How programs on a machine learn of scheduled events, and what fleetpatch may lay down there for that."""
+
+    ENDPOINT = "endpoint"  # they ask the endpoint themselves: nothing is laid down
+    FORWARDER = "forwarder"  # they ask 169.254.169.254: fleetpatch may lay down units that forward it
+    FILE = "file"  # fleetpatch may lay down a file, and looks for approvals beside it
+
+
 class PrivilegeMethod(StrEnum):
     """How a login gets administrator rights: the words of the setting ``privilege``. AUTO tries them in this order."""
 
@@ -286,6 +294,7 @@ class Machine:
         wake: how it is started if it is off; None: it is not.
         mirror: the package mirror that it downloads from, if many of its machines at once are too much for it.
         hypervisor: the host that it is a virtual machine of, likewise.
+        scheduled_events: how its programs learn of scheduled events.
     """
 
     name: str
@@ -314,6 +323,7 @@ class Machine:
     wake: WakeSettings | None = None
     mirror: str = ""
     hypervisor: str = ""
+    scheduled_events: EventDelivery = EventDelivery.ENDPOINT
 
 
 class ResourceKind(StrEnum):

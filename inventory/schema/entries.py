@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from inventory.addresses import find_action_target_fault, parse_tcp_target, parse_url, render_without_login
 from inventory.machine import (
     CheckKind,
+    EventDelivery,
     FailedCheckEffect,
     HostKeyPolicy,
     OsFamily,
@@ -179,6 +180,8 @@ class MachineSettings(StrictModel):
     """The package mirror that it downloads from, for `limits`."""
     hypervisor: Label | None = None
     """The host that it is a virtual machine of, for `limits`."""
+    scheduled_events: EventDelivery | None = None
+    """How its programs learn of scheduled events: endpoint, forwarder (may be laid down) or file. Default: endpoint."""
     tags: dict[Annotated[str, AfterValidator(validate_tag_key)], Label] | None = None
     owner: Owner | None = None
     """Who may patch it: fleetpatch (or schedules, which is the same), managed, os or manual."""

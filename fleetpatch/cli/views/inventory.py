@@ -112,6 +112,7 @@ def _list_machine_facts(inventory: Inventory) -> Sequence[Fact[Machine]]:
         Fact("availabilityZone", lambda machine: machine.availability_zone),
         Fact("mirror", lambda machine: machine.mirror),
         Fact("hypervisor", lambda machine: machine.hypervisor),
+        Fact("scheduledEvents", lambda machine: machine.scheduled_events),
         Fact("", lambda machine: " ".join(machine.groups) or None, "groups", wraps=True),
         Fact("tags", lambda machine: dict(machine.tags), "tags", describe_tags, wraps=True),
         Fact("groups", lambda machine: machine.groups),
