@@ -1,7 +1,7 @@
 """Records that wait for an unavailable database, and refuse to write once the lease of the run is lost."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -82,6 +82,10 @@ class RetryingEvents:
     def change(self, event_id: str, status: EventStatus, reason: str = "") -> ScheduledEvent:
         """See ScheduledEvents."""
         return self._retry(lambda: self._inner.change(event_id, status, reason), writes=True)
+
+    def approve(self, machine: str, event_ids: Collection[str]) -> tuple[ScheduledEvent, ...]:
+        """See ScheduledEvents."""
+        return self._retry(lambda: self._inner.approve(machine, event_ids), writes=True)
 
     def read_document(self, machine: str, above: int = 0) -> EventDocument:
         """See ScheduledEvents."""

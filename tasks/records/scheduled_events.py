@@ -105,10 +105,7 @@ class SqlScheduledEvents:
             return _require_event(connection, event_id)
 
     def approve(self, machine: str, event_ids: Collection[str]) -> tuple[ScheduledEvent, ...]:
-        """Record that a machine approves events. Return those of them that it is told: others do not concern it.
-
-        The first approval of a machine counts. An approval of an event that has begun changes nothing.
-        """
+        """See ScheduledEvents. The first approval of a machine counts. After the begin, one changes nothing."""
         with self._database.begin_write(f"record an approval of {machine}") as connection:
             now = self._now(connection)
             told = [event for event in self._read_told(connection, machine, now) if event.id in set(event_ids)]

@@ -30,6 +30,8 @@ from tasks.domain.scheduled_events import (
 _NAMESPACE: Final = uuid.UUID("6d1c6f8e-3b0f-5b55-9f0e-3a5b1c7a40e1")  # an arbitrary UUID; it must never change
 _FIRST_TYPES: Final = frozenset({EventType.FREEZE, EventType.REBOOT, EventType.REDEPLOY})
 MAX_START_REQUESTS: Final = 100
+_MOST_INCARNATIONS: Final = 10**9
+"""No document comes so far by itself. A machine that claims more would take the counter of all machines along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,17 @@ def may_change(event: ScheduledEvent, status: EventStatus) -> bool:
     if event.status is EventStatus.STARTED:
         return status is EventStatus.COMPLETED
     return status is not EventStatus.COMPLETED
+
+
+def parse_incarnation(text: str) -> int:
+    """Return the incarnation of a document, as anything may have written it; 0 for a text that is none."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return 0
+    incarnation = data.get("DocumentIncarnation") if isinstance(data, dict) else None
+    is_usable = isinstance(incarnation, int) and not isinstance(incarnation, bool) and incarnation <= _MOST_INCARNATIONS
+    return max(0, incarnation) if is_usable and isinstance(incarnation, int) else 0
 
 
 class MalformedStartRequest(ValueError):

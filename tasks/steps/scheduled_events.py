@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tasks.domain.errors import FleetpatchError, RecordsError
+from tasks.domain.model import Finding
 from tasks.domain.protocols.scheduled_events import ScheduledEvents
 from tasks.domain.scheduled_events import EventStatus, EventType, ScheduledEvent
-from tasks.domain.states import RebootPolicy, RebootState, Step, YesNoUnknown
+from tasks.domain.states import FindingLevel, RebootPolicy, RebootState, Step, YesNoUnknown
 from tasks.rules.calendar.local_time import format_duration, format_time_with_zone
 from tasks.rules.runs.figures import predict_reboot
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE
@@ -24,6 +25,7 @@ from tasks.rules.scheduled_events import (
     may_begin,
 )
 from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine.event_file import has_event_file, read_approvals, write_event_file
 from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION, renew_lock
 from tasks.steps.machine.retry import close_before_pause, retry_transient, sleep_unless_stopped
 from tasks.steps.start_checks import check_window_fit, explain_stop_request
@@ -119,6 +121,8 @@ def announce(
         duration_seconds=seconds,
     )
     context.announced = events.announce(event)
+    if has_event_file(context):
+        write_event_file(context, events)
     if context.announced.announced_at == now:
         context.listener.on_message(f"{context.name}: {_describe_wait(context, interruption, context.announced)}")
     return context.announced
@@ -169,6 +173,8 @@ def await_event(context: MachineContext, interruption: Interruption, step: Step)
             renewed_at = context.clock.now()
             if taken := retry_transient(context, lambda: renew_lock(context), context.build_read_deadline()):
                 return taken, ""
+        if has_event_file(context):
+            read_approvals(context, events, event.id)
         event = context.announced = _find_event(events, event)
     return "", describe_approvals(event)
 
@@ -182,6 +188,8 @@ def begin_event(context: MachineContext, interruption: Interruption) -> None:
     event, events = announce(context, interruption), context.run_context.events
     if event is not None and events is not None:
         context.announced = events.change(event.id, EventStatus.STARTED)
+        if has_event_file(context):
+            write_event_file(context, events)
 
 
 def close_events(context: MachineContext, reason: str, act: str = "") -> None:
@@ -200,17 +208,22 @@ def close_events(context: MachineContext, reason: str, act: str = "") -> None:
         return
     has_not_come_back = any(result.state is RebootState.FAILED and result.count for result in context.state.reboots)
     try:
-        for event in events.find(context.run.id, context.name):
-            if not event.is_open or act not in {"", event.act}:
-                continue
+        is_over = [
+            event for event in events.find(context.run.id, context.name) if event.is_open and act in {"", event.act}
+        ]
+        for event in is_over:
             if event.status is EventStatus.SCHEDULED:
                 events.change(event.id, EventStatus.CANCELED, reason)
             elif not has_not_come_back:
                 events.change(event.id, EventStatus.COMPLETED)
+        if is_over and has_event_file(context):
+            write_event_file(context, events, [event.id for event in is_over])
     except RecordsError as error:
         context.record_failed_records(error)
     except FleetpatchError as error:
-        logger.warning("%s: its scheduled events were not ended: %s", context.name, error.message)
+        remedy = "It is written anew by the next run that announces something."
+        fault = f"its file of scheduled events is not up to date: {error.message}"
+        context.add_finding(Finding("scheduled events", FindingLevel.WARN, fault, remedy))
 
 
 def describe_end(context: MachineContext) -> str:

@@ -82,7 +82,7 @@ def mortal_machine(machine: Any, life: Life) -> Any:
 
 def mortal_events(events: Any, life: Life) -> Any:
     """Return scheduled events that the controller reaches for as long as it lives."""
-    return Mortal(events, life, frozenset({"announce", "change", "find", "read_document"}))
+    return Mortal(events, life, frozenset({"announce", "approve", "change", "find", "read_document"}))
 
 
 def mortal_records(records: Any, life: Life) -> Any:

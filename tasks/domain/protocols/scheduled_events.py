@@ -1,5 +1,6 @@
 """The protocol of scheduled events: a run announces, looks whether it may begin, and says what became of each."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 from tasks.domain.scheduled_events import EventDocument, EventStatus, ScheduledEvent
@@ -26,6 +27,9 @@ class ScheduledEvents(Protocol):
         Raises:
             RecordsError: there is no such event.
         """
+
+    def approve(self, machine: str, event_ids: Collection[str]) -> tuple[ScheduledEvent, ...]:
+        """Record that a machine approves events. Return those of them that it is told: others do not concern it."""
 
     def read_document(self, machine: str, above: int = 0) -> EventDocument:
         """Return what a machine is told now, with an incarnation above that which it is known to have been told."""

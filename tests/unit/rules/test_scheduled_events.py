@@ -34,6 +34,7 @@ from tasks.rules.scheduled_events import (
     list_missing_approvals,
     may_begin,
     may_change,
+    parse_incarnation,
     parse_start_requests,
 )
 
@@ -285,6 +286,26 @@ class TestStatuses:
 
         assert len(set(past)) == len(past)
         assert past in ([SCHEDULED], [SCHEDULED, STARTED], [SCHEDULED, CANCELED], [SCHEDULED, STARTED, COMPLETED])
+
+
+class TestIncarnations:
+    @pytest.mark.parametrize(
+        ("text", "number"),
+        [
+            ('{"DocumentIncarnation": 7, "Events": []}', 7),
+            ('{"DocumentIncarnation": 1000000000}', 10**9),
+            ('{"DocumentIncarnation": 1000000001}', 0),
+            ('{"DocumentIncarnation": -7}', 0),
+            ('{"DocumentIncarnation": true}', 0),
+            ('{"DocumentIncarnation": 7.5}', 0),
+            ('{"DocumentIncarnation": "7"}', 0),
+            ("[7]", 0),
+            ("", 0),
+            ("[" * 100_000, 0),
+        ],
+    )
+    def test_only_a_document_says_how_far_it_is(self, text: str, number: int) -> None:
+        assert parse_incarnation(text) == number
 
 
 class TestStartRequests:
