@@ -5,9 +5,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetpatch.cli.app import InventoryOption, JsonOption, MachineArgument, RecordsOption, app, parse_path
+from fleetpatch.cli.app import (
+    AtOnceOption,
+    InventoryOption,
+    JsonOption,
+    MachineArgument,
+    RecordsOption,
+    ScopeArgument,
+    YesOption,
+    app,
+    parse_path,
+)
 from fleetpatch.cli.runtime.acting_command import ActingCommand
-from fleetpatch.cli.runtime.output import print_json, print_json_or_text, print_to_stderr
+from fleetpatch.cli.runtime.output import (
+    confirm,
+    print_json,
+    print_json_or_text,
+    print_to_stderr,
+    print_to_stdout,
+)
+from inventory.name_lists import format_count
 
 if TYPE_CHECKING:
     from tasks.domain.scheduled_events import ScheduledEvent
@@ -74,6 +91,41 @@ def withdraw(
         withdrawn = withdraw_event(events, find_open_event(events, event), read_login_name(), reason)
     machines = ", ".join(withdrawn.resources)
     _print_decision(withdrawn, f"{withdrawn.event_type} of {machines} is withdrawn.", as_json=as_json)
+
+
+@events_app.command("forward", cls=ActingCommand)
+def forward(
+    scope: ScopeArgument,
+    target: Annotated[str, typer.Option("--to", metavar="HOST:PORT", help="The endpoint, as machines reach it.")] = "",
+    remove: Annotated[bool, typer.Option("--remove", help="Take the forwarder away.")] = False,
+    yes: YesOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what machines have. Nothing is changed.")] = False,
+    at_once: AtOnceOption = 20,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let programs ask 169.254.169.254, as on Azure: lay units down that forward it, on machines that agree to that."""
+    from fleetpatch.cli.runtime.exit_codes import to_act_exit_code
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope, open_machines
+    from fleetpatch.cli.runtime.row_table import build_list_json, build_list_table
+    from fleetpatch.cli.views.events import FORWARDER_FACTS
+    from flows.event_forwarding import ForwarderOrder, ForwarderState, change_forwarders, parse_target
+
+    order = ForwarderOrder("" if remove or dry_run else parse_target(target), is_removal=remove, dry_run=dry_run)
+    machines = load_machines_in_scope(inventory, scope)[1]
+    whom = f"{format_count(len(machines), 'machine')}"
+    verb = "Take the forwarder away from" if remove else "Lay a forwarder down on"
+    if not (yes or dry_run or confirm(f"{verb} {whom}?", "events forward changes machines and", "Add --yes.")):
+        return
+    with open_machines(machines, inventory, scope, records, "events") as (ports, opened_machines):
+        results = change_forwarders(opened_machines, ports, order, at_once)
+    if as_json:
+        print_json(build_list_json(FORWARDER_FACTS, results))
+    else:
+        print_to_stdout(build_list_table(FORWARDER_FACTS, results))
+    states = [result.state for result in results]
+    raise typer.Exit(int(to_act_exit_code(states, [ForwarderState.FAILED], ForwarderState.REFUSED)))
 
 
 @events_app.command("serve")

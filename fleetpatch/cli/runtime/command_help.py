@@ -78,6 +78,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "events list": ("events list", "events list --all"),
     "events approve": ("events approve f020ba2e",),
     "events withdraw": ("events withdraw f020ba2e --reason 'not today'",),
+    "events forward": (
+        "events forward env=prod --to fleet.example.org:4281",
+        "events forward web-1 --remove",
+    ),
     "events serve": ("events serve --host 0.0.0.0",),
     "events token add": ("events token add web-1",),
     "events token list": ("events token list",),

@@ -1,7 +1,7 @@
 """Shows scheduled events and the tokens of machines: as a table or JSON."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fleetpatch.cli.runtime.output import print_to_stderr, print_to_stdout
 from fleetpatch.cli.runtime.row_table import Fact, Shown, build_list_json, build_list_table, build_row_table
@@ -9,11 +9,22 @@ from tasks.domain.rows.scheduled_events import ScheduledEventRow
 from tasks.records.event_tokens import EventToken
 from tasks.reports.export.tabular_formats import build_row_json
 
+if TYPE_CHECKING:
+    from flows.event_forwarding import ForwarderResult
+
 _SHORT_ID: Final = 8
 TOKEN_FACTS: Final[Sequence[Fact[EventToken]]] = (
     Fact("machineName", lambda token: token.machine, "machine"),
     Fact("createdBy", lambda token: token.created_by, "made by", wraps=True),
     Fact("createdDateTime", lambda token: token.created_at, "made"),
+)
+
+FORWARDER_FACTS: "Final[Sequence[Fact[ForwarderResult]]]" = (
+    Fact("machineName", lambda result: result.machine, "machine"),
+    Fact("result", lambda result: result.state, "result"),
+    Fact("target", lambda result: result.target or None, "forwards to"),
+    Fact("message", lambda result: result.message or None, "remarks", wraps=True),
+    Fact("remedy", lambda result: result.remedy or None),
 )
 
 

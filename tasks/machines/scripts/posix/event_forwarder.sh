@@ -1,0 +1,151 @@
+#!/bin/sh
+# Lays down units that forward the machine's own 169.254.169.254, port 80, to the endpoint of scheduled events, or takes
+# them away: programs that were written for Azure ask there. Only programs on this machine reach it. On a machine of a
+# cloud, or where that address is used already, nothing is laid down.
+# Parameters: work (look, lay or remove), target (host:port of the endpoint), root (before all paths; tests set it).
+# Records: forwarder (state: absent, laid or other; target), changed (of lay and remove), unchanged, or refused (why).
+# shellcheck disable=SC2154  # variables of prelude.sh
+
+for name in work target root; do fp_set_param "$name"; done
+address=169.254.169.254
+units=$root/etc/systemd/system
+mark='# Laid down by fleetpatch. fleetpatch events forward --remove takes it away.'
+names='fleetpatch-events-address.service fleetpatch-events.socket fleetpatch-events.service'
+umask 022
+
+refuse() { fp_emit refused "why=$1"; exit 0; }
+manager() { systemctl --no-ask-password --no-pager "$@" </dev/null; }
+read_first_line() { fp_line=''; { IFS= read -r fp_line <"$1"; } 2>/dev/null || :; } # PATH: sets fp_line
+is_ours() { read_first_line "$units/$1"; [ "$fp_line" = "$mark" ]; }                 # NAME
+
+find_cloud() { # sets cloud to the cloud that this machine is of, or ""
+  cloud=''
+  for name in chassis_asset_tag sys_vendor product_name bios_vendor board_vendor; do
+    read_first_line "$root/sys/class/dmi/id/$name"
+    case $fp_line in
+      7783-7084-3265-9085-8269-3286-77) cloud=Azure ;;
+      *Amazon* | *EC2*) cloud=AWS ;;
+      *Google*) cloud='Google Cloud' ;;
+      OracleCloud*) cloud='Oracle Cloud' ;;
+      *OpenStack* | *DigitalOcean* | *Hetzner* | *Alibaba* | *Tencent* | *Scaleway* | *Vultr* | *Linode* | *Exoscale*)
+        cloud=$fp_line ;;
+    esac
+    [ -z "$cloud" ] || return 0
+  done
+}
+is_taken() { # whether the address is used by something that is not ours
+  shown=$(ip -o -4 address show to "$address/32" 2>/dev/null)
+  if [ -n "$shown" ] && [ "$state" != laid ]; then return 0; fi
+  [ -n "$(ip -4 route show "$address/32" 2>/dev/null)" ]
+}
+find_proxy() { # sets proxy to the path of systemd-socket-proxyd, without the root
+  for proxy in /usr/lib/systemd/systemd-socket-proxyd /lib/systemd/systemd-socket-proxyd; do
+    [ ! -x "$root$proxy" ] || return 0
+  done
+  proxy=''
+}
+find_state() { # sets state and laid_target
+  state=absent laid_target='' count=0
+  for name in $names; do
+    if [ ! -e "$units/$name" ] && [ ! -L "$units/$name" ]; then continue; fi
+    if ! is_ours "$name"; then state=other; return; fi
+    count=$((count + 1))
+  done
+  [ "$count" = 0 ] || state=laid
+  while IFS= read -r line; do
+    case $line in ExecStart=*) laid_target=${line##* } ;; esac
+  done 2>/dev/null <"$units/fleetpatch-events.service" || :
+}
+put() { # NAME: writes stdin as a unit
+  { printf '%s\n' "$mark"; cat; } >"$units/$1.new" 2>/dev/null && mv -f -- "$units/$1.new" "$units/$1" 2>/dev/null && return
+  rm -f -- "$units/$1.new"
+  refuse "cannot write $units/$1"
+}
+lay() {
+  put fleetpatch-events-address.service <<UNIT
+[Unit]
+Description=The address of scheduled events, for programs on this machine
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=$ip address replace $address/32 dev lo scope host
+ExecStop=$ip address del $address/32 dev lo
+UNIT
+  put fleetpatch-events.socket <<UNIT
+[Unit]
+Description=Scheduled events, for programs on this machine
+Requires=fleetpatch-events-address.service
+After=fleetpatch-events-address.service
+
+[Socket]
+ListenStream=$address:80
+FreeBind=yes
+# Others in the network could send packets for this address here, and would speak as this machine.
+BindToDevice=lo
+IPAddressDeny=any
+IPAddressAllow=localhost
+IPAddressAllow=$address/32
+
+[Install]
+WantedBy=sockets.target
+UNIT
+  put fleetpatch-events.service <<UNIT
+[Unit]
+Description=Forwards requests for scheduled events to fleetpatch
+Requires=fleetpatch-events.socket
+After=fleetpatch-events.socket network-online.target
+Wants=network-online.target
+
+[Service]
+DynamicUser=yes
+PrivateTmp=yes
+ProtectSystem=strict
+ProtectHome=yes
+NoNewPrivileges=yes
+ExecStart=$proxy $target
+UNIT
+  manager daemon-reload >/dev/null 2>&1 || refuse "systemctl daemon-reload failed"
+  said=$(manager enable --now fleetpatch-events.socket 2>&1) || {
+    remove
+    refuse "the units could not be started: $said"
+  }
+}
+remove() {
+  manager disable --now fleetpatch-events.socket fleetpatch-events.service >/dev/null 2>&1 || :
+  manager stop fleetpatch-events-address.service >/dev/null 2>&1 || :
+  for name in $names; do
+    if is_ours "$name"; then rm -f -- "$units/$name"; fi
+  done
+  manager daemon-reload >/dev/null 2>&1 || :
+}
+
+find_state
+if [ "$work" = look ]; then
+  fp_emit forwarder "state=$state" "target=$laid_target"
+  exit 0
+fi
+[ -d "$root/run/systemd/system" ] || refuse "there is no systemd that could keep it"
+[ "$state" != other ] || refuse "there are units of this name that are not fleetpatch's: $units/fleetpatch-events*"
+if [ "$work" = remove ]; then
+  if [ "$state" = absent ]; then fp_emit unchanged; exit 0; fi
+  remove
+  find_state
+  [ "$state" = absent ] || refuse "the units could not be removed from $units"
+  fp_emit changed "state=absent"
+  exit 0
+fi
+find_cloud
+[ -z "$cloud" ] || refuse "it is a machine of a cloud ($cloud), which has that address itself"
+ip=$(command -v ip) || refuse "there is no program ip"
+find_proxy
+[ -n "$proxy" ] || refuse "there is no systemd-socket-proxyd: install the package that has it (systemd)"
+! is_taken || refuse "the address $address is used already"
+if [ "$state" = laid ] && [ "$laid_target" = "$target" ] && manager is-active --quiet fleetpatch-events.socket; then
+  fp_emit unchanged
+  exit 0
+fi
+if [ "$state" = laid ]; then remove; fi
+lay
+manager is-active --quiet fleetpatch-events.socket || { remove; refuse "the socket of the forwarder is not active"; }
+fp_emit changed "state=laid" "target=$target"
