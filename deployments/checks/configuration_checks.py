@@ -71,6 +71,13 @@ def _check_request(configuration: Configuration, configurations: Configurations)
         message = f"the reboot reserve takes {reserve} of the window's {length}: nothing can be installed"
         remedy = "Make the window longer, `reboot_reserve_minutes` smaller, or write `reboot: Never`."
         yield block(configuration.name, "window", message, remedy)
+    announced = form.announce.notice_minutes if form.announce.enabled and form.reboot is not RebootPolicy.NEVER else 0
+    if announced and announced + form.reboot_reserve_minutes > configuration.window_minutes:
+        notice, length = format_duration(announced * 60), format_duration(configuration.window_minutes * 60)
+        message = (
+            f"a reboot is announced {notice} ahead, and the window has {length}: only machines that begin first reboot"
+        )
+        yield warn(configuration.name, "announce", message, "Make the window longer, or `notice_minutes` smaller.")
     if form.approval.required and not configuration.lead_minutes:
         message = "people can approve only while its window is open: the run starts with the window"
         yield warn(configuration.name, "lead", message, "Give it a `lead`, such as 8h.")

@@ -154,8 +154,11 @@ def _predict_turn(
     minutes = machine.limits.reboot_reserve_minutes
     reserve = 60 * (request.reboot_reserve_minutes if minutes is None else minutes)
     reserve = max(reserve, compute_reboot_reserve(reserve, measures.get(_REBOOT_MEASURE)))
+    install_seconds, notice_seconds = prediction.stage + prediction.install, 0.0
+    if request.announce.enabled and request.reboot is not RebootPolicy.NEVER:
+        notice_seconds = request.announce.notice_minutes * 60  # it runs while updates are installed
     return MachineDuration(
-        prediction.stage + prediction.install,
-        prediction.total_seconds,
+        max(install_seconds, notice_seconds),
+        prediction.total_seconds + max(0.0, notice_seconds - install_seconds),
         0.0 if request.reboot is RebootPolicy.NEVER else reserve,
     )

@@ -33,6 +33,12 @@ def test_good_ones_give_nothing(folder: Folder) -> None:
             "the reboot reserve takes 2 h of the window's 2 h",
         ),
         ("approval: {required: true}", FindingSeverity.WARNS, "lead", "only while its window is open"),
+        (
+            "announce: {enabled: true, notice_minutes: 110}",
+            FindingSeverity.WARNS,
+            "announce",
+            "a reboot is announced 1 h 50 min ahead, and the window has 2 h",
+        ),
         ("stage_ahead: 1h\nstage: false", FindingSeverity.WARNS, "stage_ahead", "`stage` is off"),
         (
             "updates: {as_in_run: 'last:b'}",

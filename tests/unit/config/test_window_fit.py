@@ -57,6 +57,15 @@ def test_a_fleet_that_is_too_large_is_told_with_the_numbers_that_would_do(folder
     assert check(folder, f"{WEEKLY}\n{wide}", Inventory(make_machines(5_000))) == []
 
 
+def test_the_notice_before_a_reboot_counts(folder: Folder) -> None:
+    inventory, text = Inventory(make_machines(200)), f"{WEEKLY}\n{ONE_WAVE}"
+
+    assert check(folder, text, inventory) == []
+    (finding,) = check(folder, f"{text}\nannounce: {{enabled: true}}", inventory)
+    assert "about 100 of its 200 machines fit into its window of 2 h" in finding.message
+    assert check(folder, f"{text}\nannounce: {{enabled: true}}\nreboot: Never", inventory) == []
+
+
 def test_what_past_runs_took_counts_and_machines_without_any_are_said(folder: Folder) -> None:
     inventory = Inventory(make_machines(400))
     learned = learn(
