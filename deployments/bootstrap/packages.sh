@@ -2,7 +2,7 @@
 # Installs the Debian packages that tests and the demo use. Without root or without Debian, it prints what stays untested.
 # Missing rights are no error: the tests print what they skip.
 #
-#   packages.sh [lab] [postgresql] [redis] [browser] [prometheus] [nginx] [shells] [ldap] [oidc]
+#   packages.sh [lab] [postgresql] [redis] [browser] [prometheus] [nginx] [shells] [ldap] [oidc] [events]
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
@@ -66,6 +66,15 @@ server_program() { # package, its program, a sentence about its test
 }
 prometheus() { server_program prometheus prometheus "a test lets it read the metrics"; }
 nginx() { server_program nginx /usr/sbin/nginx "a test puts it before the pages"; }
+events() {
+  [ ! -e /usr/lib/ocf/resource.d/heartbeat/azure-events-az ] || return 0
+  if may_install; then
+    say "installing Debian's resource-agents (its program that reads Azure's scheduled events reads those of the tests)"
+    install resource-agents
+  else
+    say "without resource-agents: its program for scheduled events stays untested"
+  fi
+}
 ldap() { server_program slapd /usr/sbin/slapd "the tests log in there"; }
 
 redis() {
@@ -110,7 +119,7 @@ oidc() {
 
 for what; do
   case $what in
-    lab | postgresql | redis | browser | prometheus | nginx | shells | ldap | oidc) "$what" ;;
-    *) say "packages.sh knows lab, postgresql, redis, browser, prometheus, nginx, shells, ldap and oidc, not '$what'"; exit 2 ;;
+    lab | postgresql | redis | browser | prometheus | nginx | shells | ldap | oidc | events) "$what" ;;
+    *) say "packages.sh knows lab, postgresql, redis, browser, prometheus, nginx, shells, ldap, oidc and events, not '$what'"; exit 2 ;;
   esac
 done
