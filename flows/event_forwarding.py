@@ -12,7 +12,8 @@ from typing import Final
 from flows.machine_visits import build_visit_context, visit_machines
 from flows.policy.enforcement import read_policy_freezes
 from flows.ports.ports import Ports
-from inventory.machine import EventDelivery, Machine, OsFamily
+from inventory.event_delivery import EventDelivery
+from inventory.machine import Machine, OsFamily
 from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.model import Window
 from tasks.domain.protocols.clock import Deadline

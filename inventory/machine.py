@@ -7,6 +7,7 @@ from pathlib import Path
 
 from inventory.data_class import dataclass
 
+from inventory.event_delivery import EventDelivery
 
 class FailedCheckEffect(StrEnum):
     """The effect of a failed check on its machine."""
@@ -160,14 +161,6 @@ class PatchOwner(StrEnum):
         return self in {PatchOwner.FLEETPATCH, PatchOwner.MANAGED}
 
 
-class EventDelivery(StrEnum):
-    """How programs on a machine learn of scheduled events, and what fleetpatch may lay down there for that."""
-
-    ENDPOINT = "endpoint"  # they ask the endpoint themselves: nothing is laid down
-    FORWARDER = "forwarder"  # they ask 169.254.169.254: fleetpatch may lay down units that forward it
-    FILE = "file"  # fleetpatch may lay down a file, and looks for approvals beside it
-
-
 class PrivilegeMethod(StrEnum):
     """How a login gets administrator rights: the words of the setting ``privilege``. AUTO tries them in this order."""
 
@@ -238,7 +231,6 @@ class WinrmSettings:
         certificate_thumbprint: SHA-256 or SHA-1 of the machine's certificate, in hexadecimal and lower case; several
             while it is replaced. A certificate that is pinned so needs no signature of a CA, unless ca_file is set.
         client_certificate: the certificate of the login (PEM); its key is the machine's credential.
-        path: the path of the URL.
         kerberos_hostname: the host name in the machine's service principal; None: its address.
     """
 

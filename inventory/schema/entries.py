@@ -16,9 +16,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 from pydantic_core import PydanticCustomError
 
 from inventory.addresses import find_action_target_fault, parse_tcp_target, parse_url, render_without_login
+from inventory.event_delivery import EventDelivery
 from inventory.machine import (
     CheckKind,
-    EventDelivery,
     FailedCheckEffect,
     HostKeyPolicy,
     OsFamily,

@@ -197,7 +197,10 @@ FORBIDDEN = {
     "work left over": r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX)\b",
     "a secret": r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/]{40}|gh[pous]_[A-Za-z0-9]{36}|AKIA[0-9A-Z]{16}",
 }
-ALLOWED = {(".ci/run", "a path of somebody's own machine")}
+ALLOWED = {
+    (".ci/run", "a path of somebody's own machine"),
+    ("tests/data/event_clients/Listener.py.txt", "work left over"),  # an unchanged copy
+}
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)

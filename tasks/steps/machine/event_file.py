@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from inventory.machine import EventDelivery
+from inventory.event_delivery import EventDelivery
 from tasks.domain.errors import FleetpatchError, ScriptFailed
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.scheduled_events import ScheduledEvents

@@ -6,7 +6,8 @@ import pytest
 
 from flows import event_forwarding
 from flows.event_forwarding import ForwarderOrder, ForwarderState, change_forwarders, parse_target
-from inventory.machine import EventDelivery, OsFamily, PatchOwner
+from inventory.event_delivery import EventDelivery
+from inventory.machine import OsFamily, PatchOwner
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.transport import Script
 from tasks.rules.calendar.freezes import Freeze

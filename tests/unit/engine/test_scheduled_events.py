@@ -1,79 +1,28 @@
 """Runs that announce what they interrupt: notice, approval, window, end, and a controller that dies."""
 
-import json
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from inventory.machine import EventDelivery
 from tasks.domain.errors import RequestError
-from tasks.domain.model import Outcome
-from tasks.domain.protocols.transport import Script
-from tasks.domain.scheduled_events import EventSource, EventStatus, EventType, ScheduledEvent
+from tasks.domain.scheduled_events import EventSource, EventStatus, EventType
 from tasks.domain.states import OperationState, RebootPolicy, RebootState
 from tasks.steps.context.run_context import StopToken
-from tests.support.fake_clock import FakeClock
+from tests.support.event_fleet import ANNOUNCE, WakingClock, after, approve, asks, only_event, reason_of
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.set_fleet import SetFleet
-from tests.support.sim_machine import SimMachine
 from tests.support.taking_up import RUN, begin, resume
 
-ANNOUNCE: dict[str, Any] = {"announce": {"enabled": True}}
 SCHEDULED, STARTED, COMPLETED, CANCELED = EventStatus
 NOTICE = timedelta(minutes=15)
-
-
-class WakingClock(FakeClock):
-    """A clock on which programs of machines do something at a moment, while the run waits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._plans: list[tuple[datetime, Callable[[], None]]] = []
-
-    def call_at(self, when: datetime, what: Callable[[], None]) -> None:
-        self._plans.append((when, what))
-
-    def advance(self, seconds: float) -> None:
-        super().advance(seconds)
-        due = [plan for plan in self._plans if plan[0] <= self.now()]
-        self._plans = [plan for plan in self._plans if plan not in due]
-        for _, what in due:
-            what()
 
 
 @pytest.fixture
 def fleet() -> SimFleet:
     return SimFleet(clock=WakingClock())
-
-
-def asks(fleet: SimFleet, name: str = "web", seconds: float = 20) -> SimMachine:
-    """Add a machine whose plan expects a reboot."""
-    return fleet.add(name, [FakePackage("a", seconds=seconds, asks_reboot=True, requires_reboot=True)])
-
-
-def after(fleet: SimFleet, seconds: float, what: Callable[[], Any]) -> None:
-    """So many seconds from now, do something."""
-    assert isinstance(fleet.clock, WakingClock)
-    fleet.clock.call_at(fleet.clock.now() + timedelta(seconds=seconds), what)
-
-
-def approve(fleet: SimFleet, machine: str) -> None:
-    """Let a machine's program approve all that it is told."""
-    fleet.events.approve(machine, [event.id for event in fleet.events.read_document(machine).events])
-
-
-def only_event(fleet: SimFleet) -> ScheduledEvent:
-    (event,) = fleet.events.events.values()
-    return event
-
-
-def reason_of(outcome: Outcome) -> str:
-    assert outcome.reboot_result is not None
-    return outcome.reboot_result.reason
 
 
 def test_nothing_is_announced_unless_it_is_switched_on(fleet: SimFleet) -> None:
@@ -289,89 +238,6 @@ def test_restarts_of_services_whose_notice_does_not_fit_are_left(fleet: SimFleet
     web.world.catch_up()
     assert [begun.work for begun in web.begun()] == ["stage", "install"]
     assert (fleet.events.events, web.world.services.restarted) == ({}, [])
-
-
-class EventFile:
-    """The file of a machine, as its script keeps it."""
-
-    def __init__(self, machine: SimMachine) -> None:
-        self.text, self.approved, self.documents = "", set[str](), list[dict[str, Any]]()
-        self.refuses = ""
-        machine.answer("event_file", self.answer)
-
-    def answer(self, script: Script) -> Any:
-        if self.refuses:
-            return {"kind": "refused", "why": self.refuses}
-        if script.params["work"] == "tell":
-            self.text = str(script.params["document"])
-            self.documents.append(json.loads(self.text))
-            self.approved -= set(script.params["over"])
-            return {"kind": "told"}
-        approvals = [
-            {"kind": "approval", "event": each} for each in script.params.get("events", ()) if each in self.approved
-        ]
-        return [{"kind": "document", "text": self.text}, *approvals]
-
-    def approve(self) -> None:
-        """Let a program approve all that it reads."""
-        self.approved |= {event["EventId"] for event in json.loads(self.text)["Events"]}
-
-
-def with_file(fleet: SimFleet) -> tuple[SimMachine, EventFile]:
-    package = FakePackage("a", seconds=20, asks_reboot=True, requires_reboot=True)
-    machine = fleet.add("web", [package], scheduled_events=EventDelivery.FILE)
-    return machine, EventFile(machine)
-
-
-def test_a_machine_that_has_a_file_is_told_there_and_approves_beside_it(fleet: SimFleet) -> None:
-    web, file = with_file(fleet)
-    after(fleet, 120, file.approve)
-
-    outcome = outcome_of(fleet.patch(**ANNOUNCE), "web")
-
-    seen = [[event["EventStatus"] for event in document["Events"]] for document in file.documents]
-    incarnations = [document["DocumentIncarnation"] for document in file.documents]
-    assert seen == [["Scheduled"], ["Started"], []]
-    assert incarnations == sorted(set(incarnations))
-    assert web.boots.ordered_at[0] < only_event(fleet).not_before - timedelta(minutes=10)
-    assert "its event was approved by web" in reason_of(outcome)
-    assert file.approved == set()
-
-
-def test_a_file_never_goes_back(fleet: SimFleet) -> None:
-    _, file = with_file(fleet)
-    file.text = json.dumps({"DocumentIncarnation": 500, "Events": []})
-
-    fleet.patch(**ANNOUNCE)
-
-    assert [document["DocumentIncarnation"] for document in file.documents] == [501, 502, 503]
-
-
-def test_a_machine_that_can_not_be_told_is_not_interrupted(fleet: SimFleet) -> None:
-    web, file = with_file(fleet)
-    file.refuses = "/var/lib/fleetpatch-events is a link"
-
-    outcome = outcome_of(fleet.patch(**ANNOUNCE), "web")
-
-    assert (web.boots.orders, outcome.state) == ([], OperationState.FAILED)
-    assert "is a link" in outcome.reason
-    assert not any(event.is_open for event in fleet.events.events.values())
-
-
-def test_a_file_that_can_not_be_brought_up_to_date_is_a_warning(fleet: SimFleet) -> None:
-    web, file = with_file(fleet)
-
-    def break_after_the_order(script: Script) -> Any:
-        file.refuses = "no space"
-        return web._reboot(script)
-
-    web.answer("reboot", break_after_the_order)
-    outcome = outcome_of(fleet.patch(**ANNOUNCE), "web")
-
-    assert outcome.reboot is RebootState.COMPLETED
-    assert [finding.message for finding in outcome.findings if finding.check == "scheduled events"] == [
-        "its file of scheduled events is not up to date: the file of scheduled events can't be used: no space"
-    ]
 
 
 def test_every_member_of_a_set_is_told_and_only_the_own_approval_counts() -> None:
