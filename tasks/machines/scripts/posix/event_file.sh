@@ -28,10 +28,10 @@ make_folder() { # PATH MODE
 if [ "$work" = tell ]; then
   make_folder "$folder" 755
   make_folder "$approvals" 1733 # all may add an approval, and nobody sees or removes those of others
-  printf '%s\n' "$document" 2>/dev/null >"$file.new" && mv -f -- "$file.new" "$file" 2>/dev/null || {
+  if ! printf '%s\n' "$document" 2>/dev/null >"$file.new" || ! mv -f -- "$file.new" "$file" 2>/dev/null; then
     rm -f -- "$file.new"
     refuse "cannot write $file"
-  }
+  fi
   for event in $over; do
     case $event in '' | *[!0-9a-f-]*) ;; *) rm -f -- "$approvals/$event" ;; esac
   done
