@@ -43,7 +43,7 @@ def withdraw_event(events: SqlScheduledEvents, event: ScheduledEvent, who: str, 
         RecordsError: it can't be stored.
     """
     text = f"{who}: {reason.strip()}" if reason.strip() else f"{who} has withdrawn it"
-    withdrawn = events.change(event.id, EventStatus.CANCELED, text)
+    withdrawn = events.change(event.id, EventStatus.CANCELED, text, who)
     if withdrawn.status is not EventStatus.CANCELED or withdrawn.reason != text:
         raise RequestError(f"event {event.id} is {withdrawn.status}: it can't be withdrawn any more")
     return withdrawn

@@ -79,9 +79,9 @@ class RetryingEvents:
         """See ScheduledEvents."""
         return self._retry(lambda: self._inner.find(run_id, machine))
 
-    def change(self, event_id: str, status: EventStatus, reason: str = "") -> ScheduledEvent:
+    def change(self, event_id: str, status: EventStatus, reason: str = "", by: str = "") -> ScheduledEvent:
         """See ScheduledEvents."""
-        return self._retry(lambda: self._inner.change(event_id, status, reason), writes=True)
+        return self._retry(lambda: self._inner.change(event_id, status, reason, by), writes=True)
 
     def approve(self, machine: str, event_ids: Collection[str]) -> tuple[ScheduledEvent, ...]:
         """See ScheduledEvents."""

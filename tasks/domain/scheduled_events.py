@@ -69,6 +69,7 @@ class ScheduledEvent:
         expires_at: from then on it is not told any more, whatever became of it.
         duration_seconds: how long the interruption is expected to take; -1: unknown.
         reason: why it is over; "" while it is open, and for one that was carried out.
+        withdrawn_by: the person who has withdrawn it; "": nobody. Its run does not announce the act again.
     """
 
     id: str
@@ -88,6 +89,7 @@ class ScheduledEvent:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     reason: str = ""
+    withdrawn_by: str = ""
     approvals: tuple[EventApproval, ...] = ()
 
     @property

@@ -23,6 +23,7 @@ scheduled_events = Table(
     Column("duration_seconds", Integer, nullable=False),
     Column("description", TextType, nullable=False),
     Column("reason", TextType, nullable=False),
+    Column("withdrawn_by", TextType, nullable=False),
     Column("approved_by", TextType),
     Column("approved_at", UtcDateTime),
 )

@@ -30,7 +30,7 @@ PAGES_PRIVILEGES: Final[Mapping[Table, Sequence[str]]] = {
     schema.approvals: ("UPDATE (decision, who, remark, decided_at, seal)",),
     event_schema.event_documents: ("INSERT", "UPDATE"),
     event_schema.event_machines: ("UPDATE (approved_at)",),
-    event_schema.scheduled_events: ("UPDATE (approved_by, approved_at, status, ended_at, reason)",),
+    event_schema.scheduled_events: ("UPDATE (approved_by, approved_at, status, ended_at, reason, withdrawn_by)",),
 }
 """What the pages may do besides SELECT. A seal or a signature protects what others could misuse (see seals.py)."""
 _MISSED_WINDOWS_ONLY: Final = (

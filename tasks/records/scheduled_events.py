@@ -64,7 +64,7 @@ class SqlScheduledEvents:
             _lock_counter(connection, self._now(connection))
             query = select(_EVENTS).where(_EVENTS.c.run_id == event.run_id, _EVENTS.c.act == event.act)
             earlier = [known for known in _read_events(connection, query) if known.resources == event.resources]
-            if earlier and earlier[-1].is_open:
+            if earlier and (earlier[-1].is_open or earlier[-1].withdrawn_by):
                 return earlier[-1]
             event_id = build_event_id(event.run_id, event.resources, event.act, len(earlier))
             event = replace(event, id=event_id, audience=audience)
@@ -93,14 +93,14 @@ class SqlScheduledEvents:
                 query = query.where(self._is_told(self._now(connection)))
             return tuple(reversed(_read_events(connection, query)))
 
-    def change(self, event_id: str, status: EventStatus, reason: str = "") -> ScheduledEvent:
+    def change(self, event_id: str, status: EventStatus, reason: str = "", by: str = "") -> ScheduledEvent:
         """See ScheduledEvents."""
         with self._database.begin_write(f"record that an event is {status}") as connection:
             now = self._now(connection)
             _lock_counter(connection, now)
             event = _require_event(connection, event_id)
             if may_change(event, status):
-                self._store_status(connection, event, status, reason, now)
+                self._store_status(connection, event, status, reason, now, by)
                 self._publish(connection, event.audience)
             return _require_event(connection, event_id)
 
@@ -175,10 +175,16 @@ class SqlScheduledEvents:
         return read_shared_time(connection, self._clock)
 
     def _store_status(
-        self, connection: Connection, event: ScheduledEvent, status: EventStatus, reason: str, now: datetime
+        self,
+        connection: Connection,
+        event: ScheduledEvent,
+        status: EventStatus,
+        reason: str,
+        now: datetime,
+        by: str = "",
     ) -> None:
         moment = "started_at" if status is EventStatus.STARTED else "ended_at"
-        values = {"status": status.value, "reason": reason, moment: now}
+        values = {"status": status.value, "reason": reason, moment: now, "withdrawn_by": by}
         connection.execute(update(_EVENTS).where(_EVENTS.c.id == event.id).values(values))
 
     def _publish(self, connection: Connection, machines: Sequence[str], above: int = 0) -> list[EventDocument]:
@@ -265,5 +271,6 @@ def _to_event(row: Row[Any], machines: Iterable[Row[Any]]) -> ScheduledEvent:
         started_at=row.started_at,
         ended_at=row.ended_at,
         reason=row.reason,
+        withdrawn_by=row.withdrawn_by,
         approvals=tuple(sorted(approvals, key=lambda approval: approval.at)),
     )

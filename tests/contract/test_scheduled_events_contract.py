@@ -105,6 +105,15 @@ def test_a_withdrawn_event_vanishes_and_the_same_act_is_announced_as_another(tol
     assert [event.status for event in told.events.find("run-1")] == [CANCELED, SCHEDULED]
 
 
+def test_what_a_person_has_withdrawn_is_not_announced_again_in_its_run(told: Told) -> None:
+    event = told.announce()
+    withdrawn = told.events.change(event.id, CANCELED, "anna: not today", "anna")
+
+    assert told.announce() == withdrawn
+    assert told.ids() == []
+    assert len(told.announce("web-2").resources) == 1
+
+
 def test_asked_twice_is_announced_once(told: Told) -> None:
     event = told.announce("web-1", "web-2")
     before = told.incarnation()

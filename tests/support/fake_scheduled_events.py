@@ -40,7 +40,7 @@ class FakeScheduledEvents:
                 for known in self.events.values()
                 if (known.run_id, known.act, known.resources) == (event.run_id, event.act, resources)
             ]
-            if same and same[-1].is_open:
+            if same and (same[-1].is_open or same[-1].withdrawn_by):
                 return same[-1]
             event = replace(
                 event,
@@ -60,14 +60,14 @@ class FakeScheduledEvents:
             own = (event for event in of_run if not machine or machine in event.resources)
             return tuple(sorted(own, key=lambda event: (event.announced_at, event.id)))
 
-    def change(self, event_id: str, status: EventStatus, reason: str = "") -> ScheduledEvent:
+    def change(self, event_id: str, status: EventStatus, reason: str = "", by: str = "") -> ScheduledEvent:
         with self._turn:
             self._be_there()
             if event_id not in self.events:
                 raise RecordsError(f"there is no scheduled event {event_id}")
             event, now = self.events[event_id], self.clock.now()
             if may_change(event, status):
-                event = replace(event, status=status, reason=reason)
+                event = replace(event, status=status, reason=reason, withdrawn_by=by)
                 if status is EventStatus.STARTED:
                     event = replace(event, started_at=now)
                 else:

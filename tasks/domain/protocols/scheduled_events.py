@@ -13,7 +13,10 @@ class ScheduledEvents(Protocol):
     """
 
     def announce(self, event: ScheduledEvent) -> ScheduledEvent:
-        """Store an event. If its run has one of the same act and resources that is open, return that instead."""
+        """Store an event. If its run has one of the same act and resources that is open, return that instead.
+
+        So is one that a person has withdrawn: then the act does not happen in this run.
+        """
 
     def find(self, run_id: str, machine: str = "") -> tuple[ScheduledEvent, ...]:
         """Return the events of a run that interrupt a machine, oldest first, those that are over included.
@@ -21,8 +24,10 @@ class ScheduledEvents(Protocol):
         ``machine`` "": of all machines.
         """
 
-    def change(self, event_id: str, status: EventStatus, reason: str = "") -> ScheduledEvent:
+    def change(self, event_id: str, status: EventStatus, reason: str = "", by: str = "") -> ScheduledEvent:
         """Store a later status of an event, and return it. One that is over, or that far already, is not changed.
+
+        ``by`` is the person who withdraws it; "": a run does.
 
         Raises:
             RecordsError: there is no such event.

@@ -181,6 +181,18 @@ def test_an_event_that_a_person_withdraws_does_not_happen(fleet: SimFleet) -> No
     assert "its scheduled event was withdrawn: anna: not today" in reason_of(outcome)
 
 
+def test_an_event_that_a_person_withdraws_before_the_window_does_not_happen_either(fleet: SimFleet) -> None:
+    web = asks(fleet)
+    start = fleet.clock.now() + timedelta(hours=2)
+    after(fleet, 2 * 3600 - 600, lambda: fleet.events.change(only_event(fleet).id, CANCELED, "anna: no", "anna"))
+
+    outcome = outcome_of(fleet.patch(start=start, **ANNOUNCE), "web")
+
+    assert (web.boots.orders, outcome.reboot) == ([], RebootState.REQUIRED)
+    assert "its scheduled event was withdrawn: anna: no" in reason_of(outcome)
+    assert only_event(fleet).status is CANCELED
+
+
 def test_a_machine_that_fails_before_withdraws_it(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a", fails="no", requires_reboot=True)])
 

@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("duration_seconds", sa.Integer, nullable=False),
         sa.Column("description", sa.Text, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("withdrawn_by", sa.Text, nullable=False),
         sa.Column("approved_by", sa.Text),
         sa.Column("approved_at", _TIME),
         sa.PrimaryKeyConstraint("id", name="pk_scheduled_events"),
