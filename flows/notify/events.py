@@ -120,6 +120,7 @@ def _build_machine_event(kind: str, outcome: Outcome, report: RunReport, at: dat
             "state": outcome.state.value,
             "reason": outcome.reason,
             "reboot": outcome.reboot.value,
+            "reboot_reason": outcome.reboot_result.reason if outcome.reboot_result else "",
             "wave": outcome.wave,
         },
         build_machine_url(run_id, outcome.machine, web_url),

@@ -85,9 +85,13 @@ class SqlScheduledEvents:
         with self._database.begin_read("look for scheduled events") as connection:
             return _read_events(connection, query)
 
-    def find_newest(self, limit: int, *, only_open: bool) -> tuple[ScheduledEvent, ...]:
-        """Return the newest events of all runs, newest first."""
+    def find_newest(
+        self, limit: int | None, *, only_open: bool, since: datetime | None = None
+    ) -> tuple[ScheduledEvent, ...]:
+        """Return the newest events of all runs, newest first. ``since``: only those that were announced since then."""
         query = select(_EVENTS).order_by(_EVENTS.c.announced_at.desc(), _EVENTS.c.id).limit(limit)
+        if since is not None:
+            query = query.where(_EVENTS.c.announced_at >= since)
         with self._database.begin_read("look for scheduled events") as connection:
             if only_open:
                 query = query.where(self._is_told(self._now(connection)))

@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 
 from inventory.machine import Inventory
+from tasks.domain.scheduled_events import EventType, ScheduledEvent
 from tasks.domain.states import Classification, OperationState, UpdateState
 from tasks.records.queries.tables import QueryTables
+from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.sql_records import SqlRecords
 from tasks.reports.query.engine import open_query
 from tests.ci import tree
@@ -160,3 +162,28 @@ def test_machines_of_inventory_and_records_are_joined(records: SqlRecords) -> No
         ["web-1", True, "NonCompliant", "web"],
         ["win-1", False, "NonCompliant", None],
     ]
+
+
+def test_events_that_machines_were_told_are_a_table(records: SqlRecords) -> None:
+    sql = "SELECT event_type, status, resources, approved_by, duration_seconds, started_at FROM scheduled_events"
+    assert _frame(records, sql).empty
+    records.save(make_run(id="run-2", started_at=NOW, state=OperationState.IN_PROGRESS))
+    events = SqlScheduledEvents(records.database)
+    event = events.announce(
+        ScheduledEvent(
+            id="",
+            run_id="run-2",
+            act="reboot/0",
+            event_type=EventType.REBOOT,
+            resources=("web-1",),
+            audience=("web-1", "web-2"),
+            not_before=NOW,
+            expires_at=NOW + timedelta(hours=1),
+            announced_at=NOW,
+            description="",
+        )
+    )
+    events.approve("web-1", [event.id])
+
+    (row,) = json.loads(_frame(records, sql).to_json(orient="values"))
+    assert row == ["Reboot", "Scheduled", ["web-1"], ["web-1"], None, None]

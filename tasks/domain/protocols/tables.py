@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 from tasks.domain.rows import ColumnKind, list_kinds
 from tasks.domain.rows.machines import AssignmentRow, MachineDayRow, MachineRow
 from tasks.domain.rows.runs import OutcomeRow, RunRow, UpdateResultRow
+from tasks.domain.rows.scheduled_events import ScheduledEventRow
 from tasks.domain.rows.updates import RecordedUpdateRow, UpdateCveRow
 from tasks.domain.rows.windows import RecordedWindowRow
 
@@ -20,6 +21,7 @@ TABLES: Final[Mapping[str, Columns]] = {
     "update_results": list_kinds(UpdateResultRow),
     "windows": list_kinds(RecordedWindowRow),
     "machine_days": list_kinds(MachineDayRow),
+    "scheduled_events": list_kinds(ScheduledEventRow),
     "assignments": list_kinds(AssignmentRow),
 }
 """The tables that can be queried, and their columns. The names are part of the public interface."""

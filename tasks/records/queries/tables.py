@@ -13,6 +13,7 @@ from tasks.domain.protocols.tables import TABLES, Batch
 from tasks.domain.rows import list_kinds, read_columns
 from tasks.domain.rows.machines import MachineRow
 from tasks.domain.rows.runs import MachineResultRow
+from tasks.domain.rows.scheduled_events import ScheduledEventRow
 from tasks.records import page_schema, schema
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
 from tasks.records.machine_orders import SqlMachineOrders
@@ -20,8 +21,10 @@ from tasks.records.machine_rows import build_machine_row
 from tasks.records.queries.machines import read_last_runs, read_machine_states
 from tasks.records.queries.runs import parse_run, select_runs
 from tasks.records.queries.shards import is_of_whole_run
+from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.hotpatch import BaselineCalendar
+from tasks.rules.scheduled_events import build_event_row
 
 BATCH_ROWS: Final = 20_000
 
@@ -65,6 +68,7 @@ class QueryTables:
             "update_results": self._read_update_results,
             "windows": self._read_windows,
             "machine_days": self._read_days,
+            "scheduled_events": self._read_events,
             "assignments": lambda: [self._assignments],
         }
 
@@ -163,6 +167,11 @@ class QueryTables:
             query = query.where(table.c.day >= self._since.astimezone(UTC).date())
         for batch in self._stream("read the days of machines", query):
             yield [(datetime.combine(row[0], time(), UTC), *row[1:]) for row in batch]
+
+    def _read_events(self) -> Iterator[Batch]:
+        events = SqlScheduledEvents(self._database).find_newest(None, only_open=False, since=self._since)
+        rows = [build_event_row(event) for event in events]
+        yield list(zip(*(values for _, _, values in read_columns(ScheduledEventRow, rows)), strict=True))
 
 
 def _select_updates() -> Select[Any]:
