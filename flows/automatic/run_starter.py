@@ -69,6 +69,7 @@ def build_patch_request(request: AutomaticRequest, plan: RunPlan) -> PatchReques
         ),
         window=WindowRequest(start=plan.window_start, minutes=plan.window_minutes, zone=plan.zone),
         waves=WavesRequest(percent=request.waves_percent, failure_budget_percent=request.failure_budget_percent),
+        announce=request.announce,
         notify=request.notify,
         freezes=request.freezes,
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from flows.request.base import CheckedPath, FormModel, Mask, ScopeRequest, convert_request
-from flows.request.request_parts import FreezeRequest, Notifications
+from flows.request.request_parts import AnnounceRequest, FreezeRequest, Notifications
 from inventory.schema.value_types import build_validation_error
 from tasks.domain.states import Classification
 from tasks.rules.automatic.model import AutomaticPolicy, RiskRule
@@ -121,6 +121,9 @@ class AutomaticRequest(ScopeRequest):
     waves_percent: float = Field(default=20, gt=0, le=100, description="Share of a run's machines that make a wave.")
     failure_budget_percent: float = Field(
         default=20, ge=0, le=100, description="Share of a run's machines that may fail; then the run begins no more."
+    )
+    announce: AnnounceRequest = Field(
+        default=AnnounceRequest(), description="Whether machines and their programs are told before interruptions."
     )
     notify: Notifications = Field(default=[])
     freezes: list[FreezeRequest] = Field(

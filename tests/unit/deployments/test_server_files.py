@@ -24,6 +24,7 @@ from tests.ci import tree
 UNITS = sorted((tree.TOP / "deployments/units").glob("*.service"))
 WORKERS = [path for path in UNITS if re.match(r"fleetpatch-(serve\.|worker)", path.name)]
 WEB = tree.TOP / "deployments/units/fleetpatch-web.service"
+EVENTS = WEB.with_name("fleetpatch-events.service")
 COMPOSE = tree.TOP / "deployments/compose/compose.yaml"
 SITE_COMPOSE = COMPOSE.with_name("site.yaml")
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
@@ -44,7 +45,7 @@ class Unit:
 
 def test_there_are_units() -> None:
     assert [path.name for path in UNITS] == [
-        "fleetpatch-server.service", "fleetpatch-web.service", "fleetpatch-worker@.service",
+        "fleetpatch-events.service", "fleetpatch-server.service", "fleetpatch-web.service", "fleetpatch-worker@.service",
     ]  # fmt: skip
 
 
@@ -62,7 +63,8 @@ def test_a_unit_is_ended_and_guarded_as_it_should_be(path: Path) -> None:
     assert unit.service["User"] not in {"", "root"}
     # there root keeps jobs of a machine that is patched: who owns the folder could replace them
     assert "/var/lib/fleetpatch/" not in unit.text
-    assert unit.service["StateDirectory"] in {"fleetpatch-server", "fleetpatch-controller", "fleetpatch-web"}
+    states = {"fleetpatch-server", "fleetpatch-controller", "fleetpatch-web", "fleetpatch-endpoint"}
+    assert unit.service["StateDirectory"] in states
     assert not [name for name in unit.environment if SENSITIVE.search(name)]
 
 
@@ -90,7 +92,7 @@ def test_units_of_workers_have_the_tables_settings(path: Path) -> None:
 
 
 def test_the_servers_unit_leaves_its_settings_to_the_program() -> None:
-    (server,) = [path for path in UNITS if path not in {*WORKERS, WEB}]
+    (server,) = [path for path in UNITS if path not in {*WORKERS, WEB, EVENTS}]
     assert set(Unit(server).environment) == {"HOME"}
 
 
@@ -118,6 +120,13 @@ def test_the_pages_have_a_user_of_their_own_without_keys() -> None:
     assert "worker.env" not in unit.text
     told = {name: value for name, value in unit.environment.items() if name not in {"HOME", "PREFECT_HOME"}}
     assert told == build_environment(SettingTarget.BOTH)
+
+
+def test_the_endpoint_of_events_has_a_user_of_its_own_and_no_key() -> None:
+    unit = Unit(EVENTS)
+    assert unit.service["User"] not in {Unit(path).service["User"] for path in UNITS if path != EVENTS}
+    assert "LoadCredential" not in unit.text
+    assert "worker.env" not in unit.text
 
 
 def test_pages_are_there_while_the_server_is_not() -> None:
