@@ -11,7 +11,7 @@ from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from inventory.machine import MachineSet
-from tasks.domain.errors import FleetpatchError, RequestError
+from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
 from tasks.domain.model import Wave
 from tasks.domain.scheduled_events import EventSource, EventStatus
 from tasks.rules.runs.set_capacity import index_sets
@@ -74,8 +74,14 @@ class RunEvents:
         by_name = {context.name: context for context in contexts}
         for name in self._list_first_machines(waves):
             context = by_name.get(name)
-            if context is not None and context.state.error is None and not context.state.halted:
+            if context is None or context.state.error is not None or context.state.halted:
+                continue
+            try:
                 announce_expected_reboot(context, self._run_context.window.start)
+            except RecordsError:
+                raise
+            except FleetpatchError as error:  # it is told again when its turn begins
+                self._run_context.listener.on_message(f"{name} could not be told: {error.message}")
 
     def close(self) -> None:
         """End the events that the run has left open. Raises nothing: what can't be ended is found later."""

@@ -240,6 +240,8 @@ def _order_and_watch(
     # decide again: the journal entry may have taken long, if the records were away or this process was suspended
     by_now = _decide_reboot(context)
     obstacle = _find_reboot_obstacle(context)
+    if by_now.reboot and not obstacle:
+        obstacle = begin_event(context, build_reboot_interruption(context, early=early))
     if obstacle or not by_now.reboot:
         why_not = f"not rebooted although {reason}: {obstacle}" if obstacle else by_now.reason
         why_not += f"; it waited for {wait.summary}" if wait.summary and not obstacle else ""
@@ -250,7 +252,6 @@ def _order_and_watch(
         return _store_result(
             context, RebootResult(by_now.state_without_reboot, why_not, mitigated_by=mitigated_by), early
         )
-    begin_event(context, build_reboot_interruption(context, early=early))
     context.report_progress(Step.REBOOT, "ordering the reboot")
     result = RebootResult(RebootState.STARTED, reason, boot_id_before=before, count=1)
     _store_result(context, result, early)  # from now on the machine may go down at any time

@@ -129,10 +129,17 @@ def announce(
 
 
 def compute_notice_seconds(context: MachineContext, interruption: Interruption) -> float:
-    """Return the seconds that an interruption has still to wait at most; 0 if this run announces nothing."""
-    options, event = context.options.announce, context.announced
-    if options is None or context.run_context.events is None:
+    """Return the seconds that an interruption has still to wait at most; 0 if this run announces nothing.
+
+    Raises:
+        RecordsError: the events can't be read.
+    """
+    options, events, event = context.options.announce, context.run_context.events, context.announced
+    if options is None or events is None:
         return 0.0
+    if event is None:  # an earlier process of this run may have announced it
+        open_events = (known for known in events.find(context.run.id, context.name) if known.is_open)
+        event = context.announced = next((known for known in open_events if known.act == interruption.act), None)
     is_same = event is not None and event.act == interruption.act and event.is_open
     return compute_notice_left(event if is_same else None, context.clock.now(), options.notice_seconds)
 
@@ -162,7 +169,7 @@ def await_event(context: MachineContext, interruption: Interruption, step: Step)
     renewed_at = context.clock.now()
     while not may_begin(event, context.clock.now()):
         if not event.is_open:
-            return f"its scheduled event was withdrawn{f': {event.reason}' if event.reason else ''}", ""
+            return _describe_withdrawal(event), ""
         if reason := explain_stop_request(context):
             return reason, ""
         context.report_progress(step, _describe_wait(context, interruption, event))
@@ -179,17 +186,23 @@ def await_event(context: MachineContext, interruption: Interruption, step: Step)
     return "", describe_approvals(event)
 
 
-def begin_event(context: MachineContext, interruption: Interruption) -> None:
-    """Record that an interruption begins now. Call it just before it is ordered.
+def begin_event(context: MachineContext, interruption: Interruption) -> str:
+    """Record that an interruption begins now. Call it just before it is ordered. Return why it may not begin, or "".
+
+    A person may have withdrawn it since its wait was over.
 
     Raises:
         RecordsError: it can't be stored. The interruption must not begin.
     """
     event, events = announce(context, interruption), context.run_context.events
-    if event is not None and events is not None:
-        context.announced = events.change(event.id, EventStatus.STARTED)
-        if has_event_file(context):
-            write_event_file(context, events)
+    if event is None or events is None:
+        return ""
+    event = context.announced = events.change(event.id, EventStatus.STARTED)
+    if event.status is not EventStatus.STARTED:
+        return _describe_withdrawal(event)
+    if has_event_file(context):
+        write_event_file(context, events)
+    return ""
 
 
 def close_events(context: MachineContext, reason: str, act: str = "") -> None:
@@ -215,7 +228,8 @@ def close_events(context: MachineContext, reason: str, act: str = "") -> None:
             if event.status is EventStatus.SCHEDULED:
                 events.change(event.id, EventStatus.CANCELED, reason)
             elif not has_not_come_back:
-                events.change(event.id, EventStatus.COMPLETED)
+                was_done = event.event_type is EventType.FREEZE or any(r.count for r in context.state.reboots[-1:])
+                events.change(event.id, EventStatus.COMPLETED, "" if was_done else reason)
         if is_over and has_event_file(context):
             write_event_file(context, events, [event.id for event in is_over])
     except RecordsError as error:
@@ -233,6 +247,10 @@ def describe_end(context: MachineContext) -> str:
         return machine_state.error.message
     reboots = [result.reason for result in machine_state.reboots]
     return machine_state.halted or explain_stop_request(context) or (reboots[-1] if reboots else "it was not needed")
+
+
+def _describe_withdrawal(event: ScheduledEvent) -> str:
+    return f"its scheduled event was withdrawn{f': {event.reason}' if event.reason else ''}"
 
 
 def _find_event(events: ScheduledEvents, known: ScheduledEvent) -> ScheduledEvent:

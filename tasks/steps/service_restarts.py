@@ -78,12 +78,14 @@ def restart_services(context: MachineContext) -> None:
         obstacle, _ = await_event(context, interruption, Step.REBOOT)
     if not obstacle and not submitted_units and not run_before_hooks(context):
         obstacle = context.state.halted
+    if not obstacle:
+        withdrawn = begin_event(context, interruption)
+        obstacle = "" if submitted_units else withdrawn
     if obstacle:
         _add_finding(context, FindingLevel.WARN, f"not restarted: {join_first_services(units)}: {obstacle}")
         return
     job_id = journal.build_job_id(context.run.id, context.name, RESTART_ACT, 0)
     journal.record_start(context, Step.REBOOT, RESTART_ACT, job_id, {"units": list(units)})
-    begin_event(context, interruption)
     context.report_progress(Step.REBOOT, f"restarting {join_first_services(units)}")
     try:
         started = submit_job(context, Job(job_id, with_lock_token(context, _build_restart_script(context, units))))

@@ -16,7 +16,7 @@ from tasks.machines.transport.script_library import load_script
 
 SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
 TARGET = "192.0.2.1:4281"
-UNITS = ["fleetpatch-events-address.service", "fleetpatch-events.service", "fleetpatch-events.socket"]
+UNITS = ["fleetpatch-forwarder-address.service", "fleetpatch-forwarder.service", "fleetpatch-forwarder.socket"]
 TOOLS = {
     "systemctl": (
         'place=$(dirname "$0")/..\n'
@@ -102,12 +102,12 @@ def test_it_lays_three_units_down_and_takes_them_away(machine: Machine) -> None:
 def test_the_socket_is_for_programs_on_this_machine_alone(machine: Machine) -> None:
     machine.run("lay")
 
-    socket = (machine.units / "fleetpatch-events.socket").read_text()
+    socket = (machine.units / "fleetpatch-forwarder.socket").read_text()
     for line in ("ListenStream=169.254.169.254:80", "FreeBind=yes", "BindToDevice=lo", "IPAddressDeny=any"):
         assert line in socket.splitlines()
-    service = (machine.units / "fleetpatch-events.service").read_text()
+    service = (machine.units / "fleetpatch-forwarder.service").read_text()
     assert f"ExecStart=/usr/lib/systemd/systemd-socket-proxyd {TARGET}" in service.splitlines()
-    assert "enable --now fleetpatch-events.socket" in machine.orders()
+    assert "enable --now fleetpatch-forwarder.socket" in machine.orders()
 
 
 def test_asked_twice_it_does_it_once_and_another_target_replaces_it(machine: Machine) -> None:
@@ -117,7 +117,7 @@ def test_asked_twice_it_does_it_once_and_another_target_replaces_it(machine: Mac
     assert machine.run("lay") == ({"kind": "unchanged"},)
     assert [order for order in machine.orders()[before:] if "is-active" not in order] == []
     assert machine.run("lay", "192.0.2.9:80")[0]["target"] == "192.0.2.9:80"
-    assert "192.0.2.9:80" in (machine.units / "fleetpatch-events.service").read_text()
+    assert "192.0.2.9:80" in (machine.units / "fleetpatch-forwarder.service").read_text()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tests.support.fleet import SimFleet
 from tests.support.sim_machine import SimMachine
 
 ANNOUNCE: dict[str, Any] = {"announce": {"enabled": True}}
+NOTICE = timedelta(minutes=15)
 
 
 class WakingClock(FakeClock):

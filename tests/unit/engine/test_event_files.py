@@ -101,3 +101,16 @@ def test_a_file_that_can_not_be_brought_up_to_date_is_a_warning(fleet: SimFleet)
     assert [finding.message for finding in outcome.findings if finding.check == "scheduled events"] == [
         "its file of scheduled events is not up to date: the file of scheduled events can't be used: no space"
     ]
+
+
+def test_a_machine_that_can_not_be_told_before_the_window_is_told_in_its_turn(fleet: SimFleet) -> None:
+    web, file = with_file(fleet)
+    start = fleet.clock.now() + timedelta(hours=2)
+    file.refuses = "no space"
+    after(fleet, 2 * 3600 - 60, lambda: setattr(file, "refuses", ""))
+
+    outcome = outcome_of(fleet.patch(start=start, **ANNOUNCE), "web")
+
+    assert outcome.reboot is RebootState.COMPLETED
+    assert [event["EventStatus"] for event in file.documents[0]["Events"]] == ["Scheduled"]
+    assert web.boots.ordered_at[0] >= start

@@ -9,7 +9,7 @@ from tasks.domain.errors import RequestError
 from tasks.domain.scheduled_events import EventSource, EventStatus, EventType
 from tasks.domain.states import OperationState, RebootPolicy, RebootState
 from tasks.steps.context.run_context import StopToken
-from tests.support.event_fleet import ANNOUNCE, WakingClock, after, approve, asks, only_event, reason_of
+from tests.support.event_fleet import ANNOUNCE, NOTICE, WakingClock, after, approve, asks, only_event, reason_of
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, choose_calls
@@ -17,7 +17,6 @@ from tests.support.set_fleet import SetFleet
 from tests.support.taking_up import RUN, begin, resume
 
 SCHEDULED, STARTED, COMPLETED, CANCELED = EventStatus
-NOTICE = timedelta(minutes=15)
 
 
 @pytest.fixture
@@ -193,6 +192,36 @@ def test_an_event_that_a_person_withdraws_before_the_window_does_not_happen_eith
     assert only_event(fleet).status is CANCELED
 
 
+def test_an_event_that_is_withdrawn_while_the_reboot_waits_for_others_does_not_happen(fleet: SimFleet) -> None:
+    web = asks(fleet)
+    after(fleet, 60, lambda: approve(fleet, "web"))
+    web.on_start("install", 0.5, lambda: lock_packages(web, 600))
+    after(fleet, 300, lambda: fleet.events.change(only_event(fleet).id, CANCELED, "anna: no", "anna"))
+
+    outcome = outcome_of(fleet.patch(**ANNOUNCE), "web")
+
+    assert (web.boots.orders, outcome.reboot) == ([], RebootState.REQUIRED)
+    assert "its scheduled event was withdrawn: anna: no" in reason_of(outcome)
+
+
+def lock_packages(machine: SimMachine, seconds: float) -> None:
+    """Let somebody else change packages from now on."""
+    now = machine.fake_clock.now()
+    machine.world.locks = (*machine.world.locks, (now, now + timedelta(seconds=seconds)))
+
+
+def test_an_order_that_the_machine_refuses_is_told_to_be_over(fleet: SimFleet) -> None:
+    web = asks(fleet)
+    web.boots.refuses = "the disk is full"
+
+    outcome = outcome_of(fleet.patch(**ANNOUNCE), "web")
+
+    event = only_event(fleet)
+    assert (web.boots.count, event.status) == (0, COMPLETED)
+    assert "the disk is full" in reason_of(outcome)
+    assert "the disk is full" in event.reason
+
+
 def test_a_machine_that_fails_before_withdraws_it(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a", fails="no", requires_reboot=True)])
 
@@ -325,28 +354,6 @@ def test_records_that_fail_let_nothing_reboot_unannounced(fleet: SimFleet) -> No
         fleet.patch(**ANNOUNCE)
 
     assert (web.begun(), web.boots.orders) == ([], [])
-
-
-@pytest.mark.parametrize("after_the_act", [False, True])
-def test_a_run_that_is_resumed_has_one_event_one_reboot_and_a_whole_notice(after_the_act: bool) -> None:
-    whole = SimFleet(clock=WakingClock())
-    asks(whole)
-    life = Life()
-    begin(whole, whole.request(**ANNOUNCE), life)
-    for call in choose_calls(life.calls, 5):
-        fleet = SimFleet(clock=WakingClock())
-        web = asks(fleet)
-        try:
-            begin(fleet, fleet.request(**ANNOUNCE), Life(dies_at=call, after_the_act=after_the_act))
-        except Killed:
-            fleet.clock.advance(30)
-            report = resume(fleet, control=StopToken())
-            assert outcome_of(report, "web").reboot is RebootState.COMPLETED, call
-        assert web.boots.count == 1, call
-        told = [event for event in fleet.events.events.values() if event.status is not CANCELED]
-        assert [event.status for event in told] == [COMPLETED], call
-        assert web.boots.ordered_at[0] >= told[0].announced_at + NOTICE, call
-        assert fleet.events.read_document("web").events == (), call
 
 
 def test_a_clock_that_is_set_back_while_it_waits_loses_and_doubles_nothing(fleet: SimFleet) -> None:

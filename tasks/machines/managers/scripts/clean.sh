@@ -10,6 +10,8 @@
 # shellcheck disable=SC2154  # variables of prelude.sh, job_common.sh and updaters_back.sh
 
 umask 077
+told=/var/lib/fleetpatch-events
+forwarder_mark='# Laid down by fleetpatch. fleetpatch events forward --remove takes it away.'
 above=${fp_jobs%/*} helper=/usr/local/sbin/fleetpatch-broker rule=/etc/sudoers.d/fleetpatch-broker
 
 refuse() { fp_emit refused "why=$1" "about=$2"; exit 0; }
@@ -124,6 +126,18 @@ clean_state() { # the folder of jobs, and what is beside it
   if [ -e "$above" ]; then left "$above" "something is in it"; else fp_emit removed "what=folder" "path=$above"; fi
 }
 
+clean_events() { # the document of scheduled events, and the forwarder of their address
+  if [ -h "$told" ] || { [ -e "$told" ] && [ ! -d "$told" ]; }; then left "$told" "it is no folder"
+  elif [ -d "$told" ]; then item "scheduled events" "$told"; fi
+  for name in fleetpatch-forwarder.service fleetpatch-forwarder.socket fleetpatch-forwarder-address.service; do
+    path=/etc/systemd/system/$name
+    [ -f "$path" ] && [ ! -h "$path" ] || continue
+    if [ "$(head -n 1 "$path")" != "$forwarder_mark" ]; then left "$path" "it is not fleetpatch's"; continue; fi
+    if fp_has remove && has_systemd; then manager disable --now "$name" >/dev/null 2>&1; fi
+    item forwarder "$path"
+  done
+}
+
 clean_broker() { # at the very end: without it, the login may not be root any more
   [ -e "$helper" ] || [ -e "$rule" ] || [ -e /etc/fleetpatch-broker ] || [ -e /var/lib/fleetpatch-broker ] || return 0
   if [ "$(cat /etc/fleetpatch-broker/controller.pem 2>/dev/null)" != "$(fp_param broker)" ] || ! fp_has broker; then
@@ -151,6 +165,7 @@ guard
 ids=$(each_job)
 clean_units
 clean_state
+clean_events
 files "order of a reboot" /run/fleetpatch-reboot /run/fleetpatch-reboot.new /run/fleetpatch-reboot.sh \
   /run/fleetpatch-reboot.plain.sh /run/fleetpatch-reboot.pl /run/fleetpatch-reboot.err
 files "order of a power-off" /run/fleetpatch-poweroff /run/fleetpatch-poweroff.new /run/fleetpatch-poweroff.sh

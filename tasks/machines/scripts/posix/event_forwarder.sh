@@ -10,7 +10,7 @@ for name in work target root; do fp_set_param "$name"; done
 address=169.254.169.254
 units=$root/etc/systemd/system
 mark='# Laid down by fleetpatch. fleetpatch events forward --remove takes it away.'
-names='fleetpatch-events-address.service fleetpatch-events.socket fleetpatch-events.service'
+names='fleetpatch-forwarder-address.service fleetpatch-forwarder.socket fleetpatch-forwarder.service'
 umask 022
 
 refuse() { fp_emit refused "why=$1"; exit 0; }
@@ -54,7 +54,7 @@ find_state() { # sets state and laid_target
   [ "$count" = 0 ] || state=laid
   while IFS= read -r line; do
     case $line in ExecStart=*) laid_target=${line##* } ;; esac
-  done 2>/dev/null <"$units/fleetpatch-events.service" || :
+  done 2>/dev/null <"$units/fleetpatch-forwarder.service" || :
 }
 put() { # NAME: writes stdin as a unit
   { printf '%s\n' "$mark"; cat; } >"$units/$1.new" 2>/dev/null && mv -f -- "$units/$1.new" "$units/$1" 2>/dev/null && return
@@ -62,7 +62,7 @@ put() { # NAME: writes stdin as a unit
   refuse "cannot write $units/$1"
 }
 lay() {
-  put fleetpatch-events-address.service <<UNIT
+  put fleetpatch-forwarder-address.service <<UNIT
 [Unit]
 Description=The address of scheduled events, for programs on this machine
 
@@ -72,11 +72,11 @@ RemainAfterExit=yes
 ExecStart=$ip address replace $address/32 dev lo scope host
 ExecStop=$ip address del $address/32 dev lo
 UNIT
-  put fleetpatch-events.socket <<UNIT
+  put fleetpatch-forwarder.socket <<UNIT
 [Unit]
 Description=Scheduled events, for programs on this machine
-Requires=fleetpatch-events-address.service
-After=fleetpatch-events-address.service
+Requires=fleetpatch-forwarder-address.service
+After=fleetpatch-forwarder-address.service
 
 [Socket]
 ListenStream=$address:80
@@ -90,11 +90,11 @@ IPAddressAllow=$address/32
 [Install]
 WantedBy=sockets.target
 UNIT
-  put fleetpatch-events.service <<UNIT
+  put fleetpatch-forwarder.service <<UNIT
 [Unit]
 Description=Forwards requests for scheduled events to fleetpatch
-Requires=fleetpatch-events.socket
-After=fleetpatch-events.socket network-online.target
+Requires=fleetpatch-forwarder.socket
+After=fleetpatch-forwarder.socket network-online.target
 Wants=network-online.target
 
 [Service]
@@ -106,14 +106,14 @@ NoNewPrivileges=yes
 ExecStart=$proxy $target
 UNIT
   manager daemon-reload >/dev/null 2>&1 || refuse "systemctl daemon-reload failed"
-  said=$(manager enable --now fleetpatch-events.socket 2>&1) || {
+  said=$(manager enable --now fleetpatch-forwarder.socket 2>&1) || {
     remove
     refuse "the units could not be started: $said"
   }
 }
 remove() {
-  manager disable --now fleetpatch-events.socket fleetpatch-events.service >/dev/null 2>&1 || :
-  manager stop fleetpatch-events-address.service >/dev/null 2>&1 || :
+  manager disable --now fleetpatch-forwarder.socket fleetpatch-forwarder.service >/dev/null 2>&1 || :
+  manager stop fleetpatch-forwarder-address.service >/dev/null 2>&1 || :
   for name in $names; do
     if is_ours "$name"; then rm -f -- "$units/$name"; fi
   done
@@ -126,7 +126,7 @@ if [ "$work" = look ]; then
   exit 0
 fi
 [ -d "$root/run/systemd/system" ] || refuse "there is no systemd that could keep it"
-[ "$state" != other ] || refuse "there are units of this name that are not fleetpatch's: $units/fleetpatch-events*"
+[ "$state" != other ] || refuse "there are units of this name that are not fleetpatch's: $units/fleetpatch-forwarder*"
 if [ "$work" = remove ]; then
   if [ "$state" = absent ]; then fp_emit unchanged; exit 0; fi
   remove
@@ -141,11 +141,11 @@ ip=$(command -v ip) || refuse "there is no program ip"
 find_proxy
 [ -n "$proxy" ] || refuse "there is no systemd-socket-proxyd: install the package that has it (systemd)"
 ! is_taken || refuse "the address $address is used already"
-if [ "$state" = laid ] && [ "$laid_target" = "$target" ] && manager is-active --quiet fleetpatch-events.socket; then
+if [ "$state" = laid ] && [ "$laid_target" = "$target" ] && manager is-active --quiet fleetpatch-forwarder.socket; then
   fp_emit unchanged
   exit 0
 fi
 if [ "$state" = laid ]; then remove; fi
 lay
-manager is-active --quiet fleetpatch-events.socket || { remove; refuse "the socket of the forwarder is not active"; }
+manager is-active --quiet fleetpatch-forwarder.socket || { remove; refuse "the socket of the forwarder is not active"; }
 fp_emit changed "state=laid" "target=$target"
