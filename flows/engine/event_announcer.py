@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from flows.engine.machine_work import UnavailableTransport
 from flows.engine.run_info import is_rollout_run
 from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest
@@ -75,6 +76,8 @@ class RunEvents:
         for name in self._list_first_machines(waves):
             context = by_name.get(name)
             if context is None or context.state.error is not None or context.state.halted:
+                continue
+            if isinstance(context.transport, UnavailableTransport):  # another run carries it out, and tells it
                 continue
             try:
                 announce_expected_reboot(context, self._run_context.window.start)
