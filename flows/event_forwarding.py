@@ -4,7 +4,6 @@ import functools
 import re
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final
@@ -12,6 +11,7 @@ from typing import Final
 from flows.machine_visits import build_visit_context, visit_machines
 from flows.policy.enforcement import read_policy_freezes
 from flows.ports.ports import Ports
+from inventory.data_class import dataclass
 from inventory.event_delivery import EventDelivery
 from inventory.machine import Machine, OsFamily
 from tasks.domain.errors import FleetpatchError, RequestError

@@ -6,8 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from inventory.data_class import dataclass
-
 from inventory.event_delivery import EventDelivery
+
 
 class FailedCheckEffect(StrEnum):
     """The effect of a failed check on its machine."""

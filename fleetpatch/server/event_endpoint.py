@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from fleetpatch.access.limiter import FailureLimiter
 from fleetpatch.access.machine_identity import UnknownMachine
+from inventory.data_class import dataclass
 from inventory.machine import Inventory, Machine
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.scheduled_events import EventDocument, ScheduledEvent

@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from fleetpatch.server.event_endpoint import EventEndpoint
 from fleetpatch.server.listening import describe_address, open_listener
 from fleetpatch.server.web_server import SHUTDOWN_SECONDS, TimedConnection
 from fleetpatch.settings import WebSettings
+from inventory.data_class import dataclass
 from inventory.files.paths import find_user_directory
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory

@@ -1,9 +1,10 @@
 """Scheduled events: what machines and their programs are told before a run interrupts them. The words are Azure's."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
+
+from inventory.data_class import dataclass
 
 
 class EventType(StrEnum):

@@ -1,10 +1,10 @@
 """Stores the tokens of machines for their scheduled events, as SHA-256 digests."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import delete, select
 
+from inventory.data_class import dataclass
 from tasks.records.event_schema import event_tokens
 from tasks.records.statements import build_row, upsert_row
 from tasks.records.storage.database import Database

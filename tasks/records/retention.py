@@ -10,9 +10,8 @@ from sqlalchemy import Connection, delete, exists, func, insert, select
 
 from inventory.data_class import dataclass
 from tasks.domain.model import READ_ONLY_RUN_KINDS
-from tasks.records import page_schema, schema
-from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records import event_schema, page_schema, schema
+from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.sql_records import SqlRecords
 from tasks.records.statements import UNFINISHED_STATES, list_shard_ids
 from tasks.rules.retention import Retention

@@ -13,11 +13,11 @@ import json
 import math
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, Final
 
+from inventory.data_class import dataclass
 from tasks.domain.rows.scheduled_events import ScheduledEventRow
 from tasks.domain.scheduled_events import (
     ApprovalRule,

@@ -5,10 +5,10 @@ interruption is ordered. A process that resumes the run finds it there, and goes
 """
 
 import logging
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import Finding
 from tasks.domain.protocols.scheduled_events import ScheduledEvents

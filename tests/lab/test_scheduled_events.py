@@ -5,6 +5,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,20 +44,10 @@ def wait_for(what: Callable[[], Any]) -> Any:
 @contextmanager
 def beside(act: Callable[[], None]) -> Iterator[None]:
     """Do something in a thread during the block. Its error fails the test."""
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            act()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    yield
-    thread.join(PATIENCE)
-    assert errors == []
-    assert not thread.is_alive()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(act)
+        yield
+        call.result(PATIENCE)
 
 
 def test_a_user_approves_beside_the_file_and_the_reboot_begins_early(hosts: Boot, tmp_path: Path) -> None:

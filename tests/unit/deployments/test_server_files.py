@@ -45,8 +45,11 @@ class Unit:
 
 def test_there_are_units() -> None:
     assert [path.name for path in UNITS] == [
-        "fleetpatch-events.service", "fleetpatch-server.service", "fleetpatch-web.service", "fleetpatch-worker@.service",
-    ]  # fmt: skip
+        "fleetpatch-events.service",
+        "fleetpatch-server.service",
+        "fleetpatch-web.service",
+        "fleetpatch-worker@.service",
+    ]
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)

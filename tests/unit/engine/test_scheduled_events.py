@@ -8,13 +8,12 @@ import pytest
 from tasks.domain.errors import RequestError
 from tasks.domain.scheduled_events import EventSource, EventStatus, EventType
 from tasks.domain.states import OperationState, RebootPolicy, RebootState
-from tasks.steps.context.run_context import StopToken
 from tests.support.event_fleet import ANNOUNCE, NOTICE, WakingClock, after, approve, asks, only_event, reason_of
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
-from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.set_fleet import SetFleet
-from tests.support.taking_up import RUN, begin, resume
+from tests.support.sim_machine import SimMachine
+from tests.support.taking_up import RUN
 
 SCHEDULED, STARTED, COMPLETED, CANCELED = EventStatus
 
