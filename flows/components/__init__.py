@@ -1,0 +1,1 @@
+"""Upgrades components (agents, exporters, applications) on many machines, by ordinary runs of the engine."""

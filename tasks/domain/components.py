@@ -1,0 +1,173 @@
+"""The nouns of components: applications beside the system's packages, such as agents and exporters.
+
+Azure calls them extensions. A component has a list of versions, and each machine one of them, or none.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from inventory.machine import Check, OsFamily
+
+COMPONENT_PREFIX: Final = "component:"
+"""The ids of updates of components begin with it: no package and no update of Windows has such an id."""
+DEFAULT_HEALTH_SECONDS: Final = 300.0
+"""How long a machine may take to be healthy after an upgrade, from when it answers. Azure waits 5 minutes."""
+
+
+class ComponentKind(StrEnum):
+    """How a component is asked for its version, and installed."""
+
+    FILE = "file"  # a file, and commands of the owner
+    DEB = "deb"  # a file that dpkg installs
+    RPM = "rpm"  # a file that rpm installs
+    MSI = "msi"  # a file that Windows Installer installs
+    PACKAGE = "package"  # of the machine's repositories: apt, dnf, yum or zypper
+    SNAP = "snap"
+    FLATPAK = "flatpak"
+    WINGET = "winget"
+    CHOCO = "choco"
+
+    @property
+    def has_file(self) -> bool:
+        """Whether each version is a file, with a digest."""
+        return self in {ComponentKind.FILE, ComponentKind.DEB, ComponentKind.RPM, ComponentKind.MSI}
+
+    @property
+    def family(self) -> OsFamily | None:
+        """The family of the systems that have it; None: both."""
+        if self is ComponentKind.FILE:
+            return None
+        is_windows = self in {ComponentKind.MSI, ComponentKind.WINGET, ComponentKind.CHOCO}
+        return OsFamily.WINDOWS if is_windows else OsFamily.LINUX
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentVersion:
+    """One version of a component, and where it comes from.
+
+    Attributes:
+        version: as the machine reports it when it is installed.
+        url: where the machine downloads its file; "": not from there.
+        file: the path of its file on the controller, which sends it to the machine; "": not from there.
+        sha256: the digest of the file, in small letters; "": it has no file.
+        reference: what the package manager calls it, if that is not ``version``: a snap's revision, a commit.
+        withdrawn: why nobody gets it any more, or "".
+    """
+
+    version: str
+    url: str = ""
+    file: str = ""
+    sha256: str = ""
+    reference: str = ""
+    withdrawn: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A component: how it is asked for its version, installed, judged and put back.
+
+    Attributes:
+        family: the systems that have it. A machine of another family is not supported.
+        package: its name in the package manager; for MSI, the display name of the product. "": as ``name``.
+        version_command: prints the installed version on the machine. "": the kind has a question of its own.
+        version_pattern: a regular expression with one group, which finds the version in that output.
+        install: the command that installs the file (kind FILE alone). It finds FLEETPATCH_FILE, FLEETPATCH_VERSION,
+            FLEETPATCH_COMPONENT and the settings.
+        roll_back: the command that puts a previous version back; "": the installation of that version does.
+        health: checks of the component beside the probes of the machine.
+        health_seconds: how long they may take to be good after an upgrade, from when the machine answers.
+        settings: variables of the commands. The next version gets the same ones. Never secrets.
+        after: components that are upgraded before this one.
+        canary_locations: locations whose machines are first; empty: the first location by name.
+        versions: from the oldest to the newest.
+    """
+
+    name: str
+    kind: ComponentKind
+    family: OsFamily
+    versions: tuple[ComponentVersion, ...]
+    package: str = ""
+    version_command: str = ""
+    version_pattern: str = ""
+    install: str = ""
+    roll_back: str = ""
+    health: tuple[Check, ...] = ()
+    health_seconds: float = DEFAULT_HEALTH_SECONDS
+    settings: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    canary_locations: tuple[str, ...] = ()
+
+    @property
+    def update_id(self) -> str:
+        """The id of its updates in plans and results."""
+        return f"{COMPONENT_PREFIX}{self.name}"
+
+    def find_version(self, version: str) -> ComponentVersion | None:
+        """Return the version of that text, or None."""
+        return next((known for known in self.versions if known.version == version), None)
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledComponent:
+    """What a machine says of one component.
+
+    Attributes:
+        version: None when it is not installed, or when that is not known.
+        problem: why the version is not known, or "".
+    """
+
+    name: str
+    version: str | None = None
+    problem: str = ""
+
+
+class ComponentStanding(StrEnum):
+    """How a component stands on a machine. Azure's word where it has one."""
+
+    UNKNOWN = "Unknown"  # the machine did not tell its version, or was not asked
+    NOT_INSTALLED = "NotInstalled"
+    NOT_SUPPORTED = "Not supported"  # a component of another family of systems
+    UNLISTED = "Unlisted"  # a version that the file does not have: it could not be put back
+    CURRENT = "Current"  # nothing newer within its major version
+    MAJOR_AVAILABLE = "MajorAvailable"  # only a newer major version, which people have to order
+    PENDING = "Pending"  # a newer minor version
+    RETRY_LATER = "RetryLater"  # it failed with a newer minor version, here or on too many machines
+
+
+class AutomaticUpgrade(StrEnum):
+    """Whether a component is upgraded by itself on a machine: the words of Azure's column "Automatic upgrade"."""
+
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+    NOT_SUPPORTED = "Not supported"
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentEnrolment:
+    """A person's order to upgrade a component by itself on the machines of a scope."""
+
+    component: str
+    scope: str
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentTry:
+    """An upgrade of a component that a run began on a machine, and that has ended.
+
+    Attributes:
+        version: the version that was to be installed.
+        succeeded: whether it is there, and the machine was healthy with it.
+    """
+
+    component: str
+    machine: str
+    run_id: str
+    version: str
+    at: datetime
+    succeeded: bool
+    reason: str = ""

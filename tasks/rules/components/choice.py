@@ -1,0 +1,145 @@
+"""Chooses the version of a component that a machine gets, or says why it gets none. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from inventory.machine import OsFamily
+from tasks.domain.components import (
+    Component,
+    ComponentStanding,
+    ComponentTry,
+    ComponentVersion,
+    InstalledComponent,
+)
+from tasks.domain.model import Update
+from tasks.domain.states import Classification
+from tasks.rules.components.retries import find_retry_wait
+from tasks.rules.components.versions import VersionRank, find_listed_version, is_minor_upgrade, rank_version
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentChoice:
+    """How a component stands on a machine, and what it gets.
+
+    Attributes:
+        target: the version that it gets; None: none now.
+        installed: the version of the list that it has; None: none, or one that the list does not have.
+        reason: why it gets none, or "".
+        not_before: when it is tried again, if it waits for that.
+    """
+
+    standing: ComponentStanding
+    target: ComponentVersion | None = None
+    installed: ComponentVersion | None = None
+    reason: str = ""
+    not_before: datetime | None = None
+
+
+def choose_version(
+    component: Component,
+    installed: InstalledComponent | None,
+    family: OsFamily | None,
+    tries: Sequence[ComponentTry],
+    machine: str,
+    now: datetime,
+    wanted: str = "",
+) -> ComponentChoice:
+    """Return what a machine gets.
+
+    By itself it gets the newest minor version alone: never another major version, none before a release, and none that
+    was withdrawn. A person may order any version of the list, also one that failed before.
+
+    Args:
+        component: what is to be upgraded.
+        installed: what the machine said last; None: nothing yet.
+        family: of the machine's system; None: not known.
+        tries: of all versions of this component, on all machines.
+        machine: its name.
+        now: the present time.
+        wanted: the version that a person orders; "": what comes by itself.
+    """
+    if (unready := _explain_no_version(component, installed, family)) is not None:
+        return unready
+    assert installed is not None and installed.version is not None  # noqa: S101, PT018 - for the type checker
+    rank = rank_version(installed.version)
+    assert rank is not None  # noqa: S101 - the same
+    listed = find_listed_version(component.versions, installed.version)
+    if wanted:
+        return _choose_ordered(component, listed, wanted)
+    target, standing = _find_newest(component, rank)
+    if target is None:
+        reason = "only a newer major version is there, which a person must order"
+        return ComponentChoice(
+            standing, installed=listed, reason=reason if standing is ComponentStanding.MAJOR_AVAILABLE else ""
+        )
+    if listed is None:
+        reason = f"the file of components does not have its version {installed.version}: it could not be put back"
+        return ComponentChoice(ComponentStanding.UNLISTED, reason=reason)
+    wait = find_retry_wait([one for one in tries if one.version == target.version], machine, now)
+    if wait is not None:
+        return ComponentChoice(
+            ComponentStanding.RETRY_LATER, installed=listed, reason=wait.reason, not_before=wait.until
+        )
+    return ComponentChoice(ComponentStanding.PENDING, target, listed)
+
+
+def _explain_no_version(
+    component: Component, installed: InstalledComponent | None, family: OsFamily | None
+) -> ComponentChoice | None:
+    """Return the choice for a machine without a version that others can be compared with; None: it has one."""
+    if family is not None and family is not component.family:
+        reason = f"{component.name} is a component of {component.family}, and the machine has {family}"
+        return ComponentChoice(ComponentStanding.NOT_SUPPORTED, reason=reason)
+    if installed is None or installed.problem:
+        reason = installed.problem if installed is not None else "the machine was not asked for it yet"
+        return ComponentChoice(ComponentStanding.UNKNOWN, reason=reason)
+    if installed.version is None:
+        return ComponentChoice(ComponentStanding.NOT_INSTALLED, reason="it is not installed: only upgrades are done")
+    if rank_version(installed.version) is None:
+        reason = f"the machine has the version {installed.version!r}, which can't be compared"
+        return ComponentChoice(ComponentStanding.UNKNOWN, reason=reason)
+    return None
+
+
+def _find_newest(component: Component, rank: VersionRank) -> tuple[ComponentVersion | None, ComponentStanding]:
+    ranked = [
+        (offered, offered_rank)
+        for offered in component.versions
+        if not offered.withdrawn and (offered_rank := rank_version(offered.version)) is not None
+    ]
+    minor = [(offered, one) for offered, one in ranked if is_minor_upgrade(rank, one)]
+    if minor:
+        return max(minor, key=lambda pair: pair[1])[0], ComponentStanding.PENDING
+    has_major = any(one.major > rank.major and not one.is_prerelease for _, one in ranked)
+    return None, ComponentStanding.MAJOR_AVAILABLE if has_major else ComponentStanding.CURRENT
+
+
+def _choose_ordered(component: Component, listed: ComponentVersion | None, wanted: str) -> ComponentChoice:
+    target = find_listed_version(component.versions, wanted)
+    if target is None or target.withdrawn:
+        why = f"was withdrawn: {target.withdrawn}" if target is not None else "is not in the file of components"
+        standing = ComponentStanding.CURRENT if listed is not None else ComponentStanding.UNLISTED
+        return ComponentChoice(standing, installed=listed, reason=f"version {wanted} {why}")
+    if listed is None:
+        reason = "the file of components does not have its present version: it could not be put back"
+        return ComponentChoice(ComponentStanding.UNLISTED, reason=reason)
+    if target == listed:
+        return ComponentChoice(ComponentStanding.CURRENT, installed=listed)
+    return ComponentChoice(ComponentStanding.PENDING, target, listed)
+
+
+def build_component_update(component: Component, choice: ComponentChoice) -> Update | None:
+    """Return the update that a plan has for a choice, or None: there is nothing to install."""
+    if choice.target is None or choice.installed is None:
+        return None
+    return Update(
+        id=component.update_id,
+        name=component.name,
+        arch="",
+        installed=choice.installed.version,
+        available=choice.target.version,
+        classification=Classification.OTHER,
+        origins=(component.kind.value,),
+        requires_reboot=False,
+    )

@@ -1,0 +1,86 @@
+"""The limits of a component's way through the fleet, with Azure's figures: 20 % everywhere. Pure."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+MAX_BATCH_PERCENT: Final = 20
+MAX_UNHEALTHY_PERCENT: Final = 20
+"""Of the whole scope before the first upgrade and before each batch."""
+MAX_UNHEALTHY_UPGRADED_PERCENT: Final = 20
+"""Of the machines that were upgraded so far, after each batch."""
+
+
+def compute_batch_size(total: int) -> int:
+    """Return how many machines are upgraded together: at most 20 % of all, at least one."""
+    return max(1, total * MAX_BATCH_PERCENT // 100)
+
+
+def exceeds_percent(count: int, total: int, percent: int) -> bool:
+    """Return whether a number of machines is more than a share of a total. Exactly the share is allowed."""
+    return count * 100 > total * percent
+
+
+def explain_unhealthy_scope(unhealthy: Collection[str], total: int) -> str:
+    """Return why no further machine may be upgraded: too many of the scope are unhealthy for any reason. Or ""."""
+    if not exceeds_percent(len(unhealthy), total, MAX_UNHEALTHY_PERCENT):
+        return ""
+    return f"{len(unhealthy)} of {total} machines of the scope are unhealthy, and {MAX_UNHEALTHY_PERCENT} % may be"
+
+
+def explain_unhealthy_upgraded(unhealthy: int, upgraded: int) -> str:
+    """Return why no further machine may be upgraded: too many of those that were are unhealthy. Or ""."""
+    if not exceeds_percent(unhealthy, upgraded, MAX_UNHEALTHY_UPGRADED_PERCENT):
+        return ""
+    return (
+        f"{unhealthy} of {upgraded} upgraded machines became unhealthy, and {MAX_UNHEALTHY_UPGRADED_PERCENT} % may be"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HealthAnswer:
+    """What the checks of a machine said at one time.
+
+    Attributes:
+        is_healthy: None: at least one of them was not answered.
+        problem: why it is not healthy, or why that is not known.
+    """
+
+    at: datetime
+    is_healthy: bool | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthWatch:
+    """Watches the health of a machine after an upgrade, from when it answers again.
+
+    One good answer within the time is enough. Without one at its end the machine is unhealthy, also when nothing is
+    known: absence is never health.
+
+    Attributes:
+        since: when the machine answered for the first time after the upgrade.
+    """
+
+    since: datetime
+    seconds: float
+
+    @property
+    def until(self) -> datetime:
+        """When an answer must be good at the latest."""
+        return self.since + timedelta(seconds=self.seconds)
+
+    def judge(self, answers: Sequence[HealthAnswer], now: datetime) -> bool | None:
+        """Return whether the machine is healthy; None: it is asked again."""
+        if any(answer.is_healthy and answer.at <= self.until for answer in answers):
+            return True
+        return None if now < self.until else False
+
+    def explain(self, answers: Sequence[HealthAnswer]) -> str:
+        """Return why a machine counts as unhealthy, from its last answer."""
+        if not answers:
+            return f"nothing was known of its health in {self.seconds / 60:g} minutes"
+        last = answers[-1]
+        prefix = "not healthy" if last.is_healthy is False else "its health was not known"
+        return f"{prefix} in {self.seconds / 60:g} minutes: {last.problem or 'no reason was given'}"
