@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 
+from flows.engine.health_counter import HealthCounter
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from tasks.domain.model import Outcome, Wave
@@ -101,8 +102,14 @@ class FailureCounter:
             )
 
 
-def build_failure_counter(request: PatchRequest | AssessRequest) -> FailureCounter:
+RunCounter = FailureCounter | HealthCounter
+"""What decides when no further machine may begin: failures, or the health with a component."""
+
+
+def build_failure_counter(request: PatchRequest | AssessRequest) -> RunCounter:
     """Return the counter for a request. An assessment has no failure budget, so failures never stop it."""
     if isinstance(request, AssessRequest):
         return FailureCounter(FailureBudget())
+    if request.component:
+        return HealthCounter()
     return FailureCounter(request.waves.to_wave_policy().budget, only_downloads=request.download_only)

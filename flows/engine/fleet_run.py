@@ -16,7 +16,14 @@ from flows.engine.machine_work import (
     restore_machines,
 )
 from flows.engine.resume_state import ResumeState
-from flows.engine.run_info import build_refused_outcomes, build_run_id, build_run_info, select_machines
+from flows.engine.run_info import (
+    build_options,
+    build_refused_outcomes,
+    build_run_id,
+    build_run_info,
+    require_one_process,
+    select_machines,
+)
 from flows.engine.run_lifecycle import RunLifecycle, merge_hook_results
 from flows.engine.set_plan import ask_roles_and_build_waves
 from flows.engine.shard_work import ShardWork, open_shard_work
@@ -38,7 +45,7 @@ from tasks.rules.runs.shard_limits import lower_limits
 from tasks.rules.runs.shards import build_shard_waves
 from tasks.rules.updates.selection import describe_unmatched_masks
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.context.run_context import MachineInstances, PatchOptions, RunContext
+from tasks.steps.context.run_context import MachineInstances, RunContext
 from tasks.steps.outcome import build_assessment_outcome, build_dry_run_outcome, build_outcome, record_outcome
 
 logger = logging.getLogger(__name__)
@@ -87,9 +94,7 @@ class FleetRun:
         )
         self._run_context = RunContext(
             run=self._run_info,
-            options=request.to_patch_options(pinned_updates, self._run_info.window)
-            if isinstance(request, PatchRequest)
-            else PatchOptions(refresh=request.refresh),
+            options=build_options(request, ports, pinned_updates, self._run_info.window),
             clock=ports.clock,
             records=ports.records,
             connect=ports.connect,
@@ -100,6 +105,7 @@ class FleetRun:
             explain_spent_budget=lambda: self._failure_counter.stop_reason,
             send_magic_packet=ports.send_magic_packet,
             is_port_open=ports.is_port_open,
+            list_components=ports.list_components,
             instances=MachineInstances(resume_state.known_facts if resume_state else ()),
             **build_event_parts(request, ports),
         )
@@ -158,6 +164,7 @@ class FleetRun:
         self._shard_work = open_shard_work(
             self._ports, request, machines, self._run_context, self._failure_counter, self._resume_state, self._save
         )
+        require_one_process(request, is_divided=self._shard_work is not None)
         self._refused_outcomes = build_refused_outcomes(
             self.run_id, request, not_planned, reaches_other_sites=self._shard_work is not None
         )
@@ -195,7 +202,7 @@ class FleetRun:
         return self._conclude_run([*outcomes, *self._refused_outcomes])
 
     def _plan_fleet(self, machines: Sequence[Machine], request: PatchRequest) -> WaveSequence | RunReport:
-        """Return the waves, planned or restored. Or return the report if no wave begins: of a dry run, or suspended."""
+        """Return the waves, planned or restored. Or return the report if no wave begins: dry run, or suspended."""
         restored = self._resume_state if self._resume_state is not None and self._resume_state.waves else None
         if restored is not None:
             self._lifecycle.restore_hook_results()

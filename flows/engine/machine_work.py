@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import NoReturn
 
-from flows.engine.failure_counter import FailureCounter
+from flows.engine.failure_counter import RunCounter
 from flows.engine.machine_queue import MachineQueue, QueuedMachine
 from flows.engine.resume_state import ResumeState
 from flows.engine.set_turns import SetTurns
@@ -159,7 +159,7 @@ class MachineWork:
         self,
         ports: Ports,
         runner: Runner,
-        failure_counter: FailureCounter,
+        failure_counter: RunCounter,
         turns: SetTurns | None,
         *,
         must_be_approved: bool,

@@ -8,20 +8,22 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from flows.request.order_request import OrderRequest
+from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from inventory.errors import EmptyScopeError
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
 from inventory.sites import explain_other_site, find_site
-from tasks.domain.errors import OtherSite
-from tasks.domain.model import ErrorInfo, Outcome, RunInfo, Window
+from tasks.domain.errors import OtherSite, RequestError
+from tasks.domain.model import ErrorInfo, Outcome, PinnedUpdates, RunInfo, Window
 from tasks.domain.protocols.records import ROLLOUT_PREFIX
 from tasks.domain.states import OperationState
 from tasks.machines.managers.registry import find_typical_work
 from tasks.reports.formatting import format_count
 from tasks.rules.timing.admission import check_patch_owner
 from tasks.rules.timing.maintenance_window import build_window, describe_shortage
+from tasks.steps.context.run_context import PatchOptions
 
 _MAX_NAMES_LENGTH: Final = 1500
 """Characters of a scope that names machines. Lists of runs show it, and automatic patching names hundreds."""
@@ -51,6 +53,36 @@ def describe_machines(request: PatchRequest | AssessRequest) -> str:
         return request.scope
     scope = f"name={'|'.join(names)}"
     return scope if len(scope) <= _MAX_NAMES_LENGTH else f"{format_count(len(names), 'machine')} of {request.scope}"
+
+
+def build_options(
+    request: PatchRequest | AssessRequest, ports: Ports, pinned_updates: PinnedUpdates | None, window: Window | None
+) -> PatchOptions:
+    """Return the options of the steps.
+
+    Raises:
+        RequestError: the request names a component, or a version of it, that there is not.
+    """
+    if isinstance(request, AssessRequest):
+        return PatchOptions(refresh=request.refresh)
+    options = request.to_patch_options(pinned_updates, window)
+    if not request.component:
+        return options
+    order = ports.find_component_order(request.component, request.component_version)
+    return replace(options, component_order=order)
+
+
+def require_one_process(request: PatchRequest | AssessRequest, *, is_divided: bool) -> None:
+    """Refuse the run of a component whose machines several processes would carry out: each would count its own health.
+
+    Raises:
+        RequestError: it is such a run.
+    """
+    if is_divided and isinstance(request, PatchRequest) and request.component:
+        raise RequestError(
+            "the run of a component is one process, and these machines need several",
+            hint="Upgrade the component at one site at a time, with at most 500 machines.",
+        )
 
 
 def build_request_window(request: PatchRequest | AssessRequest, now: datetime) -> Window | None:

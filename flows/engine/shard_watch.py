@@ -9,7 +9,7 @@ from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Final
 
-from flows.engine.failure_counter import FailureCounter
+from flows.engine.failure_counter import RunCounter
 from flows.engine.retrying_records import retry_while_unavailable
 from flows.engine.shard_entries import ShardEntry, dump_shard_request
 from flows.ports.ports import Ports
@@ -65,7 +65,7 @@ class ShardWatch:
     """
 
     def __init__(
-        self, ports: Ports, runs: ShardRuns, run_id: str, window: Window | None, failure_counter: FailureCounter
+        self, ports: Ports, runs: ShardRuns, run_id: str, window: Window | None, failure_counter: RunCounter
     ) -> None:
         self._ports, self._runs, self._run_id, self._failure_counter = ports, runs, run_id, failure_counter
         self._window = window

@@ -11,7 +11,7 @@ from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Final, NoReturn
 
-from flows.engine.failure_counter import FailureCounter
+from flows.engine.failure_counter import RunCounter
 from flows.engine.interruption import SUSPEND_ACT
 from flows.engine.resume_state import ResumeState
 from flows.engine.shard_entries import (
@@ -56,7 +56,7 @@ def open_shard_work(
     request: RunRequest,
     machines: Sequence[Machine],
     run_context: RunContext,
-    failure_counter: FailureCounter,
+    failure_counter: RunCounter,
     resume_state: ResumeState | None,
     save_outcome: Callable[[Outcome], None],
 ) -> "ShardWork | None":
@@ -121,7 +121,7 @@ class ShardWork:
         runs: ShardRuns,
         request: RunRequest,
         run_context: RunContext,
-        failure_counter: FailureCounter,
+        failure_counter: RunCounter,
         entries: Sequence[JournalEntry],
         save_outcome: Callable[[Outcome], None],
     ) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from flows.engine.failure_counter import FailureCounter
+from flows.engine.failure_counter import RunCounter
 from flows.engine.machine_queue import MachineQueue, QueuedMachine
 from flows.engine.machine_work import MachineWork, is_under_way
 from flows.engine.run_lifecycle import RunLifecycle
@@ -121,7 +121,7 @@ class WaveSequence:
         runner: Runner,
         lifecycle: RunLifecycle,
         request: PatchRequest,
-        failure_counter: FailureCounter,
+        failure_counter: RunCounter,
         run_context: RunContext,
         contexts: Mapping[str, MachineContext],
         *,
@@ -154,9 +154,7 @@ class WaveSequence:
         If there is a ``refusal``, no further machine begins.
         """
         contexts = self._contexts.values()
-        unreachable = [
-            context.name for context in contexts if is_login_error(context.state.error) and not is_wake_due(context)
-        ]
+        unreachable = [context.name for context in contexts if self._is_missing(context)]
         self._failure_counter.count_earlier_outcomes(waves, self.outcomes, unreachable)
         try:
             if self._turns is not None:
@@ -169,6 +167,13 @@ class WaveSequence:
                 self._turns.close()
                 self._lifecycle.notes = (*self._lifecycle.notes, *self._turns.notes)
         return self._left_open
+
+    def _is_missing(self, context: MachineContext) -> bool:
+        """Return whether a machine counts as unreachable before the first wave; for a component, as unhealthy."""
+        if context.options.component_order is not None:
+            plan = context.state.plan
+            return plan is None or bool(plan.refusals) or context.state.error is not None
+        return is_login_error(context.state.error) and not is_wake_due(context)
 
     @property
     def _left_open(self) -> set[str]:

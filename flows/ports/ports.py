@@ -11,7 +11,8 @@ from flows.ports.audit import AuditAppender, append_nowhere
 from flows.ports.shards import ShardRuns
 from inventory.data_class import dataclass
 from inventory.machine import Inventory, Machine
-from tasks.domain.errors import FleetpatchError, InternalError, RecordsError
+from tasks.domain.components import Component, ComponentOrder
+from tasks.domain.errors import FleetpatchError, InternalError, RecordsError, RequestError
 from tasks.domain.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.leases import LeaseHolder, Leases, SetSlots
@@ -103,6 +104,17 @@ PinnedUpdatesFinder = Callable[[str], PinnedUpdates]
 MagicPacketSender = Callable[[str, str, int], None]
 """Powers a machine on over the network: hardware address, IPv4 address, port. Raises RequestError or TransportError."""
 
+ComponentOrderFinder = Callable[[str, str], ComponentOrder]
+"""Returns the component of a name, and what is known of it; and a version that a person orders, or "".
+
+Raises RequestError if there is no such component or version.
+"""
+
+
+def _refuse_component(name: str, _version: str) -> ComponentOrder:
+    raise RequestError(f"the component {name!r} can't be upgraded here: this process has no file of components")
+
+
 ReportErrorHandler = Callable[[str, FleetpatchError], None]
 """Gets the run id and the error if a report could not be written."""
 
@@ -160,6 +172,8 @@ class Ports:
     shard_size: int = DEFAULT_SHARD_SIZE
     events: ScheduledEvents | None = None  # None: this process can't announce anything
     write_report_apart: ReportWriter | None = None  # None: this process writes each report itself
+    list_components: Callable[[Machine], Sequence[Component]] = lambda _machine: ()
+    find_component_order: ComponentOrderFinder = _refuse_component
 
     def write_report_files(self, report: RunReport, directory: Path, formats: Sequence[str]) -> dict[str, Path]:
         """Write the files of a report, and return their paths. If that fails, the error is reported.

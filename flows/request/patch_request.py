@@ -122,6 +122,15 @@ class WavesRequest(FormModel):
         "failed.",
     )
     keep_locations_apart: bool = Field(default=False, description="Never patch two locations in the same wave.")
+    first_locations: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] = Field(
+        default=[],
+        max_length=100,
+        title="These Locations First",
+        description="Locations whose machines come first, as canaries, in waves of the usual size.",
+    )
+    round_down: bool = Field(
+        default=False, description="Round the share of a wave down, not up. A wave still has at least one machine."
+    )
 
     def to_wave_policy(self) -> WavePolicy:
         """Return how machines are divided into waves."""
@@ -172,6 +181,14 @@ class PatchRequest(ScopeRequest):
         description="Only plan: show waves, updates, skipped updates with reasons, minutes, reboots.",
     )
     updates: UpdatesRequest = Field(default=UpdatesRequest(), description="Which pending updates are installed.")
+    component: Annotated[str, StringConstraints(max_length=100)] = Field(
+        default="",
+        description="Upgrade this component of components.yaml instead, and nothing else. Empty: install updates.",
+    )
+    component_version: Annotated[str, StringConstraints(max_length=100)] = Field(
+        default="",
+        description="The version that the component gets, also another major one. Empty: the newest minor version.",
+    )
     window: WindowRequest = Field(default=WindowRequest(), description="When machines may be changed.")
     reboot: RebootPolicy = Field(
         default=RebootPolicy.IF_REQUIRED, description="IfRequired, Never or Always after the installation."
@@ -340,6 +357,7 @@ class PatchRequest(ScopeRequest):
             window=window,
             announce=self.announce.to_announcement(),
             hooks=hooks,
+            component_order=None,
         )
         return replace(options, **_DOWNLOAD_ONLY) if self.download_only else options
 

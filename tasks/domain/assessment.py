@@ -8,6 +8,8 @@ from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError
 from tasks.domain.compliance import RepositoryProblem, judge_compliance
 from tasks.domain.states import Classification, Compliance, FindingLevel, MachineKind, YesNoUnknown
+from tasks.domain.components import InstalledComponent
+from tasks.domain.states import Classification, Compliance, FindingLevel, YesNoUnknown
 
 TRY_AGAIN = "to try it again, name it in include, without wildcards"
 """What helps for an update that is given up."""
@@ -339,6 +341,7 @@ class PackageState:
         repository_problems: repositories that were not read, each with its remedy.
         remarks: what the package manager remarked on repositories that it read all the same.
         hotpatch: its enrolment for hotpatches or live patches; None when it can't have any.
+        components: the components that it was asked for. Their updates are not among ``updates``.
     """
 
     manager: str
@@ -363,6 +366,7 @@ class PackageState:
     can_install_others: bool = False
     remarks: tuple[str, ...] = ()
     interrupted: bool = False
+    components: tuple[InstalledComponent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,3 +171,19 @@ class ComponentTry:
     at: datetime
     succeeded: bool
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentOrder:
+    """What a run upgrades: one component.
+
+    Attributes:
+        wanted: the version that a person orders; "": what comes by itself.
+        tries: earlier tries of this component, on all machines.
+        held_back: machines that wait for another component, each with the reason.
+    """
+
+    component: Component
+    wanted: str = ""
+    tries: tuple[ComponentTry, ...] = ()
+    held_back: Mapping[str, str] = field(default_factory=dict)

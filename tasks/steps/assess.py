@@ -19,6 +19,7 @@ from tasks.rules.updates.new_packages import describe_new_packages, find_new_pac
 from tasks.rules.updates.selection import describe_server_products, describe_unapplied_limits, select_updates
 from tasks.rules.updates.simulation import filter_by_simulation
 from tasks.rules.updates.transaction_planning import predict_durations, predict_reboot_need
+from tasks.steps.component_choice import choose_component
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions
 from tasks.steps.machine.auto_updaters import explain_left_out
@@ -43,7 +44,7 @@ def assess(context: MachineContext) -> MachineState:
     facts = read_facts(context.transport, clock, context.build_read_deadline())
     other_name = context.run_context.instances.meet(facts, context.name)
     same = check_same_machine(other_name, changes_machines=context.run.kind != "assess")
-    manager = context.run_context.find_manager(facts)
+    manager = context.find_manager(facts)
     refresh, allowed_seconds = context.options.refresh, manager.default_rates.read_timeout_seconds
     if refresh:
         minutes = REFRESH_TIMEOUT_SECONDS // 60
@@ -74,10 +75,15 @@ def assess(context: MachineContext) -> MachineState:
 def plan_updates(context: MachineContext) -> MachineState:
     """Plan an assessed machine. The package manager simulates the installation first."""
     options, packages = context.options, context.packages
-    chosen, skipped = select_updates(packages, options.selection)
+    component_notes: tuple[str, ...] = ()
     download: int | None = 0
     new_packages: tuple[UpdateResult, ...] = ()
-    if chosen and not prevents_installation(packages):
+    if options.component_order is not None:
+        (chosen, skipped), note = choose_component(context)
+        component_notes, download = (note,), None
+    else:
+        chosen, skipped = select_updates(packages, options.selection)
+    if chosen and not prevents_installation(packages) and options.component_order is None:
         search_deadline = context.build_package_deadline()
         filtered = filter_by_simulation(
             chosen,
@@ -104,6 +110,7 @@ def plan_updates(context: MachineContext) -> MachineState:
             options.reboot, expected
         ),
         notes=(
+            *component_notes,
             *_describe_package_state(packages),
             *([f"the pending reboot is {deadline}"] if deadline else []),
             *_describe_service_restarts(packages, options),
@@ -160,6 +167,8 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
 
     A machine that others patch, and that the request skips, gets a note instead.
     """
+    if context.options.component_order is not None:
+        return _with_health(context, plan)
     if not is_visit_needed(context.state, context.options):
         return plan
     if reason := explain_left_out(context):
@@ -175,6 +184,17 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
     refusals = tuple(finding for finding in findings if finding.level is FindingLevel.BLOCK)
     refusal_notes = (f"pre-check would refuse: {finding.check}: {finding.message}" for finding in refusals)
     return replace(plan, refusals=refusals, notes=(*plan.notes, *refusal_notes))
+
+
+def _with_health(context: MachineContext, plan: MachinePlan) -> MachinePlan:
+    """Return the plan of a component's run with what makes the machine unhealthy now, whatever it gets.
+
+    Too many unhealthy machines in the scope keep the run from beginning.
+    """
+    findings = [*check_state_for_updates(context, context.facts, plan.chosen), *run_all_checks(context)]
+    refusals = tuple(finding for finding in findings if finding.level is FindingLevel.BLOCK)
+    notes = (f"not healthy: {finding.check}: {finding.message}" for finding in refusals)
+    return replace(plan, refusals=refusals, notes=(*plan.notes, *notes))
 
 
 def _describe_service_restarts(packages: PackageState, options: PatchOptions) -> list[str]:

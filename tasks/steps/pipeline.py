@@ -13,6 +13,7 @@ from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.steps.assess import assess_and_plan
 from tasks.steps.checkpoint import CHECKPOINT_ACT, build_checkpoint
+from tasks.steps.component_upgrade import validate_component
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions
@@ -36,6 +37,12 @@ logger = logging.getLogger(__name__)
 
 StepFunction = Callable[[MachineContext], MachineState]
 
+
+def _validate(context: MachineContext) -> MachineState:
+    is_component = context.options.component_order is not None
+    return validate_component(context) if is_component else validate_and_follow_up(context)
+
+
 _STATES_AFTER_REBOOT: Mapping[RebootState, OperationState] = {
     RebootState.FAILED: OperationState.FAILED,
     RebootState.REQUIRED: OperationState.COMPLETED_WITH_WARNINGS,  # it was due, and it was not done
@@ -48,7 +55,7 @@ STEP_FUNCTIONS: Mapping[Step, StepFunction] = {
     Step.PRECHECK: precheck,
     Step.INSTALL: install,
     Step.REBOOT: reboot,
-    Step.VALIDATE: validate_and_follow_up,
+    Step.VALIDATE: _validate,
 }
 
 

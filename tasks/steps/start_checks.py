@@ -1,11 +1,13 @@
 """Whether a machine needs a visit, and whether it may still begin: no stop is requested, and time is left."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from tasks.domain.model import MachinePlan, PackageState, Update, UpdateResult
 from tasks.domain.protocols.package_manager import Transaction
 from tasks.domain.states import RebootPolicy, YesNoUnknown
+from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.machine_checks.services import find_restartable_services
 from tasks.rules.timing.maintenance_window import (
     TimeFit,
@@ -44,12 +46,15 @@ def describe_time_taken(context: MachineContext) -> str:
 
 def find_machine_cut_off(context: MachineContext) -> datetime:
     """Return the machine's cut-off."""
-    return compute_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds)
+    cut_off = compute_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds)
+    return cut_off - timedelta(seconds=context.component_reserve_seconds)
 
 
 def describe_machine_cut_off(context: MachineContext) -> str:
     """Return the source of the machine's cut-off in words."""
-    return describe_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds)
+    source = describe_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds)
+    reserve = context.component_reserve_seconds
+    return f"{source}, {format_duration(reserve)} kept for its health and the way back" if reserve else source
 
 
 def check_cut_off_fit(context: MachineContext, seconds: float, work: str) -> TimeFit:
@@ -126,4 +131,5 @@ def describe_time_shortage(context: MachineContext) -> str:
         return ""
     installation, seconds = find_shortest_installation(plan.chosen, context.rates, plan.prediction.stage)
     now, policy = context.clock.now(), context.options.reboot
-    return describe_shortage(context.window, now, installation, seconds, policy, context.reboot_reserve_seconds)
+    window = replace(context.window, end=context.window.end - timedelta(seconds=context.component_reserve_seconds))
+    return describe_shortage(window, now, installation, seconds, policy, context.reboot_reserve_seconds)

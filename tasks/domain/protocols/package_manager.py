@@ -25,6 +25,7 @@ class JobKind(StrEnum):
     INSTALL = "install"
     REPAIR = "repair"  # finish an interrupted transaction
     REMOVE = "remove"  # remove exactly these packages, or nothing
+    ROLL_BACK = "roll-back"  # put the version before of a component back
 
 
 class FailureCause(StrEnum):

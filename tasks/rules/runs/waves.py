@@ -6,7 +6,7 @@ Jump hosts, the controller, and roles in machine sets decide which machines must
 import graphlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise, zip_longest
-from math import ceil
+from math import ceil, floor
 from types import MappingProxyType
 
 from inventory.data_class import dataclass
@@ -126,6 +126,8 @@ class WavePolicy:
         failure_budget_percent: see FailureBudget.
         unreachable_percent: see FailureBudget.
         go_on_after_failed_canary: see FailureBudget.
+        first_locations: locations whose machines come first, as canaries, in waves of the usual size.
+        round_down: ``percent`` is rounded down, not up; a wave still has at least one machine.
     """
 
     canary_count: int = 0
@@ -139,6 +141,8 @@ class WavePolicy:
     unreachable_percent: float = DEFAULT_UNREACHABLE_PERCENT
     go_on_after_failed_canary: bool = False
     keep_locations_apart: bool = False
+    first_locations: tuple[str, ...] = ()
+    round_down: bool = False
 
     def __post_init__(self) -> None:
         """Refuse invalid figures.
@@ -182,11 +186,11 @@ def build_waves(
 ) -> tuple[Wave, ...]:
     """Return the waves, numbered from 1. Each machine is in one wave. The same input gives the same waves.
 
-    Canaries come from each location in turn. A jump host is in a later wave than all machines that are reached through
-    it, because its reboot would interrupt their connections. The controller itself is in the last wave. In a set with
-    an order of roles, a member is in a later wave than the members whose role has its turn before, and no canary.
-    ``roles`` are those of members that were asked. Of others only the tags tell the role. ``no_canaries`` are machines
-    that are none either.
+    Canaries come from each location in turn, or are all machines of ``first_locations``. A jump host is in a later wave
+    than all machines that are reached through it, because its reboot would interrupt their connections. The controller
+    itself is in the last wave. In a set with an order of roles, a member is in a later wave than the members whose role
+    has its turn before, and no canary. ``roles`` are those of members that were asked. Of others only the tags tell the
+    role. ``no_canaries`` are machines that are none either.
 
     Raises:
         RequestError: two machines have the same name, or the jump hosts form a circle.
@@ -197,7 +201,7 @@ def build_waves(
     later_roles = {
         name for machine_set in sets for group in _group_by_role(machine_set, by_name, roles)[1:] for name in group
     }
-    size = policy.size or _compute_share(len(machines), policy.percent)
+    size = policy.size or _compute_share(len(machines), policy.percent, rounds_down=policy.round_down)
     canaries = count_canaries(len(machines), policy)
     waves: list[Wave] = []
     for level in sorted(set(levels.values())):
@@ -207,12 +211,15 @@ def build_waves(
         canaries -= len(early)
         early_names = {machine.name for machine in early}
         later_machines = [machine for machine in level_machines if machine.name not in early_names]
+        first = [machine for machine in later_machines if machine.location in policy.first_locations]
+        others = [machine for machine in later_machines if machine.location not in policy.first_locations]
         for group in _split_by_location(early, policy):
             waves.append(Wave(len(waves) + 1, tuple(machine.name for machine in group), canary=True))
-        for group in _split_by_location(later_machines, policy):
-            for begin in range(0, len(group), size):
-                names = tuple(machine.name for machine in group[begin : begin + size])
-                waves.append(Wave(len(waves) + 1, names))
+        for part, is_canary in ((first, True), (others, False)):
+            for group in _split_by_location(part, policy):
+                for begin in range(0, len(group), size):
+                    names = tuple(machine.name for machine in group[begin : begin + size])
+                    waves.append(Wave(len(waves) + 1, names, canary=is_canary))
     return tuple(waves)
 
 
@@ -221,9 +228,10 @@ def count_canaries(machines: int, policy: WavePolicy) -> int:
     return max(policy.canary_count, _compute_share(machines, policy.canary_percent) if policy.canary_percent else 0)
 
 
-def _compute_share(total: int, percent: float) -> int:
-    """Return a share of a number of machines, rounded up, at least one."""
-    return max(1, ceil(total * percent / 100 - 1e-9))  # 10 * 30.000000000000004 / 100 is 3, not 4
+def _compute_share(total: int, percent: float, *, rounds_down: bool = False) -> int:
+    """Return a share of a number of machines, rounded up or down, at least one."""
+    share = total * percent / 100  # 10 * 30.000000000000004 / 100 is 3, not 4
+    return max(1, floor(share + 1e-9) if rounds_down else ceil(share - 1e-9))
 
 
 def _group_by_location(machines: Sequence[Machine]) -> list[list[Machine]]:

@@ -243,7 +243,17 @@ class MachineContext:
     @property
     def manager(self) -> PackageManager:
         """The machine's package manager."""
-        return self.run_context.find_manager(self.facts)
+        return self.find_manager(self.facts)
+
+    def find_manager(self, facts: Facts) -> PackageManager:
+        """Return the package manager of a machine with these facts. It knows the machine's components, too."""
+        base = self.run_context.find_manager(facts)
+        components = self.run_context.list_components(self.state.machine)
+        if not components:
+            return base
+        from tasks.machines.managers.components.manager import ComponentManager  # noqa: PLC0415 - few machines have them
+
+        return ComponentManager(base, components)
 
     def build_shared_script(
         self, name: str, params: Mapping[str, ScriptParameter], *, read_only: bool = True
@@ -266,6 +276,12 @@ class MachineContext:
     def reboot_seconds(self) -> float:
         """The seconds of the window that a reboot of this machine needs: learned, or the configured reserve."""
         return compute_reboot_reserve(self._configured_reserve_seconds, self._read_learned(REBOOT_MEASURE))
+
+    @property
+    def component_reserve_seconds(self) -> float:
+        """The seconds of the window for the health of a component after its upgrade, and for the way back."""
+        order = self.options.component_order
+        return 0.0 if order is None else order.component.health_seconds + self.rates.predict_install_seconds(1)
 
     @property
     def going_down_seconds(self) -> float:

@@ -4,10 +4,13 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NoReturn, Protocol
 
 from inventory.data_class import dataclass
 from inventory.machine import Machine
+from tasks.domain.components import Component, ComponentOrder
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Facts, Hook, HookResult, RebootNeed, RunInfo, Selection, Window
 from tasks.domain.protocols.clock import Clock, Deadline
@@ -121,6 +124,7 @@ class PatchOptions:
         max_unreachable_seconds: how long a machine may be unreachable while its job runs, beyond the window's end.
         refresh: read the repositories again when assessing.
         announce: how reboots and restarts of services are announced as scheduled events; None: they are not.
+        component_order: the one component that the run upgrades; None: it installs updates of packages.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -147,6 +151,7 @@ class PatchOptions:
     refresh: bool = True
     announce: Announcement | None = None
     hooks: tuple[Hook, ...] = ()
+    component_order: ComponentOrder | None = None
 
     @property
     def pauses_updaters(self) -> bool:
@@ -214,6 +219,7 @@ class RunContext:
         events: the scheduled events; None: this process can't announce anything.
         event_source: who causes the events of this run.
         list_audience: returns the machines that are told an event of a machine.
+        list_components: returns the components that a machine is asked for.
     """
 
     run: RunInfo
@@ -232,6 +238,7 @@ class RunContext:
     events: ScheduledEvents | None = None
     event_source: EventSource = EventSource.USER
     list_audience: Callable[[str], tuple[str, ...]] = lambda machine: (machine,)
+    list_components: Callable[[Machine], Sequence[Component]] = lambda _machine: ()
 
     @property
     def window(self) -> Window:

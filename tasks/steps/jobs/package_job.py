@@ -45,12 +45,13 @@ def run_job(
     *,
     submitted_jobs: dict[str, SubmittedJob],
     allowed: Sequence[Update] = (),
+    may_be_stopped: bool = True,
 ) -> JobResult:
     """Start a job, or attach to it if this run has started it before. Watch it to its end.
 
     ``number`` distinguishes jobs of one kind in one run. Watching stops at the deadline; the job itself enforces its
     latest starts. ``submitted_jobs`` gets the job before anything can happen on the machine, so that no error hides it.
-    The ``allowed`` updates may change in the same transactions.
+    The ``allowed`` updates may change in the same transactions. A job that may not be stopped gets no request to stop.
     """
     job_id = journal.build_job_id(context.run.id, context.name, kind.value, number)
     plan: dict[str, object] = {
@@ -62,7 +63,7 @@ def run_job(
         }
         for t in transactions
     }
-    step = Step.VALIDATE if kind is Kind.REMOVE else Step.INSTALL
+    step = Step.VALIDATE if kind in {Kind.REMOVE, Kind.ROLL_BACK} else Step.INSTALL
     journal.record_start(context, step, kind.value, job_id, {"transactions": plan})
     options = context.options
     script = context.manager.build_job_script(
@@ -83,7 +84,7 @@ def run_job(
         journal.record_end(context, step, kind.value, job_id, {"phase": "refused", "error": error.message})
         raise
     reporter = JobProgressReporter(context, step, kind, transactions)
-    ended_job = watch_job(context, started, reporter.report_record, deadline)
+    ended_job = watch_job(context, started, reporter.report_record, deadline, may_be_stopped=may_be_stopped)
     context.records.save(JobOutput(context.run.id, context.name, job_id, ended_job.log))
     now, skew = context.clock.now(), context.facts.clock_skew_seconds
     job_result = build_job_result(job_id, ended_job, transactions, skew, now)

@@ -96,13 +96,18 @@ class _JobReader:
 
 
 def watch_job(
-    context: MachineContext, started: JobStatus, on_event: Callable[[ScriptRecord], None], deadline: Deadline
+    context: MachineContext,
+    started: JobStatus,
+    on_event: Callable[[ScriptRecord], None],
+    deadline: Deadline,
+    *,
+    may_be_stopped: bool = True,
 ) -> EndedJob:
     """Read a job's records until it has ended. ``started`` is the machine's answer to its start.
 
     A lost connection does not end the watch: the job does not need the connection, so the job is polled again until the
-    deadline. If a stop is requested, the job gets the request, and ends between two transactions. The deadline stops
-    the watch, and never the job itself.
+    deadline. If a stop is requested, the job gets the request, and ends between two transactions, unless it may not be
+    stopped. The deadline stops the watch, and never the job itself.
 
     Raises:
         ConnectionLost: the machine was unreachable at the deadline.
@@ -113,7 +118,7 @@ def watch_job(
     clock, job_id = context.clock, started.job_id
     reader = _JobReader(on_event)
     poll_interval = _PollInterval(clock.now(), context.manager.longest_poll_seconds)
-    unexpected_errors, stop_sent = 0, False
+    unexpected_errors, stop_sent = 0, not may_be_stopped
     wait_seconds = SHORTEST_WAIT_SECONDS if started.can_wait else 0.0
     while True:
         if context.stop_token.is_stopping and not stop_sent:
@@ -216,6 +221,7 @@ _VERBS: Final[Mapping[Kind, str]] = {
     Kind.INSTALL: "installing",
     Kind.REPAIR: "repairing",
     Kind.REMOVE: "removing",
+    Kind.ROLL_BACK: "putting back",
 }
 
 

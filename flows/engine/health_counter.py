@@ -1,0 +1,79 @@
+"""The health of the machines in a run that upgrades a component. It decides when no further batch may begin."""
+
+import threading
+from collections.abc import Iterable
+
+from tasks.domain.model import Outcome, Wave
+from tasks.domain.states import OperationState
+from tasks.rules.components.health import explain_unhealthy_scope, explain_unhealthy_upgraded
+from tasks.rules.components.tries import find_try
+
+
+class HealthCounter:
+    """Counts healthy machines with Azure's limits: of the whole scope before a batch, of the upgraded ones after it.
+
+    A batch that has begun goes on to its end. It has the methods of FailureCounter.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._machine_count = 0
+        self._unhealthy: set[str] = set()
+        self._upgrades: dict[str, bool] = {}  # machine -> whether its upgrade succeeded
+        self._canaries: set[str] = set()
+        self._known: set[str] = set()  # machines that answered, and have the version or need none
+        self._stop_reason = ""
+
+    def count_earlier_outcomes(
+        self, order: Iterable[Wave], outcomes: Iterable[Outcome], unreachable: Iterable[str]
+    ) -> None:
+        """Begin the count of a run with what is known before its first wave.
+
+        Args:
+            order: all waves of the run.
+            outcomes: the outcomes of machines that an earlier process has finished.
+            unreachable: names of machines that are unhealthy before the first wave, for any reason.
+        """
+        waves = list(order)
+        with self._lock:
+            self._machine_count = sum(len(wave.machines) for wave in waves)
+            self._canaries = {name for wave in waves if wave.canary for name in wave.machines}
+            self._unhealthy = set(unreachable)
+            for outcome in outcomes:
+                self._count(outcome)
+
+    def begin_counting_wave(self, wave: Wave) -> None:
+        """Decide whether a batch may begin: too many machines of the scope may be unhealthy by now."""
+        with self._lock:
+            reason = explain_unhealthy_scope(self._unhealthy, self._machine_count)
+            if not reason and not wave.canary and self._canaries and not self._canaries & self._known:
+                reason = "no machine of the canary locations has shown that the version works"
+            self._stop_reason = self._stop_reason or reason
+
+    def judge_canary_wave(self) -> None:
+        """After a batch: too many of the machines that were upgraded may be unhealthy."""
+        with self._lock:
+            upgraded = self._upgrades.values()
+            reason = explain_unhealthy_upgraded(sum(not succeeded for succeeded in upgraded), len(upgraded))
+            self._stop_reason = self._stop_reason or reason
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        """Count the outcome of a machine."""
+        with self._lock:
+            self._count(outcome)
+
+    @property
+    def stop_reason(self) -> str:
+        """Why no further machine may begin, or ""."""
+        with self._lock:
+            return f"the upgrade is stopped: {self._stop_reason}" if self._stop_reason else ""
+
+    def _count(self, outcome: Outcome) -> None:
+        attempt = find_try(outcome)
+        if attempt is not None:
+            self._upgrades[outcome.machine] = attempt.succeeded
+        if outcome.state in {OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS}:
+            self._unhealthy.discard(outcome.machine)
+            self._known.add(outcome.machine)
+        elif outcome.state in {OperationState.FAILED, OperationState.UNKNOWN}:
+            self._unhealthy.add(outcome.machine)

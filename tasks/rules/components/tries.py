@@ -1,0 +1,29 @@
+"""What the outcome of a machine says of the upgrade of its component. Pure."""
+
+from tasks.domain.components import COMPONENT_PREFIX, ComponentTry
+from tasks.domain.model import Outcome
+from tasks.domain.states import OperationState, UpdateState
+
+_NOT_TRIED = frozenset({UpdateState.NOT_ATTEMPTED, UpdateState.NOT_SELECTED, UpdateState.BLOCKED, UpdateState.EXCLUDED})
+_BAD_STATES = frozenset({OperationState.FAILED, OperationState.UNKNOWN})
+
+
+def find_try(outcome: Outcome) -> ComponentTry | None:
+    """Return the upgrade that a run began on a machine; None: it began none.
+
+    What began and whose end was not seen has failed: absence is never health.
+    """
+    result = next((one for one in outcome.updates if one.update.id.startswith(COMPONENT_PREFIX)), None)
+    ended_at = outcome.ended_at or outcome.started_at
+    if result is None or result.state in _NOT_TRIED or outcome.install is None or ended_at is None:
+        return None
+    succeeded = result.state is UpdateState.INSTALLED and outcome.state not in _BAD_STATES
+    return ComponentTry(
+        component=result.update.name,
+        machine=outcome.machine,
+        run_id=outcome.run_id,
+        version=result.update.available,
+        at=ended_at,
+        succeeded=succeeded,
+        reason="" if succeeded else result.reason or outcome.reason,
+    )

@@ -1,0 +1,39 @@
+"""The version of a component that one machine gets in a run that upgrades this component."""
+
+from tasks.domain.components import ComponentOrder
+from tasks.domain.model import UpdateResult
+from tasks.domain.states import UpdateState
+from tasks.rules.components.choice import ComponentChoice, build_component_update, choose_version
+from tasks.rules.updates.selection import SelectionResult
+from tasks.steps.context.machine_context import MachineContext
+
+
+def get_component_order(context: MachineContext) -> ComponentOrder:
+    """Return what a run of a component upgrades."""
+    order = context.options.component_order
+    if order is None:
+        raise ValueError(f"run {context.run.id} upgrades no component")
+    return order
+
+
+def choose_component(context: MachineContext) -> tuple[SelectionResult, str]:
+    """Return what a machine gets: the update of the component, and why all others stay; and a note for people."""
+    order, packages = get_component_order(context), context.packages
+    component = order.component
+    choice = _choose_version(context, order)
+    update = build_component_update(component, choice)
+    alone = f"this run upgrades the component {component.name} alone"
+    skipped = [UpdateResult(other, UpdateState.NOT_SELECTED, alone) for other in packages.updates]
+    held_back = order.held_back.get(context.name, "")
+    if update is not None and held_back:
+        skipped.append(UpdateResult(update, UpdateState.BLOCKED, held_back))
+    note = f"component {component.name}: {choice.standing}"
+    chosen = () if update is None or held_back else (update,)
+    return (chosen, tuple(skipped)), f"{note}: {held_back or choice.reason}".rstrip(": ")
+
+
+def _choose_version(context: MachineContext, order: ComponentOrder) -> ComponentChoice:
+    name = order.component.name
+    installed = next((one for one in context.packages.components if one.name == name), None)
+    family, now = context.state.machine.os, context.clock.now()
+    return choose_version(order.component, installed, family, order.tries, context.name, now, order.wanted)

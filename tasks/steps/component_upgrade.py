@@ -1,0 +1,176 @@
+"""After the upgrade of a component: is the machine healthy with it? If it is not, the version before is put back."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from inventory.machine import Check, FailedCheckEffect
+from tasks.domain.errors import DeadlineExceeded, FleetpatchError, RecordsError, TransportError
+from tasks.domain.model import Finding, InstallResult, Update, UpdateResult, ValidationResult
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import JobKind, Transaction
+from tasks.domain.states import FindingLevel, Step, UpdateState
+from tasks.rules.components.health import HealthAnswer, HealthWatch
+from tasks.rules.machine_checks.findings import describe_blocking_findings
+from tasks.steps.component_choice import get_component_order
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.jobs.job_result import JobResult
+from tasks.steps.jobs.package_job import find_submitted_update_ids, run_job
+from tasks.steps.machine.custom_checks import run_check
+from tasks.steps.machine.retry import build_retry_deadline, close_before_pause, retry_transient
+from tasks.steps.validate import validate
+
+COMPONENT_CHECK = "component"
+POLL_SECONDS = 10.0
+_LOOK = "Look at the component on the machine."
+
+logger = logging.getLogger(__name__)
+
+
+def validate_component(context: MachineContext) -> MachineState:
+    """Watch the machine's health after an upgrade, put the version before back if it is not healthy, and validate.
+
+    A return that an earlier process of this run has begun is completed first: nothing is watched twice.
+
+    Raises:
+        FleetpatchError: the machine was lost, or the return may have begun and its end was not seen.
+    """
+    result = _find_result(context)
+    if result is None or not _has_changed(result):
+        return validate(context)
+    is_going_back = bool(find_submitted_update_ids(context, JobKind.ROLL_BACK))
+    problem = "an earlier process of this run found it not healthy" if is_going_back else _find_problem(context, result)
+    if not problem:
+        context.state = validate(context)
+        validation = context.state.validation
+        problem = describe_blocking_findings(validation.findings) if validation is not None else ""
+    if not problem:
+        return context.state
+    message = _put_back(context, result.update, problem)
+    context.state = validate(context)
+    finding = Finding(COMPONENT_CHECK, FindingLevel.BLOCK, message, _LOOK)
+    validation = context.state.validation or ValidationResult(())
+    return replace(context.state, validation=replace(validation, findings=(*validation.findings, finding)))
+
+
+def _find_result(context: MachineContext) -> UpdateResult | None:
+    install, name = context.state.install, get_component_order(context).component.update_id
+    return next((result for result in (install.results if install else ()) if result.update.id == name), None)
+
+
+def _has_changed(result: UpdateResult) -> bool:
+    """Return whether an installation began that did not leave the version of before."""
+    if result.state in {UpdateState.INSTALLED, UpdateState.SETUP_FAILED}:
+        return True
+    return result.state is UpdateState.FAILED and result.version_after != result.update.installed
+
+
+def _find_problem(context: MachineContext, result: UpdateResult) -> str:
+    """Return why the version that was installed can't stay, or "". A good machine is known at its first good answer."""
+    if result.state is not UpdateState.INSTALLED:
+        return result.reason or f"version {result.version_after} is there, and not {result.update.available}"
+    order = get_component_order(context)
+    checks = (*context.state.machine.probes, *order.component.health)
+    context.report_progress(Step.VALIDATE, f"watching its health with {order.component.name} {result.update.available}")
+    since = retry_transient(
+        context,
+        lambda: _require_version(context, result.update),
+        Deadline.after(context.clock, context.options.max_unreachable_seconds),
+    )
+    if since:
+        return since
+    watch = HealthWatch(context.clock.now(), order.component.health_seconds)
+    answers: list[HealthAnswer] = []
+    while True:
+        answers.append(_ask_health(context, result.update, checks))
+        verdict = watch.judge(answers, context.clock.now())
+        if verdict is not None:
+            return "" if verdict else watch.explain(answers)
+        close_before_pause(context, POLL_SECONDS)
+        left = (watch.until - context.clock.now()).total_seconds()
+        context.clock.sleep(max(0.1, min(POLL_SECONDS, left)))
+
+
+def _require_version(context: MachineContext, update: Update) -> str:
+    """Return what is wrong with the version on the machine, or "". Its answer is the proof that it answers again."""
+    deadline = context.build_package_deadline()
+    now = context.manager.read_installed_versions(context.transport, [update], deadline=deadline).get(update.id)
+    return "" if now == update.available else f"version {now or 'none'} is there, and not {update.available}"
+
+
+def _ask_health(context: MachineContext, update: Update, checks: Sequence[Check]) -> HealthAnswer:
+    try:
+        problems = [problem] if (problem := _require_version(context, update)) else []
+        blocking = [check for check in checks if check.level is FailedCheckEffect.BLOCK]
+        problems += [
+            f"{finding.check}: {finding.message}"
+            for finding in (run_check(context, check) for check in blocking)
+            if finding.level is FindingLevel.BLOCK
+        ]
+    except (TransportError, DeadlineExceeded) as error:
+        return HealthAnswer(context.clock.now(), None, error.message)
+    return HealthAnswer(context.clock.now(), not problems, "; ".join(problems))
+
+
+def _put_back(context: MachineContext, update: Update, problem: str) -> str:
+    """Put the version before back, in one detached job, and return what became of it.
+
+    As with an installation, the journal entry comes before the start. A request to stop does not end it: the machine
+    would stay unhealthy.
+    """
+    back = replace(update, installed=update.available, available=update.installed or "")
+    context.report_progress(Step.VALIDATE, f"putting {update.name} {back.available} back: {problem}")
+    install = context.state.install
+    numbers = [transaction.number for transaction in (install.transactions if install else ())]
+    seconds = context.rates.predict_install_seconds(1)
+    latest = context.window.end.timestamp() - seconds + context.facts.clock_skew_seconds
+    part = Transaction(max(numbers, default=-1) + 1, (back,), latest, seconds)
+    end = max(context.window.end, context.clock.now()) + timedelta(seconds=context.options.max_unreachable_seconds)
+    job_result = run_job(context, JobKind.ROLL_BACK, 0, (part,), Deadline(end), submitted_jobs={}, may_be_stopped=False)
+    now = _read_version(context, update)
+    is_back = now == update.installed
+    errors = "; ".join(
+        filter(None, (*(t.detail for t in job_result.transactions), *job_result.refusals, job_result.error))
+    )
+    outcome = (
+        f"version {update.installed} is back"
+        if is_back
+        else f"version {update.installed} is not back, there is {now or 'no version that can be read'}"
+    )
+    message = f"{update.name} {update.available} was taken back: {problem}; {outcome}"
+    message = f"{message}: {errors}" if errors and not is_back else message
+    if install is not None:
+        context.state = replace(context.state, install=_mark_put_back(install, update, message, now, job_result))
+    return message
+
+
+def _read_version(context: MachineContext, update: Update) -> str | None:
+    """Return the version that is there now; None: none, or it can't be read. A lost machine raises."""
+    try:
+        versions = retry_transient(
+            context,
+            lambda: context.manager.read_installed_versions(
+                context.transport, [update], deadline=context.build_package_deadline()
+            ),
+            build_retry_deadline(context),
+        )
+    except (RecordsError, TransportError):
+        raise
+    except FleetpatchError as error:
+        logger.info("%s: the version of %s is not known: %s", context.name, update.name, error.message)
+        return None
+    return versions.get(update.id)
+
+
+def _mark_put_back(
+    install: InstallResult, update: Update, message: str, now: str | None, job_result: JobResult
+) -> InstallResult:
+    results = tuple(
+        replace(result, state=UpdateState.FAILED, reason=message, version_after=now)
+        if result.update.id == update.id
+        else result
+        for result in install.results
+    )
+    transactions = (*install.transactions, *job_result.transactions)
+    return replace(install, results=results, transactions=transactions, job_ids=(*install.job_ids, job_result.job_id))

@@ -1,0 +1,102 @@
+"""The components of a simulated machine: it tells their versions, and its jobs change them.
+
+components = FakeComponents(fleet.add("web", []), exporter="1.0.0")
+components.unhealthy.add(("exporter", "1.1.0"))            # its probe fails with this version
+components.fails["1.2.0"] = "no such library"              # its installation fails, and leaves the version of before
+components.unanswered                                      # the probe gives no answer
+"""
+
+from dataclasses import dataclass, field
+
+from inventory.machine import Check, CheckKind
+from tasks.domain.errors import Unreachable
+from tasks.domain.protocols.package_manager import JobKind
+from tasks.domain.protocols.transport import Job, Script, ScriptRecord
+from tests.support.fake_transport import SimulatedJob
+from tests.support.sim_machine import SimMachine
+
+PROBE = Check("app", CheckKind.COMMAND, "ask the application")
+"""The probe that a machine needs in the inventory, for its health to be asked."""
+
+
+@dataclass
+class FakeComponents:
+    """What is installed of components on one machine.
+
+    Attributes:
+        versions: by component; None: not installed.
+        unhealthy: component and version with which the probe fails.
+        fails: by version, why its installation fails.
+        breaks: versions whose installation leaves nothing behind.
+        stuck: versions that can't be put back.
+        is_sick: whether the probe fails whatever is installed.
+        is_silent: whether the probe gets no answer.
+        heals_after: seconds after the last change from which on the probe is good whatever is installed.
+        seconds: how long an installation takes.
+        jobs: (work, component, version) of each job that was started.
+    """
+
+    machine: SimMachine
+    versions: dict[str, str | None]
+    unhealthy: set[tuple[str, str]] = field(default_factory=set)
+    fails: dict[str, str] = field(default_factory=dict)
+    breaks: set[str] = field(default_factory=set)
+    stuck: set[str] = field(default_factory=set)
+    problem: str = ""
+    is_sick: bool = False
+    is_silent: bool = False
+    heals_after: float | None = None
+    seconds: float = 20.0
+    jobs: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._changed_at = self.machine.fake_clock.now()
+        self.machine.answer("component_versions", self._tell_versions)
+        self.machine.answer("probe", self._probe)
+        self.machine.job("component_job", self._start)
+
+    def _tell_versions(self, script: Script) -> list[ScriptRecord]:
+        records: list[ScriptRecord] = []
+        for number in range(int(str(script.params["count"]))):
+            version = self.versions.get(str(script.params[f"c_{number}_package"]))
+            code, text = (1, self.problem) if self.problem else (0, f"version {version}\n" if version else "")
+            records.append({"kind": "section", "name": str(number), "exit_code": code, "text": text, "stderr": ""})
+        return records
+
+    def _probe(self, _script: Script) -> ScriptRecord:
+        if self.is_silent:
+            raise Unreachable("no answer", machine=self.machine.name)
+        since = (self.machine.fake_clock.now() - self._changed_at).total_seconds()
+        is_healed = self.heals_after is not None and since >= self.heals_after
+        is_bad = any((name, version) in self.unhealthy for name, version in self.versions.items())
+        bad = self.is_sick or (is_bad and not is_healed)
+        return {"kind": "probe", "exit_code": 1 if bad else 0, "text": "the application is down" if bad else ""}
+
+    def _start(self, job: Job) -> SimulatedJob:
+        params = job.script.params
+        work, number = JobKind(str(params["work"])), str(params["numbers"][0])
+        component, version = str(params[f"tx_{number}_component"]), str(params[f"tx_{number}_version"])
+        self.jobs.append((work.value, component, version))
+        now = self.machine.fake_clock.now().timestamp()
+        mark: ScriptRecord = {"number": int(number)}
+        if work is JobKind.STAGE:
+            ended = {**mark, "kind": "transaction_ended", "at": now + 1, "exit_code": 0, "cause": "", "error": ""}
+            return SimulatedJob(((0, {**mark, "kind": "transaction_started", "at": now}), (1, ended)), seconds=1)
+        error = self.fails.get(version, "") or ("it can't be put back" if version in self.stuck else "")
+        ended = {
+            **mark,
+            "kind": "transaction_ended",
+            "at": now + self.seconds,
+            "exit_code": 1 if error else 0,
+            "cause": "failed" if error else "",
+            "error": error,
+        }
+        steps = ((0.0, {**mark, "kind": "transaction_started", "at": now}), (self.seconds, ended))
+        return SimulatedJob(steps, seconds=self.seconds, effect=lambda: self._change(component, version, error))
+
+    def _change(self, component: str, version: str, error: str) -> None:
+        self._changed_at = self.machine.fake_clock.now()
+        if version in self.breaks:
+            self.versions[component] = None
+        elif not error:
+            self.versions[component] = version
