@@ -141,6 +141,8 @@ class _FirstKeys(FormModel):
 NOT_SHARED_FIELDS = frozenset(
     {
         "scope",
+        "component",
+        "component_version",
         "only_machines",
         "inventory",
         "window",

@@ -49,6 +49,8 @@ Key = Annotated[
     ),
 ]
 NOT_BY_TOKEN: Final = (
+    "component",
+    "component_version",
     "configuration",
     "hooks",
     "inventory",
@@ -59,7 +61,8 @@ NOT_BY_TOKEN: Final = (
     "shard_limits",
 )
 """What a request of the API may not set: hooks are commands on the controller, and paths are its files. They belong to
-files that administrators write. The runs of a configuration are started by its schedule.
+files that administrators write. The runs of a configuration are started by its schedule, and those of a component
+by a request of its own.
 """
 RUN, APPROVE = allow_act(Role.RUN), allow_act(Role.APPROVE)
 

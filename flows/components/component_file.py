@@ -21,7 +21,8 @@ from inventory.machine import Check, CheckKind, FailedCheckEffect, OsFamily
 from inventory.schema.entries import CheckList
 from inventory.schema.validation import describe_unknown_key, validate_mapping
 from inventory.schema.value_types import build_validation_error
-from tasks.domain.components import Component, ComponentKind, ComponentVersion
+from tasks.domain.components import Component, ComponentVersion
+from tasks.machines.managers.components.kinds import ComponentKind
 from tasks.rules.components.order import find_circle, order_components
 from tasks.rules.components.versions import rank_version
 

@@ -24,7 +24,7 @@ from flows.engine.run_info import (
     require_one_process,
     select_machines,
 )
-from flows.engine.run_lifecycle import RunLifecycle, merge_hook_results
+from flows.engine.run_lifecycle import RunLifecycle, build_machine_report, merge_hook_results
 from flows.engine.set_plan import ask_roles_and_build_waves
 from flows.engine.shard_work import ShardWork, open_shard_work
 from flows.engine.wave_sequence import WaveSequence
@@ -71,8 +71,8 @@ class FleetRun:
         role_scope: str = "",
         resume_state: ResumeState | None = None,
     ) -> None:
-        ports = replace(ports, inventory=lower_limits(ports.inventory, request.shard_limits))
-        self._ports, self._runner = ports, runner
+        self._ports = ports = replace(ports, inventory=lower_limits(ports.inventory, request.shard_limits))
+        self._runner = runner
         pinned_updates = None
         if isinstance(request, PatchRequest) and request.updates.as_in_run:
             from flows.engine.pinned_updates import resolve_pinned_updates  # noqa: PLC0415 - few runs have them
@@ -164,7 +164,6 @@ class FleetRun:
         self._shard_work = open_shard_work(
             self._ports, request, machines, self._run_context, self._failure_counter, self._resume_state, self._save
         )
-        require_one_process(request, is_divided=self._shard_work is not None)
         self._refused_outcomes = build_refused_outcomes(
             self.run_id, request, not_planned, reaches_other_sites=self._shard_work is not None
         )
@@ -203,6 +202,7 @@ class FleetRun:
 
     def _plan_fleet(self, machines: Sequence[Machine], request: PatchRequest) -> WaveSequence | RunReport:
         """Return the waves, planned or restored. Or return the report if no wave begins: dry run, or suspended."""
+        require_one_process(request, is_divided=self._shard_work is not None)
         restored = self._resume_state if self._resume_state is not None and self._resume_state.waves else None
         if restored is not None:
             self._lifecycle.restore_hook_results()
@@ -362,21 +362,8 @@ class FleetRun:
         """Return the report so far. With a machine, return the part of this unfinished machine only."""
         for context in self._contexts if machine else ():
             if context.name == machine:
-                return self._build_machine_report(context)
+                return build_machine_report(context, self._waves, self._lifecycle.results)
         return self._build_report(self._outcomes)
-
-    def _build_machine_report(self, context: MachineContext) -> RunReport:
-        """Return the report of one unfinished machine, with its part of the wave and the hooks that concern it."""
-        name, state, results = context.name, context.state, self._lifecycle.results
-        concern = [result for result in results if result.subject == name or result.hook.place not in MACHINE_PLACES]
-        return RunReport(
-            run=context.run,
-            outcomes=(build_outcome(context),),
-            waves=tuple(replace(wave, machines=(name,)) for wave in self._waves if name in wave.machines),
-            plans=(state.plan,) if state.plan else (),
-            assessments=(state.last_assessment,) if state.last_assessment else (),
-            hooks=merge_hook_results(concern, state.hooks),
-        )
 
     def _call_hook(self, hook: Hook, subject: str, deadline: Deadline) -> HookResult:
         """Run a hook that is not a command on a machine."""

@@ -18,9 +18,10 @@ from inventory.sites import explain_other_site, find_site
 from tasks.domain.errors import OtherSite, RequestError
 from tasks.domain.model import ErrorInfo, Outcome, PinnedUpdates, RunInfo, Window
 from tasks.domain.protocols.records import ROLLOUT_PREFIX
-from tasks.domain.states import OperationState
+from tasks.domain.states import OperationState, RebootPolicy
 from tasks.machines.managers.registry import find_typical_work
 from tasks.reports.formatting import format_count
+from tasks.rules.components.health import MAX_BATCH_PERCENT
 from tasks.rules.timing.admission import check_patch_owner
 from tasks.rules.timing.maintenance_window import build_window, describe_shortage
 from tasks.steps.context.run_context import PatchOptions
@@ -68,8 +69,30 @@ def build_options(
     options = request.to_patch_options(pinned_updates, window)
     if not request.component:
         return options
+    require_component_limits(request)
     order = ports.find_component_order(request.component, request.component_version)
     return replace(options, component_order=order)
+
+
+def require_component_limits(request: PatchRequest) -> None:
+    """Refuse the run of a component that would do more than upgrade it, in larger batches, or with reboots.
+
+    Raises:
+        RequestError: a field of the request is wrong; the error names it.
+    """
+    waves = request.waves
+    wrong = {
+        "reboot must be Never": request.reboot is not RebootPolicy.NEVER,
+        "reboot_pending_first must be off": request.reboot_pending_first,
+        "download_only must be off": request.download_only,
+        "remove_unused_kernels must be off": request.remove_unused_kernels,
+        f"waves.percent must be at most {MAX_BATCH_PERCENT}": waves.percent > MAX_BATCH_PERCENT,
+        "waves.round_down must be on": not waves.round_down,
+        "waves.size must be empty": waves.size is not None,
+    }
+    for rule, is_broken in wrong.items():
+        if is_broken:
+            raise RequestError(f"the run of a component: {rule}", hint="Start it with `fleetpatch components upgrade`.")
 
 
 def require_one_process(request: PatchRequest | AssessRequest, *, is_divided: bool) -> None:

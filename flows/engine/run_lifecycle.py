@@ -26,6 +26,7 @@ from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.hooks import HOOK_ACT, find_recorded_results, run_hook_once
 from tasks.steps.machine.auto_updaters import explain_left_out
+from tasks.steps.outcome import build_outcome
 from tasks.steps.start_checks import describe_time_shortage
 
 logger = logging.getLogger(__name__)
@@ -348,6 +349,20 @@ class RunLifecycle:
 
 def _build_result_key(result: HookResult) -> tuple[HookPoint, str, str]:
     return result.hook.place, result.hook.name, result.subject
+
+
+def build_machine_report(context: MachineContext, waves: Sequence[Wave], results: Sequence[HookResult]) -> RunReport:
+    """Return the report of one unfinished machine, with its part of the wave and the hooks that concern it."""
+    name, state = context.name, context.state
+    concern = [result for result in results if result.subject == name or result.hook.place not in MACHINE_PLACES]
+    return RunReport(
+        run=context.run,
+        outcomes=(build_outcome(context),),
+        waves=tuple(replace(wave, machines=(name,)) for wave in waves if name in wave.machines),
+        plans=(state.plan,) if state.plan else (),
+        assessments=(state.last_assessment,) if state.last_assessment else (),
+        hooks=merge_hook_results(concern, state.hooks),
+    )
 
 
 def merge_hook_results(

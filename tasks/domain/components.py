@@ -17,33 +17,6 @@ DEFAULT_HEALTH_SECONDS: Final = 300.0
 """How long a machine may take to be healthy after an upgrade, from when it answers. Azure waits 5 minutes."""
 
 
-class ComponentKind(StrEnum):
-    """How a component is asked for its version, and installed."""
-
-    FILE = "file"  # a file, and commands of the owner
-    DEB = "deb"  # a file that dpkg installs
-    RPM = "rpm"  # a file that rpm installs
-    MSI = "msi"  # a file that Windows Installer installs
-    PACKAGE = "package"  # of the machine's repositories: apt, dnf, yum or zypper
-    SNAP = "snap"
-    FLATPAK = "flatpak"
-    WINGET = "winget"
-    CHOCO = "choco"
-
-    @property
-    def has_file(self) -> bool:
-        """Whether each version is a file, with a digest."""
-        return self in {ComponentKind.FILE, ComponentKind.DEB, ComponentKind.RPM, ComponentKind.MSI}
-
-    @property
-    def family(self) -> OsFamily | None:
-        """The family of the systems that have it; None: both."""
-        if self is ComponentKind.FILE:
-            return None
-        is_windows = self in {ComponentKind.MSI, ComponentKind.WINGET, ComponentKind.CHOCO}
-        return OsFamily.WINDOWS if is_windows else OsFamily.LINUX
-
-
 @dataclass(frozen=True, slots=True)
 class ComponentVersion:
     """One version of a component, and where it comes from.
@@ -70,12 +43,13 @@ class Component:
     """A component: how it is asked for its version, installed, judged and put back.
 
     Attributes:
+        kind: how it is asked for its version and installed: a name of the table of drivers.
         family: the systems that have it. A machine of another family is not supported.
-        package: its name in the package manager; for MSI, the display name of the product. "": as ``name``.
+        package: its name in the package manager, or the display name of the product. "": as ``name``.
         version_command: prints the installed version on the machine. "": the kind has a question of its own.
         version_pattern: a regular expression with one group, which finds the version in that output.
-        install: the command that installs the file (kind FILE alone). It finds FLEETPATCH_FILE, FLEETPATCH_VERSION,
-            FLEETPATCH_COMPONENT and the settings.
+        install: the command that installs its file, if its kind does not do that. It finds FLEETPATCH_FILE,
+            FLEETPATCH_VERSION, FLEETPATCH_COMPONENT and the settings.
         roll_back: the command that puts a previous version back; "": the installation of that version does.
         health: checks of the component beside the probes of the machine.
         health_seconds: how long they may take to be good after an upgrade, from when the machine answers.
@@ -86,7 +60,7 @@ class Component:
     """
 
     name: str
-    kind: ComponentKind
+    kind: str
     family: OsFamily
     versions: tuple[ComponentVersion, ...]
     package: str = ""

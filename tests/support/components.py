@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from inventory.machine import OsFamily
-from tasks.domain.components import Component, ComponentKind, ComponentTry, ComponentVersion
+from tasks.domain.components import Component, ComponentTry, ComponentVersion
+from tasks.machines.managers.components.kinds import ComponentKind
 from tests.support.builders import START
 
 

@@ -140,6 +140,6 @@ def build_component_update(component: Component, choice: ComponentChoice) -> Upd
         installed=choice.installed.version,
         available=choice.target.version,
         classification=Classification.OTHER,
-        origins=(component.kind.value,),
+        origins=(component.kind,),
         requires_reboot=False,
     )

@@ -23,7 +23,7 @@ _TOKEN_PATTERN: Final = re.compile(r"[0-9]+|[A-Za-z]+|~")
 
 _Token = tuple[int, int, str]
 _END: Final[_Token] = (1, 0, "")
-"""What stands behind the last token: "~" is before it, all else after it, as in versions of Debian."""
+"""What stands behind the last token: "~" is before it, all else after it: "1.0~beta" is older than "1.0"."""
 
 
 @total_ordering
@@ -78,7 +78,7 @@ def rank_version(text: str) -> VersionRank | None:
 
 
 def _rank_token(token: str) -> _Token:
-    if token == "~":  # noqa: S105 - a sign in versions of Debian
+    if token == "~":  # noqa: S105 - a sign in versions
         return (0, 0, "")
     return (3, int(token), "") if token.isdecimal() else (2, 0, token.lower())
 

@@ -13,7 +13,7 @@ from flows.components.component_file import (
 )
 from inventory.errors import InventoryError
 from inventory.machine import CheckKind, OsFamily
-from tasks.domain.components import ComponentKind
+from tasks.machines.managers.components.kinds import ComponentKind
 
 DIGEST = "ab" * 32
 GOOD = f"""

@@ -75,6 +75,8 @@ def test_no_question_of_a_run_is_left_out() -> None:
     """Whoever adds a field to the request sees here that configurations need it."""
     otherwise = {"scope", "inventory", "window", "freezes", "configuration"}
     not_of_windows = {
+        "component",
+        "component_version",
         "dry_run",
         "download_only",
         "outside_window",

@@ -12,6 +12,7 @@ from flows.local_run import LocalRunner
 from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
 from tasks.domain.components import Component, ComponentOrder, ComponentTry
+from tasks.domain.errors import RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.states import FindingLevel, OperationState, RebootState, UpdateState
 from tasks.rules.components.tries import find_try
@@ -280,6 +281,22 @@ def test_a_request_to_stop_does_not_stop_the_way_back(fleet: ComponentFleet) -> 
     fleet.upgrade()
     assert fleet.versions["m5"] == "1.0.0"
     assert not any("roll-back" in job_id for job_id in fleet.fleet.machines["m5"].stopped)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"reboot": "IfRequired"}, "reboot must be Never"),
+        ({"waves": WavesRequest(percent=50, round_down=True)}, "waves.percent must be at most 20"),
+        ({"waves": WavesRequest(percent=20)}, "waves.round_down must be on"),
+        ({"waves": WavesRequest(size=3, percent=20, round_down=True)}, "waves.size must be empty"),
+        ({"remove_unused_kernels": True}, "remove_unused_kernels must be off"),
+    ],
+)
+def test_a_request_that_would_do_more_is_refused(fleet: ComponentFleet, fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        fleet.upgrade(**fields)
+    assert fleet.fleet.records.runs == {}
 
 
 class TestController:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tasks.domain.components import Component, ComponentKind, ComponentVersion, InstalledComponent
+from tasks.domain.components import Component, ComponentVersion, InstalledComponent
 from tasks.domain.protocols.transport import ScriptParameter
+from tasks.machines.managers.components.kinds import ComponentKind
 from tasks.machines.managers.script_output import ENDED_CODES, ScriptSection, clean_text
 from tasks.rules.components.versions import MAX_VERSION_LENGTH
 
@@ -111,4 +112,4 @@ DRIVERS: Final[Mapping[ComponentKind, ComponentDriver]] = {driver.kind: driver f
 
 def find_driver(component: Component) -> ComponentDriver:
     """Return the driver of a component."""
-    return DRIVERS[component.kind]
+    return DRIVERS[ComponentKind(component.kind)]

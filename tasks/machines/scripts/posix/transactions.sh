@@ -2,7 +2,7 @@
 # Functions that the jobs of all package managers share: the loop over a job's transactions, and their records. A
 # manager's script defines a function that executes one transaction, and ends with "fp_each_transaction FUNCTION".
 # Nothing here ends a command that changes packages.
-# Parameters: work ("stage", "install", "repair", "remove"), numbers (list), tx_N_latest_start and tx_N_stop_at (epoch seconds;
+# Parameters: work ("stage", "install", "repair", "remove", "roll-back"), numbers (list), tx_N_latest_start and tx_N_stop_at (epoch seconds;
 # when a download is ended, by default the latest start), lock_wait_seconds (how long to wait for another process's lock;
 # by default until nothing may begin any more; a repair or a removal waits 300 seconds).
 # The function finds: $work, $number, $latest, $stop_at, $log (the job's log) and $log_from (where this transaction
