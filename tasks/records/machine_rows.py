@@ -90,6 +90,7 @@ def summarize_answer(assessment: Assessment) -> dict[str, Any]:
         "live_patches": describe_live_patching(packages.live_patching)[:_SHOWN_CHARACTERS] or None,
         "own_updaters": list(find_installing_updaters(packages))[:_SHOWN_UPDATERS],
         "hotpatch": codec.encode(packages.hotpatch) if packages.hotpatch is not None else "",
+        **({"components": [codec.encode(one) for one in packages.components]} if packages.components else {}),
         "level": find_worst_level(findings).value,
         "reason": explain_level(findings)[:_SHOWN_CHARACTERS],
     }

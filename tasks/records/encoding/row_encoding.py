@@ -11,6 +11,7 @@ from dataclasses import field, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
 from inventory.data_class import dataclass
+from tasks.domain.components import COMPONENT_PREFIX
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import (
     SHARD_KIND,
@@ -111,7 +112,8 @@ def encode_outcome(outcome: Outcome) -> RowValues:
 def encode_update_results(outcome: Outcome, number: int) -> list[RowValues]:
     """Return a row for each update of an outcome that is not Pending. ``number`` is the outcome's row number.
 
-    Pending updates are in ``assessment_updates``. Without this rule, runs that only assess would fill this table.
+    Pending updates are in ``assessment_updates``. Without this rule, runs that only assess would fill this table. A
+    component whose installation began, and whose end was not seen, is in no assessment: it has a row.
     """
     return [
         _build_update_columns(result.update)
@@ -124,8 +126,12 @@ def encode_update_results(outcome: Outcome, number: int) -> list[RowValues]:
             "version_after": result.version_after,
         }
         for result in outcome.updates
-        if result.state is not UpdateState.PENDING
+        if result.state is not UpdateState.PENDING or _has_begun(outcome, result)
     ]
+
+
+def _has_begun(outcome: Outcome, result: UpdateResult) -> bool:
+    return outcome.install is not None and result.update.id.startswith(COMPONENT_PREFIX)
 
 
 def encode_plan(run_id: str, plan: MachinePlan) -> RowValues:

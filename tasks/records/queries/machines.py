@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from inventory.data_class import dataclass
+from tasks.domain.components import InstalledComponent
 from tasks.domain.model import SHARD_KIND, HotpatchEnrolment
 from tasks.domain.rows.machines import LastRun
 from tasks.records import schema
@@ -101,6 +102,18 @@ def read_hotpatch_enrolments(database: Database) -> dict[str, HotpatchEnrolment]
     rows = database.read_rows("read the enrolments for hotpatches", query)
     documents = {machine: json.loads(details).get("hotpatch") for machine, details in rows}
     return {machine: decode(HotpatchEnrolment, document) for machine, document in documents.items() if document}
+
+
+def read_installed_components(database: Database) -> dict[str, dict[str, InstalledComponent]]:
+    """Return what machines said of components at their newest answer: machine -> name of the component -> answer."""
+    query = select(machine_states.c.machine, machine_states.c.details).where(machine_states.c.details.is_not(None))
+    rows = database.read_rows("read the components of machines", query)
+    documents = {machine: json.loads(details).get("components", ()) for machine, details in rows}
+    return {
+        machine: {one.name: one for one in (decode(InstalledComponent, document) for document in told)}
+        for machine, told in documents.items()
+        if told
+    }
 
 
 def read_last_runs(database: Database) -> dict[str, LastRun]:

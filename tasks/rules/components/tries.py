@@ -4,8 +4,8 @@ from tasks.domain.components import COMPONENT_PREFIX, ComponentTry
 from tasks.domain.model import Outcome
 from tasks.domain.states import OperationState, UpdateState
 
-_NOT_TRIED = frozenset({UpdateState.NOT_ATTEMPTED, UpdateState.NOT_SELECTED, UpdateState.BLOCKED, UpdateState.EXCLUDED})
-_BAD_STATES = frozenset({OperationState.FAILED, OperationState.UNKNOWN})
+NOT_TRIED = frozenset({UpdateState.NOT_ATTEMPTED, UpdateState.NOT_SELECTED, UpdateState.BLOCKED, UpdateState.EXCLUDED})
+BAD_STATES = frozenset({OperationState.FAILED, OperationState.UNKNOWN})
 
 
 def find_try(outcome: Outcome) -> ComponentTry | None:
@@ -15,9 +15,9 @@ def find_try(outcome: Outcome) -> ComponentTry | None:
     """
     result = next((one for one in outcome.updates if one.update.id.startswith(COMPONENT_PREFIX)), None)
     ended_at = outcome.ended_at or outcome.started_at
-    if result is None or result.state in _NOT_TRIED or outcome.install is None or ended_at is None:
+    if result is None or result.state in NOT_TRIED or outcome.install is None or ended_at is None:
         return None
-    succeeded = result.state is UpdateState.INSTALLED and outcome.state not in _BAD_STATES
+    succeeded = result.state is UpdateState.INSTALLED and outcome.state not in BAD_STATES
     return ComponentTry(
         component=result.update.name,
         machine=outcome.machine,

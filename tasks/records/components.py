@@ -1,0 +1,101 @@
+"""Stores which components are upgraded by themselves, and reads what became of their upgrades."""
+
+import hashlib
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, select
+
+from tasks.domain.components import COMPONENT_PREFIX, ComponentEnrolment, ComponentTry
+from tasks.domain.states import OperationState, UpdateState
+from tasks.records import schema
+from tasks.records.statements import upsert_row
+from tasks.records.storage.database import Database
+from tasks.rules.components.tries import BAD_STATES, NOT_TRIED
+
+_ENROLMENTS, _RESULTS = schema.component_enrolments, schema.update_results
+
+
+class SqlComponents:
+    """Components in the database of the records. All threads of a process may share an object.
+
+    Every method raises RecordsError if the database cannot be reached.
+
+    Args:
+        database: the database of the records.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def enrol(self, enrolment: ComponentEnrolment) -> bool:
+        """Enrol a component on the machines of a scope. Return whether it was not so before."""
+        digest = _compute_digest(enrolment.component, enrolment.scope)
+        row = {
+            "digest": digest,
+            "component": enrolment.component,
+            "scope": enrolment.scope.strip(),
+            "who": enrolment.by,
+            "at": enrolment.at,
+        }
+        with self._database.begin_write(f"enrol the component {enrolment.component}") as connection:
+            known = connection.execute(select(_ENROLMENTS.c.digest).where(_ENROLMENTS.c.digest == digest)).first()
+            if known is None:
+                upsert_row(connection, _ENROLMENTS, row)
+        return known is None
+
+    def unenrol(self, component: str, scope: str) -> bool:
+        """End an enrolment. Return whether there was one."""
+        statement = delete(_ENROLMENTS).where(_ENROLMENTS.c.digest == _compute_digest(component, scope))
+        with self._database.begin_write(f"end the enrolment of the component {component}") as connection:
+            return connection.execute(statement.returning(_ENROLMENTS.c.digest)).first() is not None
+
+    def read_enrolments(self) -> tuple[ComponentEnrolment, ...]:
+        """Return all enrolments, by component, the oldest first."""
+        query = select(_ENROLMENTS).order_by(_ENROLMENTS.c.component, _ENROLMENTS.c.at, _ENROLMENTS.c.digest)
+        rows = self._database.read_rows("read the enrolments of components", query)
+        return tuple(ComponentEnrolment(row.component, row.scope, row.who, row.at) for row in rows)
+
+    def read_tries(self, component: str) -> tuple[ComponentTry, ...]:
+        """Return the upgrades of a component that runs have begun, the oldest first, as long as the records keep them.
+
+        They are the outcomes of these runs. See tasks/rules/components/tries.py.
+        """
+        outcomes, runs = schema.outcomes, schema.runs
+        ended_at = func.coalesce(outcomes.c.ended_at, outcomes.c.started_at)
+        query = (
+            select(
+                _RESULTS.c.machine,
+                _RESULTS.c.run_id,
+                _RESULTS.c.available,
+                _RESULTS.c.state,
+                _RESULTS.c.reason,
+                outcomes.c.state.label("outcome_state"),
+                outcomes.c.reason.label("outcome_reason"),
+                ended_at.label("ended_at"),
+            )
+            .join(outcomes, outcomes.c.number == _RESULTS.c.outcome)
+            .join(runs, runs.c.id == _RESULTS.c.run_id)
+            .where(
+                _RESULTS.c.name == component,
+                _RESULTS.c.update_id == f"{COMPONENT_PREFIX}{component}",
+                _RESULTS.c.state.not_in([state.value for state in NOT_TRIED]),
+                runs.c.kind == "patch",
+                ended_at.is_not(None),
+            )
+            .order_by(ended_at, _RESULTS.c.number)
+        )
+        rows = self._database.read_rows(f"read the upgrades of the component {component}", query)
+        return tuple(_build_try(component, row) for row in rows)
+
+
+def _build_try(component: str, row: Sequence[object]) -> ComponentTry:
+    machine, run_id, version, state, reason, outcome_state, outcome_reason, at = row
+    succeeded = state == UpdateState.INSTALLED and OperationState(str(outcome_state)) not in BAD_STATES
+    why = "" if succeeded else str(reason or outcome_reason)
+    return ComponentTry(component, str(machine), str(run_id), str(version), at, succeeded, why)  # type: ignore[arg-type]  # a moment
+
+
+def _compute_digest(component: str, scope: str) -> str:
+    """Return the key of an enrolment. Blanks around a scope make no difference."""
+    text = f"{component}\0{scope.strip()}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
