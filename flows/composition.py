@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from flows.components.component_place import has_component_file
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.engine.run_info import is_rollout_run
 from flows.notify.audit_forwarding import forward_audit_log
@@ -21,7 +22,7 @@ from flows.request import PatchRequest, RunRequest
 from flows.request.automatic_request import AUTOMATIC_CONFIGURATION
 from inventory.credentials import Credential, Secret, SecretSources, resolve_credential, resolve_own_secret
 from inventory.loader import find_inventory, load_inventory
-from inventory.machine import Machine
+from inventory.machine import Inventory, Machine
 from inventory.secret_store import CertificateIssuer, SecretStore
 from tasks.domain.errors import CannotRun, CredentialError, RecordsError, RequestError
 from tasks.domain.model import Hook, HookResult, PinnedUpdates, RunReport
@@ -157,6 +158,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             return PrefectShardRuns(records, clock, request)
 
         audit = SqlAuditLog(records.database)
+        component_ports = _open_components(records, inventory, request, caller, clock)
         recorder = ProgressRecorder(caller.listener, SqlRunProgress(records.database), clock)
         yield Ports(
             inventory=inventory,
@@ -183,8 +185,23 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             read_rollout=functools.partial(_read_rollout, records, clock),
             append_audit=audit.append,
             read_deployed_policies=functools.partial(read_deployed_policies, audit),
+            **component_ports,
         )
         _prune_history(records, clock, caller)
+
+
+def _open_components(
+    records: SqlRecords, inventory: Inventory, request: RunRequest, caller: Caller, clock: Clock
+) -> dict[str, Any]:
+    """Return the ports of components; none if there is no file of them."""
+    requested = request.component if isinstance(request, PatchRequest) else ""
+    path = inventory.source
+    if not requested and not has_component_file(path):
+        return {}
+    from flows.components.fleet_components import FleetComponents  # noqa: PLC0415 - few fleets have components
+
+    components = FleetComponents(records.database, inventory, path, clock, caller.listener.on_message, requested)
+    return {"list_components": components.list_components, "find_component_order": components.find_order}
 
 
 def _read_shard_size() -> int:

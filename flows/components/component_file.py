@@ -1,6 +1,5 @@
 """The format of components.yaml, which says what components there are, and where the file is found."""
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +8,13 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from flows.components.component_place import find_component_file
 from flows.request.base import FormModel
 from inventory.addresses import parse_tcp_target, parse_url
-from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
+from inventory.errors import InvalidFiles, InvalidInventory
 from inventory.files.located_yaml import iterate_entries, parse_yaml
-from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.files.text_files import read_text_file
-from inventory.loader import find_inventory
 from inventory.machine import Check, CheckKind, FailedCheckEffect, OsFamily
 from inventory.schema.entries import CheckList
 from inventory.schema.validation import describe_unknown_key, validate_mapping
@@ -26,8 +24,6 @@ from tasks.machines.managers.components.kinds import ComponentKind
 from tasks.rules.components.order import find_circle, order_components
 from tasks.rules.components.versions import rank_version
 
-COMPONENTS_VARIABLE: Final = "FLEETPATCH_COMPONENTS"
-COMPONENTS_FILE_NAME: Final = "components.yaml"
 _SECRET_PATTERN: Final = re.compile(r"PASSW|PASSPHRASE|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_?KEY")
 _KINDS_WITH_SETTINGS: Final = frozenset({ComponentKind.FILE, ComponentKind.MSI})
 _KINDS_WITH_REFERENCE: Final = frozenset({ComponentKind.SNAP, ComponentKind.FLATPAK})
@@ -205,24 +201,6 @@ class Catalogue:
     def find(self, name: str) -> Component | None:
         """Return the component of a name, or None."""
         return next((component for component in self.components if component.name == name), None)
-
-
-def find_component_file(inventory: Path | None = None) -> Path | None:
-    """Return the path of the file: $FLEETPATCH_COMPONENTS, or components.yaml beside the inventory. None: none there.
-
-    Raises:
-        InventoryError: the variable names what does not exist, or there is no inventory.
-    """
-    named = os.environ.get(COMPONENTS_VARIABLE, "")
-    if named:
-        path = expand_home(Path(named)).absolute()
-        if not path.exists():
-            raise InventoryError(
-                f"there is no such file, named by {COMPONENTS_VARIABLE}", file=path, hint="Correct the variable."
-            )
-        return path
-    path = find_inventory(inventory).absolute().parent / COMPONENTS_FILE_NAME
-    return path if path.exists() else None
 
 
 def load_catalogue(inventory: Path | None = None) -> Catalogue:

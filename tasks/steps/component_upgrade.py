@@ -48,6 +48,8 @@ def validate_component(context: MachineContext) -> MachineState:
     if not problem:
         return context.state
     message = _put_back(context, result.update, problem)
+    # what was read after the installation is past: the validation reads it again
+    context.state = replace(context.state, packages_after=None)
     context.state = validate(context)
     finding = Finding(COMPONENT_CHECK, FindingLevel.BLOCK, message, _LOOK)
     validation = context.state.validation or ValidationResult(())

@@ -64,7 +64,12 @@ class Stage:
     def run(self, *words: str) -> Said:
         """Run the command as a person would, from its arguments to its exit code."""
         entries = [
-            {"name": machine.name, "address": f"192.0.2.{number}", "site": machine.site}
+            {
+                "name": machine.name,
+                "address": f"192.0.2.{number}",
+                "site": machine.site,
+                **({"location": machine.location} if machine.location else {}),
+            }
             for number, machine in enumerate(self.fleet.described, 1)
         ]
         self.inventory.write_text(json.dumps({"defaults": self.defaults, "machines": entries}))

@@ -7,10 +7,10 @@ import pytest
 from flows.components.component_file import (
     InvalidComponents,
     build_components_schema,
-    find_component_file,
     load_catalogue,
     load_component_file,
 )
+from flows.components.component_place import find_component_file
 from inventory.errors import InventoryError
 from inventory.machine import CheckKind, OsFamily
 from tasks.machines.managers.components.kinds import ComponentKind

@@ -135,6 +135,9 @@ def test_a_bad_version_is_taken_back_on_the_canary_and_nobody_else_gets_it(fleet
         left = outcome_of(report, name)
         assert left.state is OperationState.NOT_STARTED
         assert "1 of 1 upgraded machines became unhealthy, and 20 % may be" in left.reason
+    (after,) = [one.packages for one in report.assessments if one.machine == "m5"]
+    assert after is not None
+    assert [one.version for one in after.components] == ["1.0.0"]  # so pages and later runs see what is there
     attempt = find_try(canary)
     assert attempt is not None
     assert (attempt.version, attempt.succeeded, attempt.run_id) == ("1.1.0", False, RUN)

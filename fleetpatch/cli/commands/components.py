@@ -1,0 +1,230 @@
+"""components: list the components of machines, upgrade them, and choose which ones are upgraded by themselves."""
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleetpatch.cli.app import (
+    ALL_MACHINES,
+    InventoryOption,
+    JsonOption,
+    NoPrefectOption,
+    RecordsOption,
+    ScopeArgument,
+    YesOption,
+    app,
+)
+from fleetpatch.cli.runtime.acting_command import ActingCommand
+from fleetpatch.cli.runtime.output import confirm, print_json_or_text, print_to_stdout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from flows.components.overview import ComponentKnowledge
+    from flows.components.upgrades import ComponentUpgrade
+    from inventory.machine import Inventory, Machine
+    from tasks.domain.components import Component
+    from tasks.records.components import SqlComponents
+
+components_app = typer.Typer(
+    help="Upgrade components (agents, exporters, applications) that components.yaml describes.", no_args_is_help=True
+)
+app.add_typer(components_app, name="components", rich_help_panel="Patch")
+
+ComponentArgument = Annotated[
+    str, typer.Argument(metavar="COMPONENT", help="The name of a component in components.yaml.")
+]
+OptionalComponentArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="COMPONENT", help="A component. Without one: all that are enrolled, one after the other."),
+]
+ToOption = Annotated[
+    str | None,
+    typer.Option(
+        "--to", metavar="VERSION", help="The version that they get, also of another major version. Default: by itself."
+    ),
+]
+MinutesOption = Annotated[
+    float, typer.Option("--minutes", min=1, max=31 * 24 * 60, help="How long the run of a component may take.")
+]
+_DEFAULT_MINUTES = 720.0
+
+
+@components_app.command("list")
+def list_components(
+    scope: ScopeArgument = ALL_MACHINES,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the components of machines, from their last assessment. Contacts no machine."""
+    from fleetpatch.cli.views.components import build_rows_json, print_rows
+    from flows.components.overview import build_component_rows
+    from tasks.domain.protocols.clock import SystemClock
+
+    with _open_fleet(inventory, scope, records) as (knowledge, _, machines, _store):
+        rows = list(build_component_rows(knowledge, machines, SystemClock().now()))
+        print_json_or_text(as_json, build_rows_json, print_rows, rows, knowledge.catalogue.path)
+
+
+@components_app.command("plan")
+def plan(
+    component: OptionalComponentArgument = None,
+    scope: ScopeArgument = ALL_MACHINES,
+    to: ToOption = None,
+    minutes: MinutesOption = _DEFAULT_MINUTES,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what upgrade would do: which machines, in which batches, and why not. Changes nothing."""
+    _upgrade(component, scope, to, minutes, inventory, records, as_json=as_json, as_flow=False, dry_run=True)
+
+
+@components_app.command("upgrade", cls=ActingCommand)
+def upgrade(
+    component: OptionalComponentArgument = None,
+    scope: ScopeArgument = ALL_MACHINES,
+    to: ToOption = None,
+    minutes: MinutesOption = _DEFAULT_MINUTES,
+    yes: YesOption = False,
+    no_prefect: NoPrefectOption = False,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Upgrade a component on machines, or all that are enrolled: canaries first, in batches, with the way back."""
+    what = f"the component {component}" if component else "all enrolled components"
+    subject = "components upgrade changes machines and"
+    if not (yes or confirm(f"Upgrade {what} in {scope}?", subject, "Add --yes, or see: fleetpatch components plan.")):
+        return
+    _upgrade(component, scope, to, minutes, inventory, records, as_json=as_json, as_flow=not no_prefect, dry_run=False)
+
+
+@components_app.command("enroll", cls=ActingCommand)
+def enroll(
+    component: ComponentArgument,
+    scope: ScopeArgument,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let minor versions of a component come by themselves on the machines of a scope."""
+    _change_enrolment(component, scope, inventory, records, as_json=as_json, is_end=False)
+
+
+@components_app.command("unenroll", cls=ActingCommand)
+def unenroll(
+    component: ComponentArgument,
+    scope: ScopeArgument,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End an enrolment. The scope is the text with which it was enrolled: `components list` shows it."""
+    _change_enrolment(component, scope, inventory, records, as_json=as_json, is_end=True)
+
+
+@contextmanager
+def _open_fleet(
+    inventory: Path | None, scope: str, records: str | None
+) -> "Iterator[tuple[ComponentKnowledge, Inventory, tuple[Machine, ...], SqlComponents]]":
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from flows.components.component_file import load_catalogue
+    from flows.components.fleet_components import read_knowledge
+    from tasks.records.components import SqlComponents
+    from tasks.records.setup import open_records
+
+    loaded, machines = load_machines_in_scope(inventory, scope)
+    catalogue = load_catalogue(loaded.source)
+    with open_records(records) as opened:
+        yield read_knowledge(opened.database, catalogue), loaded, machines, SqlComponents(opened.database)
+
+
+def _change_enrolment(
+    name: str, scope: str, inventory: Path | None, records: str | None, *, as_json: bool, is_end: bool
+) -> None:
+    from flows.components.enrolments import enrol, unenrol
+    from flows.ports.caller import Caller, find_starter_name
+    from tasks.domain.protocols.clock import SystemClock
+
+    with _open_fleet(inventory, ALL_MACHINES, records) as (knowledge, fleet, _, store):
+        if is_end:
+            message = unenrol(store, name, scope)
+        else:
+            now, starter = SystemClock().now(), find_starter_name(Caller())
+            message = enrol(store, knowledge.catalogue, fleet, name, scope, starter, now)
+    print_json_or_text(
+        as_json,
+        lambda: {"componentName": name, "scope": scope, "enrolled": not is_end, "message": message},
+        lambda: print_to_stdout(message),
+    )
+
+
+def _upgrade(
+    name: str | None,
+    scope: str,
+    to: str | None,
+    minutes: float,
+    inventory: Path | None,
+    records: str | None,
+    *,
+    as_json: bool,
+    as_flow: bool,
+    dry_run: bool,
+) -> None:
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from fleetpatch.cli.runtime.run_session import run_request_in_session
+    from fleetpatch.cli.views.components import ComponentRun, print_runs, print_runs_json
+    from flows.components.fleet_components import require_component
+    from flows.components.upgrades import UpgradeResult, carry_out, require_own_files
+    from tasks.domain.errors import RequestError
+    from tasks.domain.model import RunReport
+    from tasks.domain.protocols.clock import SystemClock
+
+    if to is not None and name is None:
+        raise RequestError("--to needs a component", hint="fleetpatch components upgrade COMPONENT SCOPE --to VERSION")
+    clock, codes, is_stopped = SystemClock(), list[ExitCode](), [False]
+
+    def plan_one(component: "Component") -> "ComponentUpgrade | None":
+        from flows.components.upgrades import plan_enrolled_upgrades, plan_upgrade
+        from flows.request.patch_request import WindowRequest
+
+        window = WindowRequest(minutes=minutes)
+        # what the run before did is known only now
+        with _open_fleet(inventory, scope, records) as (knowledge, fleet, machines, _store):
+            require_own_files(component)
+            options = {"window": window, "path": fleet.source, "dry_run": dry_run}
+            if name is not None:
+                return plan_upgrade(knowledge, component, machines, fleet, clock.now(), wanted=to or "", **options)  # type: ignore[arg-type]
+            enrolled = plan_enrolled_upgrades(knowledge, machines, fleet, clock.now(), **options)  # type: ignore[arg-type]
+            return next((one for one in enrolled if one.component.name == component.name), None)
+
+    def run_one(planned: "ComponentUpgrade") -> RunReport:
+        result = run_request_in_session(planned.request, planned.machines, as_flow=as_flow, records=records)
+        codes.append(result.exit_code)
+        is_stopped[0] = result.was_interrupted
+        return result.report
+
+    with _open_fleet(inventory, scope, records) as (knowledge, _, _, _):
+        catalogue = knowledge.catalogue
+    components: Sequence[Component] = catalogue.components if name is None else (require_component(catalogue, name),)
+    results: list[UpgradeResult] = list(carry_out(components, plan_one, run_one, lambda: is_stopped[0]))
+    runs: list[ComponentRun] = [ComponentRun.of(result) for result in results]
+    (print_runs_json if as_json else print_runs)(runs)
+    if any(result.error is not None for result in results):
+        codes.append(ExitCode.MACHINE_FAILED)
+    raise typer.Exit(_find_worst(codes))
+
+
+def _find_worst(codes: "Sequence[ExitCode]") -> int:
+    """Return the code of the worst end: people must know of it."""
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
+
+    order = (ExitCode.MACHINE_FAILED, ExitCode.INTERRUPTED, ExitCode.NO_STORAGE, ExitCode.CANNOT_RUN)
+    ranked = (*order, ExitCode.BAD_INPUT, ExitCode.WARNINGS, ExitCode.NOTHING_ATTEMPTED, ExitCode.SUCCESS)
+    return int(min(codes, key=ranked.index, default=ExitCode.SUCCESS))

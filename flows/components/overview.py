@@ -1,0 +1,144 @@
+"""Builds the rows of components on machines, from the file, the enrolments and what the records know. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from flows.components.component_file import Catalogue
+from inventory.errors import InventoryError
+from inventory.machine import Inventory, Machine
+from inventory.scope import Scope
+from tasks.domain.components import (
+    AutomaticUpgrade,
+    Component,
+    ComponentEnrolment,
+    ComponentStanding,
+    ComponentTry,
+    InstalledComponent,
+)
+from tasks.domain.rows.components import ComponentRow
+from tasks.rules.components.choice import ComponentChoice, choose_version
+from tasks.rules.components.order import find_prerequisite
+
+InstalledComponents = Mapping[str, Mapping[str, InstalledComponent]]
+"""Machine -> name of the component -> what the machine said last."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentKnowledge:
+    """What is known of the components of a fleet.
+
+    Attributes:
+        installed: what machines said at their last answer.
+        answered_at: when that was, by machine.
+        tries: by component.
+    """
+
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    enrolments: tuple[ComponentEnrolment, ...] = ()
+    installed: InstalledComponents = field(default_factory=dict)
+    answered_at: Mapping[str, datetime] = field(default_factory=dict)
+    tries: Mapping[str, Sequence[ComponentTry]] = field(default_factory=dict)
+
+
+def find_enrolled_scopes(
+    machines: Sequence[Machine], component: str, enrolments: Sequence[ComponentEnrolment]
+) -> dict[str, tuple[str, ...]]:
+    """Return the machines on which a component is enrolled, each with the scopes that select it.
+
+    A scope that can't be parsed any more selects nobody: it was valid when it was stored.
+    """
+    scopes: dict[str, tuple[str, ...]] = {}
+    for enrolment in enrolments:
+        if enrolment.component != component:
+            continue
+        try:
+            scope = Scope.parse(enrolment.scope)
+        except InventoryError:
+            continue
+        for machine in machines:
+            if scope.matches(machine):
+                scopes[machine.name] = (*scopes.get(machine.name, ()), enrolment.scope)
+    return scopes
+
+
+def choose_for_machine(
+    knowledge: ComponentKnowledge, component: Component, machine: Machine, now: datetime
+) -> ComponentChoice:
+    """Return how a component stands on a machine by its last answer, and what it would get by itself."""
+    installed = knowledge.installed.get(machine.name, {}).get(component.name)
+    tries = knowledge.tries.get(component.name, ())
+    return choose_version(component, installed, machine.os, tries, machine.name, now)
+
+
+def find_held_back(
+    knowledge: ComponentKnowledge, component: Component, inventory: Inventory, now: datetime
+) -> dict[str, str]:
+    """Return the machines on which a component waits for another one, each with the reason."""
+    others = {other.name: other for other in knowledge.catalogue.components if other.name in component.after}
+    enrolled = {name: find_enrolled_scopes(inventory.machines, name, knowledge.enrolments).keys() for name in others}
+    held_back: dict[str, str] = {}
+    for machine in inventory.machines:
+        choices = {
+            name: choose_for_machine(knowledge, other, machine, now)
+            for name, other in others.items()
+            if machine.name in enrolled[name]
+        }
+        name = find_prerequisite(component, {name: choice.standing for name, choice in choices.items()})
+        if name:
+            choice = choices[name]
+            told = f"it waits for {name}, which is to come before it: {choice.standing}"
+            held_back[machine.name] = f"{told}: {choice.reason}".rstrip(": ")
+    return held_back
+
+
+def build_component_rows(
+    knowledge: ComponentKnowledge, machines: Sequence[Machine], now: datetime
+) -> Iterator[ComponentRow]:
+    """Yield the row of each component on each machine whose system can have it, in the order of the file."""
+    for component in knowledge.catalogue.components:
+        scopes = find_enrolled_scopes(machines, component.name, knowledge.enrolments)
+        last_tries = {one.machine: one for one in knowledge.tries.get(component.name, ())}  # the newest counts
+        for machine in machines:
+            choice = choose_for_machine(knowledge, component, machine, now)
+            yield _build_row(
+                component,
+                machine,
+                choice,
+                scopes.get(machine.name, ()),
+                knowledge.installed.get(machine.name, {}).get(component.name),
+                knowledge.answered_at.get(machine.name),
+                last_tries.get(machine.name),
+            )
+
+
+def _build_row(
+    component: Component,
+    machine: Machine,
+    choice: ComponentChoice,
+    scopes: tuple[str, ...],
+    installed: InstalledComponent | None,
+    answered_at: datetime | None,
+    last: ComponentTry | None,
+) -> ComponentRow:
+    is_supported = choice.standing is not ComponentStanding.NOT_SUPPORTED
+    automatic = AutomaticUpgrade.ENABLED if scopes else AutomaticUpgrade.DISABLED
+    return ComponentRow(
+        machine=machine.name,
+        component=component.name,
+        kind=component.kind,
+        automatic=automatic if is_supported else AutomaticUpgrade.NOT_SUPPORTED,
+        scopes=scopes,
+        standing=choice.standing,
+        installed=installed.version if installed is not None else None,
+        available=choice.target.version if choice.target is not None else None,
+        newest=component.versions[-1].version,
+        reason=choice.reason,
+        not_before=choice.not_before,
+        answered_at=answered_at if installed is not None else None,
+        last_run_id=last.run_id if last is not None else None,
+        last_version=last.version if last is not None else None,
+        last_succeeded=last.succeeded if last is not None else None,
+        last_reason=(last.reason or None) if last is not None else None,
+        last_at=last.at if last is not None else None,
+    )

@@ -1,0 +1,212 @@
+"""Builds the runs that upgrade components, one for each, and carries them out one after the other."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from flows.components.overview import ComponentKnowledge, choose_for_machine, find_enrolled_scopes, find_held_back
+from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
+from inventory.machine import Inventory, Machine
+from tasks.domain.components import Component, ComponentStanding, ComponentVersion
+from tasks.domain.errors import FleetpatchError, RequestError
+from tasks.domain.model import RunReport
+from tasks.domain.states import RebootPolicy
+from tasks.rules.components.health import MAX_BATCH_PERCENT
+from tasks.rules.components.versions import find_listed_version
+
+DEFAULT_WINDOW_MINUTES = 12 * 60.0
+"""How long a run of a component may take. Each batch is watched for minutes, and batches are small."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentUpgrade:
+    """The run of one component.
+
+    Attributes:
+        machines: all machines of its scope: their health counts, whatever they get.
+        due: those of them that get a version, by their last answer. The run itself asks them again.
+        held_back: those of them that wait for another component, each with the reason.
+    """
+
+    component: Component
+    request: PatchRequest
+    machines: tuple[str, ...]
+    due: tuple[str, ...]
+    held_back: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeResult:
+    """What became of the run of one component.
+
+    Attributes:
+        report: None: it did not begin.
+        error: why not.
+    """
+
+    component: str
+    report: RunReport | None = None
+    error: FleetpatchError | None = None
+
+
+def find_first_locations(component: Component, machines: Sequence[Machine], due: Sequence[str]) -> list[str]:
+    """Return the locations whose machines are first: the canary locations with due machines, or else the first by name.
+
+    Machines without a location are not the canaries if there are others.
+    """
+    locations = sorted({machine.location for machine in machines if machine.name in due})
+    canaries = [location for location in locations if location in component.canary_locations]
+    named = [location for location in locations if location]
+    return canaries or named[:1]
+
+
+def plan_upgrade(
+    knowledge: ComponentKnowledge,
+    component: Component,
+    machines: Sequence[Machine],
+    inventory: Inventory,
+    now: datetime,
+    *,
+    wanted: str = "",
+    window: WindowRequest | None = None,
+    path: Path | None = None,
+    dry_run: bool = False,
+) -> ComponentUpgrade:
+    """Return the run that upgrades a component on machines.
+
+    Args:
+        knowledge: of the fleet.
+        component: what is upgraded.
+        machines: the machines of the scope. Those of other systems are left out.
+        inventory: of the fleet.
+        now: the present time.
+        wanted: the version that a person orders; "": what comes by itself.
+        window: of the run; None: it opens now.
+        path: of the inventory.
+        dry_run: plan only.
+
+    Raises:
+        RequestError: the file does not have the version.
+    """
+    require_version(component, wanted)
+    supported = [machine for machine in machines if machine.os is component.family]
+    names = tuple(machine.name for machine in supported)
+    held_back = {
+        name: reason
+        for name, reason in find_held_back(knowledge, component, inventory, now).items()
+        if name in set(names)
+    }
+    choices = {machine.name: choose_for_machine(knowledge, component, machine, now) for machine in supported}
+    # what was not asked yet may be due as well
+    may_be_due = {ComponentStanding.PENDING, ComponentStanding.UNKNOWN}
+    due = tuple(
+        name
+        for name, choice in choices.items()
+        if name not in held_back and (choice.standing in may_be_due or bool(wanted))
+    )
+    request = PatchRequest(
+        scope="*",
+        inventory=path,
+        only_machines=list(names),
+        component=component.name,
+        component_version=wanted,
+        reboot=RebootPolicy.NEVER,
+        dry_run=dry_run,
+        window=window or WindowRequest(minutes=DEFAULT_WINDOW_MINUTES),
+        waves=WavesRequest(
+            percent=MAX_BATCH_PERCENT,
+            round_down=True,
+            first_locations=find_first_locations(component, supported, due),
+        ),
+    )
+    return ComponentUpgrade(component, request, names, due, held_back)
+
+
+def plan_enrolled_upgrades(
+    knowledge: ComponentKnowledge,
+    machines: Sequence[Machine],
+    inventory: Inventory,
+    now: datetime,
+    *,
+    window: WindowRequest | None = None,
+    path: Path | None = None,
+    dry_run: bool = False,
+) -> Iterator[ComponentUpgrade]:
+    """Yield the runs of all enrolled components that are due on some machine, each after those that it names."""
+    for component in knowledge.catalogue.components:
+        enrolled = find_enrolled_scopes(machines, component.name, knowledge.enrolments)
+        members = [machine for machine in machines if machine.name in enrolled]
+        if not members:
+            continue
+        upgrade = plan_upgrade(knowledge, component, members, inventory, now, window=window, path=path, dry_run=dry_run)
+        if upgrade.due or (dry_run and upgrade.held_back):
+            yield upgrade
+
+
+def carry_out(
+    components: Sequence[Component],
+    plan: Callable[[Component], ComponentUpgrade | None],
+    run: Callable[[ComponentUpgrade], RunReport],
+    is_stopping: Callable[[], bool],
+) -> Iterator[UpgradeResult]:
+    """Carry the runs of components out, one after the other, and yield what became of each.
+
+    A component that fails does not stop the others. Each run is planned when the one before has ended: what failed
+    there holds its dependants back on these machines.
+    """
+    for component in components:
+        if is_stopping():
+            return
+        try:
+            upgrade = plan(component)
+            if upgrade is not None and upgrade.machines:
+                yield UpgradeResult(component.name, run(upgrade))
+        except FleetpatchError as error:
+            yield UpgradeResult(component.name, error=error)
+
+
+def require_version(component: Component, wanted: str) -> None:
+    """Refuse a version that nobody can get.
+
+    Raises:
+        RequestError: the file does not have it, or it was withdrawn.
+    """
+    if not wanted:
+        return
+    version = find_listed_version(component.versions, wanted)
+    known = ", ".join(known.version for known in component.versions)
+    if version is None:
+        raise RequestError(f"{component.name} has no version {wanted!r}", hint=f"components.yaml has: {known}.")
+    if version.withdrawn:
+        raise RequestError(
+            f"{component.name} {version.version} was withdrawn: {version.withdrawn}", hint="Order another version."
+        )
+
+
+def require_own_files(component: Component) -> None:
+    """Check the files of a component on this controller, before any machine gets one.
+
+    Raises:
+        RequestError: a file can't be read, or has another digest.
+    """
+    for version in component.versions:
+        if version.file:
+            _require_own_file(component, version)
+
+
+def _require_own_file(component: Component, version: ComponentVersion) -> None:
+    try:
+        with Path(version.file).open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise RequestError(
+            f"the file of {component.name} {version.version} can't be read: {version.file}: {error.strerror}",
+            hint="Put it there, or correct `file` in components.yaml.",
+        ) from error
+    if digest != version.sha256:
+        raise RequestError(
+            f"{version.file} is not the file of {component.name} {version.version}: its digest is {digest}",
+            hint="Find out who changed it. If it is the right file, correct `sha256` in components.yaml.",
+        )
