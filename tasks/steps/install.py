@@ -23,6 +23,7 @@ from tasks.rules.machine_checks.packages import (
 from tasks.rules.updates.follow_up import join_installs, join_plans
 from tasks.steps.assess import replan_updates
 from tasks.steps.checkpoint import record_new_plan, restore_new_plan
+from tasks.steps.component_files import send_component_files
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.hooks import run_before_hooks
 from tasks.steps.jobs.install_result import (
@@ -92,6 +93,8 @@ def _install_plan(context: MachineContext, install_log: InstallLog) -> MachineSt
             if may_repair and not _may_be_changed(context, install_log):
                 return context.state
             _repair_packages(context, install_log)
+        if options.component_order is not None and context.plan.chosen:
+            send_component_files(context)
         staging = options.stage or options.download_only
         obstacle = _stage_updates(context, install_log) if context.plan.chosen and staging else ""
         if options.download_only:
