@@ -10,6 +10,7 @@ from fleetpatch.access.identity import get_identity
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.event_acts import approve_scheduled_event, withdraw_scheduled_event
 from fleetpatch.acts.order_acts import set_owner, start_order
+from fleetpatch.acts.component_acts import enrol_component, start_upgrade, unenrol_component
 from fleetpatch.acts.patch_form import preview_scope
 from fleetpatch.acts.run_acts import (
     MAX_KEY_LENGTH,
@@ -103,6 +104,29 @@ def change_owner(request: Request, wanted: models.OwnerChange) -> models.OwnerCh
     """Write into the inventory who patches machines. Asked twice, the second time changes nothing."""
     report = set_owner(request, wanted.machines, wanted.owner, dry_run=wanted.dry_run)
     return models.OwnerChanged(machines=list(report.rows), diff=report.build_diff())
+
+
+@router.post("/components/{name}/enroll", dependencies=RUN, tags=["Acts"])
+def enroll_component(request: Request, name: str, body: models.ComponentScope) -> models.ComponentEnrolmentState:
+    """Let minor versions of a component come by themselves on the machines of a scope. Sent again, nothing changes."""
+    message = enrol_component(request, name, body.scope)
+    return models.ComponentEnrolmentState(component_name=name, scope=body.scope, enrolled=True, message=message)
+
+
+@router.post("/components/{name}/unenroll", dependencies=RUN, tags=["Acts"])
+def unenroll_component(request: Request, name: str, body: models.ComponentScope) -> models.ComponentEnrolmentState:
+    """End an enrolment. Its scope is the text with which it was enrolled."""
+    message = unenrol_component(request, name, body.scope)
+    return models.ComponentEnrolmentState(component_name=name, scope=body.scope, enrolled=False, message=message)
+
+
+@router.post("/components/{name}/upgrade", status_code=202, dependencies=RUN, tags=["Acts"])
+def upgrade_component(
+    request: Request, name: str, body: models.ComponentUpgradeBody, idempotency_key: Key
+) -> models.StartedRun:
+    """Upgrade a component on the machines of a scope: canaries first, in batches, with the way back."""
+    started = start_upgrade(request, name, body.scope, body.version, idempotency_key, dry_run=body.dry_run)
+    return _describe_started(request, started)
 
 
 @router.post("/runs/{run_id}/cancel", status_code=202, dependencies=RUN, tags=["Acts"])

@@ -15,6 +15,7 @@ from fleetpatch.access.roles import Role
 from fleetpatch.machines.machine_list import KINDS, NO_VALUE, SHOWN, SORT_KEYS
 from fleetpatch.web.authentication import ActPermission
 from inventory.machine import PatchOwner
+from tasks.domain.components import AutomaticUpgrade, ComponentStanding
 from tasks.domain.errors import RequestError
 from tasks.domain.states import Classification, Compliance, HotpatchStatus, ReadinessState, Severity, YesNoUnknown
 
@@ -30,6 +31,7 @@ WORDS: Final[Mapping[str, Mapping[str, Iterable[str]]]] = {
         "sort": (*SORT_KEYS, *(f"-{each}" for each in SORT_KEYS)),
     },
     "/hotpatch": {"kind": KINDS, "hotpatch": (*HotpatchStatus, NO_VALUE), "owner": PatchOwner, "show": SHOWN},
+    "/components": {"standing": ComponentStanding, "automatic": AutomaticUpgrade},
     "/updates": {"classification": Classification, "severity": Severity},
 }
 """The words of filters, by path and parameter. "" is no filter."""

@@ -13,6 +13,7 @@ from fleetpatch.api.dependencies import READ
 from fleetpatch.api.problems import describe_problems
 from fleetpatch.machines.automatic_patching import read_automatic_state
 from fleetpatch.machines.hotpatch_list import list_hotpatch_machines
+from fleetpatch.machines.component_list import ComponentFilters, read_components_view
 from fleetpatch.machines.machine_list import filter_machines, sort_machines
 from fleetpatch.machines.snapshot import count_fleet
 from fleetpatch.pages.machine import read_details
@@ -26,6 +27,7 @@ from tasks.domain.errors import RequestError
 from tasks.domain.rows import copy_row
 from tasks.domain.rows.hotpatch import HotpatchMachineRow
 from tasks.domain.rows.machine_orders import MachineOrderRow
+from tasks.domain.rows.components import ComponentRow
 from tasks.domain.rows.machines import MachineRow, NextWindow
 from tasks.domain.rows.updates import CveMachinesRow, UpdateRow, build_missing_update_row
 from tasks.domain.rows.windows import WindowRow
@@ -129,6 +131,14 @@ def read_machine(request: Request, name: str) -> models.MachineDetails:
         for pending_update in explain_waiting(snapshot, automatic, machine, details.pending, details.packages)
     )
     return copy_row(models.MachineDetails, row, patches=patches)
+
+
+@router.get("/components", tags=["Fleet"])
+def list_components(
+    request: Request, filters: Annotated[ComponentFilters, Depends()], page: Number = 1
+) -> models.Part[ComponentRow]:
+    """The components of machines, with their versions and what is due."""
+    return build_part(request, read_components_view(get_context(request), filters).rows, page)
 
 
 @router.get("/updates", tags=["Fleet"])

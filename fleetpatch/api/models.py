@@ -124,6 +124,28 @@ class FlowRun(ApiModel):
     is_over: bool
 
 
+class ComponentScope(ApiModel):
+    """The machines on which a component is enrolled, or no longer."""
+
+    scope: str = Field(min_length=1, max_length=1500, description="The machines, as env=prod.")
+
+
+class ComponentUpgradeBody(ComponentScope):
+    """The machines that get a version of a component."""
+
+    version: str = Field(default="", max_length=100, description='"": the newest minor version of each machine.')
+    dry_run: bool = Field(default=False, description="Only plan.")
+
+
+class ComponentEnrolmentState(ApiModel):
+    """What became of an enrolment."""
+
+    component_name: str
+    scope: str
+    enrolled: bool
+    message: str
+
+
 class CancelBody(ApiModel):
     """Why a run is cancelled."""
 

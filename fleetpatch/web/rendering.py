@@ -26,6 +26,7 @@ PAGES: Final = (
     ("Overview", "/"),
     ("Machines", "/machines"),
     ("Updates", "/updates"),
+    ("Components", "/components"),
     ("Runs", "/runs"),
     ("Calendar", "/calendar"),
     ("Approvals", "/approvals"),

@@ -14,6 +14,8 @@ from tasks.domain import errors
 from tasks.domain.assessment import ErrorInfo
 from tasks.domain.compliance import is_answer_current, judge_present_compliance
 from tasks.domain.model import Assessment, Facts, HotpatchEnrolment
+from tasks.domain.components import InstalledComponent
+from tasks.domain.model import Assessment, HotpatchEnrolment
 from tasks.domain.rows.machines import LastRun, MachineRow, NextWindow
 from tasks.domain.states import Compliance, FindingLevel, HotpatchStatus, MachineKind, YesNoUnknown
 from tasks.records.encoding import codec
@@ -193,6 +195,7 @@ def build_machine_row(
         next_baseline_on=baseline,
         own_updaters=own_updaters,
         updater_drift=drift,
+        components=_describe_components(details.get("components", ())) if answer is not None else None,
         problems=answer.problems if answer is not None else None,
         findings=answer.findings if answer is not None else None,
         readiness=readiness,
@@ -228,6 +231,14 @@ def _describe_patch_mode(owner: PatchOwner | None, plans: Plans | None) -> str |
 
 def _explain_unknown(state: RecordedState | None) -> str:
     return "never assessed" if state is None or state.answered_at is None else "assessed by an earlier version"
+
+
+def _describe_components(documents: Sequence[str]) -> tuple[str, ...]:
+    told = (codec.decode(InstalledComponent, document) for document in documents)
+    return tuple(
+        f"{one.name} {'unknown' if one.problem else 'not installed' if one.version is None else one.version}"
+        for one in told
+    )
 
 
 def _find_hotpatch(

@@ -1,14 +1,19 @@
 """query: ask the records in SQL. Reads only."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleetpatch.cli.app import ConfigurationsOption, InventoryOption, JsonOption, RecordsOption, app, parse_path
 from fleetpatch.cli.runtime.output import print_to_stderr
+
+if TYPE_CHECKING:
+    from inventory.machine import Inventory
+    from tasks.domain.rows.components import ComponentRow
+    from tasks.records.sql_records import SqlRecords
 
 DEFAULT_DAYS = 30.0
 """As many days as Azure keeps installations."""
@@ -47,13 +52,20 @@ def query_records(
         raise RequestError("--json, --csv and --parquet exclude each other")
     named = find_tables(sql)
     # Without an inventory, machines have no environment, location and tags.
-    loaded_inventory = load_inventory_or_warn(inventory, is_required=False) if "machines" in named else None
+    needs_inventory = not {"machines", "components"}.isdisjoint(named)
+    loaded_inventory = load_inventory_or_warn(inventory, is_required=False) if needs_inventory else None
     assignments = _read_assignments(config, inventory) if "assignments" in named else ()
     now = SystemClock().now()
     since = now - timedelta(days=days)
     with open_records(records) as database:
         tables = QueryTables(
-            database, since, loaded_inventory, assignments, now=now, baselines=load_baseline_calendar()
+            database,
+            since,
+            loaded_inventory,
+            assignments,
+            now=now,
+            baselines=load_baseline_calendar(),
+            list_components=lambda: _list_components(database, loaded_inventory, now),
         )
         with open_query(tables, seconds) as query:
             answer = query.ask(sql)
@@ -65,6 +77,18 @@ def query_records(
         print_answer_csv(answer)
     else:
         print_answer_table(answer)
+
+
+def _list_components(records: "SqlRecords", inventory: "Inventory | None", now: datetime) -> "Sequence[ComponentRow]":
+    """Return the components of the inventory's machines; nothing without an inventory or a file of components."""
+    from flows.components.component_file import load_catalogue
+    from flows.components.fleet_components import read_knowledge
+    from flows.components.overview import build_component_rows
+
+    if inventory is None:
+        return ()
+    knowledge = read_knowledge(records.database, load_catalogue(inventory.source))
+    return list(build_component_rows(knowledge, inventory.machines, now))
 
 
 def _read_assignments(config: Path | None, inventory: Path | None) -> Sequence[tuple[str, str]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from tasks.domain.rows import ColumnKind, list_kinds
+from tasks.domain.rows.components import ComponentRow
 from tasks.domain.rows.machines import AssignmentRow, MachineDayRow, MachineRow
 from tasks.domain.rows.runs import OutcomeRow, RunRow, UpdateResultRow
 from tasks.domain.rows.scheduled_events import ScheduledEventRow
@@ -23,6 +24,7 @@ TABLES: Final[Mapping[str, Columns]] = {
     "machine_days": list_kinds(MachineDayRow),
     "scheduled_events": list_kinds(ScheduledEventRow),
     "assignments": list_kinds(AssignmentRow),
+    "components": list_kinds(ComponentRow),
 }
 """The tables that can be queried, and their columns. The names are part of the public interface."""
 

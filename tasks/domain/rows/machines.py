@@ -123,6 +123,10 @@ class MachineRow:
             'How its own updater differs from what its owner says; "": it does not, or is not known.', is_prose=True
         ),
     ]
+    components: Annotated[
+        tuple[str, ...] | None,
+        Column("Its components and their versions, by the last answer; null: it has never answered.", is_prose=True),
+    ]
     problems: Annotated[
         int | None, Column("Faults of packages and repositories.", json_name="problemCount", unit="count")
     ]

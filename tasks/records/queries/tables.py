@@ -11,6 +11,7 @@ from inventory.machine import Inventory
 from tasks.domain.model import SHARD_KIND
 from tasks.domain.protocols.tables import TABLES, Batch
 from tasks.domain.rows import list_kinds, read_columns
+from tasks.domain.rows.components import ComponentRow
 from tasks.domain.rows.machines import MachineRow
 from tasks.domain.rows.runs import MachineResultRow
 from tasks.domain.rows.scheduled_events import ScheduledEventRow
@@ -41,6 +42,7 @@ class QueryTables:
         assignments: which configurations select which machines, as (machine, configuration).
         now: the present time; None: that of this machine. What a machine said too long ago does not say what it is.
         baselines: the days that need a reboot of machines with hotpatches; None: these stay unknown.
+        list_components: returns the rows of components, if a question asks for them.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class QueryTables:
         *,
         now: datetime | None = None,
         baselines: BaselineCalendar | None = None,
+        list_components: Callable[[], Iterable[ComponentRow]] = tuple,
     ) -> None:
+        self._list_components = list_components
         self._database = records.database
         self._since = since
         self._now = now or datetime.now(UTC)
@@ -70,6 +74,7 @@ class QueryTables:
             "machine_days": self._read_days,
             "scheduled_events": self._read_events,
             "assignments": lambda: [self._assignments],
+            "components": self._read_components,
         }
 
     def read_table(self, name: str) -> Iterable[Batch]:
@@ -113,6 +118,10 @@ class QueryTables:
         for _, field, values in read_columns(MachineRow, rows):
             is_map = field.kind == "map"  # Arrow wants pairs
             columns.append([None if tags is None else list(tags.items()) for tags in values] if is_map else values)
+        yield list(zip(*columns, strict=True))
+
+    def _read_components(self) -> Iterable[Batch]:
+        columns = [values for _, _, values in read_columns(ComponentRow, list(self._list_components()))]
         yield list(zip(*columns, strict=True))
 
     def _read_runs(self) -> Iterator[Batch]:

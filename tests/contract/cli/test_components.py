@@ -193,6 +193,18 @@ def test_a_plan_changes_nothing(site: Site) -> None:
     assert site.rows()["m1", "agent"]["availableVersion"] == "1.1.0"  # the plan has asked
 
 
+def test_queries_and_lists_of_machines_show_components(site: Site) -> None:
+    enroll_both(site)
+    site.run("upgrade", "agent", "*", *QUICK)
+    sql = "SELECT machine, installed, standing FROM components WHERE component = 'agent' ORDER BY machine"
+    said = site.stage.run("query", sql, "--json")
+    assert said.code == 0, said.err
+    assert "1.1.0" in said.out
+    assert "Current" in said.out
+    rows = {row["machineName"]: row for row in site.stage.run("machines", "--json").json["machines"]}
+    assert rows["m1"]["components"] == ["agent 1.1.0", "app 2.0.0"]
+
+
 def test_a_file_with_faults_stops_no_patch_run_and_every_upgrade(site: Site) -> None:
     site.file.write_text("components: [{name: app}]")
     said = site.run("list")
