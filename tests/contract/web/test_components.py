@@ -5,18 +5,23 @@ from pathlib import Path
 
 import pytest
 
+from fleetpatch.access.login_admin import create_access_token
+from fleetpatch.access.roles import Role
+from fleetpatch.acts import run_acts
 from tasks.domain.components import InstalledComponent
 from tasks.records.components import SqlComponents
 from tests.contract.cli.test_components import FILE
+from tests.contract.web.test_acts import Prefect
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
+from tests.support.web_login import add_token, log_in
 from tests.support.web_site import Site, serve_site
 
 INVENTORY = """
 machines:
   - {name: m1, address: 192.0.2.1, environment: prod}
   - {name: m2, address: 192.0.2.2, environment: stage}
-  - {name: w1, address: 192.0.2.3, os: windows, transport: winrm, environment: stage}
+  - {name: w1, address: 192.0.2.3, os: windows, transport: winrm, user: me, credential: "env:X", environment: stage}
 """
 
 
@@ -29,12 +34,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
         packages = make.make_package_state(components=told)
         served.records.save(make.make_assessment(machine="m1", packages=packages))
         yield served
-
-
-def token(site: Site, *roles: str) -> dict[str, str]:
-    from tests.support.web_login import make_token  # noqa: PLC0415
-
-    return {"Authorization": f"Bearer {make_token(site, *roles)}"}
 
 
 def test_the_page_shows_versions_and_escapes_what_machines_say(site: Site) -> None:
@@ -57,3 +56,84 @@ def test_strangers_enrol_nothing(site: Site) -> None:
     answer = site.client.post("/components/enroll", data={"component": "agent", "scope": "*"})
     assert answer.status_code in {303, 401, 403}
     assert SqlComponents(site.records.database).read_enrolments() == ()
+
+
+@pytest.fixture
+def prefect(monkeypatch: pytest.MonkeyPatch) -> Prefect:
+    made = Prefect()
+    monkeypatch.setattr(run_acts, "start_flow_run", made.start)
+    return made
+
+
+class TestPeople:
+    def test_a_login_with_the_role_enrols_and_ends_it(self, site: Site) -> None:
+        browser = log_in(site, "anna", Role.VIEW, Role.RUN)
+        form = {"csrf": browser.form_token, "component": "agent", "scope": "env=prod"}
+        assert "agent enrolled in env=prod: 1 machine now" in browser.post("/components/enroll", data=form).text
+        (enrolment,) = SqlComponents(site.records.database).read_enrolments()
+        assert (enrolment.component, enrolment.scope, enrolment.by) == ("agent", "env=prod", "anna")
+        assert "Enabled" in browser.get("/components").text
+        assert "no longer enrolled" in browser.post("/components/unenroll", data=form).text
+        assert SqlComponents(site.records.database).read_enrolments() == ()
+
+    @pytest.mark.parametrize(
+        ("form", "words"),
+        [
+            ({"component": "agnet", "scope": "*"}, "there is no component"),
+            ({"component": "agent", "scope": "os=windows"}, "no machine of"),
+            ({"component": "agent", "scope": "env=nowhere"}, "nowhere"),
+        ],
+    )
+    def test_what_can_not_be_is_told_on_the_page(self, site: Site, form: dict[str, str], words: str) -> None:
+        browser = log_in(site, "anna", Role.VIEW, Role.RUN)
+        answer = browser.post("/components/enroll", data={"csrf": browser.form_token, **form})
+        assert answer.status_code == 400
+        assert words in answer.text
+
+    def test_who_may_only_look_sees_no_form(self, site: Site) -> None:
+        browser = log_in(site, "vera", Role.VIEW)
+        text = browser.get("/components").text
+        assert "/components/enroll" not in text
+        form = {"csrf": browser.form_token, "component": "agent", "scope": "*"}
+        assert browser.post("/components/enroll", data=form).status_code == 403
+
+    def test_an_upgrade_is_a_run_with_the_limits_of_components(self, site: Site, prefect: Prefect) -> None:
+        browser = log_in(site, "anna", Role.VIEW, Role.RUN)
+        form = {"csrf": browser.form_token, "component": "agent", "scope": "*", "once": "k1"}
+        answer = browser.post("/components/upgrade", data=form)
+        assert answer.status_code == 303
+        (request,) = [started.parameters["request"] for started in prefect.started]
+        assert (request["component"], request["reboot"], request["only_machines"]) == ("agent", "Never", ["m1", "m2"])
+        assert request["waves"]["round_down"] is True
+
+
+class TestPrograms:
+    def test_the_api_lists_enrols_and_upgrades(self, site: Site, prefect: Prefect) -> None:
+        headers = {"Authorization": f"Bearer {add_token(site, 'bot', Role.VIEW, Role.RUN)}"}
+        listed = site.get("/api/v1/components?standing=Pending", headers=headers).json()
+        assert [(row["machineName"], row["availableVersion"]) for row in listed["items"]] == [("m1", "1.1.0")]
+        body = {"scope": "env=prod"}
+        answer = site.client.post("/api/v1/components/agent/enroll", headers=headers, json=body)
+        assert (answer.status_code, answer.json()["enrolled"]) == (200, True)
+        again = site.client.post("/api/v1/components/agent/enroll", headers=headers, json=body)
+        assert "was enrolled already" in again.json()["message"]
+        started = site.client.post(
+            "/api/v1/components/agent/upgrade", headers={**headers, "Idempotency-Key": "one"}, json=body
+        )
+        assert started.status_code == 202
+        assert site.client.post("/api/v1/components/none/enroll", headers=headers, json=body).status_code == 400
+
+    def test_a_role_of_some_machines_enrols_no_others(self, site: Site) -> None:
+        token = create_access_token(site.records, "stage", ["view", "run@env=stage"])[1]
+        headers = {"Authorization": f"Bearer {token}"}
+        refused = site.client.post("/api/v1/components/agent/enroll", headers=headers, json={"scope": "*"})
+        assert refused.status_code == 403
+        allowed = site.client.post("/api/v1/components/agent/enroll", headers=headers, json={"scope": "env=stage"})
+        assert allowed.status_code == 200
+
+    def test_a_patch_request_can_not_name_a_component(self, site: Site) -> None:
+        headers = {"Authorization": f"Bearer {add_token(site, 'bot', Role.VIEW, Role.RUN)}", "Idempotency-Key": "k"}
+        body = {"scope": "*", "component": "agent"}
+        answer = site.client.post("/api/v1/patch", headers=headers, json=body)
+        assert answer.status_code == 400
+        assert "component: this can't be set through the API" in answer.json()["detail"]
