@@ -71,6 +71,13 @@ def _put(context: MachineContext, version: ComponentVersion, size: int, offset: 
         lambda: context.transport.run_script(script, deadline=context.build_read_deadline()),
         build_retry_deadline(context),
     )
+    refusals = answer.find_records("refused")
+    if refusals:
+        raise ScriptFailed(
+            f"the file of the component can't be stored: {str(refusals[0].get('why'))[:300]}",
+            exit_code=answer.exit_code,
+            machine=context.name,
+        )
     records = answer.find_records("component_file")
     have, is_whole = (records[0].get("have"), records[0].get("is_whole")) if records else (None, None)
     if not isinstance(have, int) or not isinstance(is_whole, bool):

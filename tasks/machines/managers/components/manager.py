@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from inventory.machine import OsFamily
 from tasks.domain.components import COMPONENT_PREFIX, Component, ComponentVersion, InstalledComponent
 from tasks.domain.errors import DeadlineExceeded, ProtocolViolation, RequestError, ScriptFailed
 from tasks.domain.model import PackageState, Update
@@ -138,6 +139,8 @@ class ComponentManager:
             before = component.find_version(update.installed or "") if kind is not JobKind.ROLL_BACK else None
             work = find_driver(component).build_installation(component, version, before)
             params.update({f"tx_{transaction.number}_{key}": value for key, value in work.items()})
+            if component.family is OsFamily.WINDOWS:
+                params["policy"] = "Bypass"  # for the owner's command: see commands.ps1
         return Script(JOB_SCRIPT, params, read_only=False, package=self._base.script_package)
 
     def _find(self, update: Update) -> tuple[Component, ComponentVersion]:
