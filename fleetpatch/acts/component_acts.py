@@ -7,6 +7,7 @@ from fleetpatch.access.roles import Role
 from fleetpatch.acts.policy_checks import require_machines_of_request
 from fleetpatch.acts.run_acts import start_patch
 from fleetpatch.machines.component_list import read_fleet_components
+from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.web.audit import record_act
 from fleetpatch.web.context import get_context
 from flows.components.enrolments import enrol, unenrol
@@ -28,7 +29,7 @@ def enrol_component(request: Request, name: str, scope: str) -> str:
     context = get_context(request)
     with record_act(request, "components enroll", name, scope):
         _require_own_machines(request, scope)
-        knowledge, inventory = read_fleet_components(context)
+        knowledge, inventory = read_fleet_components(context.fleet.read(ACT_WAIT_SECONDS), context.records.database)
         store, starter = SqlComponents(context.records.database), get_identity(request).name
         return enrol(store, knowledge.catalogue, inventory, name, scope, starter, context.clock.now())
 
@@ -55,7 +56,7 @@ def start_upgrade(request: Request, name: str, scope: str, version: str, key: st
         FleetpatchError: it could not be started, and nothing was.
     """
     context = get_context(request)
-    knowledge, inventory = read_fleet_components(context)
+    knowledge, inventory = read_fleet_components(context.fleet.read(ACT_WAIT_SECONDS), context.records.database)
     component = require_component(knowledge.catalogue, name)
     machines = Scope.parse(scope).select_machines(inventory)
     planned = plan_upgrade(

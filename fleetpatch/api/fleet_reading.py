@@ -138,7 +138,9 @@ def list_components(
     request: Request, filters: Annotated[ComponentFilters, Depends()], page: Number = 1
 ) -> models.Part[ComponentRow]:
     """The components of machines, with their versions and what is due."""
-    return build_part(request, read_components_view(get_context(request), filters).rows, page)
+    context = get_context(request)
+    view = read_components_view(context.fleet.read(), context.records.database, context.clock.now(), filters)
+    return build_part(request, view.rows, page)
 
 
 @router.get("/updates", tags=["Fleet"])

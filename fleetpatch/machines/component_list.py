@@ -2,9 +2,9 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 
-from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
-from fleetpatch.web.context import WebContext
+from fleetpatch.machines.snapshot import FleetSnapshot
 from flows.components.component_file import Catalogue, load_catalogue
 from flows.components.fleet_components import read_knowledge
 from flows.components.overview import ComponentKnowledge, build_component_rows
@@ -14,6 +14,7 @@ from inventory.scope import Scope
 from tasks.domain.components import ComponentEnrolment, ComponentStanding
 from tasks.domain.errors import RequestError
 from tasks.domain.rows.components import ComponentRow
+from tasks.records.storage.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class ComponentsView:
     problems: tuple[str, ...] = ()
 
 
-def read_fleet_components(context: WebContext) -> tuple[ComponentKnowledge, Inventory]:
+def read_fleet_components(snapshot: FleetSnapshot, database: Database) -> tuple[ComponentKnowledge, Inventory]:
     """Return what is known of components, and the inventory, for an act.
 
     Raises:
@@ -51,32 +52,33 @@ def read_fleet_components(context: WebContext) -> tuple[ComponentKnowledge, Inve
         RecordsError: the records can't be read.
         RequestError: there is no inventory here.
     """
-    inventory = context.fleet.read(ACT_WAIT_SECONDS).inventory
+    inventory = snapshot.inventory
     if inventory is None:
         raise RequestError("the inventory can't be read here", hint="The page of machines says why.")
-    return read_knowledge(context.records.database, load_catalogue(inventory.source)), inventory
+    return read_knowledge(database, load_catalogue(inventory.source)), inventory
 
 
-def read_components_view(context: WebContext, filters: ComponentFilters) -> ComponentsView:
+def read_components_view(
+    snapshot: FleetSnapshot, database: Database, now: datetime, filters: ComponentFilters
+) -> ComponentsView:
     """Return the components of the fleet. A file with faults is a problem of the page, and no error.
 
     Raises:
         InventoryError: the scope of the filters is not valid.
         RecordsError: the records can't be read.
     """
-    snapshot = context.fleet.read()
     if snapshot.inventory is None:
         return ComponentsView(Catalogue(), problems=tuple(snapshot.problems))
     try:
         catalogue = load_catalogue(snapshot.inventory.source)
     except FleetpatchError as error:
         return ComponentsView(Catalogue(), problems=(*snapshot.problems, str(error)))
-    knowledge = read_knowledge(context.records.database, catalogue)
+    knowledge = read_knowledge(database, catalogue)
     scope = Scope.parse(filters.scope) if filters.scope.strip() else None
     machines = [machine for machine in snapshot.inventory.machines if scope is None or scope.matches(machine)]
     every_row = [
         row
-        for row in build_component_rows(knowledge, machines, context.clock.now())
+        for row in build_component_rows(knowledge, machines, now)
         if row.standing is not ComponentStanding.NOT_SUPPORTED
     ]
     rows = tuple(

@@ -14,7 +14,7 @@ from tasks.domain.errors import RequestError
 MAX_SCOPE_LENGTH = 1500
 
 
-class EnrolmentStore(Protocol):
+class ComponentStore(Protocol):
     """Where enrolments are kept."""
 
     def enrol(self, enrolment: ComponentEnrolment) -> bool:
@@ -28,7 +28,7 @@ class EnrolmentStore(Protocol):
 
 
 def enrol(
-    store: EnrolmentStore, catalogue: Catalogue, inventory: Inventory, name: str, scope: str, by: str, now: datetime
+    store: ComponentStore, catalogue: Catalogue, inventory: Inventory, name: str, scope: str, by: str, now: datetime
 ) -> str:
     """Enrol a component on the machines of a scope, and return what became of it, in words.
 
@@ -54,7 +54,7 @@ def enrol(
     return f"{name} {how} in {scope}: {format_count(len(machines), 'machine')} now"
 
 
-def unenrol(store: EnrolmentStore, name: str, scope: str) -> str:
+def unenrol(store: ComponentStore, name: str, scope: str) -> str:
     """End an enrolment, and return what became of it, in words. The file need not have the component any more.
 
     Raises:

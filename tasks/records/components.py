@@ -7,12 +7,12 @@ from sqlalchemy import delete, func, select
 
 from tasks.domain.components import COMPONENT_PREFIX, ComponentEnrolment, ComponentTry
 from tasks.domain.states import OperationState, UpdateState
-from tasks.records import schema
+from tasks.records import page_schema, schema
 from tasks.records.statements import upsert_row
 from tasks.records.storage.database import Database
 from tasks.rules.components.tries import BAD_STATES, NOT_TRIED
 
-_ENROLMENTS, _RESULTS = schema.component_enrolments, schema.update_results
+_ENROLMENTS, _RESULTS = page_schema.component_enrolments, schema.update_results
 
 
 class SqlComponents:

@@ -1,4 +1,4 @@
-"""The tables of the pages: the present state of machines, their days, the progress of runs, logins, the audit log."""
+"""The tables of the pages: the state of machines, their days, runs under way, logins, the audit log, enrolments."""
 
 from sqlalchemy import Column, Date, Float, Index, Integer, Table, Text
 
@@ -211,3 +211,14 @@ hotpatch_enrolments = Table(
     Column("document", Text, nullable=False),
 )
 """The last enrolment for hotpatches or live patches that people asked for, by machine."""
+
+component_enrolments = Table(
+    "component_enrolments",
+    metadata,
+    Column("digest", KeyType, primary_key=True),
+    Column("component", KeyType, nullable=False),
+    Column("scope", TextType, nullable=False),
+    Column("who", TextType, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+"""The components that are upgraded by themselves on the machines of a scope. What became of that is in the outcomes."""

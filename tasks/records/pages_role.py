@@ -24,6 +24,7 @@ PAGES_PRIVILEGES: Final[Mapping[Table, Sequence[str]]] = {
     page_schema.access_tokens: ("UPDATE (used_at)",),
     page_schema.audit_log: ("INSERT",),
     page_schema.requested_runs: ("INSERT",),
+    page_schema.component_enrolments: ("INSERT", "UPDATE", "DELETE"),
     schema.stop_requests: ("INSERT",),
     schema.decisions: ("INSERT",),
     schema.occurrences: ("INSERT",),

@@ -387,14 +387,3 @@ announcements = Table(
     Column("message", TextType, nullable=False),
 )
 """What automatic patching has told people. Each is told once."""
-
-component_enrolments = Table(
-    "component_enrolments",
-    metadata,
-    Column("digest", KeyType, primary_key=True),
-    Column("component", KeyType, nullable=False),
-    Column("scope", TextType, nullable=False),
-    Column("who", TextType, nullable=False),
-    Column("at", UtcDateTime, nullable=False),
-)
-"""The components that are upgraded by themselves on the machines of a scope. What became of that is in the outcomes."""

@@ -13,7 +13,7 @@ class ComponentRow:
 
     machine: Annotated[str, Column("The machine's name in the inventory.", json_name="machineName")]
     component: Annotated[str, Column("The component's name in components.yaml.", json_name="componentName")]
-    kind: Annotated[str, Column("How it is installed: file, deb, rpm, msi, package, snap, flatpak, winget or choco.")]
+    kind: Annotated[str, Column("How it is installed: the name of its kind in components.yaml.")]
     automatic: Annotated[
         AutomaticUpgrade,
         Column("Whether it is upgraded by itself.", heading="automatic upgrade", json_name="automaticUpgradeStatus"),

@@ -1,12 +1,9 @@
 """Components on Windows: the scripts in PowerShell. What MSI, winget and Chocolatey do was never seen."""
 
 import base64
-import functools
 import hashlib
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,24 +17,15 @@ from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script
 from tasks.domain.states import Classification
 from tasks.machines.managers.components.manager import ComponentManager
 from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
-from tests.contract.test_components import ends, kinds
+from tests.contract.component_subjects import ends, kinds, serve_files
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.support.components import make_component
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    (tmp_path / "served").mkdir()
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path / "served")))
-    threading.Thread(target=lambda: server.serve_forever(0.01), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serve_files(tmp_path / "served") as address:
+        yield address
 
 
 class App:
