@@ -72,7 +72,7 @@ def site(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         agent = FleetComponents(database, ports.inventory, self.inventory, ports.clock, print, "agent")
         return replace(
             ports,
-            list_components=lambda machine: (*agent.list_components(machine)[:0], *_both(agent, components, machine)),
+            list_components=lambda machine: _both(agent, components, machine),
             find_component_order=components.find_order,
         )
 

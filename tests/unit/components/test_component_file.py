@@ -1,11 +1,15 @@
 """components.yaml: what it says, and what errors say of its faults."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from flows.components.component_file import (
+    ComponentFileForm,
+    ComponentForm,
     InvalidComponents,
+    VersionForm,
     build_components_schema,
     load_catalogue,
     load_component_file,
@@ -13,8 +17,10 @@ from flows.components.component_file import (
 from flows.components.component_place import find_component_file
 from inventory.errors import InventoryError
 from inventory.machine import CheckKind, OsFamily
+from tasks.domain.components import ComponentStanding
 from tasks.machines.managers.components.kinds import ComponentKind
 
+ROOT = Path(__file__).parents[3]
 DIGEST = "ab" * 32
 GOOD = f"""
 canary_locations: [test]
@@ -119,6 +125,23 @@ def test_faults_are_told_with_their_place_and_remedy(tmp_path: Path, text: str, 
     assert "me:pw" not in told
     for word in words:
         assert word in told, told
+
+
+def test_the_examples_load(tmp_path: Path) -> None:
+    catalogue = load_component_file(ROOT / "inventory/components.example.yaml")
+    assert {component.kind for component in catalogue.components} >= set(ComponentKind) - {ComponentKind.RPM}
+    page = (ROOT / "docs/how-to/components.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (exporter,) = load_component_file(write(tmp_path, block)).components
+    assert exporter.versions == catalogue.components[0].versions
+
+
+def test_the_page_has_every_key_kind_and_standing() -> None:
+    page = (ROOT / "docs/how-to/components.md").read_text(encoding="utf-8")
+    cells = {row.split("|")[1].strip().strip("`") for row in page.splitlines() if row.startswith("|")}
+    keys = {*ComponentForm.model_fields, *VersionForm.model_fields, *ComponentFileForm.model_fields}
+    assert keys - cells == {"components", "withdrawn"}  # withdrawn stands beside versions
+    assert set(ComponentKind) | set(ComponentStanding) <= cells
 
 
 def test_a_circle_is_told_whole(tmp_path: Path) -> None:
