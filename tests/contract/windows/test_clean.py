@@ -69,6 +69,25 @@ def test_what_others_put_there_stays_and_is_told(place: Place) -> None:
     assert sorted(path.name for path in (place.folder / "jobs").iterdir() if path.is_dir()) == ["notes"]
 
 
+def test_files_of_components_go_and_what_others_put_beside_them_stays(place: Place) -> None:
+    place.start(what="quick")
+    place.ended()
+    folder = place.folder / "components" / "app"
+    folder.mkdir(parents=True)
+    for name in ("a" * 64, f"{'b' * 64}.part", "install.msi"):
+        (folder / name).write_text("x")
+    seen = look(place)
+    assert [each.what for each in seen.found].count("file of a component") == 3
+    (folder / "notes").write_text("mine")
+    done = remove(place, seen)
+    assert [Path(each.path).name for each in done.left] == ["components"]
+    assert [path.name for path in folder.iterdir()] == ["notes"]
+    (folder / "notes").unlink()
+    done = remove(place, look(place))
+    assert (done.failed, done.left) == ((), ())
+    assert not place.folder.exists()
+
+
 def test_nothing_is_removed_under_a_run_or_a_job_or_after_a_change(place: Place) -> None:
     gate = place.folder.parent / f"{place.folder.name}-gate"
     place.start(what="waiting", gate=str(gate))

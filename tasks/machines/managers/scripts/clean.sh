@@ -100,10 +100,35 @@ clean_units() { # transient ones of jobs, of reboots and of the pause; a unit wi
   done
 }
 
+is_of_component() { # NAME: whether it is a file of a component: its digest, an unfinished one, or its name for a tool
+  case $1 in install.deb | install.rpm) return 0 ;; esac
+  set -- "${1%.part}"
+  case $1 in *[!0-9a-f]*) return 1 ;; esac
+  [ "${#1}" -eq 64 ]
+}
+
+clean_components() { # their files; what others put beside them stays
+  for place in "$above/components" "$above/components"/* "$above/components"/.[!.]*; do
+    if [ ! -e "$place" ] && [ ! -h "$place" ]; then continue; fi
+    if ! fp_ours "$place"; then
+      left "$place" "$fp_why"
+      if [ "$place" = "$above/components" ]; then return; else continue; fi
+    fi
+    [ "$place" != "$above/components" ] || continue
+    for path in "$place"/* "$place"/.[!.]*; do
+      if [ ! -e "$path" ] && [ ! -h "$path" ]; then continue; fi
+      if is_of_component "${path##*/}"; then files "file of a component" "$path"; else left "$path" "it is not fleetpatch's"; fi
+    done
+    ! fp_has remove || rmdir "$place" 2>/dev/null
+  done
+  ! fp_has remove || rmdir "$above/components" 2>/dev/null
+}
+
 clean_state() { # the folder of jobs, and what is beside it
   if [ ! -e "$above" ] && [ ! -h "$above" ]; then return 0; fi
   fp_ours "$above" || { left "$above" "$fp_why"; return 0; }
   clean_updaters || return 0
+  clean_components
   if [ -e "$fp_jobs" ] || [ -h "$fp_jobs" ]; then
     if fp_ours "$fp_jobs"; then
       for id in $ids; do item job "$fp_jobs/$id"; done
@@ -115,7 +140,7 @@ clean_state() { # the folder of jobs, and what is beside it
   for path in "$above"/* "$above"/.[!.]* "$fp_jobs"/* "$fp_jobs"/.[!.]*; do
     [ -e "$path" ] || [ -h "$path" ] || continue
     case $path in
-      "$fp_jobs" | "$fp_jobs/.lock" | "$fp_jobs/.error") ;;
+      "$fp_jobs" | "$fp_jobs/.lock" | "$fp_jobs/.error" | "$above/components") ;;
       "$above/machine-lock" | "$above/machine-lock.new" | "$above/updaters" | "$above/updaters.new" | "$above/updaters.sh") ;;
       *) is_job "$path" || left "$path" "it is not fleetpatch's" ;;
     esac

@@ -127,6 +127,25 @@ function Clear-FpFiles { # the folder, without what is not fleetpatch's
     }
 }
 
+function Clear-FpComponents { # their files; what others put beside them stays
+    $place = Join-Path -Path $root -ChildPath 'components'
+    if (-not [System.IO.Directory]::Exists($place) -or (Test-FpLink -Path $place)) { return }
+    $marks = '\A([0-9a-f]{64}(\.part)?|install\.msi)\z' # its digest, an unfinished one, or its name for a tool
+    $what = 'file of a component'
+    $folders = @([System.IO.Directory]::GetDirectories($place))
+    $folders = @($folders | Where-Object -FilterScript { -not (Test-FpLink -Path $_) })
+    foreach ($folder in $folders) {
+        foreach ($path in [System.IO.Directory]::GetFiles($folder)) {
+            if ((Split-Path -Leaf -Path $path) -cnotmatch $marks) { continue }
+            Invoke-FpItem -What $what -Path $path -Remove { param($path) [System.IO.File]::Delete($path) }
+        }
+    }
+    if (-not $isRemoving) { return }
+    foreach ($folder in @($folders) + $place) {
+        if (-not [System.IO.Directory]::GetFileSystemEntries($folder).Length) { [System.IO.Directory]::Delete($folder) }
+    }
+}
+
 function Clear-FpFolder { # the empty folders, after the lock was given back
     $known = $FpJobs, (Get-FpMutexPath -Reads $false), (Get-FpMutexPath -Reads $true)
     $places = @([System.IO.Directory]::GetFileSystemEntries($root))
@@ -160,6 +179,7 @@ function Invoke-FpClean { # returns whether the folders may go
     if (-not (Clear-FpPause)) { return $false }
     Clear-FpTasks -Ids $ids
     Clear-FpFiles -Ids $ids
+    Clear-FpComponents
     $true
 }
 
