@@ -11,7 +11,7 @@ from flows.engine.fleet_run import FleetRun
 from flows.engine.resume_state import ResumeState, parse_recorded_request, require_resumable
 from flows.engine.retrying_records import RetryingEvents, RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_request_window, build_run_id, select_machines
-from flows.engine.run_lease import LeaseRenewer, build_holder
+from flows.engine.run_lease import LeaseRenewer, build_component_lease, build_holder
 from flows.engine.shard_state import read_left_state, read_shard_state, require_shard
 from flows.policy.enforcement import build_starter, enforce_policy, read_policy_freezes
 from flows.policy.fleet_freezes import RereadFreezes, load_fleet_freezes
@@ -59,7 +59,7 @@ def execute_run(
 
     Raises:
         InventoryError: the inventory, the scope or the policy is not usable.
-        LeaseHeld: another process has the lease of the run.
+        LeaseHeld: another process has the lease of the run, or another run upgrades the same component.
         PolicyRefused: the policy forbids the run. A run that is resumed is finalized instead: it begins nothing more.
         RecordsError: the run does not exist, or the records are not usable.
         SealBroken: the recorded run was changed in the database. Nothing of it is done. If the run is to be finalized,
@@ -168,6 +168,9 @@ def open_run(
         still_holds_lease: Callable[[], bool] = lambda: True  # noqa: E731 - a run that only looks needs no lease
         if isinstance(request, PatchRequest) and not request.dry_run:
             holder = build_holder(starter)
+            if request.component:  # before the lease of the run, which then has the last word
+                lease = build_component_lease(request.component)
+                stack.enter_context(LeaseRenewer(ports.leases, lease, ports.stop_token, holder))
             lease_renewer = LeaseRenewer(ports.leases, run_id, ports.stop_token, holder)
             still_holds_lease = stack.enter_context(lease_renewer).still_holds_lease
             records = records.with_lease(run_id, holder)

@@ -23,6 +23,14 @@ sooner.
 """
 
 
+def build_component_lease(component: str) -> str:
+    """Return the name of the lease of a component: one run upgrades it at a time.
+
+    Two runs would count only the health of their own machines, and put twice as many machines at risk.
+    """
+    return f"upgrade-of-{component}"
+
+
 def build_holder(user: str) -> LeaseHolder:
     """Return this process as the holder of a lease, for one attempt."""
     return LeaseHolder(secrets.token_hex(8), socket.gethostname(), os.getpid(), user)

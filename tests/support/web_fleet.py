@@ -19,9 +19,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from inventory.loader import load_inventory
+from tasks.domain.components import ComponentEnrolment
 from tasks.domain.model import Assessment, JobOutput, RunReport
 from tasks.domain.states import OperationState
 from tasks.records.automatic.rollouts import SqlRollouts
+from tasks.records.components import SqlComponents
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
@@ -99,6 +101,7 @@ def _fill(place: Path, now: datetime, *, hostile: bool) -> SampleFleet:
             ids |= save_run_of_sites(records, now)
         _save_claims(records, ids, now)
         _save_rollout(records, now)
+        SqlComponents(records.database).enrol(ComponentEnrolment("node_exporter", "env=prod", "anna", now))
     return SampleFleet(now, ids)
 
 

@@ -79,8 +79,26 @@ freezes:
 """
 
 
+_COMPONENTS = f"""\
+canary_locations: [madrid]
+components:
+  - name: node_exporter
+    kind: file
+    system: linux
+    version: {{command: node_exporter --version, pattern: 'version ([0-9.]+)'}}
+    install: install -m 755 "$FLEETPATCH_FILE" /usr/local/bin/node_exporter
+    versions:
+      - {{version: 1.8.2, url: "https://packages.example.org/node_exporter-1.8.2", sha256: {"a" * 64}}}
+      - {{version: 1.9.1, url: "https://packages.example.org/node_exporter-1.9.1", sha256: {"b" * 64}}}
+  - name: {"backup-agent-" * 7}
+    kind: package
+    after: [node_exporter]
+    versions: [{{version: 5.1.0-1}}, {{version: 5.1.2-1, withdrawn: 'it loses <b>files</b>'}}]
+"""
+
+
 def write_files(place: Path, *, hostile: bool) -> None:
-    """Write fleet.yaml and configurations into a folder, with hostile texts or without."""
+    """Write fleet.yaml, components.yaml and configurations into a folder, with hostile texts or without."""
     odd = (
         f"  - {{name: {LONG_NAME}, address: 10.40.0.4, environment: dev}}\n"
         f"  - name: odd-1\n    address: 10.40.0.5\n    environment: '{HOSTILE_TAG}'\n"
@@ -88,6 +106,7 @@ def write_files(place: Path, *, hostile: bool) -> None:
         f"  - {{name: odd-2, address: 10.40.0.6, environment: dev, location: '{ODD_PLACE}'}}\n"
     )
     (place / "fleet.yaml").write_text(_FLEET + (odd if hostile else ""), encoding="utf-8")
+    (place / "components.yaml").write_text(_COMPONENTS, encoding="utf-8")
     folder = place / "configurations"
     folder.mkdir(exist_ok=True)
     (folder / "all.yaml").write_text(_CONFIGURATIONS, encoding="utf-8")

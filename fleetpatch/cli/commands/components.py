@@ -18,7 +18,7 @@ from fleetpatch.cli.app import (
     app,
 )
 from fleetpatch.cli.runtime.acting_command import ActingCommand
-from fleetpatch.cli.runtime.output import confirm, print_json_or_text, print_to_stdout
+from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,6 +127,14 @@ def unenroll(
 ) -> None:
     """End an enrolment. The scope is the text with which it was enrolled: `components list` shows it."""
     _change_enrolment(component, scope, inventory, records, as_json=as_json, is_end=True)
+
+
+@components_app.command("schema")
+def print_components_schema() -> None:
+    """Print the JSON Schema of components.yaml, for editors."""
+    from flows.components.component_file import build_components_schema
+
+    print_json(build_components_schema())
 
 
 @contextmanager

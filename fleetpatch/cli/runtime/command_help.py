@@ -95,6 +95,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "components enroll": ("components enroll node_exporter env=prod",),
     "components unenroll": ("components unenroll node_exporter env=prod",),
+    "components schema": ("components schema",),
     "runs": ("runs", "runs --kind patch -n 5"),
     "show": ("show", "show last --machine web-1", "show last --journal"),
     "why": ("why web-1", "why web-1 openssl", "why web-1 'linux-*' --runs 20"),

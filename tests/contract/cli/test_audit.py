@@ -28,8 +28,8 @@ from tests.contract.cli.conftest import Stage, security
 
 READING = {
     "approvals", "assess", "audit list", "audit send", "audit verify", "automatic explain", "broker",
-    "calendar", "compliance", "compliance-report", "config check",
-    "config import-azure", "config schema", "doctor", "hotpatch status",
+    "calendar", "compliance", "compliance-report", "components list", "components plan",
+    "components schema", "config check", "config import-azure", "config schema", "doctor", "hotpatch status",
     "inventory check", "inventory list", "inventory schema", "machines list", "plan", "policy explain", "query",
     "report", "runs", "server",
     "settings", "show", "updaters status", "updates", "version", "web token list", "why",

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from flows.components.fleet_components import FleetComponents
+from flows.engine.run_lease import build_holder
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
+from tasks.machines.managers.components.kinds import ComponentKind
 from tasks.records.setup import open_records
 from tests.contract.cli.conftest import Said, Stage
 from tests.support.fake_components import PROBE, FakeComponents
@@ -167,6 +169,20 @@ def test_a_bad_version_holds_its_dependants_back_and_is_tried_again_later(site: 
     assert set(site.versions("app").values()) == {"2.1.0"}
 
 
+def test_one_run_upgrades_a_component_at_a_time(site: Site) -> None:
+    other = build_holder("berta")
+    with open_records(site.stage.url) as records:
+        records.leases.acquire("upgrade-of-agent", other, 60)
+        said = site.run("upgrade", "agent", "*", *QUICK)
+        assert said.code == 1
+        assert "run upgrade-of-agent is executed by berta" in said.json["runs"][0]["message"]
+        assert set(site.versions("agent").values()) == {"1.0.0"}
+        assert site.run("plan", "agent").code == 0  # who only looks waits for nobody
+        records.leases.release("upgrade-of-agent", other)
+    assert site.run("upgrade", "agent", "*", *QUICK).code == 0
+    assert set(site.versions("agent").values()) == {"1.1.0"}
+
+
 def test_a_component_that_fails_does_not_stop_the_others(site: Site) -> None:
     site.file.write_text(FILE.replace("    after: [agent]\n", ""))
     enroll_both(site)
@@ -182,6 +198,12 @@ def test_a_person_orders_a_major_version(site: Site) -> None:
     said = site.run("upgrade", "app", "location=test", "--to", "3.0.0", *QUICK)
     assert said.code == 0, said.err
     assert site.versions("app") == {name: "3.0.0" if name == "m6" else "2.0.0" for name in site.on}
+
+
+def test_the_schema_names_every_kind(stage: Stage) -> None:
+    said = stage.run("components", "schema")
+    assert said.code == 0, said.err
+    assert set(said.json["$defs"]["ComponentKind"]["enum"]) == set(ComponentKind)
 
 
 def test_a_plan_changes_nothing(site: Site) -> None:

@@ -12,6 +12,7 @@ PAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "/updates": ("/updates", "/updates?q=openssl"),
     "/updates/{name}": ("/updates/openssl",),
     "/cves/{cve}": ("/cves/CVE-2025-9230",),
+    "/components": ("/components", "/components?standing=Unknown&scope=env%3Dprod"),
     "/runs": ("/runs",),
     "/runs/{run_id}": (
         "/runs/{failed}",
