@@ -149,6 +149,8 @@ def build_shard_request(
             "failure_budget_count": may_fail,
             "unreachable_percent": 100.0,
             "keep_locations_apart": False,
+            "first_locations": [],
+            "round_down": False,
         }
     )
     return request.model_copy(

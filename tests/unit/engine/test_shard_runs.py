@@ -63,6 +63,14 @@ def test_very_many_machines_of_one_site_are_divided(sites: Sites) -> None:
     ]
 
 
+def test_a_shard_makes_no_waves_of_its_own(sites: Sites) -> None:
+    sites.patch(waves={"percent": 50, "first_locations": ["berlin"], "round_down": True})
+
+    waves = [request.waves for request in sites.shards.requests.values()]
+    assert len(waves) > 2
+    assert {(one.percent, tuple(one.first_locations), one.round_down) for one in waves} == {(100, (), False)}
+
+
 def test_where_no_worker_would_take_them_the_own_process_patches_them_all() -> None:
     sites = Sites(**{f"m{number}": "default" for number in range(5)})
     sites.size, sites.connects, sites.shards.served = 2, True, ()
