@@ -8,9 +8,9 @@ from fastapi import APIRouter, Header, Request
 
 from fleetpatch.access.identity import get_identity
 from fleetpatch.access.roles import Role
+from fleetpatch.acts.component_acts import enrol_component, start_upgrade, unenrol_component
 from fleetpatch.acts.event_acts import approve_scheduled_event, withdraw_scheduled_event
 from fleetpatch.acts.order_acts import set_owner, start_order
-from fleetpatch.acts.component_acts import enrol_component, start_upgrade, unenrol_component
 from fleetpatch.acts.patch_form import preview_scope
 from fleetpatch.acts.run_acts import (
     MAX_KEY_LENGTH,

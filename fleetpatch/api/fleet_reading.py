@@ -12,8 +12,8 @@ from fleetpatch.api import models
 from fleetpatch.api.dependencies import READ
 from fleetpatch.api.problems import describe_problems
 from fleetpatch.machines.automatic_patching import read_automatic_state
-from fleetpatch.machines.hotpatch_list import list_hotpatch_machines
 from fleetpatch.machines.component_list import ComponentFilters, read_components_view
+from fleetpatch.machines.hotpatch_list import list_hotpatch_machines
 from fleetpatch.machines.machine_list import filter_machines, sort_machines
 from fleetpatch.machines.snapshot import count_fleet
 from fleetpatch.pages.machine import read_details
@@ -25,9 +25,9 @@ from fleetpatch.web.context import get_context
 from fleetpatch.windows.window_list import list_windows
 from tasks.domain.errors import RequestError
 from tasks.domain.rows import copy_row
+from tasks.domain.rows.components import ComponentRow
 from tasks.domain.rows.hotpatch import HotpatchMachineRow
 from tasks.domain.rows.machine_orders import MachineOrderRow
-from tasks.domain.rows.components import ComponentRow
 from tasks.domain.rows.machines import MachineRow, NextWindow
 from tasks.domain.rows.updates import CveMachinesRow, UpdateRow, build_missing_update_row
 from tasks.domain.rows.windows import WindowRow

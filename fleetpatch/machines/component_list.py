@@ -1,13 +1,13 @@
 """The components of the fleet for the page and the API: rows with filters, from the file and the records."""
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import datetime
 
 from fleetpatch.machines.snapshot import FleetSnapshot
 from flows.components.component_file import Catalogue, load_catalogue
 from flows.components.fleet_components import read_knowledge
 from flows.components.overview import ComponentKnowledge, build_component_rows
+from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError
 from inventory.machine import Inventory
 from inventory.scope import Scope

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from flows.components.component_place import find_component_file
 from flows.request.base import FormModel
 from inventory.addresses import parse_tcp_target, parse_url
+from inventory.data_class import dataclass
 from inventory.errors import InvalidFiles, InvalidInventory
 from inventory.files.located_yaml import iterate_entries, parse_yaml
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean

@@ -1,10 +1,11 @@
 """Builds the rows of components on machines, from the file, the enrolments and what the records know. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from flows.components.component_file import Catalogue
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope

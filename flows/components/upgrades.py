@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from flows.components.overview import ComponentKnowledge, choose_for_machine, find_enrolled_scopes, find_held_back
 from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
+from inventory.data_class import dataclass
 from inventory.machine import Inventory, Machine
 from tasks.domain.components import Component, ComponentStanding, ComponentVersion
 from tasks.domain.errors import FleetpatchError, RequestError

@@ -7,8 +7,8 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from flows.request.order_request import OrderRequest
 from flows.ports.ports import Ports
+from flows.request.order_request import OrderRequest
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from inventory.errors import EmptyScopeError

@@ -7,9 +7,8 @@ from typing import Self
 from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError
 from tasks.domain.compliance import RepositoryProblem, judge_compliance
-from tasks.domain.states import Classification, Compliance, FindingLevel, MachineKind, YesNoUnknown
 from tasks.domain.components import InstalledComponent
-from tasks.domain.states import Classification, Compliance, FindingLevel, YesNoUnknown
+from tasks.domain.states import Classification, Compliance, FindingLevel, MachineKind, YesNoUnknown
 
 TRY_AGAIN = "to try it again, name it in include, without wildcards"
 """What helps for an update that is given up."""

@@ -4,11 +4,12 @@ Azure calls them extensions. A component has a list of versions, and each machin
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from inventory.data_class import dataclass
 from inventory.machine import Check, OsFamily
 
 COMPONENT_PREFIX: Final = "component:"

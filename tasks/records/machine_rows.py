@@ -13,9 +13,8 @@ from inventory.machine import Machine, PatchOwner
 from tasks.domain import errors
 from tasks.domain.assessment import ErrorInfo
 from tasks.domain.compliance import is_answer_current, judge_present_compliance
-from tasks.domain.model import Assessment, Facts, HotpatchEnrolment
 from tasks.domain.components import InstalledComponent
-from tasks.domain.model import Assessment, HotpatchEnrolment
+from tasks.domain.model import Assessment, Facts, HotpatchEnrolment
 from tasks.domain.rows.machines import LastRun, MachineRow, NextWindow
 from tasks.domain.states import Compliance, FindingLevel, HotpatchStatus, MachineKind, YesNoUnknown
 from tasks.records.encoding import codec

@@ -1,7 +1,6 @@
 """Prints components on machines and the runs that upgrade them, and builds their JSON."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +9,7 @@ from rich.text import Text
 from fleetpatch.cli.runtime.output import print_error, print_json, print_to_stderr, print_to_stdout
 from fleetpatch.cli.runtime.row_table import Fact, Shown, build_list_json, build_list_table, build_row_table
 from flows.components.upgrades import UpgradeResult
+from inventory.data_class import dataclass
 from tasks.domain.components import ComponentStanding
 from tasks.domain.rows.components import ComponentRow
 from tasks.domain.states import OperationState

@@ -1,9 +1,9 @@
 """Chooses the version of a component that a machine gets, or says why it gets none. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from inventory.data_class import dataclass
 from inventory.machine import OsFamily
 from tasks.domain.components import (
     Component,

@@ -1,9 +1,10 @@
 """The limits of a component's way through the fleet, with Azure's figures: 20 % everywhere. Pure."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+
+from inventory.data_class import dataclass
 
 MAX_BATCH_PERCENT: Final = 20
 MAX_UNHEALTHY_PERCENT: Final = 20

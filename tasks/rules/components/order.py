@@ -2,9 +2,9 @@
 
 import graphlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.components import Component, ComponentStanding
 
 _NOT_THERE_YET: Final = frozenset({ComponentStanding.PENDING, ComponentStanding.RETRY_LATER, ComponentStanding.UNKNOWN})

@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.components import ComponentTry
 from tasks.rules.components.health import explain_unhealthy_upgraded
 

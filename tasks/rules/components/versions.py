@@ -5,10 +5,10 @@ the epoch are the major version.
 """
 
 import re
-from dataclasses import dataclass
 from functools import total_ordering
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.components import ComponentVersion
 
 MAX_VERSION_LENGTH: Final = 100

@@ -2,10 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import field
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, NoReturn, Protocol
 
 from inventory.data_class import dataclass

@@ -6,9 +6,9 @@ kind is a member of ComponentKind, a row here, and a branch in those scripts.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from inventory.data_class import dataclass
 from tasks.domain.components import Component, ComponentVersion, InstalledComponent
 from tasks.domain.protocols.transport import ScriptParameter
 from tasks.machines.managers.components.kinds import ComponentKind

@@ -40,6 +40,7 @@ class ComponentManager:
         self._base = base
         self.name, self.default_rates, self.script_package = base.name, base.default_rates, base.script_package
         self.updaters_script, self.health_script = base.updaters_script, base.health_script
+        self.updater_means = base.updater_means
         self.lock_files, self.change_lock_files = base.lock_files, base.change_lock_files
         self.offers_more_later, self.longest_poll_seconds = base.offers_more_later, base.longest_poll_seconds
         self._components = {component.update_id: component for component in components}
