@@ -98,6 +98,28 @@ class ChangeState(StrEnum):
     FAILED = "failed"
 
 
+class MaintenanceStatus(StrEnum):
+    """The state of what maintenance control holds for a group of machines (Azure: UpdateStatus)."""
+
+    PENDING = "Pending"  # it is held, and nobody has applied it
+    IN_PROGRESS = "InProgress"
+    COMPLETED = "Completed"
+    RETRY_NOW = "RetryNow"  # it was applied, something of it is left, and it may be applied again now
+    RETRY_LATER = "RetryLater"  # the same, and a freeze is in force now, or it was refused
+    NO_UPDATES_PENDING = "NoUpdatesPending"
+    CANCEL = "Cancel"  # its run was asked to stop, and has not ended
+    CANCELLED = "Cancelled"  # a person has cancelled its last run. It stays held
+
+
+class ImpactType(StrEnum):
+    """What machines suffer while held updates are installed (Azure: impactType)."""
+
+    NONE = "None"
+    FREEZE = "Freeze"  # guests of a hypervisor host are paused
+    RESTART = "Restart"
+    REDEPLOY = "Redeploy"  # guests of a hypervisor host are moved to another one
+
+
 class Compliance(StrEnum):
     """Whether a machine lacks critical or security updates, or has broken packages."""
 

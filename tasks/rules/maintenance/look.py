@@ -1,0 +1,216 @@
+"""Looks at a group of machines: when a package begins and ends, and when it is applied without a window. Pure.
+
+The first moment of a package never moves to a later time while it is held. An error of a clock may make a hold shorter,
+and never longer: a time that is later than now counts as now.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from inventory.name_lists import format_count
+from tasks.domain.states import OperationState
+from tasks.rules.calendar.freezes import Freeze, find_freeze
+from tasks.rules.calendar.local_time import format_date_and_time
+from tasks.rules.calendar.schedule import Occurrence
+from tasks.rules.maintenance.model import (
+    CLOCK_TOLERANCE,
+    REFUSAL_PAUSE,
+    SOON,
+    Application,
+    ApplyCause,
+    GroupMachine,
+    GroupState,
+    GroupView,
+    HeldPackage,
+    HoldPolicy,
+    Look,
+    News,
+    PackageEnd,
+    Start,
+    WaitingUpdate,
+)
+from tasks.rules.maintenance.windows import choose_window, list_allowed_windows
+
+
+def look_at_group(policy: HoldPolicy, state: GroupState, view: GroupView, now: datetime, zone: str = "") -> Look:
+    """Return what becomes of a group. A second look at the same moment changes nothing, and begins nothing more.
+
+    Args:
+        policy: how its updates are held.
+        state: what is remembered of it, with the present states of its applications.
+        view: what is known of it now.
+        now: the present time, aware.
+        zone: for what people read; "": that of the times.
+    """
+    if view.problem:
+        return Look(state, news=(_build_problem_news(state, view.problem, now),))
+    state, ended = _end_package(state, view, now)
+    state = _keep_package(state, view, now)
+    package = state.package
+    if package is None:
+        return Look(replace(state, looked_at=now), ended=ended)
+    last = package.compute_last_moment(policy.hold)
+    applies_at = choose_window(policy, list_allowed_windows(view.windows, view.freezes, now), last, now)
+    package = replace(package, applies_at=applies_at)
+    state = replace(state, package=package, looked_at=now)
+    start = choose_start(policy, state, view, now)
+    news = tuple(_iterate_news(policy, state, view, now, zone, start))
+    return Look(state, start, news, ended)
+
+
+def clip_first_seen(updates: list[WaitingUpdate], state: GroupState, view: GroupView, now: datetime) -> datetime:
+    """Return the first moment of a package that begins.
+
+    It is the first moment at which an assessment saw one of its updates, and at the earliest the last look, which has
+    found nothing: what a machine brings from another group was not seen here before. A group that was never looked at
+    begins now, or at the first moment of the removed group that it follows.
+    """
+    floor = now
+    if state.looked_at is not None and state.looked_at <= now:
+        floor = state.looked_at
+    first_seen = min(now, max(floor, min(update.since for update in updates)))
+    return first_seen if view.inherited is None else min(first_seen, view.inherited)
+
+
+def find_remaining(application: Application, machines: tuple[GroupMachine, ...]) -> tuple[str, ...]:
+    """Return the machines on which something of an application is left that has ended.
+
+    An update that was seen later than the application began is none of it. What a machine said before the end counts,
+    unless the run has installed everything there.
+    """
+    assert application.ended_at is not None  # noqa: S101 - for the type checker
+    left: list[str] = []
+    for machine in machines:
+        is_newer = machine.answered_at is not None and machine.answered_at > application.ended_at
+        if machine.name in application.done and not is_newer:
+            continue
+        if machine.answered_at is None or any(update.since <= application.began_at for update in machine.updates):
+            left.append(machine.name)
+    return tuple(left)
+
+
+def _end_package(state: GroupState, view: GroupView, now: datetime) -> tuple[GroupState, HeldPackage | None]:
+    """End the package if it was applied, or if nothing of it is pending any more."""
+    package, application = state.package, state.last_application
+    if package is None or (application is not None and application.is_active):
+        return state, None
+    if application is not None and _is_applied(application, view):
+        ended = replace(package, ended_at=application.ended_at, end=PackageEnd.APPLIED, applies_at=None)
+        # What was seen while it was applied belongs to the next package: it counts from there.
+        return replace(state, package=None, applications=(), looked_at=application.began_at), ended
+    if is_empty(view):
+        ended = replace(package, ended_at=now, end=PackageEnd.EMPTIED, applies_at=None)
+        return replace(state, package=None, applications=(), looked_at=now), ended
+    return state, None
+
+
+def _is_applied(application: Application, view: GroupView) -> bool:
+    return bool(view.machines) and not application.refusal and not find_remaining(application, view.machines)
+
+
+def is_empty(view: GroupView) -> bool:
+    """Return whether nothing is pending. That is not known without machines, nor while one never gave an answer."""
+    return bool(view.machines) and not view.unread and not any(machine.updates for machine in view.machines)
+
+
+def _keep_package(state: GroupState, view: GroupView, now: datetime) -> GroupState:
+    """Begin a package if there is none and something is pending; correct the first moment of one that can't be true."""
+    package = state.package
+    if package is not None:
+        if package.first_seen > now + CLOCK_TOLERANCE:
+            return replace(state, package=replace(package, first_seen=now))
+        return state
+    updates = [update for _, update in view.iterate_updates()]
+    if not updates:
+        return state
+    number = state.number + 1
+    first_seen = clip_first_seen(updates, state, view, now)
+    return replace(state, number=number, package=HeldPackage(number, first_seen), applications=())
+
+
+def choose_start(policy: HoldPolicy, state: GroupState, view: GroupView, now: datetime) -> Start | None:
+    """Return the run that begins without a window, or None.
+
+    After the last day, whatever the schedule, the package is applied once. What is left of it then waits for the next
+    windows, and for people: nothing that changes machines is retried by itself.
+    """
+    package = state.package
+    if package is None or now < package.compute_last_moment(policy.hold):
+        return None
+    if any(application.is_active for application in state.applications) or find_present_freeze(policy, view, now):
+        return None
+    tries = [application for application in state.applications if application.cause is ApplyCause.OVERDUE]
+    if any(not application.refusal for application in tries):
+        return None
+    refused_at = tries[-1].ended_at if tries else None
+    if refused_at is not None and refused_at <= now + CLOCK_TOLERANCE and now < refused_at + REFUSAL_PAUSE:
+        return None
+    return Start(f"{state.group}/{package.number}/overdue/{len(tries) + 1}", ApplyCause.OVERDUE)
+
+
+def find_present_freeze(policy: HoldPolicy, view: GroupView, now: datetime) -> Freeze | None:
+    """Return the freeze that keeps a window from opening now, or None."""
+    return find_freeze(Occurrence(now, now + policy.window, now.replace(tzinfo=None)), view.freezes)
+
+
+def _build_problem_news(state: GroupState, problem: str, now: datetime) -> News:
+    return News(f"hold/{state.group}/problem/{now:%Y%m%d}", f"{state.group}: what is held is not known: {problem}")
+
+
+def _iterate_news(
+    policy: HoldPolicy, state: GroupState, view: GroupView, now: datetime, zone: str, start: Start | None
+) -> Iterator[News]:
+    package = state.package
+    assert package is not None  # noqa: S101 - for the type checker
+    name, last = f"hold/{state.group}/{package.number}", package.compute_last_moment(policy.hold)
+    contents = _describe_contents(view)
+    last_text = format_date_and_time(last, zone)
+    application = state.last_application
+    if application is not None and application.is_active:
+        return
+    if not state.applications:
+        yield News(f"{name}/held", f"{state.group}: {contents} held until {last_text}: {_describe_end(package, zone)}")
+    if now >= last:
+        freeze = find_present_freeze(policy, view, now)
+        if start is None:
+            yield News(
+                f"{name}/overdue", f"{state.group}: {contents} overdue since {last_text}: {_explain(state, freeze)}"
+            )
+        return
+    if application is not None and application.state is not OperationState.CANCELLED:
+        left = ", ".join(find_remaining(application, view.machines)[:10])
+        failure = application.refusal or f"something is left on {left}"
+        yield News(f"{name}/left/{application.key}", f"{state.group}: package {package.number} was applied: {failure}")
+    if policy.hold > 2 * SOON and last - now <= SOON:
+        yield News(
+            f"{name}/soon",
+            f"{state.group}: {contents} held, {_describe_end(package, zone)}; its last day is over at {last_text}",
+        )
+    if package.applies_at is None:
+        how = f"It is applied at {last_text}, outside of its schedule"
+        yield News(f"{name}/no-window", f"{state.group}: no window is left before the last day of what is held. {how}")
+
+
+def _describe_contents(view: GroupView) -> str:
+    names = {update.name for _, update in view.iterate_updates()}
+    machines = [machine for machine in view.machines if machine.updates]
+    return f"{format_count(len(names), 'update')} on {format_count(len(machines), 'machine')}"
+
+
+def _describe_end(package: HeldPackage, zone: str) -> str:
+    if package.applies_at is None:
+        return "no window is left before"
+    return f"applied by itself in the window of {format_date_and_time(package.applies_at, zone)}"
+
+
+def _explain(state: GroupState, freeze: Freeze | None) -> str:
+    if freeze is not None:
+        return f"frozen{f': {freeze.reason}' if freeze.reason else ''}"
+    refused = next((each.refusal for each in reversed(state.applications) if each.refusal), "")
+    return refused or "it was applied, and something is left. The next windows try it again"
+
+
+def find_group_without_look(states: list[GroupState], now: datetime, limit: timedelta) -> tuple[str, ...]:
+    """Return the groups that nobody has looked at for so long: what is held there ages unseen."""
+    return tuple(state.group for state in states if state.looked_at is None or now - state.looked_at > limit)

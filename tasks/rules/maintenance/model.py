@@ -1,0 +1,235 @@
+"""What maintenance control knows, decides and remembers of a group of machines.
+
+A group is one configuration, or the part of it in one time zone. What becomes pending on its machines is held, and
+shown as one package. Its time counts from the first moment at which it was seen.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from tasks.domain.states import Classification, OperationState
+from tasks.rules.calendar.freezes import Freeze
+from tasks.rules.calendar.schedule import Occurrence
+
+CLOCK_TOLERANCE = timedelta(minutes=10)
+"""What is dated so much later than now was made while a clock was wrong."""
+REFUSAL_PAUSE = timedelta(days=1)
+"""So long after a refused run of an overdue package the next one is tried."""
+SOON = timedelta(days=7)
+"""So long before the last day people are told, if the hold is longer than twice that."""
+
+
+class ApplyMode(StrEnum):
+    """In which windows a held package is applied by itself."""
+
+    LAST_WINDOW = "last_window"  # the last one that ends before the last day. Earlier ones stay closed
+    EACH_WINDOW = "each_window"  # the next one
+
+
+class ApplyCause(StrEnum):
+    """Why a package is applied."""
+
+    PERSON = "person"
+    SCHEDULE = "schedule"  # the mode is EACH_WINDOW
+    LAST_WINDOW = "last window"
+    OVERDUE = "overdue"  # its last day is over
+
+
+class PackageEnd(StrEnum):
+    """How a package ended."""
+
+    APPLIED = "applied"
+    EMPTIED = "emptied"  # nothing of it is pending any more, and nobody has applied it here
+    REMOVED = "removed"  # its group exists no more
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPolicy:
+    """How a group's updates are held.
+
+    Attributes:
+        hold: from the first moment that a package was seen to the end of its last day.
+        not_held: updates of these classifications are installed in each window.
+        not_held_masks: the same for updates with these names.
+        window: the length of a window, of which a run outside the schedule gets one, too.
+    """
+
+    hold: timedelta
+    apply: ApplyMode = ApplyMode.LAST_WINDOW
+    not_held: frozenset[Classification] = frozenset()
+    not_held_masks: tuple[str, ...] = ()
+    window: timedelta = timedelta(hours=2)
+
+    @property
+    def has_exceptions(self) -> bool:
+        """Whether some updates do not wait."""
+        return bool(self.not_held or self.not_held_masks)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingUpdate:
+    """An update that a machine's run would install, if it were not held.
+
+    Attributes:
+        since: when an assessment first saw an update of this name pending on the machine.
+        requires_reboot: None: not known before the installation.
+    """
+
+    name: str
+    version: str
+    classification: Classification
+    since: datetime
+    requires_reboot: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMachine:
+    """A machine of a group, which fleetpatch may patch.
+
+    Attributes:
+        answered_at: when it was last assessed with an answer; None: never, so what it lacks is not known.
+    """
+
+    name: str
+    answered_at: datetime | None
+    updates: tuple[WaitingUpdate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A run that applies a package, or that should have.
+
+    Attributes:
+        key: unique.
+        began_at: when it was asked for.
+        run_id: "": its run has not begun.
+        refusal: why its run has not begun and never will; "" otherwise.
+        ended_at: when its run ended, or was refused; None: it is under way, or may still begin.
+        state: the state of the run that has ended.
+        is_stopping: whether its run was asked to stop.
+        done: the machines on which its run has installed everything that it selected.
+    """
+
+    key: str
+    number: int
+    cause: ApplyCause
+    who: str
+    began_at: datetime
+    run_id: str = ""
+    refusal: str = ""
+    ended_at: datetime | None = None
+    state: OperationState | None = None
+    is_stopping: bool = False
+    done: frozenset[str] = frozenset()
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is under way, or may still begin."""
+        return self.ended_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPackage:
+    """What is held for a group, as one.
+
+    Attributes:
+        number: counts the packages of its group, from 1.
+        first_seen: the first moment at which anything of it was seen. Its time counts from here.
+        applies_at: when the window opens in which it is applied by itself; None: no window of its schedule is left.
+        ended_at: None: it is held, or being applied.
+    """
+
+    number: int
+    first_seen: datetime
+    applies_at: datetime | None = None
+    ended_at: datetime | None = None
+    end: PackageEnd | None = None
+
+    def compute_last_moment(self, hold: timedelta) -> datetime:
+        """Return the end of its last day."""
+        return self.first_seen + hold
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """What is remembered of a group.
+
+    Attributes:
+        number: of its newest package; 0: it never had one.
+        package: the package that is held; None: nothing is.
+        looked_at: when its machines were last looked at; None: never, so its windows stay closed.
+        applications: those of the package that is held, oldest first.
+    """
+
+    group: str
+    number: int = 0
+    package: HeldPackage | None = None
+    looked_at: datetime | None = None
+    applications: tuple[Application, ...] = ()
+
+    @property
+    def last_application(self) -> Application | None:
+        """The newest application of the package that is held."""
+        return self.applications[-1] if self.applications else None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """Everything that a look at a group depends on, besides its policy, its state and the clock.
+
+    Attributes:
+        machines: those of its scope that fleetpatch may patch in its windows.
+        windows: those of its schedule that are open or coming, in their order. They reach beyond the last day.
+        inherited: the first moment of a package of a removed group with machines of this one: renaming a configuration
+            postpones nothing.
+        problem: why its machines can't be read now; "": they can.
+    """
+
+    machines: tuple[GroupMachine, ...] = ()
+    windows: tuple[Occurrence, ...] = ()
+    freezes: tuple[Freeze, ...] = ()
+    inherited: datetime | None = None
+    problem: str = ""
+
+    def iterate_updates(self) -> Iterator[tuple[GroupMachine, WaitingUpdate]]:
+        """Yield each update that waits, with its machine."""
+        for machine in self.machines:
+            for update in machine.updates:
+                yield machine, update
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Machines that never gave an answer."""
+        return tuple(machine.name for machine in self.machines if machine.answered_at is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Begin a run that applies the package now, outside of its schedule."""
+
+    key: str
+    cause: ApplyCause
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Something that people are told once. ``key`` makes it once."""
+
+    key: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The result of a look at a group: what is remembered now, what begins, and what people are told.
+
+    Attributes:
+        ended: the package that ended at this look, if one did.
+    """
+
+    state: GroupState
+    start: Start | None = None
+    news: tuple[News, ...] = ()
+    ended: HeldPackage | None = field(default=None)
