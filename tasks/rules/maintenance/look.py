@@ -70,7 +70,8 @@ def clip_first_seen(updates: list[WaitingUpdate], state: GroupState, view: Group
     if state.looked_at is not None and state.looked_at <= now:
         floor = state.looked_at
     first_seen = min(now, max(floor, min(update.since for update in updates)))
-    return first_seen if view.inherited is None else min(first_seen, view.inherited)
+    is_first = state.number == 0
+    return min(first_seen, view.inherited) if is_first and view.inherited is not None else first_seen
 
 
 def find_remaining(application: Application, machines: tuple[GroupMachine, ...]) -> tuple[str, ...]:
