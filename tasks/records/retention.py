@@ -12,6 +12,8 @@ from inventory.data_class import dataclass
 from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.records import event_schema, page_schema, schema
 from tasks.records.machine_orders import SqlMachineOrders
+from tasks.records import page_schema, schema
+from tasks.records.maintenance_schema import held_applications, held_groups, held_packages
 from tasks.records.sql_records import SqlRecords
 from tasks.records.statements import UNFINISHED_STATES, list_shard_ids
 from tasks.rules.retention import Retention
@@ -170,6 +172,7 @@ def _prune_runs(
         with records.database.begin_write("forget old windows") as connection:
             connection.execute(delete(windows).where(windows.c.starts_at < before))
         _prune_automatic_patching(records, before)
+        _prune_held_packages(records, before)
         _prune_days(records, before)
         _prune_requests(records, before)
     return deleted
@@ -217,6 +220,16 @@ def _prune_automatic_patching(records: SqlRecords, before: datetime) -> None:
         connection.execute(delete(opt_outs).where(opt_outs.c.until < before))
         connection.execute(delete(sightings).where(sightings.c.first_seen < before, ~is_missing))
         connection.execute(delete(rollouts).where(rollouts.c.ended_at < before, rollouts.c.id.not_in(newest)))
+
+
+def _prune_held_packages(records: SqlRecords, before: datetime) -> None:
+    """Delete packages that ended before a time, what applied them, and groups that were removed before."""
+    groups, packages, applications = held_groups, held_packages, held_applications
+    same = (packages.c.group_name == applications.c.group_name, packages.c.number == applications.c.number)
+    with records.database.begin_write("forget old packages") as connection:
+        connection.execute(delete(packages).where(packages.c.ended_at < before))
+        connection.execute(delete(applications).where(applications.c.at < before, ~exists().where(*same)))
+        connection.execute(delete(groups).where(groups.c.removed_at < before))
 
 
 def _prune_assessments(records: SqlRecords, before: datetime, may_continue: Callable[[], bool]) -> int:
