@@ -8,6 +8,7 @@ from flows.composition import open_run_notifier
 from flows.engine.pinned_updates import limit_rollout_run
 from flows.engine.retrying_records import retry_while_unavailable
 from flows.engine.run_info import build_run_id, build_unstarted_run, is_rollout_run
+from flows.holding.window_check import HoldCheck, check_hold
 from flows.policy.enforcement import build_starter, enforce_policy
 from flows.policy.fleet_freezes import has_fleet_freezes
 from flows.policy.policy_file import load_policy_if_deployed
@@ -91,6 +92,7 @@ def admit_run(
     has no run. If a person started the run, its window opens at the requested start time, even if it waited for a
     worker. A run of automatic patching begins while something fits into its window, and is refused later.
     It does without machines that were paused meanwhile, and is refused if its rollout is faulted or cancelled.
+    Of a configuration whose updates are held, a run that the schedule started does without them until their time.
 
     Raises:
         InventoryError: the policy is not usable, or the inventory where a rule, a role or automatic patching needs it.
@@ -150,7 +152,7 @@ class _AdmissionCheck:
         self._started_by = _describe_schedule(request, origin, self._schedule_key)
 
     def decide(self, now: datetime) -> AdmittedRun | RefusedRun:
-        refusal = self._check_window(now) or self._check_policy(now)
+        refusal = self._check_window(now) or self._check_policy(now) or self._check_hold(now)
         if refusal is None and is_rollout_run(self._request):
             refusal = self._retry_within_window(lambda: self._limit_rollout_run(now))
         if refusal is None and self._origin.scheduled_for is None:
@@ -214,6 +216,19 @@ class _AdmissionCheck:
             return AdmissionRefusal(WindowStatus.CANCELLED, refused.message)
         return None
 
+    def _check_hold(self, now: datetime) -> AdmissionRefusal | None:
+        """Take what is held out of a run that its schedule started, or refuse the run if that is all of it."""
+        if self._origin.scheduled_for is None or self._request.maintenance is None:
+            return None
+
+        def check() -> HoldCheck:
+            with open_records(self._caller.records_url) as records:
+                return check_hold(records.database, self._request, self._window.start, now)
+
+        checked = self._retry_within_window(check)
+        self._request = checked.request
+        return AdmissionRefusal(WindowStatus.HELD, checked.refusal) if checked.refusal else None
+
     def _limit_rollout_run(self, now: datetime) -> AdmissionRefusal | None:
         """Take machines out that were paused while the run waited for a worker, or refuse the run."""
 
@@ -244,6 +259,8 @@ class _AdmissionCheck:
             self._schedule_key, self._window.start, refusal.status, run.id, refusal.reason, self._clock.now()
         )
         stands = SqlWindowClaims(records.database).record_window_without_run(own_claim)
+        if refusal.status is WindowStatus.HELD:  # people were told once that it is held, and until when
+            return False
         return stands.run_id == run.id or stands.status is not refusal.status
 
     def _retry_within_window(self, call: Callable[[], T]) -> T:

@@ -13,6 +13,7 @@ from flows.engine.retrying_records import RetryingEvents, RetryingRecords, build
 from flows.engine.run_info import build_request_window, build_run_id, select_machines
 from flows.engine.run_lease import LeaseRenewer, build_component_lease, build_holder
 from flows.engine.shard_state import read_left_state, read_shard_state, require_shard
+from flows.holding.application import applies_package, register_application
 from flows.policy.enforcement import build_starter, enforce_policy, read_policy_freezes
 from flows.policy.fleet_freezes import RereadFreezes, load_fleet_freezes
 from flows.policy.policy_file import load_policy_if_deployed
@@ -194,6 +195,18 @@ def open_run(
             refusal = build_entry(actor, ports.clock, "run", run_id, detail, AuditResult.REFUSED, refused.message)
             record_end(ports.append_audit, refusal)
             raise
+        if not is_resumed and isinstance(request, PatchRequest) and window is not None and applies_package(request):
+            with open_records(caller.records_url) as opened:
+                register_application(
+                    opened.database,
+                    request,
+                    run_id,
+                    starter,
+                    window,
+                    ports.clock.now(),
+                    is_scheduled=caller.source == "schedule",
+                    flow_run_id=flow_run_id,
+                )
         declared_freezes, overridden_freezes = _find_freezes(request, ports, resume_state)
         environment = replace(
             ports,

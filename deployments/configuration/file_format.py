@@ -16,10 +16,10 @@ from flows.freezes.time_values import MINUTES_PER_DAY, DurationMinutes, EndTime,
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.base import CheckedPath, FormModel, validate_scope
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest
-from flows.request.request_parts import ApprovalRequest, HooksRequest, NotifyRequest
+from flows.request.request_parts import ApprovalRequest, HoldForm, HooksRequest, NotifyRequest
 from inventory.schema.value_types import NameList, build_validation_error
 from tasks.domain.errors import RequestError
-from tasks.domain.states import RebootPolicy
+from tasks.domain.states import RebootPolicy, include_esm
 from tasks.rules.recurrence.parser import parse_recurrence
 
 _NAME_PATTERN = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
@@ -128,6 +128,11 @@ class _FirstKeys(FormModel):
         le=7 * MINUTES_PER_DAY,
         description="How long before its window the updates are downloaded, in a run of their own. Empty: inside it.",
     )
+    maintenance: HoldForm | None = Field(
+        default=None,
+        description="Hold what becomes pending, and apply it as one package. Empty: each window installs what is "
+        "pending.",
+    )
     reboot: RebootPolicy = _copy_request_field("reboot")
     waves: WavesRequest = _copy_request_field("waves")
     hooks: HooksRequest = _copy_request_field("hooks")
@@ -149,6 +154,7 @@ NOT_SHARED_FIELDS = frozenset(
         "freezes",
         "override_freeze",
         "configuration",
+        "maintenance",
         "dry_run",
         "download_only",
         "outside_window",
@@ -185,6 +191,27 @@ class ConfigurationForm(_AllKeys):
     def _require_machines(self) -> "ConfigurationForm":
         if self.scope is None and not self.machines:
             raise build_validation_error("it names no machines", "Add `scope:` (`*` is all of them) or `machines:`.")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_pinned_packages(self) -> "ConfigurationForm":
+        if self.maintenance is not None and self.updates.as_in_run:
+            raise build_validation_error(
+                "`maintenance` holds all that is pending, and `updates.as_in_run` chooses what another run had",
+                "Leave one of the two out.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _require_selected_exceptions(self) -> "ConfigurationForm":
+        """Refuse kinds that need not wait and are never installed: people would think that they are."""
+        not_held = self.maintenance.not_held if self.maintenance is not None else []
+        never = [kind.value for kind in not_held if kind not in include_esm(frozenset(self.updates.classifications))]
+        if never:
+            raise build_validation_error(
+                f"`maintenance.not_held` names {', '.join(never)}, which `updates.classifications` does not select",
+                "Add it there, or leave it out here.",
+            )
         return self
 
 

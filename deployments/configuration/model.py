@@ -12,6 +12,7 @@ from flows.request.automatic_request import AutomaticRequest
 from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.request_parts import FreezeRequest
 from inventory.data_class import dataclass
+from flows.request.request_parts import FreezeRequest, HoldRequest
 from inventory.errors import FleetpatchError, InventoryError
 from inventory.files.problems import SourceLocation
 from inventory.loader import find_inventory, load_inventory
@@ -149,8 +150,13 @@ class Configuration:
                 lead_minutes=self.lead_minutes,
             ),
             configuration=self.name,
+            maintenance=self._build_hold(zone if uses_machine_zones else ""),
             freezes=list(self.freezes),
         )
+
+    def _build_hold(self, zone: str) -> HoldRequest | None:
+        form = self.form.maintenance
+        return None if form is None else HoldRequest(**dict(form), group=build_slug(self.name, zone))
 
     def build_schedule(self, zone: str) -> Schedule:
         """Return the schedule of its windows in a zone.

@@ -55,6 +55,7 @@ NOT_BY_TOKEN: Final = (
     "configuration",
     "hooks",
     "inventory",
+    "maintenance",
     "notify",
     "outside_window",
     "report_directory",

@@ -260,7 +260,7 @@ _ROWS = (
 _NOT_OPTIONS = frozenset(
     {"dry_run", "approval", "hooks", "notify", "freezes", "configuration", "report_formats", "updates.as_in_run"}
     | {"window.lead_minutes", "going_down_minutes", "coming_up_minutes", "settle_seconds", "assess_at_once"}
-    | {"native_updaters", "download_only", "announce.approval"}
+    | {"native_updaters", "download_only", "announce.approval", "maintenance"}
 )
 """Fields that only a request file sets, and ``dry_run``, which depends on the verb."""
 

@@ -24,6 +24,7 @@ _KINDS: Mapping[str, WindowKind] = {
     WindowStatus.MISSED: WindowKind.MISSED,
     WindowStatus.FROZEN: WindowKind.FROZEN,
     WindowStatus.CANCELLED: WindowKind.CANCELLED,
+    WindowStatus.HELD: WindowKind.HELD,
 }
 
 

@@ -114,7 +114,7 @@ _MAX_LINE_LENGTH = 400
 class Announcer:
     """Sends messages to those who want to hear of failures.
 
-    ``print_message`` gets the messages that could not be sent, without secrets.
+    ``print_message`` gets the messages that could not be sent, without secrets. ``build`` makes the message.
     """
 
     def __init__(
@@ -122,14 +122,17 @@ class Announcer:
         targets: Sequence[NotifyRequest],
         read_credential: Callable[[str], Credential],
         print_message: Callable[[str], None],
+        build: Callable[[Sequence[Tell]], Message] | None = None,
     ) -> None:
         self._targets, self._read_credential, self._print_message = tuple(targets), read_credential, print_message
+        self._build = build or build_announcement
 
-    def tell(self, tells: Sequence[Tell]) -> bool:
+    def tell(self, tells: Sequence[Tell], occasion: NotificationOccasion = NotificationOccasion.FAILED) -> bool:
         """Send one message. Return whether anybody got it, or nobody wants to be told."""
         notifier = AppriseNotifier(self._targets, self._read_credential, self._print_message)
-        target_count = sum(NotificationOccasion.FAILED.value in target.on for target in self._targets)
-        notifier.send(NotificationOccasion.FAILED, build_announcement(tells), "of what automatic patching found")
+        target_count = sum(occasion.value in target.on for target in self._targets)
+        message = self._build(tells)
+        notifier.send(occasion, message, f"that says: {message.title}")
         notifier.close()
         return not target_count or len(notifier.undelivered) < target_count
 

@@ -17,7 +17,9 @@ CALENDAR_END = datetime(9999, 12, 31)  # noqa: DTZ001  # wall time
 
 _CLOCK_PATTERN = re.compile(r"(\d{1,3}):([0-5]\d)")
 _UNITS_PATTERN = re.compile(
-    r"(?:(\d+(?:\.\d+)?)\s*d)?\s*(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?", re.IGNORECASE
+    r"(?:(\d+(?:\.\d+)?)\s*d(?:ays?)?)?\s*(?:(\d+(?:\.\d+)?)\s*h(?:ours?)?)?"
+    r"\s*(?:(\d+(?:\.\d+)?)\s*m(?:in(?:utes?)?)?)?",
+    re.IGNORECASE,
 )
 _NUMBER_PATTERN = re.compile(r"\d+(?:\.\d+)?")
 _LOCAL_TIME_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}(?:[ T]\d{2}:\d{2}(?::00)?)?")
@@ -33,7 +35,7 @@ def parse_minutes(value: object) -> float:
     """Return a duration in minutes.
 
     Args:
-        value: "01:55" (hours and minutes), "2h", "1h 30m", "1d", or a number of minutes.
+        value: "01:55" (hours and minutes), "2h", "1h 30m", "1d", "35 days", or a number of minutes.
 
     Raises:
         PydanticCustomError: the value has another form. The error has a hint.

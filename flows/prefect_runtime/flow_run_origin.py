@@ -29,10 +29,11 @@ from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.records import ROLLOUT_PREFIX
 from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns
 from tasks.records.fleets import DEFAULT_FLEET, find_fleet
+from tasks.records.maintenance import SqlMaintenance
 from tasks.records.requested_runs import SqlRequestedRuns
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.rules.runs.approval import AUTOMATIC_STARTER, RECONCILE_STARTER, UNKNOWN_STARTER
+from tasks.rules.runs.approval import AUTOMATIC_STARTER, MAINTENANCE_STARTER, RECONCILE_STARTER, UNKNOWN_STARTER
 from tasks.rules.runs.shards import find_whole_run_id
 
 MIN_SCHEDULE_DELAY = timedelta(seconds=60)
@@ -122,6 +123,11 @@ def build_automatic_idempotency_key(key: str) -> str:
     return f"fleetpatch/automatic/{key}" if fleet == DEFAULT_FLEET else f"fleetpatch/automatic@{fleet}/{key}"
 
 
+def build_maintenance_idempotency_key(key: str) -> str:
+    """Return Prefect's idempotency key of a run that maintenance control starts. Fleets may have equal keys."""
+    return f"fleetpatch/maintenance@{find_fleet()}/{key}"
+
+
 def build_shard_idempotency_key(run_id: str) -> str:
     """Return Prefect's idempotency key of the run of a shard. Fleets have records of their own, so runs of one id."""
     return f"fleetpatch/shard@{find_fleet()}/{run_id}"
@@ -180,6 +186,8 @@ def _name_program(caller: Caller, run: FlowRun, parameters: dict[str, Any]) -> C
     if (automatic := _find_automatic_run(run, caller, parameters)) is not None:
         of = f" ({automatic.rollout_id})" if automatic.rollout_id else ""
         return replace(caller, source="automatic", name=caller.name or f"{AUTOMATIC_STARTER}{of}")
+    if _is_maintenance_run(run, caller, parameters):
+        return replace(caller, source="automatic", name=caller.name or MAINTENANCE_STARTER)
     request = parameters.get("request")
     if isinstance(request, AssessRequest | PatchRequest) and request.shard:
         # it does nothing before the sealed records of that run have said so
@@ -209,6 +217,18 @@ def _find_automatic_run(run: FlowRun, caller: Caller, parameters: dict[str, Any]
     if isinstance(request, PatchRequest) and request.updates.as_in_run != f"{ROLLOUT_PREFIX}{automatic_run.rollout_id}":
         return None
     return automatic_run
+
+
+def _is_maintenance_run(run: FlowRun, caller: Caller, parameters: dict[str, Any]) -> bool:
+    """Return whether a flow run applies what is held after its last day, as the records want it."""
+    request = parameters.get("request")
+    hold = request.maintenance if isinstance(request, PatchRequest) else None
+    if hold is None or not hold.application:
+        return False
+    if run.idempotency_key != build_maintenance_idempotency_key(hold.application):
+        return False
+    stored = _ask_records(lambda records: SqlMaintenance(records.database).find_application(hold.application), caller)
+    return stored is not None and stored.group == hold.group and stored.flow_run_id in {"", str(run.id)}
 
 
 def _ask_records(ask: Callable[[SqlRecords], T], caller: Caller) -> T:

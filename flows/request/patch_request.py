@@ -22,6 +22,7 @@ from flows.request.base import (
     convert_request,
 )
 from flows.request.request_parts import AnnounceRequest, ApprovalRequest, FreezeRequest, HooksRequest, Notifications
+from flows.request.request_parts import ApprovalRequest, FreezeRequest, HoldRequest, HooksRequest, Notifications
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PinnedUpdates, Selection, Window
 from tasks.domain.states import Classification, RebootPolicy, Severity
@@ -303,6 +304,11 @@ class PatchRequest(ScopeRequest):
         max_length=100,
         description="Name of the maintenance configuration that this run belongs to. It stands in reports and decides "
         "who may patch a machine. Nothing else of it applies. Empty: a run without a configuration.",
+    )
+    maintenance: HoldRequest | None = Field(
+        default=None,
+        description="How the updates of its configuration are held. A run that its schedule starts installs nothing "
+        "that is held. Any other run applies all of it. Empty: nothing is held.",
     )
     shard: ShardId = Field(default="")
     shard_limits: ShardLimits = Field(default={})

@@ -1,16 +1,19 @@
 """The parts of requests that surround a run: hooks, approval, notifications, freezes."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic.config import JsonDict
 
-from flows.request.base import FormModel, convert_request
+from flows.freezes.time_values import MINUTES_PER_DAY, DurationMinutes
+from flows.request.base import FormModel, Mask, convert_request
 from tasks.domain.model import Hook
 from tasks.domain.scheduled_events import ApprovalRule
 from tasks.domain.states import HookKind, HookMode, HookPoint
+from tasks.domain.states import Classification, HookKind, HookMode, HookPoint, include_esm
 from tasks.rules.calendar.freezes import Freeze, build_freeze
+from tasks.rules.maintenance.model import ApplyMode, HoldPolicy
 from tasks.rules.runs.hooks import check_hook_target
 from tasks.rules.scheduled_events import Announcement
 
@@ -214,6 +217,54 @@ class AnnounceRequest(FormModel):
     def to_announcement(self) -> Announcement | None:
         """Return how interruptions are announced; None: they are not."""
         return Announcement(self.notice_minutes * 60, self.approval) if self.enabled else None
+
+
+class HoldForm(FormModel):
+    """Hold what becomes pending, and apply it as one package."""
+
+    hold: DurationMinutes = Field(
+        ge=MINUTES_PER_DAY,
+        le=365 * MINUTES_PER_DAY,
+        description="How long what becomes pending waits at the most: `35 days`. It counts from the first moment that "
+        "anything of it was seen. After that it is applied, whatever the schedule.",
+    )
+    apply: ApplyMode = Field(
+        default=ApplyMode.LAST_WINDOW,
+        title="Applied By Itself In",
+        description="In which window it is applied if no person does it earlier: `last_window` is the last one that "
+        "ends before the hold is over, and earlier windows stay closed. `each_window` is the next one.",
+    )
+    not_held: list[Classification] = Field(
+        default=[], description="Kinds of updates that do not wait: they are installed in each window."
+    )
+    not_held_updates: list[Mask] = Field(
+        default=[], max_length=500, description="The same for updates with these names: masks such as `openssl*`."
+    )
+
+
+class HoldRequest(HoldForm):
+    """How the updates of a configuration are held, for its runs."""
+
+    group: str = Field(
+        min_length=1,
+        max_length=200,
+        description="Set by fleetpatch itself: the configuration, or its part in one time zone.",
+    )
+    application: str = Field(
+        default="",
+        max_length=300,
+        description="Set by fleetpatch itself: the run that maintenance control has started, after the last day.",
+    )
+
+    def to_policy(self, window_minutes: float) -> HoldPolicy:
+        """Return how the updates are held. ``window_minutes`` is the length of a window of the configuration."""
+        return HoldPolicy(
+            hold=timedelta(minutes=self.hold),
+            apply=self.apply,
+            not_held=include_esm(frozenset(self.not_held)),
+            not_held_masks=tuple(self.not_held_updates),
+            window=timedelta(minutes=window_minutes),
+        )
 
 
 class FreezeRequest(FormModel):

@@ -75,12 +75,14 @@ class StoredApplication:
     Attributes:
         until: later its run can't begin any more.
         flow_run_id: "": Prefect may not have it yet, or its run has no flow run.
+        has_run: whether its run is recorded.
     """
 
     application: Application
     group: str
     until: datetime
     flow_run_id: str = ""
+    has_run: bool = False
 
 
 class SqlMaintenance:
@@ -195,10 +197,10 @@ class SqlMaintenance:
         return next((each for each in applications if each.application.key == key), None)
 
     def read_waiting(self) -> tuple[StoredApplication, ...]:
-        """Return the applications whose runs have not begun and were not refused, oldest first."""
+        """Return the applications whose runs are not recorded and were not refused, oldest first."""
         with self._database.begin_read("read what is to be applied") as connection:
             stored = _read_applications(connection, None)
-        return tuple(each for each in stored if each.application.is_active and not each.application.run_id)
+        return tuple(each for each in stored if each.application.is_active and not each.has_run)
 
 
 def _build_package_row(group: str, package: HeldPackage, updates: Sequence[PackageUpdate]) -> dict[str, Any]:
@@ -239,7 +241,9 @@ def _build_record(
     package = HeldPackage(held.number, held.first_seen, held.applies_at) if held is not None else None
     own = tuple(applications.get((row.group_name, package.number), ())) if package is not None else ()
     return GroupRecord(
-        state=GroupState(row.group_name, row.number, package, row.looked_at, own),
+        state=GroupState(
+            row.group_name, row.number, package, row.looked_at, own, is_removed=row.removed_at is not None
+        ),
         configuration=document["configuration"],
         hold_seconds=document["holdSeconds"],
         machines=tuple(document["machines"]),
@@ -282,7 +286,13 @@ def _read_applications(connection: Connection, groups: Collection[str] | None) -
 def _read_runs(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, Row[Any]]:
     """Return the runs of applications, by their ids and by the ids of their flow runs."""
     runs: dict[str, Row[Any]] = {}
-    columns = (schema.runs.c.id, schema.runs.c.flow_run_id, schema.runs.c.state, schema.runs.c.ended_at)
+    columns = (
+        schema.runs.c.id,
+        schema.runs.c.flow_run_id,
+        schema.runs.c.state,
+        schema.runs.c.ended_at,
+        schema.runs.c.message,
+    )
     query = select(*columns, schema.stop_requests.c.run_id.label("stop")).join_from(
         schema.runs, schema.stop_requests, schema.stop_requests.c.run_id == schema.runs.c.id, isouter=True
     )
@@ -312,12 +322,13 @@ def _build_application(row: Row[Any], runs: Mapping[str, Row[Any]]) -> StoredApp
     )
     if run is not None:
         is_over = run.state not in UNFINISHED_STATES
+        has_begun = run.state != OperationState.NOT_STARTED.value
         application = replace(
             application,
             run_id=run.id,
-            refusal="",
+            refusal="" if has_begun else run.message or "its run did not begin",
             ended_at=(run.ended_at or row.at) if is_over else None,
             state=OperationState(run.state) if is_over else None,
             is_stopping=not is_over and run.stop is not None,
         )
-    return StoredApplication(application, row.group_name, row.until, row.flow_run_id)
+    return StoredApplication(application, row.group_name, row.until, row.flow_run_id, has_run=run is not None)

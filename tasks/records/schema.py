@@ -267,7 +267,7 @@ occurrences = Table(
     Column("reason", TextType, nullable=False),
     Column("at", UtcDateTime, nullable=False),
 )
-"""The one run of a configuration's window, or why it has none: ``what`` is "run", "missed", "frozen" or "cancelled"."""
+"""The one run of a configuration's window, or why it has none: ``what`` is a ``WindowStatus``."""
 
 retention = Table(
     "retention",

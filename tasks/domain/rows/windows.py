@@ -16,6 +16,7 @@ class WindowKind(StrEnum):
     MISSED = "missed"
     FROZEN = "frozen"
     CANCELLED = "cancelled"
+    HELD = "held"
     UNKNOWN = "no run recorded"
 
 
@@ -32,7 +33,8 @@ class WindowRow:
         str, Column('The zone of its configuration; "": that has no such window any more.', json_name="timeZone")
     ]
     kind: Annotated[
-        WindowKind, Column("coming, open now, run, missed, frozen, cancelled, or no run recorded.", json_name="status")
+        WindowKind,
+        Column("coming, open now, run, missed, frozen, cancelled, held, or no run recorded.", json_name="status"),
     ]
     machines: Annotated[int, Column("How many machines it has.", unit="count")]
     reason: Annotated[str, Column('Why it has no run, or "".', is_prose=True)] = ""
@@ -46,8 +48,8 @@ class WindowRow:
 
     @property
     def is_void(self) -> bool:
-        """Whether it does not open: a freeze or a person has cancelled it."""
-        return self.kind in {WindowKind.FROZEN, WindowKind.CANCELLED}
+        """Whether it does not open: a freeze or a person has cancelled it, or what it would install is held."""
+        return self.kind in {WindowKind.FROZEN, WindowKind.CANCELLED, WindowKind.HELD}
 
 
 @row
@@ -57,6 +59,6 @@ class RecordedWindowRow:
     configuration: Annotated[str, Column("The configuration whose window it is.")]
     starts_at: Annotated[datetime, Column("When it opens.", json_name="startDateTime")]
     run_id: Annotated[str, Column("The run that has it, or that was refused.", json_name="maintenanceRunId")]
-    what: Annotated[str, Column("run, missed, frozen or cancelled.", json_name="status")]
+    what: Annotated[str, Column("run, missed, frozen, cancelled or held.", json_name="status")]
     reason: Annotated[str, Column("Why no run has it; for a run: the id of its flow run.", is_prose=True)]
     recorded_at: Annotated[datetime, Column("When it was recorded.")]

@@ -20,7 +20,7 @@ class WindowResult:
     """What became of a window.
 
     Attributes:
-        status: "run", "missed", "frozen" or "cancelled" (see ``occurrences`` in tasks/records/schema.py).
+        status: a ``WindowStatus`` (see ``occurrences`` in tasks/records/schema.py).
         run_state: the state of its run; None if the run was not recorded.
         reason: why no run has the window; "" for one that a run has.
     """

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from inventory.name_lists import format_count
+from inventory.name_lists import format_count, join_first_names
 from tasks.domain.states import OperationState
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.local_time import format_date_and_time
@@ -44,16 +44,16 @@ def look_at_group(policy: HoldPolicy, state: GroupState, view: GroupView, now: d
         zone: for what people read; "": that of the times.
     """
     if view.problem:
-        return Look(state, news=(_build_problem_news(state, view.problem, now),))
+        return Look(state, news=(build_problem_news(state.group, view.problem, now),))
     state, ended = _end_package(state, view, now)
     state = _keep_package(state, view, now)
     package = state.package
     if package is None:
-        return Look(replace(state, looked_at=now), ended=ended)
+        return Look(replace(state, looked_at=now, is_removed=False), ended=ended)
     last = package.compute_last_moment(policy.hold)
     applies_at = choose_window(policy, list_allowed_windows(view.windows, view.freezes, now), last, now)
     package = replace(package, applies_at=applies_at)
-    state = replace(state, package=package, looked_at=now)
+    state = replace(state, package=package, looked_at=now, is_removed=False)
     start = choose_start(policy, state, view, now)
     news = tuple(_iterate_news(policy, state, view, now, zone, start))
     return Look(state, start, news, ended)
@@ -70,7 +70,7 @@ def clip_first_seen(updates: list[WaitingUpdate], state: GroupState, view: Group
     if state.looked_at is not None and state.looked_at <= now:
         floor = state.looked_at
     first_seen = min(now, max(floor, min(update.since for update in updates)))
-    is_first = state.number == 0
+    is_first = state.number == 0 or state.is_removed
     return min(first_seen, view.inherited) if is_first and view.inherited is not None else first_seen
 
 
@@ -155,42 +155,50 @@ def find_present_freeze(policy: HoldPolicy, view: GroupView, now: datetime) -> F
     return find_freeze(Occurrence(now, now + policy.window, now.replace(tzinfo=None)), view.freezes)
 
 
-def _build_problem_news(state: GroupState, problem: str, now: datetime) -> News:
-    return News(f"hold/{state.group}/problem/{now:%Y%m%d}", f"{state.group}: what is held is not known: {problem}")
+def build_problem_news(group: str, problem: str, now: datetime) -> News:
+    """Return what people are told once a day of a group that can't be read."""
+    message = f"{group}: what is held is not known: {problem}"
+    return News(f"hold/{group}/problem/{now:%Y%m%d}", message, is_bad=True)
 
 
 def _iterate_news(
     policy: HoldPolicy, state: GroupState, view: GroupView, now: datetime, zone: str, start: Start | None
 ) -> Iterator[News]:
-    package = state.package
+    package, application = state.package, state.last_application
+    if package is None or (application is not None and application.is_active):
+        return
+    key, last = f"hold/{state.group}/{package.number}", package.compute_last_moment(policy.hold)
+    contents, last_text = _describe_contents(view), format_date_and_time(last, zone)
+    if application is None:
+        message = f"{state.group}: {contents} held until {last_text}: {_describe_end(package, zone)}"
+        yield News(f"{key}/held", message)
+    if now < last:
+        yield from _iterate_early_news(policy, state, view, now, zone)
+    elif start is None:
+        reason = _explain(state, find_present_freeze(policy, view, now))
+        yield News(f"{key}/overdue", f"{state.group}: {contents} overdue since {last_text}: {reason}", is_bad=True)
+
+
+def _iterate_early_news(
+    policy: HoldPolicy, state: GroupState, view: GroupView, now: datetime, zone: str
+) -> Iterator[News]:
+    """Yield what people should know before the last day is over."""
+    package, application, group = state.package, state.last_application, state.group
     assert package is not None  # noqa: S101 - for the type checker
-    name, last = f"hold/{state.group}/{package.number}", package.compute_last_moment(policy.hold)
-    contents = _describe_contents(view)
+    key, last = f"hold/{group}/{package.number}", package.compute_last_moment(policy.hold)
     last_text = format_date_and_time(last, zone)
-    application = state.last_application
-    if application is not None and application.is_active:
-        return
-    if not state.applications:
-        yield News(f"{name}/held", f"{state.group}: {contents} held until {last_text}: {_describe_end(package, zone)}")
-    if now >= last:
-        freeze = find_present_freeze(policy, view, now)
-        if start is None:
-            yield News(
-                f"{name}/overdue", f"{state.group}: {contents} overdue since {last_text}: {_explain(state, freeze)}"
-            )
-        return
     if application is not None and application.state is not OperationState.CANCELLED:
-        left = ", ".join(find_remaining(application, view.machines)[:10])
-        failure = application.refusal or f"something is left on {left}"
-        yield News(f"{name}/left/{application.key}", f"{state.group}: package {package.number} was applied: {failure}")
+        left = join_first_names(list(find_remaining(application, view.machines)), 10)
+        reason = application.refusal or f"something is left on {left}"
+        message = f"{group}: package {package.number} was applied: {reason}"
+        yield News(f"{key}/left/{application.key}", message, is_bad=True)
     if policy.hold > 2 * SOON and last - now <= SOON:
-        yield News(
-            f"{name}/soon",
-            f"{state.group}: {contents} held, {_describe_end(package, zone)}; its last day is over at {last_text}",
-        )
+        message = f"{group}: {_describe_contents(view)} held, {_describe_end(package, zone)}"
+        yield News(f"{key}/soon", f"{message}; its last day is over at {last_text}")
     if package.applies_at is None:
-        how = f"It is applied at {last_text}, outside of its schedule"
-        yield News(f"{name}/no-window", f"{state.group}: no window is left before the last day of what is held. {how}")
+        message = f"{group}: no window is left before the last day of what is held"
+        how = f"it is applied at {last_text}, outside of its schedule"
+        yield News(f"{key}/no-window", f"{message}: {how}", is_bad=True)
 
 
 def _describe_contents(view: GroupView) -> str:

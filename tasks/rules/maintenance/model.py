@@ -161,6 +161,7 @@ class GroupState:
         package: the package that is held; None: nothing is.
         looked_at: when its machines were last looked at; None: never, so its windows stay closed.
         applications: those of the package that is held, oldest first.
+        is_removed: whether its configuration held nothing meanwhile.
     """
 
     group: str
@@ -168,6 +169,7 @@ class GroupState:
     package: HeldPackage | None = None
     looked_at: datetime | None = None
     applications: tuple[Application, ...] = ()
+    is_removed: bool = False
 
     @property
     def last_application(self) -> Application | None:
@@ -215,10 +217,11 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Something that people are told once. ``key`` makes it once."""
+    """Something that people are told once. ``key`` makes it once. ``is_bad``: somebody has to look at it."""
 
     key: str
     message: str
+    is_bad: bool = False
 
 
 @dataclass(frozen=True, slots=True)

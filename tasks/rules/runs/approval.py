@@ -18,9 +18,11 @@ UNKNOWN_STARTER = "unknown user of Prefect"
 """The starter of a run from Prefect's UI or API. Prefect does not know the person."""
 AUTOMATIC_STARTER = "automatic patching"
 """The starter of a run that a rollout has decided on. It is no person, so it approves nothing and may not more."""
+MAINTENANCE_STARTER = "maintenance control"
+"""The starter of a run that applies what was held, after its last day. It is no person either."""
 RECONCILE_STARTER = "reconcile"
 """Who resumes or finalizes a run whose process died, unless a person asks for it."""
-_NO_PERSONS = (UNKNOWN_STARTER, AUTOMATIC_STARTER)
+_NO_PERSONS = (UNKNOWN_STARTER, AUTOMATIC_STARTER, MAINTENANCE_STARTER)
 DIGEST_PREFIX_LENGTH = 12
 _ACT_FIELDS = (
     "reboot", "reboot_pending_first", "reboot_if_live_patched", "live_patched_reboot_days", "repair",

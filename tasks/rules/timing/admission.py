@@ -36,6 +36,7 @@ class WindowStatus(StrEnum):
     MISSED = "missed"  # when its run started, the window was over or the cut-off had passed
     FROZEN = "frozen"
     CANCELLED = "cancelled"  # a person cancelled it
+    HELD = "held"  # maintenance control holds what is pending, and nothing else was to be installed
     REPLACED = "replaced"  # the request changed after Prefect made the run; not recorded: another run may have it
 
 

@@ -73,7 +73,7 @@ def test_a_run_is_asked_everything(folder: Folder) -> None:
 
 def test_no_question_of_a_run_is_left_out() -> None:
     """Whoever adds a field to the request sees here that configurations need it."""
-    otherwise = {"scope", "inventory", "window", "freezes", "configuration"}
+    otherwise = {"scope", "inventory", "window", "freezes", "configuration", "maintenance"}
     not_of_windows = {
         "component",
         "component_version",
