@@ -10,11 +10,13 @@ from deployments.configuration.prefect_names import (
     ASSESS_SLUG,
     ASSESSMENT_QUEUE,
     AUTOMATIC_NAME,
+    CONTROL_SLUG,
     ON_DEMAND_NAME,
     RECONCILE_SLUG,
     REFRESH_SLUG,
     SCHEDULED_NAME,
 )
+from deployments.maintenance.flow import CONTROL_INTERVAL_SECONDS, control_maintenance
 from deployments.sync.actual_state import build_automation_prefix
 from deployments.sync.model import (
     INTERVAL_ANCHOR,
@@ -115,6 +117,15 @@ def build_refresh_deployment(
     parameters = {"configurations": str(configurations), "fleet": fleet, "pool": pool}
     parameters |= {"inventory": str(inventory)} if inventory is not None else {}
     return _build_scheduled_deployment(refresh_flow, fleet, pool, REFRESH_SLUG, REFRESH_INTERVAL_SECONDS, parameters)
+
+
+def build_control_deployment(fleet: str, pool: str, inventory: Path | None, configurations: Path) -> Deployment:
+    """Return the deployment that looks every 15 minutes at what is held. Only a fleet that holds updates has it."""
+    parameters = {"configurations": str(configurations)}
+    parameters |= {"inventory": str(inventory)} if inventory is not None else {}
+    return _build_scheduled_deployment(
+        control_maintenance, fleet, pool, CONTROL_SLUG, CONTROL_INTERVAL_SECONDS, parameters
+    )
 
 
 def _build_scheduled_deployment(

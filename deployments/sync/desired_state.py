@@ -12,6 +12,7 @@ from deployments.sync.builtin_deployments import (
     build_automatic_deployment,
     build_automations,
     build_builtin_deployments,
+    build_control_deployment,
     build_refresh_deployment,
 )
 from deployments.sync.model import (
@@ -91,14 +92,17 @@ def build_desired_state(
             _find_executing_site(inventories[configuration.name], opening.request.scope),
         )
     ]
-    refresh = build_refresh_deployment(refresh_flow, fleet, pool, inventory, configurations.source_path.absolute())
+    path = configurations.source_path.absolute()
+    refresh = build_refresh_deployment(refresh_flow, fleet, pool, inventory, path)
     builtin = (*build_builtin_deployments(fleet, pool, inventory, sites), refresh)
     automatic = (
         [build_automatic_deployment(configurations.automatic, fleet, pool, inventory_paths[AUTOMATIC_NAME])]
         if configurations.automatic is not None
         else []
     )
-    all_deployments = (*builtin, *automatic, *window_deployments)
+    is_held = any(configuration.form.maintenance is not None for configuration in configurations.all_configurations)
+    control = [build_control_deployment(fleet, pool, inventory, path)] if is_held else []
+    all_deployments = (*builtin, *automatic, *control, *window_deployments)
     duplicate_names = [
         name for name, times in Counter(deployment.full_name for deployment in all_deployments).items() if times > 1
     ]

@@ -55,7 +55,10 @@ def make_other(annotation: Any, default: Any) -> Any:
         return next(each for each in annotation if each != default)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         fields = annotation.model_fields.items()
-        return annotation.model_construct(**{name: make_other(info.annotation, info.default) for name, info in fields})
+        defaults = {name: None if info.is_required() else info.default for name, info in fields}
+        return annotation.model_construct(
+            **{name: make_other(info.annotation, defaults[name]) for name, info in fields}
+        )
     return makers[origin or annotation]()
 
 
