@@ -39,14 +39,14 @@ class PrefectApplyStarter:
         return self._starter.start(f"patch-fleet/{group}", idempotency_key, name, parameters, (MAINTENANCE_TAG,))
 
 
-def build_apply_request(group: HoldGroup, opens: datetime, *, application: str = "") -> PatchRequest:
-    """Return the request of a run that applies all that is held for a group, in a window that opens at a time.
+def build_apply_request(group: HoldGroup, opens: datetime | None = None, *, application: str = "") -> PatchRequest:
+    """Return the request of a run that applies all that is held for a group, in a window of its own.
 
     It is the run of a window of the configuration, with its approval, waves, hooks and limits.
 
     Args:
         group: the group.
-        opens: when the window opens, aware.
+        opens: when the window opens, aware; None: when the run is asked for.
         application: the key of the application, of a run that maintenance control starts; "": a person starts it.
 
     Raises:

@@ -88,6 +88,15 @@ def start_patch(request: Request, wanted: PatchRequest, key: str) -> str:
     return _start_request(request, "plan" if wanted.dry_run else "patch", PATCH_FLOW, wanted, key)
 
 
+def start_apply(request: Request, wanted: PatchRequest, key: str) -> str:
+    """Start a run that applies what a configuration holds, and return the id of its flow run.
+
+    Raises:
+        See ``start_patch``.
+    """
+    return _start_request(request, "apply maintenance", PATCH_FLOW, wanted, key)
+
+
 def start_resume(request: Request, run: RunInfo) -> str:
     """Resume a run, and return the id of the flow run that does it. Sent twice, it is the same one for a person.
 
@@ -166,9 +175,12 @@ def may_cancel_before_start(request: Request, waiting: FlowRunStatus) -> bool:
 
 
 def complete_parameters(request: Request, wanted: FormModel) -> Mapping[str, object]:
-    """Return the request's parameters. The pages' inventory is the one that the person has seen."""
+    """Return the request's parameters. The pages' inventory is the one that the person has seen.
+
+    The run of a configuration has the inventory of that.
+    """
     inventory = get_context(request).settings.inventory
-    if inventory is not None:
+    if inventory is not None and getattr(wanted, "inventory", None) is None:
         wanted = wanted.model_copy(update={"inventory": inventory.absolute()})
     # The words of JSON only: Prefect would send the defaults of a newer release to an older one as well.
     parameters: Mapping[str, object] = json.loads(wanted.model_dump_json(exclude_defaults=True))

@@ -74,7 +74,7 @@ def assess(request: Request, wanted: AssessRequest, idempotency_key: Key) -> mod
     """Assess machines now."""
     _check_fields(wanted)
     _check_scope(request, wanted)
-    return _describe_started(request, start_assessment(request, wanted, idempotency_key))
+    return describe_started(request, start_assessment(request, wanted, idempotency_key))
 
 
 @router.post("/plan", status_code=202, dependencies=RUN, tags=["Acts"])
@@ -82,14 +82,14 @@ def plan(request: Request, wanted: PatchRequest, idempotency_key: Key) -> models
     """Plan a patch run. Nothing is changed, whatever `dry_run` says."""
     dry = wanted.model_copy(update={"dry_run": True})
     _check(request, dry)
-    return _describe_started(request, start_patch(request, dry, idempotency_key))
+    return describe_started(request, start_patch(request, dry, idempotency_key))
 
 
 @router.post("/patch", status_code=202, dependencies=RUN, tags=["Acts"])
 def patch(request: Request, wanted: PatchRequest, idempotency_key: Key) -> models.StartedRun:
     """Patch machines inside a window that opens now, or at its start."""
     _check(request, wanted)
-    return _describe_started(request, start_patch(request, wanted, idempotency_key))
+    return describe_started(request, start_patch(request, wanted, idempotency_key))
 
 
 @router.post("/orders", status_code=202, dependencies=RUN, tags=["Acts"])
@@ -134,7 +134,7 @@ def upgrade_component(
 def cancel(request: Request, run_id: str, body: models.CancelBody | None = None) -> models.Cancelled:
     """Ask a run to begin nothing more; nothing is killed. Asked again: the first request, or 409 if it is over."""
     run = find_exact_run(get_context(request), run_id)
-    with _report_conflict():
+    with report_conflict():
         asked = request_cancel(request, run, body.reason.strip() if body is not None else "")
     return models.Cancelled(
         maintenance_run_id=run.id,
@@ -150,8 +150,8 @@ def cancel(request: Request, run_id: str, body: models.CancelBody | None = None)
 def resume(request: Request, run_id: str) -> models.StartedRun:
     """Resume a run that no process executes. Asked twice by a person, it is resumed once; 409 if a process has it."""
     run = find_exact_run(get_context(request), run_id)
-    with _report_conflict():
-        return _describe_started(request, start_resume(request, run), run.id)
+    with report_conflict():
+        return describe_started(request, start_resume(request, run), run.id)
 
 
 @router.post("/approvals/{run_id}/approve", dependencies=APPROVE, tags=["Approvals"])
@@ -159,7 +159,7 @@ def approve(request: Request, run_id: str, decision: models.Consent) -> Approval
     """Approve exactly the plan of the digest. Who started the run may not. Sent again, it gives the same answer."""
     run = find_exact_run(get_context(request), run_id)
     made = _find_own_decision(request, run, ApprovalDecision.APPROVED, decision)
-    with _report_conflict():
+    with report_conflict():
         return build_approval_row(made or approve_plan(request, run, decision.plan, decision.remark))
 
 
@@ -168,7 +168,7 @@ def reject(request: Request, run_id: str, decision: models.Rejection) -> Approva
     """Reject a plan, so that its run begins nothing. Sent again, it gives the same answer."""
     run = find_exact_run(get_context(request), run_id)
     made = _find_own_decision(request, run, ApprovalDecision.REJECTED, decision)
-    with _report_conflict():
+    with report_conflict():
         return build_approval_row(made or reject_plan(request, run, decision.plan, decision.remark))
 
 
@@ -202,7 +202,7 @@ class StateConflict(FleetpatchError):
 
 
 @contextmanager
-def _report_conflict() -> Iterator[None]:
+def report_conflict() -> Iterator[None]:
     """Report a refusal by the state of a run as 409: the request itself is valid."""
     try:
         yield
@@ -235,7 +235,8 @@ def _check_scope(request: Request, wanted: AssessRequest | PatchRequest | OrderR
         raise RequestError(f"scope: {preview.error}", hint=preview.hint)
 
 
-def _describe_started(request: Request, flow_run_id: str, run_id: str = "") -> models.StartedRun:
+def describe_started(request: Request, flow_run_id: str, run_id: str = "") -> models.StartedRun:
+    """Return the answer about a flow run that was asked for."""
     run = get_context(request).history.find_run_by_flow_run(flow_run_id)
     return models.StartedRun(
         flow_run_id=flow_run_id,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from fleetpatch.api import acting, fleet_reading, run_reading
+from fleetpatch.api import acting, fleet_reading, maintenance, run_reading
 from fleetpatch.api.acting import NOT_BY_TOKEN
 from fleetpatch.api.dependencies import describe_words
 from fleetpatch.api.models import Problem
@@ -32,7 +32,7 @@ def build_api(context: WebContext) -> FastAPI:
         servers=[{"url": API_PATH}],
     )
     api.state.context = context
-    for router in (fleet_reading.router, run_reading.router, acting.router):
+    for router in (fleet_reading.router, run_reading.router, maintenance.router, acting.router):
         api.router.routes.extend(router.routes)  # see build_app
     install_problems(api)
     _add_problem_schema(api)

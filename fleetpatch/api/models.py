@@ -10,6 +10,7 @@ from inventory.machine import PatchOwner
 from tasks.domain.rows import Column, row
 from tasks.domain.rows.machines import MachineRow, NextWindow
 from tasks.domain.rows.owner_changes import OwnerChangeRow
+from tasks.domain.rows.maintenance import HeldPackageRow, HeldUpdateRow
 from tasks.domain.rows.runs import MachineStepRow, RunRow, ShardRow
 from tasks.domain.rows.updates import MissingUpdateRow
 
@@ -47,6 +48,13 @@ class MachineDetails(MachineRow):
     """A machine, with the updates that it lacks."""
 
     patches: Annotated[tuple[MissingUpdateRow, ...], Column("The updates that it lacks.")]
+
+
+@row
+class HeldPackageDetails(HeldPackageRow):
+    """What is held for a group, update by update."""
+
+    patches: Annotated[tuple[HeldUpdateRow, ...], Column("Its contents: what most machines lack comes first.")]
 
 
 class Overview(ApiModel):

@@ -11,6 +11,7 @@ from typing import Final
 
 from deployments.configuration.loader import NoConfigurations, find_configurations, load_configurations
 from deployments.configuration.model import Configurations, Inventories
+from deployments.maintenance.groups import HoldGroups, build_groups
 from deployments.preview.automatic_status import count_managed_machines
 from deployments.preview.zone_schedules import ZoneSchedule, build_zone_schedules
 from fleetpatch.settings import WebSettings
@@ -78,6 +79,7 @@ class FleetSources:
         automatic_machines: names of the machines that automatic patching patches; none if it is off.
         problems: what can't be read now, for the pages.
         baselines: of machines with hotpatches; None: they can't be read.
+        held: the groups of configurations that hold updates; None: configurations were not read.
     """
 
     inventory: Inventory | None = None
@@ -89,6 +91,7 @@ class FleetSources:
     automatic_machines: frozenset[str] = frozenset()
     managed: int | None = None
     baselines: BaselineCalendar | None = None
+    held: HoldGroups | None = None
 
 
 class SourceReader:
@@ -154,6 +157,7 @@ class SourceReader:
             _find_automatic_machines(automatic, own),
             count_managed_machines(automatic, own) if automatic is not None else None,
             baselines,
+            build_groups(configurations, inventories),
         )
 
     def _load_baselines(self, problems: list[str]) -> BaselineCalendar | None:

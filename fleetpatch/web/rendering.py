@@ -31,6 +31,7 @@ PAGES: Final = (
     ("Calendar", "/calendar"),
     ("Approvals", "/approvals"),
     ("Events", "/events"),
+    ("Maintenance", "/maintenance"),
     ("Compliance", "/compliance"),
     ("Patch", "/patch"),
     ("Audit log", "/audit"),

@@ -24,10 +24,12 @@ from tasks.domain.model import Assessment, JobOutput, RunReport
 from tasks.domain.states import OperationState
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.components import SqlComponents
+from tasks.records.maintenance import GroupRecord, PackageUpdate, SqlMaintenance
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.automatic.model import Phase, Rollout
+from tasks.rules.maintenance.model import GroupState, HeldPackage
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tests.support import web_fleet_runs as runs
 from tests.support.fake_clock import FakeClock
@@ -102,6 +104,7 @@ def _fill(place: Path, now: datetime, *, hostile: bool) -> SampleFleet:
         _save_claims(records, ids, now)
         _save_rollout(records, now)
         SqlComponents(records.database).enrol(ComponentEnrolment("node_exporter", "env=prod", "anna", now))
+        _save_held_package(records, now)
     return SampleFleet(now, ids)
 
 
@@ -146,6 +149,19 @@ def _save_rollout(records: SqlRecords, now: datetime) -> None:
         Phase(3, ("porto", "")),
     )
     SqlRollouts(records.database).save(Rollout(f"{began:%Y-%m-%d}", began, updates, phases))
+
+
+def _save_held_package(records: SqlRecords, now: datetime) -> None:
+    first_seen = now - timedelta(days=11)
+    state = GroupState("databases-monthly", 3, HeldPackage(3, first_seen, now + timedelta(days=15)), now)
+    updates = (
+        PackageUpdate("openssl", "3.0.17-1~deb12u3", "Security", 7, first_seen, requires_reboot=False),
+        PackageUpdate("linux-image-amd64", "6.1.158-1", "Security", 3, now - timedelta(days=2), requires_reboot=True),
+        PackageUpdate("postgresql-15", "<b>15.15</b>", "Other", 9, now - timedelta(days=5)),
+    )
+    names = tuple(f"db-{number:02}.fra1.example.net" for number in range(1, 11))
+    group = GroupRecord(state, "databases-monthly", 35 * 86_400.0, names, 1, updates, impact="Restart")
+    SqlMaintenance(records.database).save_look(group)
 
 
 def _save_daily_run(records: SqlRecords, claims: SqlWindowClaims, at: datetime) -> None:

@@ -56,6 +56,7 @@ configurations:
   - name: databases-monthly
     description: The week after Patch Tuesday.
     scope: env=prod,group=db
+    maintenance: {hold: 35 days, not_held: [Critical]}
     window: {start: 2026-01-20 22:00, length: 3h, zone: UTC, recurrence: Month Second Tuesday Offset7}
     waves: {percent: 20, at_once: 2}
   - name: databases-again

@@ -104,10 +104,9 @@ def _apply(group: "HoldGroup", records: str | None, *, dry_run: bool, no_prefect
     from deployments.maintenance.run_starter import build_apply_request
     from fleetpatch.cli.runtime.run_session import run_request_in_session
     from fleetpatch.cli.views.run_result import print_result
-    from tasks.domain.protocols.clock import SystemClock
     from tasks.reports.report_directory import find_report_directory
 
-    request = build_apply_request(group, SystemClock().now())
+    request = build_apply_request(group)
     changes: dict[str, object] = {"dry_run": True}
     if not dry_run:
         changes = {"report_directory": find_report_directory(request.report_directory)}

@@ -31,6 +31,8 @@ PAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "/calendar": ("/calendar?month=2026-11", "/calendar?month=2026-12"),
     "/approvals": ("/approvals",),
     "/approvals/{run_id}": ("/approvals/{waiting}",),
+    "/maintenance": ("/maintenance",),
+    "/maintenance/{group}": ("/maintenance/databases-monthly",),
     "/patch": ("/patch", "/patch?scope=env%3Dprod&window.minutes=x&sent=1"),
     "/assess": ("/assess", "/assess?scope=name%3Dweb-*"),
     "/runs/{run_id}/cancel": ("/runs/{live}/cancel", "/runs/{failed}/cancel"),
