@@ -16,7 +16,7 @@ from flows.freezes.time_values import MINUTES_PER_DAY, DurationMinutes, EndTime,
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.base import CheckedPath, FormModel, validate_scope
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest
-from flows.request.request_parts import ApprovalRequest, HoldForm, HooksRequest, NotifyRequest
+from flows.request.request_parts import ApprovalRequest, HoldOptions, HooksRequest, NotifyRequest
 from inventory.schema.value_types import NameList, build_validation_error
 from tasks.domain.errors import RequestError
 from tasks.domain.states import RebootPolicy, include_esm
@@ -93,6 +93,17 @@ class WindowForm(FormModel):
                 "it expires before its first window opens", "Correct `expires`, or leave it out."
             )
         return self
+
+
+class HoldForm(HoldOptions):
+    """Hold what becomes pending, and apply it as one package."""
+
+    hold: DurationMinutes = Field(
+        ge=MINUTES_PER_DAY,
+        le=365 * MINUTES_PER_DAY,
+        description="How long what becomes pending waits at the most: `35 days`. It counts from the first moment that "
+        "anything of it was seen. After that it is applied, whatever the schedule.",
+    )
 
 
 class _FirstKeys(FormModel):

@@ -156,7 +156,10 @@ class Configuration:
 
     def _build_hold(self, zone: str) -> HoldRequest | None:
         form = self.form.maintenance
-        return None if form is None else HoldRequest(**dict(form), group=build_slug(self.name, zone))
+        if form is None:
+            return None
+        options = form.model_dump(exclude={"hold"})
+        return HoldRequest(**options, hold_minutes=form.hold, group=build_slug(self.name, zone))
 
     def build_schedule(self, zone: str) -> Schedule:
         """Return the schedule of its windows in a zone.

@@ -1,21 +1,19 @@
 """What is held for each group, as rows for people and programs, and the decision whether a person may apply it now."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from deployments.maintenance.groups import HoldGroup, HoldGroups
 from inventory.files.problems import did_you_mean
 from tasks.domain.errors import RequestError
-from tasks.domain.rows.maintenance import HeldPackageRow, HeldUpdateRow
-from tasks.domain.states import Classification, ImpactType, MaintenanceStatus
+from tasks.domain.rows.maintenance import HeldPackageRow
+from tasks.domain.states import MaintenanceStatus
 from tasks.records.maintenance import GroupRecord
+from tasks.records.maintenance_rows import build_held_row, build_unknown_group
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.local_time import format_date_and_time
 from tasks.rules.calendar.schedule import Occurrence
-from tasks.rules.maintenance.model import GroupState, HeldPackage
-from tasks.rules.maintenance.status import find_ended_status, find_maintenance_status
-
-_URGENT = frozenset(kind.value for kind in Classification if kind.is_urgent)
+from tasks.rules.maintenance.model import GroupState
 
 
 def build_held_rows(
@@ -28,81 +26,29 @@ def build_held_rows(
         groups: those of the configurations; None: these can't be read here, so all that is remembered is shown.
         now: the present time, aware.
     """
-    names = {name for name, record in records.items() if record.removed_at is None}
+    chosen = {name: record for name, record in records.items() if record.removed_at is None}
+    by_name = groups.by_name if groups is not None else {}
     if groups is not None:
-        known = {name for name in names if records[name].configuration in groups.unknown}
-        names = known | set(groups.by_name)
-    rows = [
-        _build_row(name, records.get(name), groups.by_name.get(name) if groups is not None else None, now)
-        for name in names
-    ]
+        chosen = {
+            name: record for name, record in chosen.items() if name in by_name or record.configuration in groups.unknown
+        }
+    for name, group in by_name.items():
+        if name not in chosen:
+            names = tuple(machine.name for machine in group.machines)
+            chosen[name] = build_unknown_group(name, group.configuration.name, group.policy.hold, names)
+    rows = [_build_row(record, by_name.get(name), now) for name, record in chosen.items()]
     return tuple(sorted(rows, key=lambda row: (row.not_before is None, row.not_before or now, row.group)))
 
 
-def _build_row(name: str, record: GroupRecord | None, group: HoldGroup | None, now: datetime) -> HeldPackageRow:
-    state = record.state if record is not None else GroupState(name)
-    is_removed = record is not None and record.removed_at is not None
-    package = state.package or (record.last_ended if record is not None else None)
-    hold = _find_hold(record, group)
-    last = package.compute_last_moment(hold) if package is not None and hold is not None else None
-    application = state.last_application
-    updates = record.updates if record is not None else ()
-    return HeldPackageRow(
-        group=name,
-        configuration=group.configuration.name if group is not None else record.configuration if record else name,
-        status=_find_status(state, package, group, now),
-        number=package.number if package is not None else 0,
-        machines=len(record.machines) if record is not None else len(group.machines) if group is not None else 0,
-        unread=record.unread if record is not None else len(group.machines) if group is not None else 0,
-        updates=len(updates),
-        urgent=sum(update.classification in _URGENT for update in updates),
-        impact=ImpactType(record.impact) if record is not None and record.impact and updates else None,
-        first_seen=package.first_seen if package is not None else None,
-        not_before=last,
-        applies_at=package.applies_at if package is not None else None,
-        is_overdue=state.package is not None and last is not None and now >= last,
-        is_removed=is_removed,
-        looked_at=state.looked_at,
-        cause=application.cause.value if application is not None else "",
-        who=application.who if application is not None else "",
-        run_id=(application.run_id or None) if application is not None else None,
-        reason=application.refusal if application is not None else "",
-        ended_at=package.ended_at if package is not None else None,
-    )
-
-
-def _find_hold(record: GroupRecord | None, group: HoldGroup | None) -> timedelta | None:
-    if group is not None:
-        return group.policy.hold
-    return timedelta(seconds=record.hold_seconds) if record is not None else None
-
-
-def _find_status(
-    state: GroupState, package: HeldPackage | None, group: HoldGroup | None, now: datetime
-) -> MaintenanceStatus:
-    if state.package is None and package is not None:
-        return find_ended_status(package)
-    return find_maintenance_status(state, is_frozen=group is not None and _is_frozen(group, now))
+def _build_row(record: GroupRecord, group: HoldGroup | None, now: datetime) -> HeldPackageRow:
+    if group is None:
+        return build_held_row(record, now)
+    return build_held_row(record, now, hold=group.policy.hold, is_frozen=_is_frozen(group, now))
 
 
 def _is_frozen(group: HoldGroup, now: datetime) -> bool:
     window = Occurrence(now, now + group.policy.window, now.replace(tzinfo=None))
     return find_freeze(window, group.configuration.build_freezes(group.zone)) is not None
-
-
-def build_update_rows(record: GroupRecord | None) -> tuple[HeldUpdateRow, ...]:
-    """Return the contents of a package: what most machines lack comes first. Pure."""
-    updates = sorted(record.updates, key=lambda update: (-update.machines, update.name)) if record is not None else ()
-    return tuple(
-        HeldUpdateRow(
-            name=update.name,
-            version=update.version,
-            classification=update.classification,
-            machines=update.machines,
-            since=update.since,
-        )
-        for update in updates
-    )
 
 
 def select_groups(groups: HoldGroups, names: Iterable[str]) -> tuple[HoldGroup, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fastapi import HTTPException, Request
 
 from deployments.maintenance.groups import HoldGroup
-from deployments.maintenance.overview import build_held_rows, build_update_rows, require_applicable
+from deployments.maintenance.overview import build_held_rows, require_applicable
 from deployments.maintenance.run_starter import build_apply_request
 from fleetpatch.acts.run_acts import start_apply
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
@@ -13,6 +13,7 @@ from fleetpatch.web.context import get_context
 from tasks.domain.errors import RequestError
 from tasks.domain.rows.maintenance import HeldPackageRow, HeldUpdateRow
 from tasks.records.maintenance import GroupRecord, SqlMaintenance
+from tasks.records.maintenance_rows import build_update_rows
 
 
 @dataclass(frozen=True, slots=True)

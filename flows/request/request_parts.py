@@ -6,7 +6,6 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic.config import JsonDict
 
-from flows.freezes.time_values import MINUTES_PER_DAY, DurationMinutes
 from flows.request.base import FormModel, Mask, convert_request
 from tasks.domain.model import Hook
 from tasks.domain.scheduled_events import ApprovalRule
@@ -219,15 +218,12 @@ class AnnounceRequest(FormModel):
         return Announcement(self.notice_minutes * 60, self.approval) if self.enabled else None
 
 
-class HoldForm(FormModel):
-    """Hold what becomes pending, and apply it as one package."""
+MINUTES_PER_DAY = 24 * 60
 
-    hold: DurationMinutes = Field(
-        ge=MINUTES_PER_DAY,
-        le=365 * MINUTES_PER_DAY,
-        description="How long what becomes pending waits at the most: `35 days`. It counts from the first moment that "
-        "anything of it was seen. After that it is applied, whatever the schedule.",
-    )
+
+class HoldOptions(FormModel):
+    """In which window what is held is applied by itself, and what does not wait."""
+
     apply: ApplyMode = Field(
         default=ApplyMode.LAST_WINDOW,
         title="Applied By Itself In",
@@ -242,9 +238,14 @@ class HoldForm(FormModel):
     )
 
 
-class HoldRequest(HoldForm):
+class HoldRequest(HoldOptions):
     """How the updates of a configuration are held, for its runs."""
 
+    hold_minutes: float = Field(
+        ge=MINUTES_PER_DAY,
+        le=365 * MINUTES_PER_DAY,
+        description="How long what becomes pending waits at the most. After that it is applied, whatever the schedule.",
+    )
     group: str = Field(
         min_length=1,
         max_length=200,
@@ -259,7 +260,7 @@ class HoldRequest(HoldForm):
     def to_policy(self, window_minutes: float) -> HoldPolicy:
         """Return how the updates are held. ``window_minutes`` is the length of a window of the configuration."""
         return HoldPolicy(
-            hold=timedelta(minutes=self.hold),
+            hold=timedelta(minutes=self.hold_minutes),
             apply=self.apply,
             not_held=include_esm(frozenset(self.not_held)),
             not_held_masks=tuple(self.not_held_updates),

@@ -57,8 +57,9 @@ def show_held(
     as_json: JsonOption = False,
 ) -> None:
     """Show what is held for a group, update by update. Contacts no machine."""
-    from deployments.maintenance.overview import build_held_rows, build_update_rows, select_groups
+    from deployments.maintenance.overview import build_held_rows, select_groups
     from fleetpatch.cli.views.maintenance import build_packages_json, print_packages
+    from tasks.records.maintenance_rows import build_update_rows
 
     groups, now = _load_groups(config, inventory)
     names = {chosen.name for chosen in select_groups(groups, [group])}

@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 from tasks.domain.rows import ColumnKind, list_kinds
 from tasks.domain.rows.components import ComponentRow
 from tasks.domain.rows.machines import AssignmentRow, MachineDayRow, MachineRow
+from tasks.domain.rows.maintenance import HeldPackageRow
 from tasks.domain.rows.runs import OutcomeRow, RunRow, UpdateResultRow
 from tasks.domain.rows.scheduled_events import ScheduledEventRow
 from tasks.domain.rows.updates import RecordedUpdateRow, UpdateCveRow
@@ -25,6 +26,7 @@ TABLES: Final[Mapping[str, Columns]] = {
     "scheduled_events": list_kinds(ScheduledEventRow),
     "assignments": list_kinds(AssignmentRow),
     "components": list_kinds(ComponentRow),
+    "held_packages": list_kinds(HeldPackageRow),
 }
 """The tables that can be queried, and their columns. The names are part of the public interface."""
 

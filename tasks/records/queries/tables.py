@@ -13,12 +13,15 @@ from tasks.domain.protocols.tables import TABLES, Batch
 from tasks.domain.rows import list_kinds, read_columns
 from tasks.domain.rows.components import ComponentRow
 from tasks.domain.rows.machines import MachineRow
+from tasks.domain.rows.maintenance import HeldPackageRow
 from tasks.domain.rows.runs import MachineResultRow
 from tasks.domain.rows.scheduled_events import ScheduledEventRow
 from tasks.records import page_schema, schema
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
 from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.machine_rows import build_machine_row
+from tasks.records.maintenance import SqlMaintenance
+from tasks.records.maintenance_rows import build_held_row
 from tasks.records.queries.machines import read_last_runs, read_machine_states
 from tasks.records.queries.runs import parse_run, select_runs
 from tasks.records.queries.shards import is_of_whole_run
@@ -75,6 +78,7 @@ class QueryTables:
             "scheduled_events": self._read_events,
             "assignments": lambda: [self._assignments],
             "components": self._read_components,
+            "held_packages": self._read_held_packages,
         }
 
     def read_table(self, name: str) -> Iterable[Batch]:
@@ -168,6 +172,14 @@ class QueryTables:
         if self._since is not None:
             query = query.where(table.c.starts_at >= self._since)
         return self._stream("read the windows", query)
+
+    def _read_held_packages(self) -> Iterable[Batch]:
+        records = SqlMaintenance(self._database).read_groups().values()
+        rows = [build_held_row(record, self._now) for record in records if record.removed_at is None]
+        columns = [
+            [getattr(value, "value", value) for value in values] for _, _, values in read_columns(HeldPackageRow, rows)
+        ]
+        yield list(zip(*columns, strict=True))
 
     def _read_days(self) -> Iterator[Batch]:
         table = page_schema.machine_days
