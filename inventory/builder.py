@@ -12,6 +12,7 @@ from inventory.data_class import dataclass
 from inventory.errors import PASSWORD_FORMS, InventoryError
 from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
+from inventory.guests import GuestSettings
 from inventory.limit_builder import LimitsDraft, build_limits
 from inventory.machine import (
     Check,
@@ -286,6 +287,7 @@ _CONVERTED: Final[Mapping[str, Callable[[Any, Path], object]]] = {
     "pre_checks": _to_checks,
     "probes": _to_checks,
     "wake": lambda entry, _: WakeSettings(**_dump_values(entry)),
+    "guests": lambda entry, _: GuestSettings(**_dump_values(entry)),
     "credential": _to_absolute_reference,
     "privilege_password": _to_absolute_reference,
 }

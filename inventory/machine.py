@@ -8,6 +8,7 @@ from pathlib import Path
 from inventory.data_class import dataclass
 from inventory.event_delivery import EventDelivery
 
+from inventory.guests import GuestSettings
 
 class FailedCheckEffect(StrEnum):
     """The effect of a failed check on its machine."""
@@ -279,14 +280,14 @@ class Machine:
         winrm: used if the transport is winrm.
         site: the place from which it is reached. Only workers of that site connect to it.
         location: building or region; waves separate machines that must not fail together.
-        availability_zone: part of the location that fails by itself. Automatic patching never patches two of them at
-            the same time.
+        availability_zone: part of the location that fails by itself: automatic patching never patches two at once.
         pre_checks: checks that run before patching.
         probes: checks that run before and after patching. A check that was good before must be good after.
         wake: how it is started if it is off; None: it is not.
         mirror: the package mirror that it downloads from, if many of its machines at once are too much for it.
         hypervisor: the host that it is a virtual machine of, likewise.
         scheduled_events: how its programs learn of scheduled events.
+        guests: what becomes of its own guests before it reboots; None: nothing.
     """
 
     name: str
@@ -316,6 +317,7 @@ class Machine:
     mirror: str = ""
     hypervisor: str = ""
     scheduled_events: EventDelivery = EventDelivery.ENDPOINT
+    guests: GuestSettings | None = None
 
 
 class ResourceKind(StrEnum):

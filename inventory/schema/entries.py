@@ -28,6 +28,7 @@ from inventory.machine import (
     WinrmAuthentication,
     WinrmScheme,
 )
+from inventory.schema.guest_entry import GuestsEntry
 from inventory.schema.validation import StrictModel
 from inventory.schema.value_types import (
     ControllerCommand,
@@ -193,6 +194,7 @@ class MachineSettings(StrictModel):
     pre_checks: CheckList | None = None
     probes: CheckList | None = None
     wake: WakeEntry | None = None
+    guests: GuestsEntry | None = None
     """How it is started for its turn if it is powered off. It has `mac` or `command`."""
 
 

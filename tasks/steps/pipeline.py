@@ -20,6 +20,7 @@ from tasks.steps.context.run_context import PatchOptions
 from tasks.steps.hooks import run_after_hooks
 from tasks.steps.install import install
 from tasks.steps.machine.auto_updaters import restore_updaters
+from tasks.steps.machine.guests import bring_guests_back
 from tasks.steps.machine.machine_lock import release_lock
 from tasks.steps.power import power_off_again
 from tasks.steps.precheck import precheck
@@ -146,6 +147,7 @@ def hand_back_machine(context: MachineContext) -> None:
     try:
         close_events(context, describe_end(context))
         if not is_turn_over(context.state):
+            bring_guests_back(context)
             restore_updaters(context)
             run_after_hooks(context)
             release_lock(context)

@@ -20,6 +20,7 @@ from tasks.rules.updates.transaction_errors import find_boot_danger
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.hooks import run_before_hooks
+from tasks.steps.machine.guests import bring_guests_back, put_guests_away
 from tasks.steps.machine.machine_lock import announce_attempt, with_lock_token
 from tasks.steps.machine.reboot_obstacles import OBSTACLE_KINDS, RebootWait
 from tasks.steps.machine.reboot_watch import (
@@ -52,6 +53,7 @@ def reboot(context: MachineContext) -> MachineState:
     ordered_boot_id = find_ordered_reboot(context, early=early)
     if ordered_boot_id and _finish_earlier_reboot(context, ordered_boot_id, early):
         close_events(context, describe_end(context), act)
+        _bring_guests_back_if_up(context)
         return context.state
     if not early:
         resume_service_restarts(context)  # of an earlier process, which decided against a reboot
@@ -69,6 +71,7 @@ def reboot(context: MachineContext) -> MachineState:
     else:
         _reboot_as_announced(context, decision, early=early)
     close_events(context, describe_end(context), act)
+    _bring_guests_back_if_up(context)
     if not early:
         _finish_without_reboot(context)
     return context.state
@@ -87,6 +90,13 @@ def _reboot_as_announced(context: MachineContext, decision: RebootDecision, *, e
     result = _wait_and_reboot(context, reason, early=early)
     if early and result.state is RebootState.COMPLETED:
         context.state = _refresh_state(context)
+
+
+def _bring_guests_back_if_up(context: MachineContext) -> None:
+    """Bring guests back, unless the host did not come back. It is asked once more at the end of its turn."""
+    reboots = context.state.reboots
+    if not reboots or reboots[-1].state is not RebootState.FAILED:
+        bring_guests_back(context)
 
 
 def _finish_without_reboot(context: MachineContext) -> None:
@@ -206,6 +216,9 @@ def _wait_and_reboot(context: MachineContext, reason: str, *, early: bool) -> Re
                 context, RebootResult(RebootState.COMPLETED, cause, wait.boot_id, readiness.boot_id), early
             )
         if why_not:
+            refusal = f"not rebooted although {reason}: {why_not}"
+            return _store_result(context, RebootResult(_decide_reboot(context).state_without_reboot, refusal), early)
+        if why_not := put_guests_away(context):
             refusal = f"not rebooted although {reason}: {why_not}"
             return _store_result(context, RebootResult(_decide_reboot(context).state_without_reboot, refusal), early)
         because = f"{reason}; ordered after {wait.summary}" if wait.summary else reason

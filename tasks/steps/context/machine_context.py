@@ -274,8 +274,12 @@ class MachineContext:
 
     @property
     def reboot_seconds(self) -> float:
-        """The seconds of the window that a reboot of this machine needs: learned, or the configured reserve."""
-        return compute_reboot_reserve(self._configured_reserve_seconds, self._read_learned(REBOOT_MEASURE))
+        """The seconds of the window that a reboot needs: learned or the configured reserve, and those of its guests."""
+        guests = self.state.machine.guests
+        away_seconds = 2 * guests.minutes * 60 if guests is not None else 0.0
+        return away_seconds + compute_reboot_reserve(
+            self._configured_reserve_seconds, self._read_learned(REBOOT_MEASURE)
+        )
 
     @property
     def component_reserve_seconds(self) -> float:

@@ -1,0 +1,36 @@
+"""What becomes of the guests of a hypervisor host before it reboots."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class GuestAction(StrEnum):
+    """What is done with running guests before their host reboots. Afterwards exactly these run again."""
+
+    SHUTDOWN = "shutdown"
+    PAUSE = "pause"  # their memory is saved to disk
+    MOVE = "move"  # to another host, and back
+
+
+class StubbornGuests(StrEnum):
+    """What is done about a guest that is not away in its time."""
+
+    LEAVE = "leave"  # the host is not rebooted, and the other guests are brought back
+    FORCE = "force"  # it is switched off hard, and the report says so
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSettings:
+    """What becomes of the guests of a hypervisor host before it reboots.
+
+    Attributes:
+        action: what is done with those that run.
+        to: the host to which they move.
+        minutes: how long all of them may take to be away, and then to be back.
+        stubborn: what is done about one that is not away in its time.
+    """
+
+    action: GuestAction = GuestAction.SHUTDOWN
+    to: str = ""
+    minutes: float = 10.0
+    stubborn: StubbornGuests = StubbornGuests.LEAVE
