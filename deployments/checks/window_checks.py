@@ -36,6 +36,30 @@ def check_windows(
             )
         yield from _check_freezes(configuration, schedule, now)
         yield from _check_run_starts(configuration, schedule, now)
+        yield from _check_hold(configuration, schedule, now)
+
+
+def _check_hold(configuration: Configuration, schedule: Schedule, now: datetime) -> Iterator[ConfigurationFinding]:
+    """Yield a finding if something may become pending that no window ends before the end of its last day."""
+    form = configuration.form.maintenance
+    if form is None:
+        return
+    freezes = configuration.build_freezes(schedule.zone)
+    windows = [
+        occurrence
+        for occurrence in find_occurrences(schedule, now, now + CHECK_HORIZON)
+        if find_freeze(occurrence, freezes) is None
+    ]
+    for window, following in pairwise(windows):
+        if following.end - window.end > timedelta(minutes=form.hold):
+            message = (
+                f"after its window of {window.local_start:%Y-%m-%d %H:%M}, the next one that may open ends later than "
+                f"the hold of {format_duration(form.hold * 60)}: what becomes pending in between is applied outside "
+                "of its windows"
+            )
+            remedy = "Make `hold` longer, let windows recur more often, or end a freeze."
+            yield warn(configuration.name, "maintenance", message, remedy)
+            return
 
 
 def _check_freezes(configuration: Configuration, schedule: Schedule, now: datetime) -> Iterator[ConfigurationFinding]:

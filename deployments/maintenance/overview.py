@@ -37,7 +37,7 @@ def build_held_rows(
             names = tuple(machine.name for machine in group.machines)
             chosen[name] = build_unknown_group(name, group.configuration.name, group.policy.hold, names)
     rows = [_build_row(record, by_name.get(name), now) for name, record in chosen.items()]
-    return tuple(sorted(rows, key=lambda row: (row.not_before is None, row.not_before or now, row.group)))
+    return tuple(sorted(rows, key=lambda row: (row.not_before is None, row.not_before or now, row.name)))
 
 
 def _build_row(record: GroupRecord, group: HoldGroup | None, now: datetime) -> HeldPackageRow:

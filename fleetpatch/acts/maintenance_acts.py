@@ -50,7 +50,7 @@ def read_held_package(request: Request, name: str) -> HeldPackage:
     """
     context, records = get_context(request), _read_records(request)
     groups, now = context.fleet.read().held, context.clock.now()
-    row = next((row for row in build_held_rows(records, groups, now) if row.group == name), None)
+    row = next((row for row in build_held_rows(records, groups, now) if row.name == name), None)
     if row is None:
         raise HTTPException(404, f"no configuration {name!r} holds updates")
     group = groups.by_name.get(name) if groups is not None else None

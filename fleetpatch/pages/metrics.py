@@ -18,12 +18,14 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from deployments.maintenance.overview import build_held_rows
 from deployments.preview.upcoming_windows import find_next_window
 from fleetpatch.machines.snapshot import FleetSnapshot
 from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from tasks.domain.rows.machines import MachineRow
 from tasks.domain.states import Compliance, OperationState, YesNoUnknown
+from tasks.records.maintenance import GroupRecord, SqlMaintenance
 from tasks.records.queries.metric_figures import LastWindow, MetricFigures, read_metric_figures
 from tasks.reports.sanitizing import sanitize_to_one_line
 
@@ -34,7 +36,7 @@ Values = Mapping[tuple[str, ...], float]
 
 OLD_WAIT_SECONDS: Final = 5.0
 """How long to wait for news if the snapshot is old. Prometheus waits 10 s for an answer by default."""
-_WHATS = ("run", "missed", "frozen", "cancelled")
+_WHATS = ("run", "missed", "frozen", "cancelled", "held")
 _MAX_LABEL_CHARACTERS = 200
 
 
@@ -81,6 +83,7 @@ class FleetCollector(Collector):
             names = {configuration.name for configuration in fleet.configurations.all_configurations}
             windows = tuple(window for window in windows if window.configuration in names)
         yield from _build_window_metrics(windows, fleet)
+        yield from _build_held_metrics(SqlMaintenance(self._context.records.database).read_groups(), fleet, now)
         if self._with_machines:
             yield from _build_machine_metrics(fleet.machines.values())
         yield _gauge("fleetpatch_problems", "What pages and metrics could not read.", len(fleet.problems))
@@ -180,6 +183,23 @@ def _build_window_metrics(last_windows: Iterable[LastWindow], fleet: FleetSnapsh
     yield _family("fleetpatch_last_run_end_timestamp_seconds", text, names, ends)
     text = "When a configuration's next window begins."
     yield _family("fleetpatch_next_window_start_timestamp_seconds", text, names, _find_next_windows(fleet))
+
+
+def _build_held_metrics(
+    records: Mapping[str, GroupRecord], fleet: FleetSnapshot, now: datetime
+) -> Iterator[Metric]:
+    rows = build_held_rows(records, fleet.held, now)
+    names = ("group",)
+    updates = {(row.name,): float(row.updates) for row in rows}
+    ends = {
+        (row.name,): row.not_before.timestamp() for row in rows if row.not_before is not None and row.ended_at is None
+    }
+    looks = {(row.name,): row.looked_at.timestamp() for row in rows if row.looked_at is not None}
+    yield _family("fleetpatch_held_updates", "Updates that a group of machines holds.", names, updates)
+    text = "When the last day of what a group holds is over."
+    yield _family("fleetpatch_held_last_day_timestamp_seconds", text, names, ends)
+    text = "When maintenance control last looked at a group."
+    yield _family("fleetpatch_held_last_look_timestamp_seconds", text, names, looks)
 
 
 def _find_next_windows(fleet: FleetSnapshot) -> Values:

@@ -34,7 +34,7 @@ def build_held_row(
         last = package.compute_last_moment(hold or timedelta(seconds=record.hold_seconds))
     application = state.last_application
     return HeldPackageRow(
-        group=state.group,
+        name=state.group,
         configuration=record.configuration,
         status=_find_status(state, package, is_frozen=is_frozen),
         number=package.number if package is not None else 0,

@@ -64,8 +64,8 @@ def show_held(
     groups, now = _load_groups(config, inventory)
     names = {chosen.name for chosen in select_groups(groups, [group])}
     stored = _read_groups(records)
-    rows = [row for row in build_held_rows(stored, groups, now) if row.group in names]
-    packages = [(row, build_update_rows(stored.get(row.group))) for row in rows]
+    rows = [row for row in build_held_rows(stored, groups, now) if row.name in names]
+    packages = [(row, build_update_rows(stored.get(row.name))) for row in rows]
     print_json_or_text(as_json, build_packages_json, print_packages, packages, now)
 
 

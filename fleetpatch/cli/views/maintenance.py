@@ -11,6 +11,7 @@ from tasks.domain.states import MaintenanceStatus
 from tasks.reports.export.tabular_formats import build_row_json
 from tasks.reports.formatting import NO_FIGURE
 from tasks.rules.calendar.local_time import format_duration
+from tasks.rules.maintenance.look import is_look_missing
 
 Packages = Sequence[tuple[HeldPackageRow, Sequence[HeldUpdateRow]]]
 
@@ -32,12 +33,15 @@ def print_held(rows: Sequence[HeldPackageRow], unknown: Mapping[str, str], now: 
         print_to_stdout("No configuration holds updates (`maintenance:`).")
     for row in rows:
         if row.looked_at is None:
-            print_warning(f"{row.group}: nobody has looked at its machines yet, so its windows stay closed")
+            print_warning(f"{row.name}: nobody has looked at its machines yet, so its windows stay closed")
+        elif is_look_missing(row.looked_at, now):
+            age = format_duration((now - row.looked_at).total_seconds())
+            print_warning(f"{row.name}: nobody has looked at it for {age}. Does a worker run control-maintenance?")
     for name, problem in unknown.items():
         print_warning(f"{name}: what is held is not known: {problem}")
     pending = [row for row in rows if row.status in {MaintenanceStatus.PENDING, MaintenanceStatus.RETRY_NOW}]
     if pending:
-        print_unwrapped(f"To apply it now: fleetpatch maintenance apply {pending[0].group}")
+        print_unwrapped(f"To apply it now: fleetpatch maintenance apply {pending[0].name}")
 
 
 def build_packages_json(packages: Packages, now: datetime) -> dict[str, object]:
@@ -67,7 +71,7 @@ def print_packages(packages: Packages, now: datetime) -> None:
 
 def _build_columns(now: datetime) -> Sequence[str | Shown]:
     return (
-        "group",
+        "name",
         "status",
         "machines",
         "updates",

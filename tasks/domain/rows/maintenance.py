@@ -22,7 +22,12 @@ class HeldUpdateRow:
 class HeldPackageRow:
     """A group of machines and what is held for it, as one package. A group has one row, however much is pending."""
 
-    group: Annotated[str, Column("The group: a configuration, or its part in one time zone.", json_name="resourceId")]
+    name: Annotated[
+        str,
+        Column(
+            "The group: a configuration, or its part in one time zone.", heading="group", json_name="resourceId"
+        ),
+    ]
     configuration: Annotated[str, Column("The configuration.", json_name="maintenanceConfigurationId")]
     status: Annotated[
         MaintenanceStatus,

@@ -9,7 +9,7 @@ Each function raises RecordsError if the records can't be reached.
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Select, and_, func, select
@@ -17,6 +17,7 @@ from sqlalchemy import Select, and_, func, select
 from tasks.domain.states import Classification, OperationState, RebootState, UpdateState
 from tasks.records import page_schema, schema
 from tasks.records.encoding.row_encoding import decompress_text
+from tasks.records.maintenance_schema import held_groups, held_packages
 from tasks.records.queries.shards import is_of_whole_run
 from tasks.records.retention import read_retention
 from tasks.records.sql_records import SqlRecords
@@ -240,6 +241,25 @@ class _Reader:
         ):
             if until is None or until >= self._month.start:
                 yield ExceptionFigure("paused", scope, 0, reason, who, at, until)
+        yield from self._read_held_packages()
+
+    def _read_held_packages(self) -> Iterator[ExceptionFigure]:
+        """Return what maintenance control held in the month, for groups with machines of the scope at the last look."""
+        groups, packages = held_groups, held_packages
+        query = (
+            select(packages.c.group_name, packages.c.number, packages.c.first_seen, packages.c.ended_at)
+            .add_columns(groups.c.document)
+            .join_from(packages, groups, packages.c.group_name == groups.c.group_name)
+            .where(packages.c.first_seen < self._month.end)
+            .order_by(packages.c.first_seen, packages.c.group_name)
+        )
+        for group, number, first_seen, ended_at, document in self._execute(query):
+            known = json.loads(document)
+            count = sum(name in self._machines for name in known["machines"])
+            if count and (ended_at is None or ended_at >= self._month.start):
+                until = ended_at or first_seen + timedelta(seconds=known["holdSeconds"])
+                subject, reason = f"{group}, package {number}", "held by its configuration"
+                yield ExceptionFigure("maintenance", subject, count, reason, "", first_seen, until)
 
     def find_oldest_assessment(self) -> datetime | None:
         """Return the oldest assessment with an answer in the records."""

@@ -272,7 +272,8 @@ def _build_exceptions(document: ComplianceDocument) -> Section:
     return Section(
         "Exceptions",
         "What keeps fixes from being installed. Updates that are held or blocked on machines: the present state. "
-        "Updates held by automatic patching, and scopes taken out of it: those of the month.",
+        "Updates held by automatic patching, scopes taken out of it, and packages of maintenance control: those of the "
+        "month.",
         [*headings, ("Since", False), ("Until", False)],
         rows,
         "There are none.",
@@ -285,6 +286,7 @@ _EXCEPTION_WORDS: Final = {
     "blocked": "blocked",
     "rollout": "held by automatic patching",
     "paused": "taken out of automatic patching",
+    "maintenance": "held by maintenance control",
 }
 
 

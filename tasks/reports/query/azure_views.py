@@ -20,7 +20,7 @@ _OS_TYPE = """CASE WHEN m.os_family = 'windows' OR m.manager LIKE 'windows%' THE
 _SERVICE = """CASE WHEN m.manager IN ('dnf', 'dnf5', 'yum') THEN 'YUM' WHEN m.manager = 'zypper' THEN 'Zypper'
     WHEN m.manager LIKE 'windows%' THEN 'WU-WSUS' ELSE upper(nullif(m.manager, '')) END"""
 _STARTED_BY = """CASE WHEN r.started_by = '' OR r.started_by LIKE 'the schedule of %'
-    OR r.started_by LIKE 'automatic patching%' THEN 'Platform'
+    OR r.started_by LIKE 'automatic patching%' OR r.started_by LIKE 'maintenance control%' THEN 'Platform'
     ELSE 'User' END"""
 _CATEGORY = "CASE classification WHEN 'Security-ESM' THEN 'Security' WHEN 'Unclassified' THEN 'Other' ELSE {each} END"
 _TAIL = "NULL::MAP(VARCHAR, VARCHAR) AS sku, m.tags AS tags"
@@ -197,7 +197,9 @@ SELECT
         correlationId := r.run_id,
         startDateTime := coalesce(o.started_at, r.started_at),
         endDateTime := o.ended_at,
-        status := o.state
+        status := o.state,
+        impactType := NULL::VARCHAR,
+        notBefore := NULL::TIMESTAMPTZ
     ) AS properties
 FROM outcomes o
     JOIN runs r ON r.run_id = o.run_id AND r.kind = 'patch' AND r.configuration IS NOT NULL
@@ -217,9 +219,31 @@ SELECT
         correlationId := NULL::VARCHAR,
         startDateTime := NULL::TIMESTAMPTZ,
         endDateTime := NULL::TIMESTAMPTZ,
-        status := NULL::VARCHAR
+        status := NULL::VARCHAR,
+        impactType := NULL::VARCHAR,
+        notBefore := NULL::TIMESTAMPTZ
     ) AS properties
 FROM assignments a LEFT JOIN machines m ON m.name = a.machine
+UNION ALL
+SELECT
+    {_CONFIGURATION.format(name="h.configuration")} || '/updates/' || h.name AS id,
+    h.name AS name,
+    'microsoft.maintenance/updates' AS type,
+    NULL::VARCHAR AS tenantId, NULL::VARCHAR AS kind, NULL::VARCHAR AS location, 'none' AS resourceGroup,
+    'fleetpatch' AS subscriptionId,
+    NULL::MAP(VARCHAR, VARCHAR) AS sku, NULL::MAP(VARCHAR, VARCHAR) AS tags,
+    struct_pack(
+        maintenanceConfigurationId := {_CONFIGURATION.format(name="h.configuration")},
+        maintenanceScope := h.maintenance_scope,
+        resourceId := h.name,
+        correlationId := h.run_id,
+        startDateTime := h.first_seen,
+        endDateTime := h.ended_at,
+        status := h.status,
+        impactType := h.impact,
+        notBefore := h.not_before
+    ) AS properties
+FROM held_packages h
 """
 
 VIEWS: Final[Mapping[str, str]] = {
@@ -232,6 +256,6 @@ VIEWS: Final[Mapping[str, str]] = {
 SOURCES: Final[Mapping[str, frozenset[str]]] = {
     "patchassessmentresources": frozenset({"machines", "updates"}),
     "patchinstallationresources": frozenset({"machines", "runs", "outcomes", "update_results"}),
-    "maintenanceresources": frozenset({"machines", "runs", "outcomes", "assignments"}),
+    "maintenanceresources": frozenset({"machines", "runs", "outcomes", "assignments", "held_packages"}),
 }
 """The tables that each view reads."""

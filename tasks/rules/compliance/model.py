@@ -270,7 +270,8 @@ class ExceptionFigure:
     """Why fixes are not installed, although they are pending.
 
     Attributes:
-        what: "held", "blocked", "rollout" (held by automatic patching) or "paused" (taken out of it).
+        what: "held", "blocked", "rollout" (held by automatic patching), "paused" (taken out of it), or "maintenance"
+            (held by maintenance control).
         subject: the update, or the scope.
         since: since when; None if that is not known.
         until: when it ends by itself; None: it does not, or that is not known.

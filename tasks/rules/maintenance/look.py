@@ -6,7 +6,7 @@ and never longer: a time that is later than now counts as now.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.states import OperationState
@@ -15,6 +15,7 @@ from tasks.rules.calendar.local_time import format_date_and_time
 from tasks.rules.calendar.schedule import Occurrence
 from tasks.rules.maintenance.model import (
     CLOCK_TOLERANCE,
+    LOOK_LIMIT,
     REFUSAL_PAUSE,
     SOON,
     Application,
@@ -220,6 +221,6 @@ def _explain(state: GroupState, freeze: Freeze | None) -> str:
     return refused or "it was applied, and something is left. The next windows try it again"
 
 
-def find_group_without_look(states: list[GroupState], now: datetime, limit: timedelta) -> tuple[str, ...]:
-    """Return the groups that nobody has looked at for so long: what is held there ages unseen."""
-    return tuple(state.group for state in states if state.looked_at is None or now - state.looked_at > limit)
+def is_look_missing(looked_at: datetime | None, now: datetime) -> bool:
+    """Return whether nobody looks at a group: what is held there ages unseen, and nothing begins after its last day."""
+    return looked_at is None or now - looked_at > LOOK_LIMIT

@@ -17,6 +17,8 @@ CLOCK_TOLERANCE = timedelta(minutes=10)
 """What is dated so much later than now was made while a clock was wrong."""
 REFUSAL_PAUSE = timedelta(days=1)
 """So long after a refused run of an overdue package the next one is tried."""
+LOOK_LIMIT = timedelta(hours=2)
+"""Looks come every 15 minutes. If there was none for so long, something is wrong."""
 SOON = timedelta(days=7)
 """So long before the last day people are told, if the hold is longer than twice that."""
 

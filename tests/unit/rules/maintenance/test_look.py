@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tasks.domain.states import Classification, OperationState
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.calendar.schedule import Occurrence
-from tasks.rules.maintenance.look import find_group_without_look, find_remaining, look_at_group
+from tasks.rules.maintenance.look import find_remaining, is_look_missing, look_at_group
 from tasks.rules.maintenance.model import (
     Application,
     ApplyCause,
@@ -163,9 +163,10 @@ def test_people_are_told_a_week_before():
     assert keys == {"hold/web/1/held", "hold/web/1/soon"}
 
 
-def test_groups_without_a_look_are_named():
-    states = [GroupState("never"), GroupState("old", looked_at=NOW - DAY), GroupState("fresh", looked_at=NOW)]
-    assert find_group_without_look(states, NOW, 2 * HOUR) == ("never", "old")
+def test_a_group_without_a_look_is_noticed():
+    assert is_look_missing(None, NOW)
+    assert is_look_missing(NOW - DAY, NOW)
+    assert not is_look_missing(NOW - HOUR, NOW)
 
 
 MINUTES = st.integers(-60 * 24 * 60, 60 * 24 * 60)
