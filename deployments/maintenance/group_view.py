@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from deployments.maintenance.groups import HoldGroup
+from inventory.guests import GuestAction
 from tasks.domain.model import Assessment, Selection, Update
 from tasks.domain.states import ImpactType
 from tasks.records.maintenance import GroupRecord, PackageUpdate
@@ -25,6 +26,12 @@ from tasks.rules.updates.selection import has_matching_name, select_updates
 
 _LOOK_AHEAD = timedelta(days=62)
 """So far beyond the last day windows are looked for: the next window of an overdue package is one of them."""
+_GUEST_IMPACTS = {
+    GuestAction.SHUTDOWN: ImpactType.RESTART,
+    GuestAction.MOVE: ImpactType.REDEPLOY,
+    GuestAction.PAUSE: ImpactType.FREEZE,
+}
+"""What guests suffer when their host reboots, the worst first."""
 PendingSince = Mapping[tuple[str, str], datetime]
 
 
@@ -136,4 +143,6 @@ def _merge(updates: Sequence[WaitingUpdate]) -> PackageUpdate:
 def find_group_impact(group: HoldGroup, machines: Iterable[GroupMachine]) -> ImpactType:
     """Return what the machines of a group suffer while its package is applied. Pure."""
     updates = (update for machine in machines for update in machine.updates)
-    return find_impact(updates, group.scheduled.request.reboot)
+    actions = {machine.guests.action for machine in group.machines if machine.guests is not None}
+    guests = next((impact for action, impact in _GUEST_IMPACTS.items() if action in actions), None)
+    return find_impact(updates, group.scheduled.request.reboot, guests)

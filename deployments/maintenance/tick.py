@@ -5,7 +5,7 @@ A look that runs twice, or that another one has died before, changes nothing mor
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -94,7 +94,7 @@ class _Tick:
 
     def __init__(self, world: TickWorld) -> None:
         self._world = world
-        self._store = SqlMaintenance(world.records.database)
+        self._store = SqlMaintenance(world.records.database, require_seals=True)
         self._lines: list[str] = []
 
     def run(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ class _Tick:
         stored = self._store.read_groups()
         for name, record in stored.items():
             is_known = name in groups.by_name or record.configuration in groups.unknown
-            if not is_known and record.removed_at is None:
+            if not is_known and record.removed_at is None and not record.fault:
                 self._require_lease()
                 self._store.remove_group(name, self._world.now)
                 self._say(f"{name}: nothing is held any more: no configuration holds updates for it")
@@ -122,6 +122,8 @@ class _Tick:
         others = [other for other in stored.values() if other.removed_at is not None]
         inherited = find_inherited(group, machines, others, world.now)
         view = build_group_view(group, machines, self._find_freezes(group), world.now, inherited)
+        if record is not None and record.fault:
+            view = replace(view, problem=record.fault)
         look = look_at_group(group.policy, state, view, world.now, group.zone)
         if not view.problem:
             self._require_lease()

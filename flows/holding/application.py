@@ -51,7 +51,7 @@ def register_application(
         RecordsError: the records can't be read or written.
         RequestError: another run applies the package, or the run was to apply one that is over.
     """
-    hold, maintenance = request.maintenance, SqlMaintenance(database)
+    hold, maintenance = request.maintenance, SqlMaintenance(database, require_seals=True)
     assert hold is not None  # noqa: S101 - for the type checker
     if hold.application:
         _begin_planned(maintenance, hold.group, hold.application, run_id, flow_run_id)

@@ -27,7 +27,7 @@ def judge_request(database: Database, request: PatchRequest, start: datetime, no
     hold = request.maintenance
     if hold is None or request.download_only:
         return None
-    state = SqlMaintenance(database).read_state(hold.group)
+    state = SqlMaintenance(database, require_seals=True).read_state(hold.group)
     return judge_window(hold.to_policy(request.window.minutes), state, start, now, request.window.zone)
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select, text, update
+from sqlalchemy import Connection, Row, delete, select, text, update
 
-from tasks.domain.errors import RequestError
+from tasks.domain.errors import RequestError, SealBroken, SealKeyMissing
 from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.encoding.row_encoding import compress_text, decompress_text
 from tasks.records.maintenance_schema import held_applications, held_groups, held_packages
+from tasks.records.seals import RUN_KEY, Seals
 from tasks.records.statements import UNFINISHED_STATES, insert_missing, iterate_batches, upsert_row
 from tasks.records.storage.database import Database
 from tasks.rules.maintenance.model import (
@@ -55,6 +56,7 @@ class GroupRecord:
         unread: how many of them never gave an answer.
         updates: what the package contains.
         removed_at: when its configuration stopped holding; None: it holds.
+        fault: why its package must not be acted on: its seal does not fit; "": it may.
     """
 
     state: GroupState
@@ -66,6 +68,7 @@ class GroupRecord:
     last_ended: HeldPackage | None = None
     removed_at: datetime | None = None
     impact: str = ""
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +95,29 @@ class SqlMaintenance:
 
     Args:
         database: the database of the records.
+        require_seals: whether packages must have their seals: for who acts on them, not for who shows them.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, require_seals: bool = False) -> None:
         self._database = database
+        self._seals = Seals(RUN_KEY, database.fleet)
+        self._require_seals = require_seals
 
     def read_groups(self) -> dict[str, GroupRecord]:
         """Return all groups by name, removed ones included."""
         with self._database.begin_read("read what is held") as connection:
-            return _read_groups(connection, None)
+            return _read_groups(connection, None, self._seals if self._require_seals else None)
 
     def read_state(self, group: str) -> GroupState | None:
-        """Return what is remembered of a group; None if nothing is."""
+        """Return what is remembered of a group; None if nothing is.
+
+        Raises:
+            SealBroken: seals are required, and its package does not fit its seal, or has none that can be checked.
+        """
         with self._database.begin_read(f"read what is held for {group}") as connection:
-            record = _read_groups(connection, [group]).get(group)
+            record = _read_groups(connection, [group], self._seals if self._require_seals else None).get(group)
+        if record is not None and record.fault:
+            raise SealBroken(record.fault, hint=f"Look at it, and count anew: fleetpatch maintenance forget {group}")
         return None if record is None or record.removed_at is not None else record.state
 
     def save_look(self, record: GroupRecord, ended: HeldPackage | None = None) -> None:
@@ -125,19 +137,34 @@ class SqlMaintenance:
         with self._database.begin_write(f"store what is held for {state.group}") as connection:
             upsert_row(connection, _GROUPS, {**row, "document": json.dumps(document)})
             if ended is not None:
-                where = (_PACKAGES.c.group_name == state.group, _PACKAGES.c.number == ended.number)
-                values = {"ended_at": ended.ended_at, "how": ended.end.value if ended.end else "", "applies_at": None}
-                connection.execute(update(_PACKAGES).where(*where).values(values))
+                self._end_package(connection, state.group, ended)
             if state.package is not None:
-                upsert_row(connection, _PACKAGES, _build_package_row(state.group, state.package, record.updates))
+                row = _build_package_row(state.group, state.package, record.updates)
+                upsert_row(connection, _PACKAGES, self._seals.seal(_PACKAGES, row))
 
     def remove_group(self, group: str, at: datetime) -> None:
         """Record that a group exists no more. Its package ends, and its first moment is kept for who follows it."""
         with self._database.begin_write(f"end what is held for {group}") as connection:
-            values = {"ended_at": at, "how": PackageEnd.REMOVED.value, "applies_at": None}
-            held = (_PACKAGES.c.group_name == group, _PACKAGES.c.ended_at.is_(None))
-            connection.execute(update(_PACKAGES).where(*held).values(values))
+            held = select(_PACKAGES).where(_PACKAGES.c.group_name == group, _PACKAGES.c.ended_at.is_(None))
+            for row in connection.execute(held).all():
+                removed = HeldPackage(row.number, row.first_seen, None, at, PackageEnd.REMOVED)
+                self._end_package(connection, group, removed)
             connection.execute(update(_GROUPS).where(_GROUPS.c.group_name == group).values(removed_at=at))
+
+    def forget_packages(self, group: str) -> bool:
+        """Remove the packages of a group. Its time counts anew from the next look. Return whether there was one."""
+        with self._database.begin_write(f"forget what is held for {group}") as connection:
+            removed = connection.execute(delete(_PACKAGES).where(_PACKAGES.c.group_name == group)).rowcount
+        return removed > 0
+
+    def _end_package(self, connection: Connection, group: str, ended: HeldPackage) -> None:
+        """Store the end of a package, with what it contained at the last look."""
+        key = (_PACKAGES.c.group_name == group, _PACKAGES.c.number == ended.number)
+        stored = connection.execute(select(_PACKAGES).where(*key)).mappings().one_or_none()
+        if stored is None:
+            return
+        values = {"ended_at": ended.ended_at, "how": ended.end.value if ended.end else "", "applies_at": None}
+        upsert_row(connection, _PACKAGES, self._seals.seal(_PACKAGES, {**stored, **values}))
 
     def begin_application(self, group: str, application: Application, until: datetime, flow_run_id: str = "") -> bool:
         """Store an application that is about to begin. Return False if this very one is stored already.
@@ -219,7 +246,9 @@ def _build_package_row(group: str, package: HeldPackage, updates: Sequence[Packa
     }
 
 
-def _read_groups(connection: Connection, names: Collection[str] | None) -> dict[str, GroupRecord]:
+def _read_groups(
+    connection: Connection, names: Collection[str] | None, seals: Seals | None
+) -> dict[str, GroupRecord]:
     query = select(_GROUPS).order_by(_GROUPS.c.group_name)
     if names is not None:
         query = query.where(_GROUPS.c.group_name.in_(names))
@@ -231,7 +260,21 @@ def _read_groups(connection: Connection, names: Collection[str] | None) -> dict[
     for own in applications.values():
         if own[-1].ended_at is not None and own[-1].run_id:
             own[-1] = replace(own[-1], done=_read_done(connection, own[-1].run_id))
-    return {row.group_name: _build_record(row, packages.get(row.group_name, {}), applications) for row in groups}
+    records = {row.group_name: _build_record(row, packages.get(row.group_name, {}), applications) for row in groups}
+    if seals is None:
+        return records
+    faults = {name: _find_fault(packages.get(name, {}).values(), seals) for name in records}
+    return {name: replace(record, fault=faults[name]) for name, record in records.items()}
+
+
+def _find_fault(packages: Iterable[Row[Any]], seals: Seals) -> str:
+    """Return why a package must not be acted on; "": each fits its seal."""
+    for row in packages:
+        try:
+            seals.check(_PACKAGES, row._mapping, f"package {row.number} of {row.group_name}")  # noqa: SLF001 - a public name
+        except (SealBroken, SealKeyMissing) as error:
+            return error.message
+    return ""
 
 
 def _build_record(

@@ -29,8 +29,12 @@ held_packages = Table(
     Column("ended_at", UtcDateTime),
     Column("how", KeyType, nullable=False),
     Column("updates", LargeBinary, nullable=False),
+    Column("seal", KeyType),
 )
-"""What is held for each group, as one. ``how`` is "" while it is held; ``updates`` are those of the last look."""
+"""What is held for each group, as one. ``how`` is "" while it is held; ``updates`` are those of the last look.
+
+Windows and looks apply a package by this row, so it is sealed. The other two tables only hold back.
+"""
 
 held_applications = Table(
     "held_applications",

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
-from tasks.domain.errors import RequestError
+from tasks.domain.errors import RequestError, SealBroken
 from tasks.domain.states import OperationState
 from tasks.records.maintenance import GroupRecord, PackageUpdate, SqlMaintenance
+from tasks.records.maintenance_schema import held_packages
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -81,6 +83,27 @@ def test_a_group_that_comes_back_is_held_again(records: SqlRecords) -> None:
     maintenance.remove_group("web", NOW + HOUR)
     maintenance.save_look(replace(RECORD, state=replace(STATE, number=4, package=HeldPackage(4, NOW))))
     assert maintenance.read_groups()["web"].removed_at is None
+
+
+def test_a_package_that_was_changed_by_sql_is_shown_and_not_acted_on(records: SqlRecords) -> None:
+    maintenance = SqlMaintenance(records.database, require_seals=True)
+    maintenance.save_look(RECORD)
+    assert maintenance.read_state("web") == STATE
+    with records.database.begin_write("tamper") as connection:
+        connection.execute(update(held_packages).values(first_seen=NOW - 90 * DAY))
+    with pytest.raises(SealBroken):
+        maintenance.read_state("web")
+    shown = SqlMaintenance(records.database).read_state("web")
+    assert shown is not None
+    assert shown.package is not None
+    assert shown.package.first_seen == NOW - 90 * DAY
+
+
+def test_a_package_that_ended_has_a_seal_of_its_end(records: SqlRecords) -> None:
+    maintenance = SqlMaintenance(records.database, require_seals=True)
+    maintenance.save_look(RECORD)
+    maintenance.remove_group("web", NOW)
+    assert maintenance.read_groups()["web"].state.package is None
 
 
 def test_one_of_two_people_gets_the_package(records: SqlRecords) -> None:

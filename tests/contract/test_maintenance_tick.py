@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from deployments.maintenance.tick import TICK_LEASE
 from flows.engine.run_lease import build_holder
@@ -13,6 +14,7 @@ from flows.notify.messages import Message
 from tasks.domain.errors import PatchError
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import Classification, OperationState
+from tasks.records.maintenance_schema import held_packages
 from tasks.records.setup import open_records
 from tasks.rules.maintenance.model import ApplyCause, PackageEnd
 from tests.contract.records_subjects import new_database
@@ -289,3 +291,20 @@ def test_what_nobody_could_be_told_is_told_by_the_next_look(
     fleet.tick()
     fleet.tick()
     assert len(sent) == 1
+
+
+def test_a_package_that_was_changed_by_sql_is_left_alone_and_told_until_it_is_forgotten(
+    fleet: HeldFleet, sent: list[Message]
+) -> None:
+    fleet.assess(CURL)
+    fleet.tick()
+    with fleet.records.database.begin_write("tamper") as connection:
+        connection.execute(update(held_packages).values(first_seen=START - timedelta(days=90)))
+    fleet.tick()
+    assert not fleet.starter.started
+    assert any("doesn't fit its seal" in message.body for message in sent)
+    assert fleet.store.forget_packages("web")
+    fleet.tick()
+    package = fleet.group.state.package
+    assert package is not None
+    assert package.first_seen == START

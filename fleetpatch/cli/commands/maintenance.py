@@ -101,6 +101,21 @@ def apply_held(
     raise typer.Exit(max(int(code) for code in codes))
 
 
+@maintenance_app.command("forget", cls=ActingCommand)
+def forget_held(group: GroupArgument, yes: YesOption = False, records: RecordsOption = None) -> None:
+    """Forget the packages of a group, so that its time counts anew: after its rows were changed in the database."""
+    from fleetpatch.cli.runtime.output import print_to_stdout
+    from tasks.records.maintenance import SqlMaintenance
+    from tasks.records.setup import open_records
+
+    question = f"Forget what is held for {group}? Its last day begins anew."
+    if not (yes or confirm(question, "forgetting what is held", "Add --yes.")):
+        return
+    with open_records(records) as opened:
+        is_forgotten = SqlMaintenance(opened.database).forget_packages(group)
+    print_to_stdout(f"{group}: forgotten" if is_forgotten else f"{group}: nothing was held")
+
+
 def _apply(group: "HoldGroup", records: str | None, *, dry_run: bool, no_prefect: bool, as_json: bool) -> "ExitCode":
     from deployments.maintenance.run_starter import build_apply_request
     from fleetpatch.cli.runtime.run_session import run_request_in_session

@@ -99,6 +99,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "components schema": ("components schema",),
     "maintenance list": ("maintenance list", "maintenance list --json"),
     "maintenance show": ("maintenance show web",),
+    "maintenance forget": ("maintenance forget web",),
     "maintenance apply": ("maintenance apply web --dry-run", "maintenance apply web db --yes"),
     "runs": ("runs", "runs --kind patch -n 5"),
     "show": ("show", "show last --machine web-1", "show last --journal"),

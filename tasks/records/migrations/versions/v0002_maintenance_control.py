@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("ended_at", UtcDateTime),
         sa.Column("how", KeyType, nullable=False),
         sa.Column("updates", sa.LargeBinary, nullable=False),
+        sa.Column("seal", KeyType),
         sa.PrimaryKeyConstraint("group_name", "number", name="pk_held_packages"),
     )
     op.create_index("ix_held_packages_first_seen", "held_packages", ["first_seen"])
