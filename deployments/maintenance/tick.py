@@ -119,7 +119,7 @@ class _Tick:
         world, record = self._world, stored.get(group.name)
         state = record.state if record is not None else GroupState(group.name)
         machines = read_group_machines(world.records.database, group, world.now)
-        others = [other for other in stored.values() if other.removed_at is not None]
+        others = [other for other in stored.values() if other.removed_at is not None and not other.fault]
         inherited = find_inherited(group, machines, others, world.now)
         view = build_group_view(group, machines, self._find_freezes(group), world.now, inherited)
         if record is not None and record.fault:
