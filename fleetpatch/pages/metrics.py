@@ -185,9 +185,7 @@ def _build_window_metrics(last_windows: Iterable[LastWindow], fleet: FleetSnapsh
     yield _family("fleetpatch_next_window_start_timestamp_seconds", text, names, _find_next_windows(fleet))
 
 
-def _build_held_metrics(
-    records: Mapping[str, GroupRecord], fleet: FleetSnapshot, now: datetime
-) -> Iterator[Metric]:
+def _build_held_metrics(records: Mapping[str, GroupRecord], fleet: FleetSnapshot, now: datetime) -> Iterator[Metric]:
     rows = build_held_rows(records, fleet.held, now)
     names = ("group",)
     updates = {(row.name,): float(row.updates) for row in rows}

@@ -246,9 +246,7 @@ def _build_package_row(group: str, package: HeldPackage, updates: Sequence[Packa
     }
 
 
-def _read_groups(
-    connection: Connection, names: Collection[str] | None, seals: Seals | None
-) -> dict[str, GroupRecord]:
+def _read_groups(connection: Connection, names: Collection[str] | None, seals: Seals | None) -> dict[str, GroupRecord]:
     query = select(_GROUPS).order_by(_GROUPS.c.group_name)
     if names is not None:
         query = query.where(_GROUPS.c.group_name.in_(names))

@@ -28,6 +28,7 @@ from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.loader import load_inventory
 from tasks.domain.errors import RequestError
 from tasks.domain.states import OperationState
+from tasks.records.maintenance import GroupRecord, SqlMaintenance
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.reports.compliance.files import (
@@ -39,6 +40,7 @@ from tasks.reports.compliance.files import (
 )
 from tasks.reports.compliance.sections import build_sections, build_tiles
 from tasks.rules.compliance.model import ComplianceDocument, Month, SlaDays
+from tasks.rules.maintenance.model import GroupState, HeldPackage
 from tests.contract.records_subjects import BOTH, opened
 from tests.support.browser import CHROMIUM
 from tests.support.builders import (
@@ -316,3 +318,14 @@ def test_a_month_that_has_not_begun_is_refused(records: SqlRecords) -> None:
         make_compliance_document(records, None, "*", Month(2027, 1), SLA, NOW)
     with pytest.raises(RequestError):
         make_compliance_document(records, None, "env=prod", MONTH, SLA, NOW)
+
+
+def test_what_maintenance_control_held_in_the_month_is_an_exception(records: SqlRecords, tmp_path: Path) -> None:
+    state = GroupState("web", 2, HeldPackage(2, at(3)), at(4))
+    SqlMaintenance(records.database).save_look(GroupRecord(state, "web", 10 * 86_400.0, ("web-1", "other"), 0))
+    gone = GroupState("elsewhere", 1, HeldPackage(1, at(3)), at(4))
+    SqlMaintenance(records.database).save_look(GroupRecord(gone, "elsewhere", 10 * 86_400.0, ("other",), 0))
+    held = [each for each in _make(records, tmp_path).exceptions if each.what == "maintenance"]
+    assert [(each.subject, each.machines, each.since, each.until) for each in held] == [
+        ("web, package 2", 1, at(3), at(13))
+    ]

@@ -13,10 +13,12 @@ import pytest
 from inventory.machine import Inventory
 from tasks.domain.scheduled_events import EventType, ScheduledEvent
 from tasks.domain.states import Classification, OperationState, UpdateState
+from tasks.records.maintenance import GroupRecord, PackageUpdate, SqlMaintenance
 from tasks.records.queries.tables import QueryTables
 from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.sql_records import SqlRecords
 from tasks.reports.query.engine import open_query
+from tasks.rules.maintenance.model import GroupState, HeldPackage
 from tests.ci import tree
 from tests.contract.records_subjects import BOTH, opened
 from tests.support.builders import (
@@ -152,6 +154,18 @@ def test_maintenance_has_runs_and_assignments(records: SqlRecords) -> None:
     assert set(frame["c"]) == {
         "/subscriptions/fleetpatch/resourceGroups/none/providers/Microsoft.Maintenance/maintenanceConfigurations/web"
     }
+
+
+def test_what_is_held_is_one_entry_in_azures_words(records: SqlRecords) -> None:
+    state = GroupState("web", 2, HeldPackage(2, NOW - timedelta(days=3), NOW + timedelta(days=4)), NOW)
+    update = PackageUpdate("openssl", "3", "Security", 2, NOW - timedelta(days=3))
+    group = GroupRecord(state, "web", 35 * 86_400.0, ("web-1", "web-2"), 0, (update,), impact="Restart")
+    SqlMaintenance(records.database).save_look(group)
+    columns = "name, properties.status AS s, properties.impactType AS i"
+    sql = f"SELECT {columns} FROM maintenanceresources WHERE type LIKE '%/updates'"
+    assert _frame(records, sql).to_numpy().tolist() == [["web", "Pending", "Restart"]]
+    held = _frame(records, "SELECT name, status, machines, updates, urgent, is_overdue FROM held_packages")
+    assert held.to_numpy().tolist() == [["web", "Pending", 2, 1, 1, False]]
 
 
 def test_machines_of_inventory_and_records_are_joined(records: SqlRecords) -> None:

@@ -24,9 +24,7 @@ class HeldPackageRow:
 
     name: Annotated[
         str,
-        Column(
-            "The group: a configuration, or its part in one time zone.", heading="group", json_name="resourceId"
-        ),
+        Column("The group: a configuration, or its part in one time zone.", heading="group", json_name="resourceId"),
     ]
     configuration: Annotated[str, Column("The configuration.", json_name="maintenanceConfigurationId")]
     status: Annotated[

@@ -157,3 +157,14 @@ def test_an_inventory_that_cant_be_read_is_said(fleet: Stage, look: Looking) -> 
     assert said.code == 3
     assert "what is held is not known" in said.out + said.err
     fails(apply(fleet), 2, "web: what is held is not known")
+
+
+def test_a_package_is_forgotten_and_counts_anew(fleet: Stage, look: Looking) -> None:
+    look()
+    fleet.fleet.clock.advance(DAY)
+    assert fleet.run("maintenance", "forget", "web", "--yes").out == "web: forgotten\n"
+    assert fleet.run("maintenance", "forget", "web", "--yes").out == "web: nothing was held\n"
+    look()
+    assert read_group(fleet)["number"] == 2
+    fleet.fleet.clock.advance(DAY)
+    assert "nobody has looked at it for" in fleet.run("maintenance", "list").out

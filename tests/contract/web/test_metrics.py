@@ -16,7 +16,9 @@ from deployments.preview import upcoming_windows
 from tasks.domain.assessment import RebootNeed
 from tasks.domain.states import OperationState, YesNoUnknown
 from tasks.records.automatic.sightings import SightingChanges, SqlSightings
+from tasks.records.maintenance import GroupRecord, PackageUpdate, SqlMaintenance
 from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.maintenance.model import GroupState, HeldPackage
 from tests.ci import tree
 from tests.support.builders import (
     make_assessment,
@@ -111,6 +113,21 @@ def test_metrics_that_are_read_each_minute_compute_no_schedule_of_prefect(
     monkeypatch.setattr(upcoming_windows, "build_prefect_schedule", refuse)
     start = datetime(2030, 1, 1, 22, tzinfo=UTC).timestamp()
     assert _get(_read(site), "next_window_start_timestamp_seconds", configuration="web") == start
+
+
+def test_what_is_held_has_its_last_day(site: Site) -> None:
+    state = GroupState("web", 1, HeldPackage(1, NOW), NOW)
+    update = PackageUpdate("openssl", "3", "Security", 1, NOW)
+    SqlMaintenance(site.records.database).save_look(GroupRecord(state, "web", 86_400.0, ("web-1",), 0, (update,)))
+    assert not [name for name, _ in _read(site) if "held" in name]  # no configuration holds anything any more
+    held = "maintenance: {hold: 10 days}\n"
+    (site.context.settings.configurations or Path()).joinpath("web.yaml").write_text(CONFIGURATION + held)
+    site.context.fleet.read(10)
+    found = _read(site)
+    assert _get(found, "held_updates", group="web") == 1
+    assert _get(found, "held_last_look_timestamp_seconds", group="web") == NOW.timestamp()
+    last_day = (NOW + timedelta(days=10)).timestamp()
+    assert _get(found, "held_last_day_timestamp_seconds", group="web") == last_day
 
 
 def test_machines_have_metrics_only_on_request(site: Site) -> None:

@@ -61,6 +61,12 @@ def test_good_ones_give_nothing(folder: Folder) -> None:
             "waves",
             "when its canary fails, the run continues",
         ),
+        (
+            "maintenance: {hold: 5 days}",
+            FindingSeverity.WARNS,
+            "maintenance",
+            "the next one that may open ends later than the hold of 5 d",
+        ),
         ("machines: [wbe-1]", FindingSeverity.WARNS, "machines", "no machine 'wbe-1'"),
         (
             "freezes: [{start: 2026-01-01, end: 2028-12-31, reason: all}]",
