@@ -94,7 +94,7 @@ def iterate_windows(
             machines=len(zone_schedule.machines),
             kind=kind,
             reason=_find_reason(kind, result, freeze),
-            note=occurrence.note,
+            note=occurrence.note or _find_hold_note(zone_schedule, kind),
             run_id=result.run_id if result is not None and kind is WindowKind.RUN else None,
             run_state=result.run_state if result is not None and kind is WindowKind.RUN else None,
             recorded_at=result.recorded_at if result is not None else None,
@@ -111,6 +111,12 @@ def _find_kind(
     if end <= now:
         return WindowKind.UNKNOWN
     return WindowKind.OPEN if start <= now else WindowKind.COMING
+
+
+def _find_hold_note(zone_schedule: ZoneSchedule, kind: WindowKind) -> str:
+    """Return what people should know of a window that may stay closed, because its configuration holds updates."""
+    is_held = zone_schedule.configuration.form.maintenance is not None
+    return "installs what is held only at its time" if is_held and kind is WindowKind.COMING else ""
 
 
 def _find_reason(kind: WindowKind, result: WindowResult | None, freeze: Freeze | None) -> str:

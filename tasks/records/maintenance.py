@@ -163,8 +163,9 @@ class SqlMaintenance:
         stored = connection.execute(select(_PACKAGES).where(*key)).mappings().one_or_none()
         if stored is None:
             return
-        values = {"ended_at": ended.ended_at, "how": ended.end.value if ended.end else "", "applies_at": None}
-        upsert_row(connection, _PACKAGES, self._seals.seal(_PACKAGES, {**stored, **values}))
+        row: dict[str, Any] = {str(name): value for name, value in stored.items()}
+        row |= {"ended_at": ended.ended_at, "how": ended.end.value if ended.end else "", "applies_at": None}
+        upsert_row(connection, _PACKAGES, self._seals.seal(_PACKAGES, row))
 
     def begin_application(self, group: str, application: Application, until: datetime, flow_run_id: str = "") -> bool:
         """Store an application that is about to begin. Return False if this very one is stored already.

@@ -38,7 +38,7 @@ class WindowRow:
     ]
     machines: Annotated[int, Column("How many machines it has.", unit="count")]
     reason: Annotated[str, Column('Why it has no run, or "".', is_prose=True)] = ""
-    note: Annotated[str, Column('The effect of a clock change, or "".', is_prose=True)] = ""
+    note: Annotated[str, Column('The effect of a clock change or of held updates, or "".', is_prose=True)] = ""
     run_id: Annotated[str | None, Column("Its run; null: none has it.", json_name="maintenanceRunId")] = None
     run_state: Annotated[str | None, Column("The state of its run.", json_name="runStatus")] = None
     recorded_at: Annotated[datetime | None, Column("When it was recorded; null: it was not.")] = None

@@ -167,4 +167,5 @@ def test_a_package_is_forgotten_and_counts_anew(fleet: Stage, look: Looking) -> 
     look()
     assert read_group(fleet)["number"] == 2
     fleet.fleet.clock.advance(DAY)
-    assert "nobody has looked at it for" in fleet.run("maintenance", "list").out
+    said = fleet.run("maintenance", "list")
+    assert "nobody has looked at it for" in said.out + said.err
