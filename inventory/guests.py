@@ -1,7 +1,8 @@
 """What becomes of the guests of a hypervisor host before it reboots."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from inventory.data_class import dataclass
 
 
 class GuestAction(StrEnum):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from inventory.data_class import dataclass
 from inventory.event_delivery import EventDelivery
-
 from inventory.guests import GuestSettings
+
 
 class FailedCheckEffect(StrEnum):
     """The effect of a failed check on its machine."""

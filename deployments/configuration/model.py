@@ -10,9 +10,8 @@ from deployments.configuration.prefect_names import build_slug
 from flows.freezes.time_values import MACHINE_ZONE
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.patch_request import PatchRequest, WindowRequest
-from flows.request.request_parts import FreezeRequest
-from inventory.data_class import dataclass
 from flows.request.request_parts import FreezeRequest, HoldRequest
+from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError, InventoryError
 from inventory.files.problems import SourceLocation
 from inventory.loader import find_inventory, load_inventory

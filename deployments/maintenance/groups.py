@@ -1,10 +1,11 @@
 """The groups of maintenance control: configurations that hold updates, or their parts in one time zone."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from deployments.configuration.model import Configuration, Configurations, Inventories, ScheduledRequest
 from flows.request.request_parts import NotifyRequest
+from inventory.data_class import dataclass
 from inventory.errors import EmptyScopeError, FleetpatchError, InventoryError
 from inventory.machine import Machine
 from inventory.scope import Scope

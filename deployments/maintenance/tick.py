@@ -5,7 +5,7 @@ A look that runs twice, or that another one has died before, changes nothing mor
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -25,6 +25,7 @@ from flows.policy.enforcement import read_policy_freezes
 from flows.ports.caller import Caller, find_starter_name
 from flows.request.request_parts import NotifyRequest
 from inventory.credentials import Credential
+from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.name_lists import format_count
 from tasks.domain.errors import PatchError, RequestError

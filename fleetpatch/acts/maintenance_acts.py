@@ -1,7 +1,5 @@
 """What people and programs do with what configurations hold: read it, and apply it. Pages and API call the same."""
 
-from dataclasses import dataclass
-
 from fastapi import HTTPException, Request
 
 from deployments.maintenance.groups import HoldGroup
@@ -10,6 +8,7 @@ from deployments.maintenance.run_starter import build_apply_request
 from fleetpatch.acts.run_acts import start_apply
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.web.context import get_context
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.rows.maintenance import HeldPackageRow, HeldUpdateRow
 from tasks.records.maintenance import GroupRecord, SqlMaintenance

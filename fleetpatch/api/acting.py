@@ -97,7 +97,7 @@ def order(request: Request, wanted: OrderRequest, idempotency_key: Key) -> model
     """Change the enrolment for hotpatches, or switch the systems' own updaters, on machines of one site."""
     _check_fields(wanted)
     _check_scope(request, wanted)
-    return _describe_started(request, start_order(request, wanted, idempotency_key))
+    return describe_started(request, start_order(request, wanted, idempotency_key))
 
 
 @router.post("/owners", dependencies=RUN, tags=["Acts"])
@@ -127,7 +127,7 @@ def upgrade_component(
 ) -> models.StartedRun:
     """Upgrade a component on the machines of a scope: canaries first, in batches, with the way back."""
     started = start_upgrade(request, name, body.scope, body.version, idempotency_key, dry_run=body.dry_run)
-    return _describe_started(request, started)
+    return describe_started(request, started)
 
 
 @router.post("/runs/{run_id}/cancel", status_code=202, dependencies=RUN, tags=["Acts"])
@@ -175,14 +175,14 @@ def reject(request: Request, run_id: str, decision: models.Rejection) -> Approva
 @router.post("/events/{event_id}/approve", dependencies=RUN, tags=["Events"])
 def approve_event(request: Request, event_id: str) -> ScheduledEventRow:
     """Let a scheduled event begin now, for all its machines. Asked again, it gives the same answer."""
-    with _report_conflict():
+    with report_conflict():
         return build_event_row(approve_scheduled_event(request, event_id))
 
 
 @router.post("/events/{event_id}/withdraw", dependencies=RUN, tags=["Events"])
 def withdraw_event(request: Request, event_id: str, body: models.CancelBody | None = None) -> ScheduledEventRow:
     """Withdraw a scheduled event, so that its run does not interrupt the machine."""
-    with _report_conflict():
+    with report_conflict():
         return build_event_row(withdraw_scheduled_event(request, event_id, body.reason.strip() if body else ""))
 
 

@@ -9,8 +9,8 @@ from pydantic.alias_generators import to_camel
 from inventory.machine import PatchOwner
 from tasks.domain.rows import Column, row
 from tasks.domain.rows.machines import MachineRow, NextWindow
-from tasks.domain.rows.owner_changes import OwnerChangeRow
 from tasks.domain.rows.maintenance import HeldPackageRow, HeldUpdateRow
+from tasks.domain.rows.owner_changes import OwnerChangeRow
 from tasks.domain.rows.runs import MachineStepRow, RunRow, ShardRow
 from tasks.domain.rows.updates import MissingUpdateRow
 

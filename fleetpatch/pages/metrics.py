@@ -188,11 +188,11 @@ def _build_window_metrics(last_windows: Iterable[LastWindow], fleet: FleetSnapsh
 def _build_held_metrics(records: Mapping[str, GroupRecord], fleet: FleetSnapshot, now: datetime) -> Iterator[Metric]:
     rows = build_held_rows(records, fleet.held, now)
     names = ("group",)
-    updates = {(row.name,): float(row.updates) for row in rows}
-    ends = {
+    updates: Values = {(row.name,): float(row.updates) for row in rows}
+    ends: Values = {
         (row.name,): row.not_before.timestamp() for row in rows if row.not_before is not None and row.ended_at is None
     }
-    looks = {(row.name,): row.looked_at.timestamp() for row in rows if row.looked_at is not None}
+    looks: Values = {(row.name,): row.looked_at.timestamp() for row in rows if row.looked_at is not None}
     yield _family("fleetpatch_held_updates", "Updates that a group of machines holds.", names, updates)
     text = "When the last day of what a group holds is over."
     yield _family("fleetpatch_held_last_day_timestamp_seconds", text, names, ends)

@@ -1,9 +1,9 @@
 """What a window of a configuration may install whose updates are held: all, only what does not wait, or nothing."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from flows.request.patch_request import PatchRequest
+from inventory.data_class import dataclass
 from tasks.domain.states import Classification
 from tasks.records.maintenance import SqlMaintenance
 from tasks.records.storage.database import Database

@@ -21,8 +21,14 @@ from flows.request.base import (
     ShardLimits,
     convert_request,
 )
-from flows.request.request_parts import AnnounceRequest, ApprovalRequest, FreezeRequest, HooksRequest, Notifications
-from flows.request.request_parts import ApprovalRequest, FreezeRequest, HoldRequest, HooksRequest, Notifications
+from flows.request.request_parts import (
+    AnnounceRequest,
+    ApprovalRequest,
+    FreezeRequest,
+    HoldRequest,
+    HooksRequest,
+    Notifications,
+)
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PinnedUpdates, Selection, Window
 from tasks.domain.states import Classification, RebootPolicy, Severity
@@ -361,7 +367,7 @@ class PatchRequest(ScopeRequest):
             ),
             max_unreachable_seconds=DEFAULT_MAX_UNREACHABLE_SECONDS,
             window=window,
-            announce=self.announce.to_announcement(),
+            announce=self.announce.to_event_notice(),
             hooks=hooks,
             component_order=None,
         )

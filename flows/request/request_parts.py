@@ -9,12 +9,11 @@ from pydantic.config import JsonDict
 from flows.request.base import FormModel, Mask, convert_request
 from tasks.domain.model import Hook
 from tasks.domain.scheduled_events import ApprovalRule
-from tasks.domain.states import HookKind, HookMode, HookPoint
 from tasks.domain.states import Classification, HookKind, HookMode, HookPoint, include_esm
 from tasks.rules.calendar.freezes import Freeze, build_freeze
 from tasks.rules.maintenance.model import ApplyMode, HoldPolicy
 from tasks.rules.runs.hooks import check_hook_target
-from tasks.rules.scheduled_events import Announcement
+from tasks.rules.scheduled_events import EventNotice
 
 HookName = Annotated[
     str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True, pattern=r"^[A-Za-z0-9][\w .-]*$")
@@ -213,9 +212,9 @@ class AnnounceRequest(FormModel):
         "or `any` (the first machine that is told, for all: as in Azure).",
     )
 
-    def to_announcement(self) -> Announcement | None:
+    def to_event_notice(self) -> EventNotice | None:
         """Return how interruptions are announced; None: they are not."""
-        return Announcement(self.notice_minutes * 60, self.approval) if self.enabled else None
+        return EventNotice(self.notice_minutes * 60, self.approval) if self.enabled else None
 
 
 MINUTES_PER_DAY = 24 * 60

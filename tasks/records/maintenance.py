@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, select, text, update
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError, SealBroken, SealKeyMissing
 from tasks.domain.states import OperationState
 from tasks.records import schema

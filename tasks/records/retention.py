@@ -12,7 +12,6 @@ from inventory.data_class import dataclass
 from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.records import event_schema, page_schema, schema
 from tasks.records.machine_orders import SqlMachineOrders
-from tasks.records import page_schema, schema
 from tasks.records.maintenance_schema import held_applications, held_groups, held_packages
 from tasks.records.sql_records import SqlRecords
 from tasks.records.statements import UNFINISHED_STATES, list_shard_ids

@@ -65,7 +65,7 @@ NEWEST_VERSION: Final = list(API_VERSIONS)[-1]
 
 
 @dataclass(frozen=True, slots=True)
-class Announcement:
+class EventNotice:
     """How a run announces its interruptions.
 
     Attributes:

@@ -5,10 +5,11 @@ shown as one package. Its time counts from the first moment at which it was seen
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from inventory.data_class import dataclass
 from tasks.domain.states import Classification, OperationState
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.calendar.schedule import Occurrence

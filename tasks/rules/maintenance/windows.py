@@ -1,10 +1,10 @@
 """Decides in which window a held package is applied by itself, and what a window that opens may install. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from inventory.data_class import dataclass
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.local_time import format_date_and_time
 from tasks.rules.calendar.schedule import Occurrence

@@ -1,8 +1,8 @@
 """What is known and decided of the guests of a hypervisor host. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from inventory.data_class import dataclass
 from inventory.guests import GuestAction
 from inventory.name_lists import join_first_names
 from tasks.domain.protocols.records import JournalEntry, JournalMark

@@ -20,7 +20,7 @@ from tasks.domain.scheduled_events import EventSource
 from tasks.domain.states import RebootPolicy, Step
 from tasks.rules.machine_checks.packages import OthersPolicy
 from tasks.rules.runs.reboot_decision import LivePatchPolicy
-from tasks.rules.scheduled_events import Announcement
+from tasks.rules.scheduled_events import EventNotice
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class PatchOptions:
     settle_seconds: float = 90.0
     max_unreachable_seconds: float = DEFAULT_MAX_UNREACHABLE_SECONDS
     refresh: bool = True
-    announce: Announcement | None = None
+    announce: EventNotice | None = None
     hooks: tuple[Hook, ...] = ()
     component_order: ComponentOrder | None = None
 

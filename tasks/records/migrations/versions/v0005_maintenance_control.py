@@ -5,8 +5,8 @@ from alembic import op
 
 from tasks.records.storage.column_types import KeyType, TextType, UtcDateTime
 
-revision = "0002"
-down_revision = "0001"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
