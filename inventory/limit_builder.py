@@ -2,7 +2,8 @@
 
 from inventory.data_class import dataclass
 from inventory.files.problems import LocatedData, ProblemCollector, did_you_mean
-from inventory.machine import Inventory, Resource, ResourceKind, ResourceLimits
+from inventory.machine import Inventory
+from inventory.resource_limits import Resource, ResourceKind, ResourceLimits
 from inventory.resources import find_resources
 from inventory.schema.entries import OTHERS, ResourceLimitsEntry
 from inventory.schema.validation import validate_mapping

@@ -8,6 +8,7 @@ from pathlib import Path
 from inventory.data_class import dataclass
 from inventory.event_delivery import EventDelivery
 from inventory.guests import GuestSettings
+from inventory.resource_limits import ResourceLimits
 
 
 class FailedCheckEffect(StrEnum):
@@ -318,43 +319,6 @@ class Machine:
     hypervisor: str = ""
     scheduled_events: EventDelivery = EventDelivery.ENDPOINT
     guests: GuestSettings | None = None
-
-
-class ResourceKind(StrEnum):
-    """A kind of thing that machines share, and that many of them at once would overload."""
-
-    SITE = "site"
-    JUMP_HOST = "jump host"
-    MIRROR = "mirror"
-    HYPERVISOR = "hypervisor"
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One thing that machines share."""
-
-    kind: ResourceKind
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceLimits:
-    """How many machines that share a resource a run works on at once.
-
-    Attributes:
-        named: the limits of single resources.
-        others: the limit of each other resource of a kind.
-    """
-
-    named: Mapping[Resource, int] = field(default_factory=dict)
-    others: Mapping[ResourceKind, int] = field(default_factory=dict)
-
-    def find(self, resource: Resource) -> int | None:
-        """Return the limit of a resource; None: there is none."""
-        return self.named.get(resource, self.others.get(resource.kind))
 
 
 @dataclass(frozen=True, slots=True)

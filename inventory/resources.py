@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from inventory.machine import Machine, Resource, ResourceKind
+from inventory.machine import Machine
+from inventory.resource_limits import Resource, ResourceKind
 
 
 def find_resources(machine: Machine, by_name: Mapping[str, Machine]) -> tuple[Resource, ...]:

@@ -7,7 +7,8 @@ from statistics import fmean
 from deployments.preview.zone_schedules import ZoneSchedule
 from flows.request.patch_request import PatchRequest
 from inventory.data_class import dataclass
-from inventory.machine import Inventory, Machine, PatchOwner, Resource, ResourceKind
+from inventory.machine import Inventory, Machine, PatchOwner
+from inventory.resource_limits import Resource, ResourceKind
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.states import RebootPolicy
 from tasks.machines.managers.registry import find_typical_work

@@ -14,8 +14,8 @@ from typing import Final, Generic, TypeVar
 
 from flows.ports.ports import Ports
 from inventory.data_class import dataclass
-from inventory.machine import Resource, ResourceKind
 from inventory.name_lists import join_first_names
+from inventory.resource_limits import Resource, ResourceKind
 from tasks.rules.runs.resource_turns import choose_next, describe_full, find_limited_resources
 from tasks.steps.context.machine_context import MachineContext
 

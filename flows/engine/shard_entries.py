@@ -7,8 +7,8 @@ from typing import Final
 from flows.engine.run_info import find_run_kind
 from flows.request import AssessRequest, PatchRequest, RunRequest
 from inventory.data_class import dataclass
-from inventory.machine import ResourceKind
 from inventory.name_lists import format_count, join_first_names
+from inventory.resource_limits import ResourceKind
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
 from tasks.rules.runs.shard_limits import ShardShare
 from tasks.rules.runs.shards import Shard

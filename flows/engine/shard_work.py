@@ -27,7 +27,8 @@ from flows.ports.ports import Ports
 from flows.ports.shards import ShardRuns
 from flows.request import AssessRequest, PatchRequest, RunRequest, WavesRequest
 from inventory.data_class import dataclass
-from inventory.machine import Machine, ResourceKind
+from inventory.machine import Machine
+from inventory.resource_limits import ResourceKind
 from inventory.sites import find_site
 from tasks.domain.errors import FleetpatchError, OtherSite, PatchError, RequestError
 from tasks.domain.model import ErrorInfo, Outcome, RunReport

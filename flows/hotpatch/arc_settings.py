@@ -14,7 +14,7 @@ DEFAULT_TOKEN: Final = "env:AZURE_ACCESS_TOKEN"  # noqa: S105 - a reference, not
 
 
 def find_azure_arc(
-    read_secret: Callable[[str], Secret], clock: Clock, group: str = "", token: str = ""
+    read_secret: Callable[[str], Secret], clock: Clock, group: str | None = None, token: str | None = None
 ) -> LicenceProvider | None:
     """Return Azure Arc with a resource group; None: nobody has named one.
 
@@ -23,8 +23,8 @@ def find_azure_arc(
     Args:
         read_secret: returns the secret of a reference.
         clock: the clock.
-        group: /subscriptions/ID/resourceGroups/NAME; "": that of the settings.
-        token: a reference; "": that of the settings, or the usual variable.
+        group: /subscriptions/ID/resourceGroups/NAME; None: that of the settings.
+        token: a reference; None: that of the settings, or the usual variable.
 
     Raises:
         RequestError: the group has another form.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 
 from inventory.errors import InventoryError
-from inventory.machine import ResourceKind
+from inventory.resource_limits import ResourceKind
 from inventory.schema.value_types import MachineName, build_validation_error
 from inventory.scope import Scope
 from tasks.domain.states import Classification

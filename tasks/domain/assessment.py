@@ -8,6 +8,7 @@ from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError
 from tasks.domain.compliance import RepositoryProblem, judge_compliance
 from tasks.domain.components import InstalledComponent
+from tasks.domain.services import Services
 from tasks.domain.states import Classification, Compliance, FindingLevel, MachineKind, YesNoUnknown
 
 TRY_AGAIN = "to try it again, name it in include, without wildcards"
@@ -44,44 +45,6 @@ class Disk:
     free_bytes: int
     free_files: int | None  # how many more files it can hold; None when there is no fixed number
     read_only: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A program that listens on "protocol/port", and its systemd unit. Program and unit are "" when unknown."""
-
-    name: str
-    program: str = ""
-    unit: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The failed units, and the ports that services listen on, as "protocol/port".
-
-    Attributes:
-        failed: services that the system starts by itself, and that do not run although they did not end by themselves;
-            where systemd is, the failed units of every type.
-        listening: ports of services only, without ephemeral ports and users' own programs.
-        listeners: the same ports with their programs.
-        running: services that the system starts by itself, and that run. Empty where the service manager itself says
-            which services have failed: then these need no comparison.
-        ended: services that the system starts by itself, and that ended without an error, or were stopped.
-        late: those of ``failed`` that the system starts only some time after the boot, and has not started yet.
-        late_start_seconds: that time.
-        active_units: the active units of systemd, of every type, that have a file. Read only before the first change
-            and after the last one, and not stored with assessments and outcomes.
-    """
-
-    failed: tuple[str, ...] = ()
-    listening: tuple[str, ...] = ()
-    known: bool = True  # False when the machine can't report its services
-    listeners: tuple[Listener, ...] = ()
-    running: tuple[str, ...] = ()
-    ended: tuple[str, ...] = ()
-    late: tuple[str, ...] = ()
-    late_start_seconds: float = 0.0
-    active_units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,14 @@ from tasks.domain.assessment import (  # noqa: F401 - others import them from he
     Facts,
     Finding,
     HotpatchEnrolment,
-    Listener,
     LivePatching,
     PackageState,
     RebootNeed,
-    Services,
     UnfinishedPackage,
     Update,
 )
 from tasks.domain.compliance import RepositoryProblem  # noqa: F401 - others import it from here
+from tasks.domain.services import Listener, Services  # noqa: F401 - others import them from here
 from tasks.domain.states import (
     Classification,
     FindingLevel,

@@ -20,7 +20,8 @@ from flows.local_run import LocalRunner
 from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from flows.request.read_requests import AssessRequest
-from inventory.machine import Inventory, Machine, ResourceLimits
+from inventory.machine import Inventory, Machine
+from inventory.resource_limits import ResourceLimits
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import Outcome, RunReport, UpdateResult
 from tasks.domain.protocols.transport import Transport

@@ -189,7 +189,7 @@ def _open_arc(group: str | None, token: str | None, clock: "Clock") -> "LicenceP
     from flows.composition import read_own_secret
     from flows.hotpatch.arc_settings import find_azure_arc
 
-    return find_azure_arc(read_own_secret, clock, group or "", token or "")
+    return find_azure_arc(read_own_secret, clock, group, token)
 
 
 def _read_rows(machines: "Sequence[Machine]", records: str | None, clock: "Clock") -> "list[HotpatchRow]":

@@ -59,12 +59,11 @@ def choose_version(
         now: the present time.
         wanted: the version that a person orders; "": what comes by itself.
     """
-    if (unready := _explain_no_version(component, installed, family)) is not None:
-        return unready
-    assert installed is not None and installed.version is not None  # noqa: S101, PT018 - for the type checker
-    rank = rank_version(installed.version)
-    assert rank is not None  # noqa: S101 - the same
-    listed = find_listed_version(component.versions, installed.version)
+    present = _find_present_version(component, installed, family)
+    if isinstance(present, ComponentChoice):
+        return present
+    version, rank = present
+    listed = find_listed_version(component.versions, version)
     if wanted:
         return _choose_ordered(component, listed, wanted)
     target, standing = _find_newest(component, rank)
@@ -74,7 +73,7 @@ def choose_version(
             standing, installed=listed, reason=reason if standing is ComponentStanding.MAJOR_AVAILABLE else ""
         )
     if listed is None:
-        reason = f"the file of components does not have its version {installed.version}: it could not be put back"
+        reason = f"the file of components does not have its version {version}: it could not be put back"
         return ComponentChoice(ComponentStanding.UNLISTED, reason=reason)
     wait = find_retry_wait([one for one in tries if one.version == target.version], machine, now)
     if wait is not None:
@@ -84,10 +83,10 @@ def choose_version(
     return ComponentChoice(ComponentStanding.PENDING, target, listed)
 
 
-def _explain_no_version(
+def _find_present_version(
     component: Component, installed: InstalledComponent | None, family: OsFamily | None
-) -> ComponentChoice | None:
-    """Return the choice for a machine without a version that others can be compared with; None: it has one."""
+) -> tuple[str, VersionRank] | ComponentChoice:
+    """Return the version of a machine with its rank, or the choice where no version can be compared."""
     if family is not None and family is not component.family:
         reason = f"{component.name} is a component of {component.family}, and the machine has {family}"
         return ComponentChoice(ComponentStanding.NOT_SUPPORTED, reason=reason)
@@ -96,10 +95,11 @@ def _explain_no_version(
         return ComponentChoice(ComponentStanding.UNKNOWN, reason=reason)
     if installed.version is None:
         return ComponentChoice(ComponentStanding.NOT_INSTALLED, reason="it is not installed: only upgrades are done")
-    if rank_version(installed.version) is None:
+    rank = rank_version(installed.version)
+    if rank is None:
         reason = f"the machine has the version {installed.version!r}, which can't be compared"
         return ComponentChoice(ComponentStanding.UNKNOWN, reason=reason)
-    return None
+    return installed.version, rank
 
 
 def _find_newest(component: Component, rank: VersionRank) -> tuple[ComponentVersion | None, ComponentStanding]:

@@ -78,7 +78,7 @@ def rank_version(text: str) -> VersionRank | None:
 
 
 def _rank_token(token: str) -> _Token:
-    if token == "~":  # noqa: S105 - a sign in versions
+    if token.startswith("~"):
         return (0, 0, "")
     return (3, int(token), "") if token.isdecimal() else (2, 0, token.lower())
 

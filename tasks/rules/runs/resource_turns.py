@@ -9,7 +9,8 @@ have ended.
 from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
-from inventory.machine import Inventory, Resource, ResourceKind, ResourceLimits
+from inventory.machine import Inventory
+from inventory.resource_limits import Resource, ResourceKind, ResourceLimits
 from inventory.resources import find_resources
 
 T = TypeVar("T")

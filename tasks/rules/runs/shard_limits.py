@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from inventory.data_class import dataclass
-from inventory.machine import Inventory, Resource, ResourceKind, ResourceLimits
+from inventory.machine import Inventory
+from inventory.resource_limits import Resource, ResourceKind, ResourceLimits
 from tasks.rules.runs.shards import Shard, share_at_once
 
 LimitedResources = Mapping[str, tuple[Resource, ...]]

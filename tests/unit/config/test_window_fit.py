@@ -8,17 +8,8 @@ from deployments.checks.finding import ConfigurationFinding
 from deployments.checks.window_checks import check_capacity
 from deployments.configuration.model import Inventories
 from deployments.preview.window_fit import read_learned
-from inventory.machine import (
-    Inventory,
-    Limits,
-    Machine,
-    MachineSet,
-    OsFamily,
-    PatchOwner,
-    Resource,
-    ResourceKind,
-    ResourceLimits,
-)
+from inventory.machine import Inventory, Limits, Machine, MachineSet, OsFamily, PatchOwner
+from inventory.resource_limits import Resource, ResourceKind, ResourceLimits
 from tasks.records.fleets import use_fleet
 from tasks.records.measures import LearnedDurations
 from tasks.records.setup import open_records

@@ -11,7 +11,7 @@ from flows.engine.machine_queue import MachineQueue, QueuedMachine
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.local_run import LocalRunner
 from flows.request.read_requests import AssessRequest
-from inventory.machine import Resource, ResourceKind, ResourceLimits
+from inventory.resource_limits import Resource, ResourceKind, ResourceLimits
 from tasks.domain.protocols.records import ProgressRow
 from tasks.domain.states import OperationState, Step
 from tasks.steps.context.machine_context import MachineContext, MachineState

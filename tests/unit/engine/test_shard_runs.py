@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from flows.engine.shard_entries import PLAN_WAVE
-from inventory.machine import Resource, ResourceKind, ResourceLimits
+from inventory.resource_limits import Resource, ResourceKind, ResourceLimits
 from tasks.domain.errors import PatchError, RequestError
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import OperationState

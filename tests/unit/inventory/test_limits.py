@@ -6,7 +6,8 @@ import pytest
 
 from inventory.errors import InvalidInventory
 from inventory.loader import load_inventory
-from inventory.machine import Inventory, Resource, ResourceKind
+from inventory.machine import Inventory
+from inventory.resource_limits import Resource, ResourceKind
 from inventory.scope import Scope
 
 MACHINES = """

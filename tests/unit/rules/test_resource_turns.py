@@ -6,7 +6,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.machine import Inventory, Machine, Resource, ResourceKind, ResourceLimits
+from inventory.machine import Inventory, Machine
+from inventory.resource_limits import Resource, ResourceKind, ResourceLimits
 from tasks.rules.runs.resource_turns import ASSESSMENT_KINDS, choose_next, describe_full, find_limited_resources
 
 NAMES = st.sampled_from(["a", "b"])

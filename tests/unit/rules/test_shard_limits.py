@@ -5,7 +5,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.machine import Inventory, Resource, ResourceKind, ResourceLimits
+from inventory.machine import Inventory
+from inventory.resource_limits import Resource, ResourceKind, ResourceLimits
 from tasks.rules.runs.shard_limits import divide_into_turns, lower_limits, share_limits
 from tasks.rules.runs.shards import Shard
 
