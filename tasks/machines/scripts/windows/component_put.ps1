@@ -3,6 +3,14 @@
 # only tell what is there). Record: component_file {have, is_whole, why}.
 # Requires: job_common, component_files
 
+function Read-FpData {
+    # The bytes of a part. The reader of XML decodes them: PowerShell logs a script with the word of [Convert] for it.
+    $xml = New-Object -TypeName System.IO.StringReader -ArgumentList "<data>$(Get-FpParam -Name data)</data>"
+    $reader = [System.Xml.XmlReader]::Create($xml)
+    $null = $reader.MoveToContent()
+    return , $reader.ReadElementContentAs([byte[]], $null)
+}
+
 function Save-FpPart {
     # Appends the part where it belongs. Returns what is there, whether the file is whole, and why it can't be stored.
     $digest = Get-FpParam -Name sha256
@@ -10,7 +18,7 @@ function Save-FpPart {
     $file = Join-Path -Path (Get-FpComponentFolder (Get-FpParam -Name component)) -ChildPath $digest
     if (Test-FpComponentFile $file $digest) { return @{ Have = $size; IsWhole = $true; Why = '' } }
     $part = "$file.part"
-    $bytes = [System.Convert]::FromBase64String((Get-FpParam -Name data))
+    $bytes = Read-FpData
     $stream = [System.IO.File]::Open($part, 'OpenOrCreate', 'Write', 'None')
     try {
         if ($stream.Length -gt $size) { $stream.SetLength(0) }
