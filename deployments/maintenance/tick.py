@@ -40,7 +40,7 @@ from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.maintenance.look import build_problem_news, look_at_group
 from tasks.rules.maintenance.model import Application, ApplyCause, GroupState, Look, News
 from tasks.rules.runs.approval import MAINTENANCE_STARTER
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 
 TICK_LEASE: Final = "maintenance-control"
 """The lease that a look holds, in the table of run leases: of two looks at the same time, one works."""

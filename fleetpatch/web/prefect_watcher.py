@@ -45,7 +45,7 @@ from tasks.domain.errors import FleetpatchError
 from tasks.domain.protocols.clock import Clock
 from tasks.records.fleets import find_fleet
 from tasks.records.sql_records import SqlRecords
-from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.context.run_control import LoggingListener
 
 logger = logging.getLogger(__name__)
 

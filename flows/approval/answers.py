@@ -13,7 +13,7 @@ from tasks.rules.calendar.local_time import format_time_with_zone
 from tasks.rules.policy.decision import is_approver
 from tasks.rules.policy.login_names import fold_widely
 from tasks.rules.runs.approval import is_starter_known
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 
 
 def format_person(who: str, login: str = "") -> str:

@@ -46,7 +46,7 @@ from tasks.rules.runs.approval import (
     restrict_to_approved,
 )
 from tasks.rules.timing.maintenance_window import compute_cut_off
-from tasks.steps.context.run_context import ProgressListener, StopToken
+from tasks.steps.context.run_control import ProgressListener, StopToken
 from tasks.steps.start_checks import is_visit_needed_for_plan
 
 logger = logging.getLogger(__name__)

@@ -49,7 +49,7 @@ from flows.prefect_api.api_client import open_fail_fast_client, read_all_pages
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.reports.export.markdown import limit_table
 from tasks.reports.sanitizing import escape_markdown
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 
 logger = logging.getLogger(__name__)
 

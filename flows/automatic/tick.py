@@ -36,7 +36,7 @@ from tasks.rules.automatic.model import (
     RolloutState,
     Tell,
 )
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 
 
 def find_foreign_rollout(database: Database, view: FleetView) -> Rollout | None:

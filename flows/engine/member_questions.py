@@ -14,7 +14,8 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.states import Step
 from tasks.rules.runs.set_capacity import MemberRefusal, WaitsFor, check_role_order, find_rank
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.run_context import ProgressListener, RunContext, StopToken
+from tasks.steps.context.run_context import RunContext
+from tasks.steps.context.run_control import ProgressListener, StopToken
 from tasks.steps.machine.set_member import add_member_health_finding, ask_member_role, check_member_health, open_member
 
 FRESH: Final = timedelta(seconds=10)

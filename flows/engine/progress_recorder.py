@@ -17,7 +17,7 @@ from tasks.domain.protocols.clock import Clock
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import ProgressRow, ProgressStore
 from tasks.domain.states import OperationState, Step
-from tasks.steps.context.run_context import ProgressListener
+from tasks.steps.context.run_control import ProgressListener
 
 logger = logging.getLogger(__name__)
 

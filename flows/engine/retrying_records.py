@@ -16,7 +16,7 @@ from tasks.domain.protocols.scheduled_events import ScheduledEvents
 from tasks.domain.retry import retry
 from tasks.domain.scheduled_events import EventDocument, EventStatus, ScheduledEvent
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE as REBOOT
-from tasks.steps.context.run_context import ProgressListener
+from tasks.steps.context.run_control import ProgressListener
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from typing import Self
 
 from tasks.domain.errors import RecordsError
 from tasks.domain.protocols.leases import LeaseHolder, Leases
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 
 logger = logging.getLogger(__name__)
 

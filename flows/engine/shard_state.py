@@ -24,7 +24,7 @@ from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records.queries.history import History
 from tasks.rules.runs.shards import find_whole_run_id
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 
 _FORGED_HINT = "Nothing was touched. Only a run that has several sites or very many machines starts such runs."
 

@@ -18,7 +18,7 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.rows.audit import AuditResult
 from tasks.domain.states import HookKind
 from tasks.rules.runs.hooks import BEFORE_PLACES
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tasks.steps.hooks import redact_hook
 
 logger = logging.getLogger(__name__)

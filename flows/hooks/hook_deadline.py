@@ -9,7 +9,7 @@ from typing import TypeVar
 from inventory.data_class import dataclass
 from tasks.domain.errors import DeadlineExceeded
 from tasks.domain.protocols.clock import Clock, Deadline
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from inventory.data_class import dataclass
 from tasks.domain.errors import FleetpatchError
-from tasks.steps.context.run_context import LoggingListener, ProgressListener, StopToken
+from tasks.steps.context.run_control import LoggingListener, ProgressListener, StopToken
 
 OS_SOURCE: Final = "os"
 _SUDO_VARIABLE: Final = "SUDO_USER"

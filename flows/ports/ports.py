@@ -24,7 +24,7 @@ from tasks.domain.states import NotificationOccasion, Step
 from tasks.machines.transport.wake_on_lan import send_magic_packet
 from tasks.rules.calendar.freezes import Freeze
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.context.run_context import ProgressListener, StopToken
+from tasks.steps.context.run_control import ProgressListener, StopToken
 
 if TYPE_CHECKING:
     from tasks.rules.automatic.progress import RolloutProgress

@@ -10,7 +10,7 @@ from flows.prefect_api.log_filters import TracebackFilter
 from flows.prefect_runtime.task_runs import MAX_MACHINES_WITH_STEPS
 from tasks.domain.states import OperationState, Step
 from tasks.reports.sanitizing import sanitize_to_one_line
-from tasks.steps.context.run_context import ProgressListener
+from tasks.steps.context.run_control import ProgressListener
 
 
 class FlowRunLogger:

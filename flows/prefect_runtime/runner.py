@@ -46,7 +46,7 @@ from tasks.prefect_tasks import (
 from tasks.reports.formatting import format_count
 from tasks.reports.report_directory import find_report_directory
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tasks.steps.pipeline import call_step_function, call_step_with_retries, evaluate_step, run_steps
 
 logger = logging.getLogger(__name__)

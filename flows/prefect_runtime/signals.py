@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 
 logger = logging.getLogger(__name__)
 

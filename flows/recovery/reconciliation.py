@@ -18,7 +18,7 @@ from tasks.domain.model import RunReport
 from tasks.domain.run_errors import LeaseHeld
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from tasks.records.leases import SqlLeases
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest, WindowRequest
 from tasks.domain.states import OperationState, RebootPolicy, UpdateState
-from tasks.steps.context.run_context import LoggingListener, StopToken
+from tasks.steps.context.run_control import LoggingListener, StopToken
 from tests.bench import sites
 from tests.bench.answering.machine import AnsweringMachine, Recording, Unasked
 from tests.bench.answering.server import list_addresses

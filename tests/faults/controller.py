@@ -14,7 +14,7 @@ from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewa
 from tasks.domain.protocols.records import JournalEntry, Records
 from tasks.domain.protocols.transport import Job, JobStatus, Script, ScriptResult
 from tasks.domain.states import Step
-from tasks.steps.context.run_context import LoggingListener, StopToken
+from tasks.steps.context.run_control import LoggingListener, StopToken
 from tests.faults.hub import START, Flag, Hub, Task
 from tests.faults.machine import FaultyMachine
 from tests.support.mortal import Killed

@@ -33,7 +33,7 @@ from tasks.domain.protocols.transport import Job, JobStatus, Script, ScriptResul
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import Step
 from tasks.machines.transport.session import Session
-from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.context.run_control import LoggingListener
 
 LEASE_SECONDS = 30.0  # on cores that others use, a renewal that is due each second may be late
 PATIENCE = 8 * LEASE_SECONDS

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from tasks.domain.states import OperationState, RebootState, UpdateState
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.faults.controllers import BEFORE, LAST, Broken
 from tests.faults.stage import Stage, later
 from tests.lab.engine import configured_times, read_installations

@@ -28,7 +28,7 @@ from tasks.rules.timing.maintenance_window import TimeFit
 from tasks.steps import install, outcome, pipeline, precheck, reboot, service_restarts, start_checks, validate
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tasks.steps.jobs import install_result, package_job, watch
 from tasks.steps.machine import machine_lock
 from tasks.steps.machine.machine_lock import LockResult

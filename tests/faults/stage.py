@@ -25,7 +25,7 @@ from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.steps.context.run_context import LoggingListener, StopToken
+from tasks.steps.context.run_control import LoggingListener, StopToken
 from tests.faults.controllers import LAST, RUN, Broken, Controllers, NotReached
 from tests.faults.families import FAMILIES, Family
 from tests.lab.engine import read_installations

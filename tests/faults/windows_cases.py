@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from tasks.domain.states import OperationState, RebootState, UpdateState
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.faults.controllers import BEFORE, RUN, Broken, NotReached
 from tests.faults.lab_cases import ANY, BAD, GOOD, stop_between_writes
 from tests.faults.windows_around import cases_around

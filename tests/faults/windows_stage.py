@@ -18,7 +18,7 @@ from tasks.domain.states import OperationState, RebootState, UpdateState
 from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.faults.controllers import LAST, RUN, Broken, Controllers, NotReached
 from tests.lab.windows.fault_schedule import ALWAYS, Fault, What
 from tests.lab.windows.patching import QUICK, Strike, WindowsFleet, count, cumulative, guid, judge, kb, offer

@@ -36,7 +36,7 @@ from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.runs.approval import compute_report_digest
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.flows.prefect_view import artifacts
 from tests.support import builders as make
 from tests.support.approval_gate import add_approval_gate

@@ -24,7 +24,7 @@ from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import Classification, OperationState, RebootState, Step, UpdateState
 from tasks.steps import pipeline
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.context.run_control import LoggingListener
 from tasks.steps.unused_kernels import UNUSED_KERNELS_CHECK
 from tests.flows.prefect_view import artifacts, look, waves
 from tests.flows.test_readme import example

@@ -22,7 +22,7 @@ from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import HookKind, HookPoint, OperationState
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.builders import make_report
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

@@ -28,7 +28,7 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
-from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.context.run_control import LoggingListener
 from tests.flows.served import Served
 from tests.support.fake_clock import FakeClock
 

@@ -38,7 +38,7 @@ from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.reports.writer import write_report
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.flows.served import Served
 from tests.support.approval_gate import add_approval_gate
 from tests.support.fake_packages import FakePackage

@@ -15,7 +15,7 @@ from flows.ports.caller import Caller, use_caller
 from flows.prefect_runtime import delivery, run_log, runner, task_runs
 from flows.prefect_runtime.task_runs import TASK_RUNS_VARIABLE, TaskRuns
 from tasks.domain.errors import CannotRun
-from tasks.steps.context.run_context import LoggingListener, StopToken
+from tasks.steps.context.run_control import LoggingListener, StopToken
 from tests.flows.prefect_view import look
 from tests.flows.test_fleet_flows import ran
 from tests.support.fake_packages import FakePackage

@@ -16,7 +16,7 @@ from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from tasks.domain.model import Outcome, RunReport, UpdateResult
 from tasks.domain.states import Step
-from tasks.steps.context.run_context import LoggingListener, ProgressListener, StopToken
+from tasks.steps.context.run_control import LoggingListener, ProgressListener, StopToken
 from tests.lab.fleet import LabHost
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tasks.domain.model import Outcome
 from tasks.domain.states import Classification, FindingLevel, OperationState, RebootState, Step, UpdateState
-from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.context.run_control import LoggingListener
 from tests.contract.manager_subjects import patiently
 from tests.lab.engine import Fleet, Telling, outcome_of, result_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost

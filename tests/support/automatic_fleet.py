@@ -14,7 +14,7 @@ from inventory.credentials import Credential, CredentialKind, Secret
 from tasks.domain.errors import PatchError, RequestError
 from tasks.domain.model import Update
 from tasks.records.sql_records import SqlRecords
-from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.context.run_control import LoggingListener
 from tests.support.builders import make_assessment, make_package_state
 from tests.support.fake_clock import FakeClock
 

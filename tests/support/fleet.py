@@ -26,7 +26,7 @@ from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import Outcome, RunReport, UpdateResult
 from tasks.domain.protocols.transport import Transport
 from tasks.machines.transport.own_site import require_own_site
-from tasks.steps.context.run_context import LoggingListener, ProgressListener, StopToken
+from tasks.steps.context.run_control import LoggingListener, ProgressListener, StopToken
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_manager import FakeManager

@@ -11,7 +11,7 @@ from flows.request.patch_request import PatchRequest
 from inventory.machine import Check, CheckKind, Inventory, MachineSet, SetAction, SetActionKind
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.transport import Script, ScriptRecord
-from tasks.steps.context.run_context import LoggingListener, StopToken
+from tasks.steps.context.run_control import LoggingListener, StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.fake_set_slots import FakeSetSlots

@@ -18,7 +18,7 @@ from tasks.domain.model import Outcome, RunInfo, RunReport
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import OperationState
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tasks.steps.hooks import HOOK_ACT
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_records import FakeHistory, FakeRecords

@@ -14,7 +14,7 @@ from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import SHARD_ACT, JournalMark
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import OperationState
-from tasks.steps.context.run_context import LoggingListener, StopToken
+from tasks.steps.context.run_control import LoggingListener, StopToken
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory

@@ -7,7 +7,7 @@ from flows.engine.resume_state import parse_recorded_request, read_resume_state
 from flows.local_run import LocalRunner
 from flows.request.patch_request import PatchRequest
 from tasks.domain.model import RunReport
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet

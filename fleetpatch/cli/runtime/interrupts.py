@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fleetpatch.cli.runtime.output import print_to_stderr, to_safe_text
 from tasks.domain.protocols.records import JournalEntry
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 
 HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -39,7 +39,7 @@ from tasks.records.queries.history import History
 from tasks.records.queries.run_summary import find_machines_without_outcome
 from tasks.records.setup import open_records
 from tasks.reports.formatting import format_count
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 
 POLL_SECONDS = 0.25  # how soon the main thread reacts to a Ctrl-C
 _RECORD_DETACH_SECONDS = 3.0

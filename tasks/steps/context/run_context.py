@@ -1,10 +1,10 @@
-"""The ports and options of one run, its request to stop, and who follows it. All its machines share them."""
+"""The ports and options of one run. All its machines share them."""
 
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field
-from typing import Literal, NoReturn, Protocol
+from typing import Literal, NoReturn
 
 from inventory.data_class import dataclass
 from inventory.machine import Machine
@@ -17,82 +17,13 @@ from tasks.domain.protocols.records import Records
 from tasks.domain.protocols.scheduled_events import ScheduledEvents
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.scheduled_events import EventSource
-from tasks.domain.states import RebootPolicy, Step
+from tasks.domain.states import RebootPolicy
 from tasks.rules.machine_checks.packages import OthersPolicy
 from tasks.rules.runs.reboot_decision import LivePatchPolicy
 from tasks.rules.scheduled_events import EventNotice
+from tasks.steps.context.run_control import LoggingListener, ProgressListener, StopToken
 
 logger = logging.getLogger(__name__)
-
-
-class ProgressListener(Protocol):
-    """The interface for progress bars and logs. Methods must not raise and must not block."""
-
-    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
-        """Receive the progress of a machine's step, from 0 to 1. None: it is not known."""
-
-    def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
-        """Receive the end of a machine's step."""
-
-    def on_message(self, message: str) -> None:
-        """Receive a message about the whole run."""
-
-
-class LoggingListener:
-    """A listener that only writes to the log."""
-
-    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
-        """Write it to the log."""
-        logger.debug("%s: %s: %s (%s)", machine, step, message, fraction)
-
-    def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
-        """Write it to the log."""
-        logger.info("%s: %s: %s %s", machine, step, state, message)
-
-    def on_message(self, message: str) -> None:
-        """Write it to the log."""
-        logger.info("%s", message)
-
-
-class StopToken:
-    """The request to stop a run: nothing new begins, and what runs may end.
-
-    Attributes:
-        is_suspended: the run is to be resumed later. What did not begin stays open.
-        is_lease_lost: another process has the run now. This process does not touch the machines and their locks.
-        still_holds_lease: returns whether this process still has the run lease. Called just before a machine is
-            changed.
-    """
-
-    def __init__(self) -> None:
-        self._stop_event = threading.Event()
-        self.reason = ""
-        self.is_suspended = False
-        self.is_lease_lost = False
-        self.still_holds_lease: Callable[[], bool] = lambda: True
-
-    def request_stop(self, reason: str) -> None:
-        """Ask the run to stop. Only the first reason is kept."""
-        if not self._stop_event.is_set():
-            self.reason = reason
-            self._stop_event.set()
-
-    def request_suspension(self, reason: str) -> None:
-        """Ask the run to stop, and leave open what did not begin. A run that already stops is not changed."""
-        if not self._stop_event.is_set():
-            self.is_suspended = True
-            self.request_stop(reason)
-
-    def mark_lease_lost(self) -> None:
-        """Record that another process has taken the run over. This process stops, and releases no machine lock."""
-        self.is_lease_lost = True
-        self.is_suspended = False
-        self.request_stop("another process executes this run now")
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether a stop was requested."""
-        return self._stop_event.is_set()
 
 
 DEFAULT_MAX_UNREACHABLE_SECONDS = 900.0

@@ -29,7 +29,7 @@ from tasks.domain.states import FindingLevel, Step, UpdateState
 from tasks.rules.machine_checks.precheck import SAME_MACHINE_REMEDY, describe_same_machine
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tasks.steps.machine.retry import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, retry_transient
 from tasks.steps.start_checks import explain_no_start, find_machine_cut_off
 

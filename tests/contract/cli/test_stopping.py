@@ -5,7 +5,7 @@ import signal
 from fleetpatch.cli.runtime.interrupts import InterruptHandler, print_detached, print_stopping
 from fleetpatch.cli.runtime.run_lookup import find_unfinished_acts
 from tasks.domain.protocols.records import JournalMark
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.builders import make_journal_entry
 
 

@@ -11,7 +11,8 @@ from tasks.domain.errors import RecordsError
 from tasks.domain.model import Hook, HookResult
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.states import HookKind, HookPoint
-from tasks.steps.context.run_context import PatchOptions, RunContext, StopToken
+from tasks.steps.context.run_context import PatchOptions, RunContext
+from tasks.steps.context.run_control import StopToken
 from tasks.steps.hooks import run_hook_once
 from tests.support.builders import make_report, make_run
 from tests.support.fake_records import FakeRecords

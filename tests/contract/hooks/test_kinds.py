@@ -16,7 +16,7 @@ from tasks.domain.model import Hook, HookResult
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.rows.audit import AuditEntry
 from tasks.domain.states import HookKind, HookPoint, OperationState
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.contract.hooks.calls import AFTER, BEFORE, CLOCK, REPORT, Stops, WaitingClock, call
 from tests.support.builders import make_outcome
 

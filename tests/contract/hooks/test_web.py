@@ -11,7 +11,7 @@ from flows.hooks import http_call
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import HookResult
 from tasks.domain.states import HookKind
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.contract.hooks.calls import REPORT, Stops, WaitingClock, call
 from tests.support.fake_records import FakeRecords
 

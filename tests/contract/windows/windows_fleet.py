@@ -11,7 +11,7 @@ from inventory.machine import Inventory, Machine
 from tasks.domain.model import Outcome, UpdateResult
 from tasks.domain.protocols.transport import Transport
 from tasks.machines.managers.registry import find_manager
-from tasks.steps.context.run_context import LoggingListener, StopToken
+from tasks.steps.context.run_control import LoggingListener, StopToken
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.scenario import Scenario
 from tests.support.fake_leases import FakeLeases

@@ -20,7 +20,7 @@ from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import RebootState, Step, UpdateState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.steps.context.run_context import LoggingListener, StopToken
+from tasks.steps.context.run_control import LoggingListener, StopToken
 from tests.lab.windows.certificates import Authority
 from tests.lab.windows.scenario import Scenario, Update
 from tests.lab.windows.served_machine import ServedMachine

@@ -20,7 +20,7 @@ from tasks.domain.states import Classification, NotificationOccasion
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.approval_gate import add_approval_gate
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage

@@ -11,7 +11,7 @@ from flows.notify.messages import build_message
 from tasks.domain.errors import RequestError
 from tasks.domain.states import NotificationOccasion
 from tasks.records.approvals import ApprovalDecision
-from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.context.run_control import LoggingListener
 from tests.support.fleet import outcome_of
 from tests.unit.approval.scene import RUN, Killed, Scene, kill
 

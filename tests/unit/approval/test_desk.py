@@ -8,7 +8,7 @@ import pytest
 from flows.approval.answers import AnswerSource, ApprovalAnswer, PendingApproval
 from tasks.domain.states import UpdateState
 from tasks.records.approvals import Approval, ApprovalDecision
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.fleet import outcome_of
 from tests.unit.approval.scene import RUN, STARTER, Failing, Scene
 

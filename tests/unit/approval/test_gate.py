@@ -17,7 +17,7 @@ from tasks.domain.states import Classification, NotificationOccasion, OperationS
 from tasks.records.approvals import ApprovalDecision
 from tasks.records.schema import approvals
 from tasks.rules.runs.approval import compute_report_digest
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.approval_gate import add_approval_gate
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import outcome_of, result_of

@@ -16,7 +16,7 @@ from tasks.domain.model import Hook, HookResult, RunReport
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import HookPoint, NotificationOccasion
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet

@@ -10,7 +10,7 @@ from flows.engine.resume_state import parse_recorded_request, read_resume_state
 from flows.local_run import LocalRunner
 from tasks.domain.errors import AuthenticationFailed, ConnectionLost, FleetpatchError, ProtocolViolation, RecordsError
 from tasks.domain.states import RebootState
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet, outcome_of

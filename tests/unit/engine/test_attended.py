@@ -12,7 +12,7 @@ from prefect.exceptions import TerminationSignal
 
 from flows.prefect_runtime.signals import run_with_signals
 from tasks.domain.model import RunReport
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.builders import make_report
 
 

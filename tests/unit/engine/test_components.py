@@ -16,7 +16,7 @@ from tasks.domain.errors import RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.states import FindingLevel, OperationState, RebootState, UpdateState
 from tasks.rules.components.tries import find_try
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.components import make_component, make_try
 from tests.support.fake_components import PROBE, FakeComponents
 from tests.support.fake_packages import FakePackage

@@ -4,7 +4,7 @@ import pytest
 
 from tasks.domain.scheduled_events import EventStatus
 from tasks.domain.states import RebootState
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.event_fleet import ANNOUNCE, NOTICE, WakingClock, after, asks
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, choose_calls

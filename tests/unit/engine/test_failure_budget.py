@@ -11,7 +11,7 @@ from inventory.machine import Check, CheckKind, FailedCheckEffect
 from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.context.run_control import LoggingListener
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
 from tests.support.fleet import SimFleet, outcome_of, result_of

@@ -15,7 +15,7 @@ from flows.request.request_parts import HooksRequest
 from tasks.domain.model import RunReport
 from tasks.domain.states import NotificationOccasion, OperationState
 from tasks.rules.calendar.freezes import Freeze
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, mortal_machine

@@ -10,7 +10,7 @@ from flows.engine.run_lease import LEASE_SECONDS, LeaseRenewer
 from tasks.domain.errors import RecordsError, RecordsUnavailable, Unreachable
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.leases import LeaseHolder
-from tasks.steps.context.run_context import LoggingListener, StopToken
+from tasks.steps.context.run_control import LoggingListener, StopToken
 from tests.support.builders import make_run
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases

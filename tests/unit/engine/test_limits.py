@@ -15,7 +15,7 @@ from inventory.resource_limits import Resource, ResourceKind, ResourceLimits
 from tasks.domain.protocols.records import ProgressRow
 from tasks.domain.states import OperationState, Step
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.context.run_control import LoggingListener
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 

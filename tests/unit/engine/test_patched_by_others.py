@@ -13,7 +13,7 @@ from tasks.domain.model import Finding, Outcome, RunReport
 from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tasks.rules.machine_checks.packages import AUTO_UPDATER_CHECK
 from tasks.rules.runs.failure_budget import OutcomeClass, classify_outcome
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.mortal import Killed, Life, choose_calls

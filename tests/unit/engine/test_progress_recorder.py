@@ -15,7 +15,7 @@ from tasks.domain.model import RunReport
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import ProgressRow
 from tasks.domain.states import OperationState, Step
-from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.context.run_control import LoggingListener
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet

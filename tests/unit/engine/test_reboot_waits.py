@@ -9,7 +9,7 @@ from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from tasks.domain.errors import HostKeyMismatch
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import OperationState, RebootPolicy, RebootState, Step, UpdateState
-from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.context.run_control import LoggingListener
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.reboot_guard import HOLDER

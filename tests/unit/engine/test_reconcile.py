@@ -32,7 +32,7 @@ from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import Classification, OperationState, Step
 from tasks.records.setup import open_records
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tasks.steps.jobs import watch
 from tasks.steps.jobs.watch import STOPPING_PAUSE_SECONDS
 from tests.support.builders import make_report, make_run

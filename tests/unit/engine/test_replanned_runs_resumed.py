@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.domain.states import OperationState, Step, UpdateState
-from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.context.run_control import LoggingListener
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, choose_calls

@@ -8,7 +8,7 @@ from flows.engine.retrying_records import RetryingEvents
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.scheduled_events import EventStatus, EventType, ScheduledEvent
 from tasks.domain.states import OperationState
-from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.context.run_control import LoggingListener
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_records import FakeRecords

@@ -15,7 +15,7 @@ from tasks.domain.model import RunReport
 from tasks.domain.states import OperationState
 from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.fake_clock import START, FakeClock
 from tests.support.set_fleet import Messages, SetFleet
 

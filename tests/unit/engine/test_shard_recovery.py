@@ -12,7 +12,7 @@ from inventory.sites import use_site
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import OperationState, Step
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tasks.steps.hooks import HOOK_ACT
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory

@@ -10,7 +10,7 @@ from flows.engine.interruption import RESUME_ACT, SUSPEND_ACT, find_suspension
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import OperationState, Step, UpdateState
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, choose_calls

@@ -18,7 +18,7 @@ from tasks.domain.model import Hook, HookResult, Outcome, RunReport
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tasks.rules.runs.power import POWER_CHECK, POWER_OFF_ACT, POWER_ON_ACT
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_control import StopToken
 from tests.support.fake_clock import START
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
