@@ -237,6 +237,8 @@ def test_two_ways_share_a_jump_host_only_when_they_reach_it_alike(name: str):
             "owner",
             "winrm",
             "wake",
+            "scheduled_events",
+            "guests",
         }, f"does {name} decide who is trusted at a jump host, and as whom?"
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 from fleetpatch.access.roles import Role
 from flows.request.patch_request import PatchRequest
 from tasks.records import page_schema, schema
+from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tests.contract.web.page_urls import NO_PAGES, PAGES
@@ -23,6 +24,7 @@ from tests.support.web_people import admit_people, person
 from tests.support.web_site import Site, serve_site
 
 EVERYBODY = person("root", *Role)
+ORDER = "0b9d9c1e-4d0e-4b0f-9d75-6a2f5e6d7c11"
 SECRET = re.compile(r"hunter2[A-Z]{4}[0-9]{2}")
 """Every secret of these tests looks like this, so that a page can be searched for all of them at once."""
 
@@ -127,6 +129,7 @@ def _put_secrets_into_records(place: Path, fleet: SampleFleet) -> None:
                 query = update(schema.runs).where(schema.runs.c.id == run_id)
                 connection.execute(query.values(document=json.dumps(document)))
             assert "hunter2HOOK02" in json.dumps(history.find_run(run_id).request["hooks"])
+        SqlMachineOrders(records.database).begin(ORDER, "updaters off", "web-07", "anna", fleet.now)
         with records.database.begin_write("log somebody in") as connection:
             token = {"name": "root", "digest": "hunter2TOKE01", "roles": "view", "created_by": "x"}
             connection.execute(page_schema.access_tokens.insert().values(**token, created_at=fleet.now))
@@ -150,7 +153,13 @@ def list_paths(site: Site, fleet: SampleFleet) -> list[str]:
 
 
 def _list_api_paths(site: Site, fleet: SampleFleet) -> Iterator[str]:
-    given = {"name": ["stage-db-1", "win-1", "web-07"], "cve": ["CVE-2025-9230"], "run_id": list(fleet.runs.values())}
+    given = {
+        "name": ["stage-db-1", "win-1", "web-07"],
+        "cve": ["CVE-2025-9230"],
+        "run_id": list(fleet.runs.values()),
+        "order_id": [ORDER],
+        "group": ["databases-monthly"],
+    }
     for path, routes in site.get("/api/v1/openapi.json", headers=EVERYBODY).json()["paths"].items():
         if "get" not in routes or "flow_run_id" in path:  # that one asks Prefect
             continue
