@@ -33,7 +33,17 @@ from tests.support import builders, postgres
 pytestmark = pytest.mark.postgres
 
 NOW = datetime.now(UTC)
-OWN_TABLES = {"web_sessions", "login_links", "audit_log", "requested_runs", "stop_requests", "decisions", "occurrences"}
+OWN_TABLES = {
+    "web_sessions",
+    "login_links",
+    "audit_log",
+    "requested_runs",
+    "stop_requests",
+    "decisions",
+    "occurrences",
+    "component_enrolments",
+    "event_documents",
+}
 
 
 @pytest.fixture(scope="module")

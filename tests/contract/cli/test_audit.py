@@ -29,8 +29,9 @@ from tests.contract.cli.conftest import Stage, security
 READING = {
     "approvals", "assess", "audit list", "audit send", "audit verify", "automatic explain", "broker",
     "calendar", "compliance", "compliance-report", "components list", "components plan",
-    "components schema", "config check", "config import-azure", "config schema", "doctor", "hotpatch status",
-    "inventory check", "inventory list", "inventory schema", "machines list", "plan", "policy explain", "query",
+    "components schema", "config check", "config import-azure", "config schema", "doctor", "events list",
+    "events serve", "events token list", "hotpatch status", "inventory check", "inventory list", "inventory schema",
+    "machines list", "maintenance list", "maintenance show", "plan", "policy explain", "query",
     "report", "runs", "server",
     "settings", "show", "updaters status", "updates", "version", "web token list", "why",
 }  # fmt: skip

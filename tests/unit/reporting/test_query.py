@@ -1,6 +1,7 @@
 """Questions in SQL reach the tables and nothing else, and what is wrong with them is said."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -52,7 +53,7 @@ def test_only_named_tables_are_read_and_each_once() -> None:
 def test_every_view_says_what_it_reads() -> None:
     assert set(SOURCES) == set(VIEWS)
     for name, statement in VIEWS.items():
-        assert SOURCES[name] == find_tables(statement) - {"windows"}  # a word in a mask
+        assert SOURCES[name] == find_tables(re.sub("'[^']*'", "''", statement))
 
 
 def test_maps_and_numbers_keep_their_types() -> None:
