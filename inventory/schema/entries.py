@@ -194,8 +194,9 @@ class MachineSettings(StrictModel):
     pre_checks: CheckList | None = None
     probes: CheckList | None = None
     wake: WakeEntry | None = None
-    guests: GuestsEntry | None = None
     """How it is started for its turn if it is powered off. It has `mac` or `command`."""
+    guests: GuestsEntry | None = None
+    """What becomes of the guests of a hypervisor host before it reboots."""
 
 
 class MachineEntry(MachineSettings):

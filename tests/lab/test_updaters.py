@@ -1,7 +1,9 @@
 """Debian's own updaters on real machines: they rest while a machine is patched, and are as they were afterwards."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,8 +11,8 @@ from tasks.domain.states import OperationState
 from tasks.machines.managers.apt.manager import AptManager
 from tasks.machines.managers.rpm.system_state import build_rpm_updaters_script
 from tests.lab.engine import Fleet, Telling
-from tests.lab.fleet import LabHost
-from tests.lab.killing import Controllers, began, its_lease_is_over, set_slow
+from tests.lab.fleet import BootHosts, Kind, LabHost
+from tests.lab.killing import Controllers, Told, began, its_lease_is_over, set_slow
 
 Boot = Callable[[int], list[LabHost]]
 
@@ -125,32 +127,82 @@ def test_a_controller_that_was_killed_leaves_them_at_rest_and_the_machine_brings
     assert traces(host) == []
 
 
+@dataclass
+class Switched:
+    """The command that looks at one host and switches its updaters."""
+
+    controllers: Controllers
+
+    def assess(self, **machine: str) -> dict[str, Any]:
+        """Assess the host, as the inventory describes it then, and return its row of `updaters status`."""
+        self.controllers.fleet.describe(every=machine)
+        assert self.run("assess", "*", "--json").code == 0
+        return self.row("updaters", "status", "*", "--json")
+
+    def switch(self, verb: str) -> tuple[int, str, str | None]:
+        """Return the exit code, the result and the status afterwards."""
+        told = self.run("updaters", verb, "*", "--yes", "--json")
+        (machine,) = told.json["machines"]
+        return told.code, machine["result"], machine["updaterStatus"]
+
+    def row(self, *words: str) -> dict[str, Any]:
+        """Return the only machine of a list."""
+        (row,) = self.run(*words).json["machines"]
+        return dict(row)
+
+    def run(self, *words: str) -> Told:
+        """Run the command to its end."""
+        return self.controllers.start(*words).end()
+
+
 def test_they_are_switched_off_for_good_and_on_again(hosts: Boot, tmp_path: Path) -> None:
-    """apt itself and systemd say so, also after the next start of the machine's timers."""
-    controllers = Controllers(Fleet(hosts(1), tmp_path))
-    (host,) = controllers.fleet.hosts
+    """apt itself and systemd say so. What somebody switches on again by hand is seen."""
+    (host,) = hosts(1)
+    switched = Switched(Controllers(Fleet([host], tmp_path)))
     switch_on(host, *TIMERS)
     host.sh("printf '#!/bin/sh\\n' >/usr/bin/unattended-upgrade; chmod 755 /usr/bin/unattended-upgrade", root=True)
     host.sh("echo 'APT::Periodic::Unattended-Upgrade \"1\";' >/etc/apt/apt.conf.d/20auto-upgrades", root=True)
     setting = "apt-config dump APT::Periodic::Unattended-Upgrade"
 
-    controllers.fleet.describe()
-    off = controllers.start("updaters", "off", "*", "--yes", "--json").end()
-    assert (off.code, off.json["machines"][0]["updaterStatus"]) == (0, "Off"), off.out
+    assert switched.assess()["updaterStatus"] == "On"
+    assert switched.row("machines", "--json")["machineKind"] == "Container"
+    assert switched.switch("off") == (0, "changed", "Off")
     assert host.sh(setting).strip() == 'APT::Periodic::Unattended-Upgrade "0";'
     assert timers(host) == AT_LARGE  # package lists are still read
+    assert switched.switch("off") == (0, "unchanged", "Off")
+    assert not switched.assess()["updaterDrift"]
 
-    refused = controllers.start("updaters", "on", "*", "--yes", "--json").end()
-    assert (refused.code, refused.json["machines"][0]["result"]) == (4, "refused")
-    controllers.fleet.describe(every={"owner": "os"})
+    host.sh("echo 'APT::Periodic::Unattended-Upgrade \"1\";' >/etc/apt/apt.conf.d/zzz-by-hand", root=True)
+    assert "installs updates by itself again" in switched.assess()["updaterDrift"]
+    host.sh("rm /etc/apt/apt.conf.d/zzz-by-hand", root=True)
+
+    assert switched.switch("on")[:2] == (4, "refused")
+    assert "none is switched on" in switched.assess(owner="os")["updaterDrift"]
     host.sh(f"systemctl disable --now {TIMERS[1]}", root=True)
-    on = controllers.start("updaters", "on", "*", "--yes", "--json").end()
-    assert (on.code, on.json["machines"][0]["updaterStatus"]) == (0, "On"), on.out
+    assert switched.switch("on") == (0, "changed", "On")
     assert host.sh(setting).strip() == 'APT::Periodic::Unattended-Upgrade "1";'
     assert timers(host) == AT_LARGE
-    assert traces(host) == []
 
-    host.sh(f"systemctl disable --now {TIMERS[1]}", root=True)
-    controllers.start("assess", "*").end()
-    (row,) = controllers.start("updaters", "status", "--json").end().json["machines"]
-    assert "none is switched on" in row["updaterDrift"]
+
+@pytest.mark.parametrize(("flavour", "timer"), [("dnf", "dnf-automatic-install.timer"), ("zypper", "os-update.timer")])
+def test_a_timer_of_an_rpm_system_is_switched_off_for_good_and_on_again(
+    hosts: BootHosts, tmp_path: Path, flavour: Kind, timer: str
+) -> None:
+    (host,) = hosts(1, flavour)
+    switched = Switched(Controllers(Fleet([host], tmp_path)))
+    units = f"/usr/lib/systemd/system/{timer.removesuffix('.timer')}"
+    host.sh(f"printf '{UNITS['dnf-automatic.timer']}' > {units}.timer", root=True)
+    host.sh(f"printf '{UNITS['dnf-automatic.service']}' > {units}.service; systemctl daemon-reload", root=True)
+    switch_on(host, timer)
+    shown = f"systemctl show -p ActiveState,UnitFileState --value {timer}"
+
+    assert switched.assess()["updaterStatus"] == "On"
+    assert switched.switch("off") == (0, "changed", "Off")
+    assert host.sh(shown).split() == ["inactive", "disabled"]
+    switch_on(host, timer)
+    assert "installs updates by itself again" in switched.assess()["updaterDrift"]
+    switched.controllers.fleet.describe(every={"owner": "os"})
+    assert switched.switch("on") == (0, "unchanged", "On")
+    host.sh(f"systemctl disable --now {timer} 2>/dev/null", root=True)
+    assert switched.switch("on") == (0, "changed", "On")
+    assert host.sh(shown).split() == ["active", "enabled"]
