@@ -105,6 +105,12 @@ def list_hotpatches(request: Request, filters: Filters, page: Number = 1) -> mod
     return build_part(request, list_hotpatch_machines(snapshot, machines, context.clock.now().date()), page)
 
 
+@router.get("/orders", tags=["Acts"])
+def list_orders(request: Request, machine: str = "") -> list[MachineOrderRow]:
+    """The newest orders to machines outside of runs, at most 200; ``machine``: only those to it."""
+    return list(SqlMachineOrders(get_context(request).records.database).read_newest(machine=machine))
+
+
 @router.get("/orders/{order_id}", tags=["Acts"], responses=describe_problems(404))
 def read_order(request: Request, order_id: str) -> list[MachineOrderRow]:
     """What became of an order on each of its machines. Its id is that of its flow run."""

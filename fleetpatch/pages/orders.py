@@ -1,4 +1,4 @@
-"""What became of an order on each of its machines."""
+"""Orders to machines: the newest ones, and what became of one on each of its machines."""
 
 from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse
@@ -10,6 +10,13 @@ from tasks.domain.states import ChangeState
 from tasks.records.machine_orders import SqlMachineOrders
 
 router = build_viewers_router()
+
+
+@router.get("/orders")
+def list_orders(request: Request, machine: str = "") -> HTMLResponse:
+    """Show the newest orders, or those to a machine."""
+    rows = SqlMachineOrders(get_context(request).records.database).read_newest(machine=machine)
+    return render_page(request, "orders.html.j2", rows=rows, machine=machine)
 
 
 @router.get("/orders/{order_id}")

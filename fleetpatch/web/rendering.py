@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
-from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from fastapi import FastAPI, HTTPException, Request
@@ -17,25 +16,11 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from fleetpatch.access.identity import get_identity
 from fleetpatch.web.context import get_context
+from fleetpatch.web.navigation import build_navigation
 from inventory.errors import InvalidFiles, InventoryError
 from tasks.domain.errors import CannotRun, FleetpatchError, PolicyRefused, RecordsError, RequestError, RunNotFound
 from tasks.reports.formatting import NO_FIGURE, format_age, format_details, format_share, load_zone_or_utc
 from tasks.reports.html.environment import build_environment as build_shared_environment
-
-PAGES: Final = (
-    ("Overview", "/"),
-    ("Machines", "/machines"),
-    ("Updates", "/updates"),
-    ("Components", "/components"),
-    ("Runs", "/runs"),
-    ("Calendar", "/calendar"),
-    ("Approvals", "/approvals"),
-    ("Events", "/events"),
-    ("Maintenance", "/maintenance"),
-    ("Compliance", "/compliance"),
-    ("Patch", "/patch"),
-    ("Audit log", "/audit"),
-)
 
 
 def render_page(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
@@ -57,7 +42,7 @@ def render_page(request: Request, template: str, *, status: int = 200, **values:
             settings=context.settings,
             now=context.clock.now(),
             login_url=build_login_url(request),
-            navigation=PAGES,
+            navigation=build_navigation(request.url.path),
             beside=frozenset(),
             **values,
         )

@@ -66,10 +66,10 @@ class SqlMachineOrders:
         """Return an order on each of its machines, by name; none: there is no such order, or it has not begun."""
         return self._read(select(_ORDERS).where(_ORDERS.c.order_id == order_id).order_by(_ORDERS.c.machine))
 
-    def read_newest(self, limit: int) -> tuple[MachineOrderRow, ...]:
-        """Return the newest orders, one row for each machine."""
+    def read_newest(self, limit: int = 200, machine: str = "") -> tuple[MachineOrderRow, ...]:
+        """Return the newest orders, one row for each machine; ``machine``: only those to it."""
         newest = select(_ORDERS).order_by(_ORDERS.c.began_at.desc(), _ORDERS.c.machine)
-        return self._read(newest.limit(limit))
+        return self._read((newest.where(_ORDERS.c.machine == machine) if machine else newest).limit(limit))
 
     def read_switches(self) -> dict[str, UpdaterRequest]:
         """Return what people last switched of each machine's own updaters, with success."""

@@ -21,10 +21,13 @@ from tempfile import TemporaryDirectory
 from inventory.loader import load_inventory
 from tasks.domain.components import ComponentEnrolment
 from tasks.domain.model import Assessment, JobOutput, RunReport
-from tasks.domain.states import OperationState
+from tasks.domain.scheduled_events import EventStatus, EventType, ScheduledEvent
+from tasks.domain.states import ChangeState, OperationState
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.components import SqlComponents
+from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.maintenance import GroupRecord, PackageUpdate, SqlMaintenance
+from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
@@ -105,6 +108,9 @@ def _fill(place: Path, now: datetime, *, hostile: bool) -> SampleFleet:
         _save_rollout(records, now)
         SqlComponents(records.database).enrol(ComponentEnrolment("node_exporter", "env=prod", "anna", now))
         _save_held_package(records, now)
+        _save_orders(records, now)
+        if hostile:
+            _save_events(records, ids, now)
     return SampleFleet(now, ids)
 
 
@@ -162,6 +168,38 @@ def _save_held_package(records: SqlRecords, now: datetime) -> None:
     names = tuple(f"db-{number:02}.fra1.example.net" for number in range(1, 11))
     group = GroupRecord(state, "databases-monthly", 35 * 86_400.0, names, 1, updates, impact="Restart")
     SqlMaintenance(records.database).save_look(group)
+
+
+def _save_orders(records: SqlRecords, now: datetime) -> None:
+    orders, at = SqlMachineOrders(records.database), now - timedelta(hours=20)
+    for order_id, act, machine, state, message in (
+        ("order-1", "updaters off", "web-07", ChangeState.CHANGED, ""),
+        ("order-1", "updaters off", "dev-1", ChangeState.REFUSED, "its owner is <b>os</b>"),
+        ("order-2", "hotpatch enroll", "win-1", ChangeState.FAILED, f"no answer from {'a-long-name.' * 9}example.net"),
+    ):
+        orders.begin(order_id, act, machine, "anna", at)
+        orders.end(order_id, machine, state, at + timedelta(minutes=1), message=message, remedy="", steps=())
+
+
+def _save_events(records: SqlRecords, ids: Mapping[str, str], now: datetime) -> None:
+    """Save a reboot that its machine and half of its set were told, and one that is over."""
+    events = SqlScheduledEvents(records.database, FakeClock(now))
+    told = ScheduledEvent(
+        id="",
+        run_id=ids["live"],
+        act="reboot/0",
+        event_type=EventType.REBOOT,
+        resources=("web-09", "web-10"),
+        audience=("web-11",),
+        not_before=now + timedelta(minutes=11),
+        expires_at=now + timedelta(hours=4),
+        announced_at=now - timedelta(minutes=4),
+        description=f"restart of <b>{ids['live']}</b>",
+    )
+    events.approve("web-09", [events.announce(told).id])
+    over = events.announce(replace(told, act="reboot/1", resources=("web-12",), audience=()))
+    events.change(over.id, EventStatus.STARTED)
+    events.change(over.id, EventStatus.COMPLETED)
 
 
 def _save_daily_run(records: SqlRecords, claims: SqlWindowClaims, at: datetime) -> None:

@@ -7,18 +7,20 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from inventory.machine import Machine, OsFamily
+from tasks.domain.components import InstalledComponent
 from tasks.domain.model import (
     Assessment,
     ErrorInfo,
     Facts,
     Finding,
+    HotpatchEnrolment,
     LivePatching,
     PackageState,
     RebootNeed,
     RepositoryProblem,
     Update,
 )
-from tasks.domain.states import Classification, FindingLevel, YesNoUnknown
+from tasks.domain.states import Classification, FindingLevel, MachineKind, YesNoUnknown
 from tests.support.builders import make_facts, make_update
 from tests.unit.reporting.machines import updates
 
@@ -37,6 +39,13 @@ _SYSTEMS: dict[str, dict[str, Any]] = {
     "win-": {"os_id": "windows", "os_version": "10.0.20348", "os_name": "Windows Server 2022 Datacenter"},
     "dev-": {"os_id": "ubuntu", "os_version": "24.04", "os_name": "Ubuntu 24.04.3 LTS"},
 }
+_HARDWARE: dict[str, dict[str, Any]] = {
+    "web-": {"kind": MachineKind.VIRTUAL, "container_engines": (), "is_arc": False},
+    "app-": {"kind": MachineKind.VIRTUAL, "container_engines": ("docker",), "is_arc": False},
+    "rhel": {"kind": MachineKind.PHYSICAL, "container_engines": ("podman",), "is_arc": False},
+    "win-": {"kind": MachineKind.VIRTUAL, "container_engines": (), "is_arc": True},
+}
+"""What the others have not said."""
 _MANAGERS = {"rhel": "dnf", "suse": "zypper", "win-": "windows"}
 
 
@@ -66,7 +75,7 @@ def assess(machine: Machine, at: datetime, now: datetime) -> Assessment:
 def _build_facts(machine: Machine) -> Facts:
     system = _SYSTEMS.get(machine.name[:4], {})
     manager = _MANAGERS.get(machine.name[:4], "apt")
-    facts = make_facts(managers=(manager,), **system)
+    facts = make_facts(managers=(manager,), **system, **_HARDWARE.get(machine.name[:4], {}))
     if machine.os is OsFamily.WINDOWS:
         facts = replace(facts, kernel="10.0.20348.2700", job_runner="task", privilege="administrator")
     if machine.name == "app-13":
@@ -170,6 +179,12 @@ _SPECIAL: dict[str, dict[str, Any]] = {
         "warnings": ("internal: its lists are 22 days old",),
     },
     "app-11": {"lock_holder": "unattended-upgrade (pid 4711)", "auto_updaters": (("unattended-upgrades", 5400.0),)},
+    "web-03": {"components": (InstalledComponent("node_exporter", "1.9.1"),)},
+    "web-04": {"components": (InstalledComponent("node_exporter", "1.8.2"),)},
+    "web-05": {"components": (InstalledComponent("node_exporter", "0.9.0"),)},
+    "web-06": {"components": (InstalledComponent("node_exporter", problem=f"its answer has no version: {XSS}"),)},
+    "win-2": {"hotpatch": HotpatchEnrolment("hotpatch", "registry", enrolled=True, receives=True, product="26100")},
+    "win-3": {"hotpatch": HotpatchEnrolment("hotpatch", "registry", enrolled=True, receives=False, product="26100")},
     "odd-1": {"problems": (XSS, BIDI), "services_to_restart": (XSS,), "warnings": (XSS_ATTRIBUTE,)},
 }
 _TIMED: dict[str, Any] = {
