@@ -39,7 +39,8 @@ def build_navigation(open_path: str) -> tuple[tuple[Link, ...], tuple[Link, ...]
 
     ``open_path`` is the path of the page that is shown.
     """
-    sections, below = [], ()
+    sections: list[Link] = []
+    below: tuple[Link, ...] = ()
     for pages in SECTIONS:
         links = tuple(Link(title, path, "page" if _is_open(path, open_path) else "") for title, path in pages)
         is_open = any(link.current for link in links)

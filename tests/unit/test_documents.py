@@ -49,6 +49,12 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     assert _broken(page) == ["none.md", "#no-heading"]
 
 
+def test_proofs_in_the_table_of_azure_exist() -> None:
+    proofs = set(re.findall(r"`(tests/[\w/.]+)`", (tree.TOP / "docs/reference/azure.md").read_text()))
+    assert len(proofs) > 40
+    assert {proof for proof in proofs if not (tree.TOP / proof).exists()} == set()
+
+
 def test_make_targets_in_documents_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (tree.TOP / "Makefile").read_text(), re.MULTILINE))
     named = {
