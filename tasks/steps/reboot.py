@@ -52,8 +52,7 @@ def reboot(context: MachineContext) -> MachineState:
     act = build_reboot_interruption(context, early=early).act
     ordered_boot_id = find_ordered_reboot(context, early=early)
     if ordered_boot_id and _finish_earlier_reboot(context, ordered_boot_id, early):
-        close_events(context, describe_end(context), act)
-        _bring_guests_back_if_up(context)
+        _end_interruption(context, act)
         return context.state
     if not early:
         resume_service_restarts(context)  # of an earlier process, which decided against a reboot
@@ -70,8 +69,7 @@ def reboot(context: MachineContext) -> MachineState:
         _store_result(context, result, early)
     else:
         _reboot_as_announced(context, decision, early=early)
-    close_events(context, describe_end(context), act)
-    _bring_guests_back_if_up(context)
+    _end_interruption(context, act)
     if not early:
         _finish_without_reboot(context)
     return context.state
@@ -92,11 +90,12 @@ def _reboot_as_announced(context: MachineContext, decision: RebootDecision, *, e
         context.state = _refresh_state(context)
 
 
-def _bring_guests_back_if_up(context: MachineContext) -> None:
-    """Bring guests back, unless the host did not come back. It is asked once more at the end of its turn."""
+def _end_interruption(context: MachineContext, act: str) -> None:
+    """Bring guests back, unless the host did not come back: the end of its turn asks again. Then its event is over."""
     reboots = context.state.reboots
     if not reboots or reboots[-1].state is not RebootState.FAILED:
         bring_guests_back(context)
+    close_events(context, describe_end(context), act)
 
 
 def _finish_without_reboot(context: MachineContext) -> None:

@@ -26,7 +26,7 @@ from tasks.rules.scheduled_events import (
 )
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.event_file import has_event_file, read_approvals, write_event_file
-from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION, renew_lock
+from tasks.steps.machine.machine_lock import LOCK_RENEWAL_INTERVAL, renew_lock
 from tasks.steps.machine.retry import close_before_pause, retry_transient, sleep_unless_stopped
 from tasks.steps.start_checks import check_window_fit, explain_stop_request
 
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 5.0
 """How often a run that waits looks for approvals."""
-_LOCK_RENEWAL: Final = IDLE_LOCK_DURATION / 3
 UNKNOWN_SECONDS: Final = -1
 
 
@@ -176,7 +175,7 @@ def await_event(context: MachineContext, interruption: Interruption, step: Step)
         seconds = min(POLL_SECONDS, max(0.0, (event.not_before - context.clock.now()).total_seconds()))
         close_before_pause(context, (event.not_before - context.clock.now()).total_seconds())
         sleep_unless_stopped(context, seconds)
-        if context.clock.now() - renewed_at >= _LOCK_RENEWAL:
+        if context.clock.now() - renewed_at >= LOCK_RENEWAL_INTERVAL:
             renewed_at = context.clock.now()
             if taken := retry_transient(context, lambda: renew_lock(context), context.build_read_deadline()):
                 return taken, ""

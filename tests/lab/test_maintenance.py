@@ -122,7 +122,7 @@ def test_a_guest_that_does_not_leave_keeps_its_host_up(hosts: Boot, tmp_path: Pa
     _make_guests(host)
     host.sh("echo 102 > /etc/stubborn", root=True)
     fleet = Fleet([host], tmp_path)
-    fleet.describe(every={"guests": {"minutes": 0.5}})
+    fleet.describe(every={"guests": {"minutes": 0.2}})
     boot = host.boot_id()
 
     report = fleet.patch("lab-plain", reboot="Always")

@@ -33,9 +33,10 @@ class WakingClock(FakeClock):
             what()
 
 
-def asks(fleet: SimFleet, name: str = "web", seconds: float = 20) -> SimMachine:
+def asks(fleet: SimFleet, name: str = "web", seconds: float = 20, **settings: Any) -> SimMachine:
     """Add a machine whose plan expects a reboot."""
-    return fleet.add(name, [FakePackage("a", seconds=seconds, asks_reboot=True, requires_reboot=True)])
+    packages = [FakePackage("a", seconds=seconds, asks_reboot=True, requires_reboot=True)]
+    return fleet.add(name, packages, **settings)
 
 
 def after(fleet: SimFleet, seconds: float, what: Callable[[], Any]) -> None:

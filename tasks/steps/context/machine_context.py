@@ -129,12 +129,14 @@ class MachineContext:
         keeps_connection: the machine's turn follows its assessment soon, so its connection stays open until then.
         set_hooks: the hooks of the machine's sets: they take it out of service, and bring it back.
         announced: the scheduled event that this process has announced last, as it was then; None: none.
+        are_guests_away: whether its guests have left, so that they only need the time to come back.
         explain_no_first_change: returns why the machine may not be changed now, or "". Called before its first change.
     """
 
     __slots__ = (
         "_learned_measures",
         "announced",
+        "are_guests_away",
         "clock",
         "explain_no_first_change",
         "is_retry_disabled",
@@ -157,7 +159,7 @@ class MachineContext:
         self.stop_token = run_context.stop_token
         self.transport = transport
         self.state = state
-        self.is_retry_disabled = self.keeps_connection = False
+        self.is_retry_disabled = self.keeps_connection = self.are_guests_away = False
         self.set_hooks: tuple[Hook, ...] = ()
         self.explain_no_first_change: Callable[[], str] = _allow_change
         self.announced: ScheduledEvent | None = None
@@ -276,8 +278,9 @@ class MachineContext:
     def reboot_seconds(self) -> float:
         """The seconds of the window that a reboot needs: learned or the configured reserve, and those of its guests."""
         guests = self.state.machine.guests
-        away_seconds = 2 * guests.minutes * 60 if guests is not None else 0.0
-        return away_seconds + compute_reboot_reserve(
+        moves = 1 if self.are_guests_away else 2  # they leave, and come back
+        guest_seconds = moves * guests.minutes * 60 if guests is not None else 0.0
+        return guest_seconds + compute_reboot_reserve(
             self._configured_reserve_seconds, self._read_learned(REBOOT_MEASURE)
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from inventory.guests import GuestSettings, StubbornGuests
-from tasks.domain.errors import FleetpatchError, RecordsError, ScriptFailed
+from tasks.domain.errors import FleetpatchError, LockLost, RecordsError, ScriptFailed
 from tasks.domain.model import Finding
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.states import FindingLevel, Step
@@ -26,6 +26,7 @@ from tasks.rules.runs.guests import (
 )
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine.machine_lock import LOCK_RENEWAL_INTERVAL, renew_lock
 
 SCRIPT_TIMEOUT_SECONDS: Final = 120.0
 POLL_SECONDS: Final = 5.0
@@ -50,14 +51,14 @@ def put_guests_away(context: MachineContext) -> str:
     try:
         listed = _list_guests(context)
         reason = explain_no_departure(listed, settings.action)
-        if reason or not listed.running:
-            return reason
-        return _put_away(context, settings, listed.running)
+        reason = reason or (_put_away(context, settings, listed.running) if listed.running else "")
     except RecordsError:
         raise
     except FleetpatchError as error:
         bring_guests_back(context)
         return f"its guests could not be put away: {error.message}"
+    context.are_guests_away = not reason
+    return reason
 
 
 def bring_guests_back(context: MachineContext) -> None:
@@ -66,6 +67,7 @@ def bring_guests_back(context: MachineContext) -> None:
     If the machine does not answer, the journal still has them: a resumed run brings them back.
     """
     machine, state = context.state.machine, context.state
+    context.are_guests_away = False
     is_told = any(finding.check == BACK_CHECK and finding.level is FindingLevel.WARN for finding in state.findings)
     if is_told or (machine.guests is None and not state.was_changed_before_resume):
         return
@@ -87,6 +89,7 @@ def bring_guests_back(context: MachineContext) -> None:
 
 
 def _put_away(context: MachineContext, settings: GuestSettings, running: Sequence[Guest]) -> str:
+    _keep_lock(context)
     away = AwayGuests(tuple(running), settings.action, settings.to)
     journal.record_start(context, Step.REBOOT, GUESTS_ACT, GUESTS_ACT, build_away_detail(away))
     context.report_progress(Step.REBOOT, f"guests: {settings.action} {len(running)}")
@@ -120,13 +123,30 @@ def _bring_back(context: MachineContext, away: AwayGuests, settings: GuestSettin
 
 
 def _wait(context: MachineContext, seconds: float, is_done: Callable[[GuestList], bool]) -> GuestList:
-    """Ask for the guests until something is so, or the time is over. Return the last answer."""
-    deadline = Deadline.after(context.clock, seconds)
+    """Ask for the guests until something is so, or the time is over, and keep the lock. Return the last answer.
+
+    Raises:
+        FleetpatchError: the host does not answer, or another run has its lock.
+    """
+    deadline, renewed_at = Deadline.after(context.clock, seconds), context.clock.now()
     while True:
+        if context.clock.now() - renewed_at >= LOCK_RENEWAL_INTERVAL:
+            renewed_at = context.clock.now()
+            _keep_lock(context)
         listed = _list_guests(context)
         if (not listed.unread and is_done(listed)) or deadline.has_passed(context.clock):
             return listed
         context.clock.sleep(POLL_SECONDS)
+
+
+def _keep_lock(context: MachineContext) -> None:
+    """Renew the lock, under which no update may have been installed yet.
+
+    Raises:
+        FleetpatchError: the host does not answer, or another run has its lock.
+    """
+    if taken := renew_lock(context):
+        raise LockLost(taken, exit_code=1, machine=context.name)
 
 
 def _list_guests(context: MachineContext) -> GuestList:

@@ -58,6 +58,7 @@ _UNCERTAIN_ERRORS = (DeadlineExceeded, InternalError, JobLost)  # after these a 
 IDLE_LOCK_DURATION = timedelta(minutes=15)
 """How long a lock lasts for a run that has begun nothing. It is enough for the pre-check without custom checks.
 The first order extends it."""
+LOCK_RENEWAL_INTERVAL = IDLE_LOCK_DURATION / 3
 LOCK_TIME_AFTER_WINDOW = timedelta(hours=1)
 """How long after the window's end a lock expires that was not released: enough for a last reboot and its validation. It
 is longer for a machine whose reboot may take longer.

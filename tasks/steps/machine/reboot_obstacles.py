@@ -14,7 +14,7 @@ from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.states import Step
 from tasks.rules.calendar.local_time import format_duration, format_time_with_zone
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION, renew_lock
+from tasks.steps.machine.machine_lock import LOCK_RENEWAL_INTERVAL, renew_lock
 from tasks.steps.machine.retry import close_before_pause, retry_transient, sleep_unless_stopped
 from tasks.steps.start_checks import check_window_fit
 
@@ -22,7 +22,6 @@ OBSTACLE_KINDS: Final = frozenset({"starting", "lock", "inhibitor", "packages"})
 """The kinds of refusal for which a reboot waits, because another process is the reason."""
 SCRIPT_TIMEOUT_SECONDS = 60.0  # one call, including a reconnection
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 30.0
-LOCK_RENEWAL_INTERVAL = IDLE_LOCK_DURATION / 3
 MAX_UNFINISHED_SECONDS = 120.0
 """How long packages may be half changed without a running process: a second command often finishes a first one."""
 
