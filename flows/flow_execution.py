@@ -18,7 +18,7 @@ from flows.admission import AdmittedRun, admit_run
 from flows.engine.interruption import find_suspension
 from flows.engine.retrying_records import retry_while_unavailable
 from flows.engine.run_info import build_request_window, describe_machines, is_rollout_run
-from flows.engine.run_lease import LEASE_SECONDS
+from flows.engine.run_lease import LEASE_SECONDS, build_component_lease
 from flows.execution import execute_run
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import open_fail_fast_client
@@ -79,8 +79,9 @@ def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Ca
 
     Returns:
         The flow's result: the report if the run ended well or is suspended. Otherwise a state: failed, with the report;
-        cancelled, if the run may not begin in its window; or the recorded end of a run that is over.
-        The caller of the flow gets FleetPatchFailed. Prefect shows a state with a message, and logs no traceback.
+        cancelled, if the run may not begin in its window, or another run upgrades its component; or the recorded end of
+        a run that is over. The caller of the flow gets FleetPatchFailed. Prefect shows a state with a message, and logs
+        no traceback.
 
     Raises:
         Abort: another process of this flow run executes its run. Prefect ends this process without another state: the
@@ -121,6 +122,8 @@ def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Ca
             raise
         message = f"{held.message}: this process ends and changes nothing"
         caller.listener.on_message(message)
+        if run.component and held.run_id == build_component_lease(run.component):
+            return cast_to_report(Cancelled(message=message))  # the other process has a flow run of its own, or none
         raise Abort(message) from held
     return _build_flow_result(report, flow_run_id)
 

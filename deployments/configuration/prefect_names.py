@@ -19,11 +19,21 @@ RECONCILE_SLUG = "reconcile"
 ASSESS_SLUG = "assess"
 REFRESH_SLUG = "refresh"
 CONTROL_SLUG = "control"
+COMPONENTS_SLUG = "component-upgrades"
 AUTOMATIC_NAME = AUTOMATIC_CONFIGURATION
 """Slugs of the schedules of these deployments. The last one is the name of its deployment as well."""
 
 RESERVED_NAMES = frozenset(
-    {ON_DEMAND_NAME, SCHEDULED_NAME, RECONCILE_SLUG, ASSESS_SLUG, REFRESH_SLUG, CONTROL_SLUG, AUTOMATIC_NAME}
+    {
+        ON_DEMAND_NAME,
+        SCHEDULED_NAME,
+        RECONCILE_SLUG,
+        ASSESS_SLUG,
+        REFRESH_SLUG,
+        CONTROL_SLUG,
+        COMPONENTS_SLUG,
+        AUTOMATIC_NAME,
+    }
 )
 """Names that a configuration may not have."""
 

@@ -10,6 +10,7 @@ from deployments.configuration.prefect_names import (
     ASSESS_SLUG,
     ASSESSMENT_QUEUE,
     AUTOMATIC_NAME,
+    COMPONENTS_SLUG,
     CONTROL_SLUG,
     ON_DEMAND_NAME,
     RECONCILE_SLUG,
@@ -29,6 +30,7 @@ from deployments.sync.model import (
 from flows.assess import assess_fleet
 from flows.automatic.flow import patch_automatically
 from flows.compliance.flow import report_compliance
+from flows.component_upgrades import UPGRADE_INTERVAL_SECONDS, upgrade_components
 from flows.maintenance import prune_records, report_fleet, stage_fleet
 from flows.order_flow import change_machines
 from flows.patch import patch_fleet, resume_fleet
@@ -73,7 +75,12 @@ The owners of the last two add schedules: a compliance document each month, old 
 
 
 def build_builtin_deployments(
-    fleet: str, pool: str, inventory: Path | None, sites: Collection[str] = (DEFAULT_SITE,)
+    fleet: str,
+    pool: str,
+    inventory: Path | None,
+    sites: Collection[str] = (DEFAULT_SITE,),
+    *,
+    has_components: bool = False,
 ) -> tuple[Deployment, ...]:
     """Return the deployments that need no configuration.
 
@@ -83,8 +90,9 @@ def build_builtin_deployments(
     Args:
         fleet: the name of the fleet.
         pool: the pool of the default site; "": a process serves them.
-        inventory: of the scheduled assessments; None: there are none.
+        inventory: of what has a schedule and contacts machines; None: nothing has.
         sites: the sites that have machines.
+        has_components: whether there is a file of components, which come by themselves where they are enrolled.
     """
     deployments = [
         build_deployment(flow, _build_name(ON_DEMAND_NAME, fleet, site), fleet, pool, queue=queue, site=site)
@@ -97,12 +105,25 @@ def build_builtin_deployments(
     ]
     for site in sorted(sites) if inventory is not None else ():
         scope = "*" if len(sites) == 1 else f"site={site}"
-        parameters = {"request": {"scope": scope, "inventory": str(inventory)}}
+        where: Mapping[str, object] = {"scope": scope, "inventory": str(inventory)}
         deployments.append(
             _build_scheduled_deployment(
-                assess_fleet, fleet, pool, ASSESS_SLUG, ASSESS_INTERVAL_SECONDS, parameters, ASSESSMENT_QUEUE, site
+                assess_fleet,
+                fleet,
+                pool,
+                ASSESS_SLUG,
+                ASSESS_INTERVAL_SECONDS,
+                {"request": where},
+                ASSESSMENT_QUEUE,
+                site,
             )
         )
+        if has_components:
+            deployments.append(
+                _build_scheduled_deployment(
+                    upgrade_components, fleet, pool, COMPONENTS_SLUG, UPGRADE_INTERVAL_SECONDS, where, site=site
+                )
+            )
     return tuple(deployments)
 
 

@@ -64,12 +64,14 @@ def build_desired_state(
     sites: Collection[str],
     current_schedules: Mapping[tuple[str, str], ScheduleSpec],
     refresh_flow: AnyFlow,
+    has_components: bool = False,
 ) -> DeploymentSet:
     """Return the Prefect objects that a fleet should have.
 
     Deployments of disabled configurations are paused. Inventories, which give the zones of machines, and their paths
     are by the name of the configuration, "automatic" included: a run starts in its own folder, so each request has the
-    path. ``inventory`` is that of the scheduled assessment. ``sites`` are those that have machines.
+    path. ``inventory`` is that of the scheduled assessment. ``sites`` are those that have machines. ``has_components``
+    tells whether there is a file of components.
     ``current_schedules`` are those in Prefect, by full name of the deployment and slug: one with the same windows stays
     as it is.
 
@@ -94,7 +96,7 @@ def build_desired_state(
     ]
     path = configurations.source_path.absolute()
     refresh = build_refresh_deployment(refresh_flow, fleet, pool, inventory, path)
-    builtin = (*build_builtin_deployments(fleet, pool, inventory, sites), refresh)
+    builtin = (*build_builtin_deployments(fleet, pool, inventory, sites, has_components=has_components), refresh)
     automatic = (
         [build_automatic_deployment(configurations.automatic, fleet, pool, inventory_paths[AUTOMATIC_NAME])]
         if configurations.automatic is not None

@@ -26,7 +26,8 @@ class ComponentUpgrade:
 
     Attributes:
         machines: all machines of its scope: their health counts, whatever they get.
-        due: those of them that get a version, by their last answer. The run itself asks them again.
+        due: those of them that get a version, by their last answer, or have not answered. The run asks them again.
+        pending: those of the due ones that have answered.
         held_back: those of them that wait for another component, each with the reason.
     """
 
@@ -34,6 +35,7 @@ class ComponentUpgrade:
     request: PatchRequest
     machines: tuple[str, ...]
     due: tuple[str, ...]
+    pending: tuple[str, ...]
     held_back: dict[str, str]
 
 
@@ -121,7 +123,8 @@ def plan_upgrade(
             first_locations=find_first_locations(component, supported, due),
         ),
     )
-    return ComponentUpgrade(component, request, names, due, held_back)
+    pending = tuple(name for name in due if choices[name].standing is ComponentStanding.PENDING)
+    return ComponentUpgrade(component, request, names, due, pending, held_back)
 
 
 def plan_enrolled_upgrades(

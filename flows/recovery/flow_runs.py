@@ -40,7 +40,7 @@ from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.fleets import find_fleet
 from tasks.records.setup import open_records
 
-RUN_FLOW_NAMES: Final = ("patch-fleet", "resume-fleet", "assess-fleet", "plan-fleet")
+RUN_FLOW_NAMES: Final = ("patch-fleet", "resume-fleet", "assess-fleet", "plan-fleet", "upgrade-components")
 """The flows whose runs are in the records."""
 DELIVERY_TIME: Final = timedelta(seconds=30)
 """After its end, a run's own process may still be about to tell Prefect of it."""

@@ -7,6 +7,7 @@ from deployments.refresh_schedules import refresh_schedules
 from flows.assess import assess_fleet
 from flows.automatic.flow import patch_automatically
 from flows.compliance.flow import report_compliance
+from flows.component_upgrades import upgrade_components
 from flows.maintenance import prune_records, report_fleet, stage_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.plan import plan_fleet
@@ -16,7 +17,7 @@ from tasks.domain.errors import CannotRun
 
 FLOWS = (
     assess_fleet, patch_automatically, patch_fleet, plan_fleet, prune_records, reconcile_fleet, refresh_schedules,
-    report_compliance, report_fleet, resume_fleet, stage_fleet,
+    report_compliance, report_fleet, resume_fleet, stage_fleet, upgrade_components,
 )  # fmt: skip
 
 

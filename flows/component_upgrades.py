@@ -1,0 +1,82 @@
+"""The flow upgrade-components. A schedule starts it every hour: it upgrades one enrolled component that is due."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from prefect.states import Completed
+
+from flows.components.component_file import load_catalogue
+from flows.components.fleet_components import read_knowledge
+from flows.components.upgrades import ComponentUpgrade, plan_enrolled_upgrades, require_own_files
+from flows.engine.run_lease import build_component_lease
+from flows.flow_execution import cast_to_report, execute_in_flow
+from flows.ports.caller import Caller, current_caller
+from flows.prefect_api.connected_flow import flow
+from flows.prefect_runtime.flow_run_origin import name_starter
+from flows.prefect_runtime.run_log import log_to_flow_run
+from flows.recovery.finalizer import start_finalizer_after_cancellation, start_finalizer_after_crash
+from inventory.loader import find_inventory, load_inventory
+from inventory.scope import Scope
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.clock import SystemClock
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
+
+UPGRADE_INTERVAL_SECONDS: Final = 3600
+
+
+@flow(
+    name="upgrade-components",
+    persist_result=False,
+    on_cancellation=[start_finalizer_after_cancellation],
+    on_crashed=[start_finalizer_after_crash],
+)
+def upgrade_components(scope: str = "*", inventory: Path | None = None) -> RunReport:
+    """Upgrade one component on the machines where it is enrolled and due: a run as of patch_fleet, in this flow run.
+
+    If several are due, each has its turn in another hour. One that another process upgrades, or that waits, has none.
+
+    Args:
+        scope: the machines whose enrolments count.
+        inventory: of the fleet, on the machine that runs the flow. The file of components is beside it.
+
+    Returns:
+        The report of the run. A completed state with the reason if no component is due.
+
+    Raises:
+        FleetPatchFailed: a machine failed; ``report`` of the error is the complete report.
+        InventoryError: the inventory, the file of components, or the scope is not usable.
+        RecordsError: the records are not usable.
+        RequestError: the file of a version is not on this machine, or is another one.
+    """
+    caller, now = name_starter(log_to_flow_run(current_caller())), SystemClock().now()
+    upgrade = choose_turn(_plan_due_upgrades(scope, inventory, caller, now), now)
+    if upgrade is None:
+        return cast_to_report(Completed(message="no enrolled component is due"))
+    require_own_files(upgrade.component)
+    return execute_in_flow(upgrade.request, caller)
+
+
+def choose_turn(upgrades: Sequence[ComponentUpgrade], now: datetime) -> ComponentUpgrade | None:
+    """Return the upgrade of this hour; None: there is none. One that can't go on must not keep the others waiting."""
+    return upgrades[int(now.timestamp() // UPGRADE_INTERVAL_SECONDS) % len(upgrades)] if upgrades else None
+
+
+def _plan_due_upgrades(
+    scope: str, inventory_path: Path | None, caller: Caller, now: datetime
+) -> tuple[ComponentUpgrade, ...]:
+    inventory = load_inventory(find_inventory(inventory_path))
+    machines = Scope.parse(scope).select_machines(inventory)
+    catalogue = load_catalogue(inventory.source)
+    with open_records(caller.records_url) as records:
+        knowledge = read_knowledge(records.database, catalogue)
+        upgrades = plan_enrolled_upgrades(knowledge, machines, inventory, now, path=inventory.source)
+        # what was not asked yet is asked by the next assessment: a run of its own each hour would ask in vain
+        return tuple(one for one in upgrades if one.pending and not _is_under_way(records, one.component.name))
+
+
+def _is_under_way(records: SqlRecords, component: str) -> bool:
+    lease = records.leases.find_lease(build_component_lease(component))
+    return lease is not None and lease.is_held
