@@ -1,10 +1,12 @@
-"""Components on Windows: the scripts in PowerShell. What MSI, winget and Chocolatey do was never seen."""
+"""Components on Windows: the scripts in PowerShell. Windows Installer, winget and Chocolatey are stand-ins."""
 
 import base64
 import hashlib
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from tasks.machines.managers.components.manager import ComponentManager
 from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 from tests.contract.component_subjects import ends, kinds, serve_files
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
+from tests.lab.windows.state import read_state
 from tests.support.components import make_component
 
 
@@ -32,6 +35,7 @@ class App:
     """A component of Windows, installed by a command of its owner."""
 
     def __init__(self, warm: WarmMachine, place: Path, url: str) -> None:
+        self.windows = warm.windows
         self.folder = warm.make_place()
         self.host = warm.open_host(self.folder)
         self.state = place / "installed.txt"
@@ -50,6 +54,7 @@ class App:
             install=f"Copy-Item -LiteralPath $env:FLEETPATCH_FILE -Destination '{self.state}' -Force",
         )
         self.count = 0
+        self.programs: list[Path] = []
 
     @property
     def manager(self) -> ComponentManager:
@@ -76,8 +81,11 @@ class App:
 
 @pytest.fixture
 def app(warm: WarmMachine, tmp_path: Path, url: str) -> Iterator[App]:
-    yield App(warm, tmp_path, url)
+    app = App(warm, tmp_path, url)
+    yield app
     warm.wait_for_no_task()
+    for program in app.programs:  # the next test has the same machine
+        program.unlink()
 
 
 def test_a_version_comes_and_the_one_before_comes_back(app: App, tmp_path: Path) -> None:
@@ -109,9 +117,133 @@ def test_an_installation_that_fails_says_why(app: App) -> None:
     assert "no such library" in str(status.events[-2]["error"])
 
 
-def test_a_product_that_is_not_there_is_not_installed(app: App) -> None:
-    app.component = replace(app.component, kind="msi", version_command="", version_pattern="", package="No Such App")
+MSI = "name=App\nversion={}\ncode={{{}}}\n{}"
+CODES = {"1.0.0": "11111111-1111-1111-1111-111111111111", "1.1.0": "22222222-2222-2222-2222-222222222222"}
+
+
+def make_msi(app: App, place: Path, *, more: str = "", settings: Mapping[str, str] | None = None) -> None:
+    """Make the component a product of Windows Installer."""
+    versions = []
+    for version in app.component.versions:
+        content = MSI.format(version.version, CODES[version.version], more).encode()
+        (place / "served" / version.version).write_bytes(content)
+        versions.append(replace(version, sha256=hashlib.sha256(content).hexdigest()))
+    app.component = replace(
+        app.component, kind="msi", version_command="", version_pattern="", install="", package="App",
+        versions=tuple(versions), settings=settings or {},
+    )  # fmt: skip
+
+
+def read_product(app: App, version: str) -> dict[str, Any]:
+    """Return what the registry has of a product."""
+    key = rf"SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall\{{{CODES[version]}}}"
+    values = read_state(app.windows.folder)["registry"].get(key, {"values": {}})["values"]
+    return {name: value["data"] for name, value in values.items()}
+
+
+def test_a_product_of_windows_installer_comes_and_the_one_before_comes_back(app: App, tmp_path: Path) -> None:
+    settings = {"SERVER": 'a "b" c', "PORT": "80"}
+    make_msi(app, tmp_path, settings=settings)
     assert app.read() == InstalledComponent("app")
+    assert ends(app.run(JobKind.INSTALL, "1.1.0", "1.0.0")) == [(0, "")]
+    assert app.read() == InstalledComponent("app", "1.0.0")
+    assert ends(app.run(JobKind.INSTALL, "1.0.0", "1.1.0")) == [(0, "")]
+    assert app.read() == InstalledComponent("app", "1.1.0")
+    assert read_product(app, "1.1.0") == {"DisplayName": "App", "DisplayVersion": "1.1.0", **settings}
+    assert ends(app.run(JobKind.ROLL_BACK, "1.1.0", "1.0.0")) == [(0, "")]
+    assert app.read() == InstalledComponent("app", "1.0.0")
+    assert read_product(app, "1.1.0") == {}
+
+
+def test_windows_installer_says_that_a_reboot_is_wanted_and_none_is_done(app: App, tmp_path: Path) -> None:
+    make_msi(app, tmp_path, more="reboot=yes\n")
+    boot = read_state(app.windows.folder)["boot"]
+    status = app.run(JobKind.INSTALL, "1.0.0", "1.1.0")
+    assert ends(status) == [(0, "")]
+    (end,) = [event for event in status.events if event["kind"] == "transaction_ended"]
+    assert end["reboot_required"] is True, end
+    assert read_state(app.windows.folder)["boot"] == boot
+
+
+def test_windows_installer_refuses_and_its_code_is_told(app: App, tmp_path: Path) -> None:
+    make_msi(app, tmp_path)
+    (tmp_path / "served/1.1.0").write_text("no package")
+    digest = hashlib.sha256(b"no package").hexdigest()
+    before, after = app.component.versions
+    app.component = replace(app.component, versions=(before, replace(after, sha256=digest)))
+    status = app.run(JobKind.INSTALL, "1.0.0", "1.1.0")
+    assert ends(status) == [(1620, "failed")]
+    assert "msiexec.exe ended with 1620" in str(status.events[-2]["error"])
+
+
+TOOL = """#!/bin/sh
+printf '%s\\n' "$*" >>{log}
+case " $* " in
+{cases}
+esac
+"""
+
+
+def make_tool(app: App, kind: str, path: str, cases: str) -> Path:
+    """Lay a program down that notes how it was called, and make the component one of its packages. Return its notes."""
+    program = app.windows.folder / "C" / path
+    program.parent.mkdir(parents=True, exist_ok=True)
+    app.programs.append(program)
+    log = program.with_suffix(".log")
+    program.write_text(TOOL.format(log=shlex.quote(str(log)), cases=cases))
+    program.chmod(0o755)
+    versions = tuple(replace(version, url="", sha256="") for version in app.component.versions)
+    app.component = replace(
+        app.component, kind=kind, version_command="", version_pattern="", install="", package="Vendor.App",
+        versions=versions,
+    )  # fmt: skip
+    return log
+
+
+def test_winget_is_asked_and_told_exactly(app: App) -> None:
+    cases = """*" list "*) printf 'Name   Id          Version\\n-----------\\nApp    Vendor.App  1.0.0\\n' ;;"""
+    path = "Program Files/WindowsApps/Microsoft.DesktopAppInstaller_1.27.1.0_x64__8wekyb3d8bbwe/winget.exe"
+    log = make_tool(app, "winget", path, cases)
+    assert app.read() == InstalledComponent("app", "1.0.0")
+    log.unlink()
+    assert ends(app.run(JobKind.INSTALL, "1.0.0", "1.1.0")) == [(0, "")]
+    assert ends(app.run(JobKind.ROLL_BACK, "1.1.0", "1.0.0")) == [(0, "")]
+    words = "--silent --force --accept-source-agreements --accept-package-agreements --disable-interactivity"
+    assert log.read_text().splitlines() == [
+        f"install --id Vendor.App --exact --version 1.1.0 {words}",
+        f"install --id Vendor.App --exact --version 1.0.0 {words} --uninstall-previous",
+    ]
+
+
+def test_chocolatey_is_asked_and_told_exactly(app: App) -> None:
+    cases = """" --version ") echo 1.4.0 ;;
+*" list "*) echo 'Vendor.App|1.0.0' ;;
+*" 1.1.0 "*) echo broken; exit 1 ;;"""
+    log = make_tool(app, "choco", "ProgramData/chocolatey/bin/choco.exe", cases)
+    assert app.read() == InstalledComponent("app", "1.0.0")
+    assert log.read_text().splitlines() == ["--version", "list --limit-output --exact Vendor.App --local-only"]
+    log.unlink()
+    status = app.run(JobKind.INSTALL, "1.0.0", "1.1.0")
+    assert ends(status) == [(1, "failed")]
+    assert "broken" in str(status.events[-2]["error"])
+    assert ends(app.run(JobKind.ROLL_BACK, "1.1.0", "1.0.0")) == [(0, "")]
+    assert log.read_text().splitlines() == [
+        "upgrade Vendor.App --version 1.1.0 --yes --no-progress",
+        "upgrade Vendor.App --version 1.0.0 --yes --no-progress --allow-downgrade",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["winget", "choco"])
+def test_a_machine_without_the_tool_says_so(app: App, kind: str) -> None:
+    versions = tuple(replace(version, url="", sha256="") for version in app.component.versions)
+    app.component = replace(
+        app.component, kind=kind, version_command="", version_pattern="", install="", package="Vendor.App",
+        versions=versions,
+    )  # fmt: skip
+    assert app.read() == InstalledComponent("app")
+    status = app.run(JobKind.INSTALL, "1.0.0", "1.1.0")
+    assert ends(status) == [(127, "failed")]
+    assert f"{kind} is not on this machine" in str(status.events[-2]["error"])
 
 
 def test_a_file_arrives_in_parts(app: App) -> None:

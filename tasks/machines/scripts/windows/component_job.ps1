@@ -114,7 +114,8 @@ function Install-FpMsi {
     $list = @('/i', "`"$file`"", '/qn', '/norestart')
     foreach ($setting in @(Get-FpListParam "tx_$($Part.Number)_settings")) {
         $name, $value = $setting -split '=', 2
-        $list += "$name=`"$($value.Replace('"', '""'))`""
+        $escaped = $value.Replace('"', '""') # inside a text in quotes, '""' would be one quote
+        $list += "$name=`"$escaped`""
     }
     return (Invoke-FpMsi $Part $list)
 }

@@ -28,11 +28,13 @@ function Get-FpWinget {
 }
 
 function Get-FpChoco {
-    # The path of Chocolatey; '' if it is not there.
+    # The path of Chocolatey; '' if it is not there. Services have the PATH from before it was installed.
     $command = Get-Command -Name choco.exe -CommandType Application -ErrorAction SilentlyContinue |
         Select-Object -First 1
-    if ($null -eq $command) { return '' }
-    return $command.Source
+    if ($null -ne $command) { return $command.Source }
+    $path = Join-Path -Path $env:ProgramData -ChildPath 'chocolatey\bin\choco.exe'
+    if ([System.IO.File]::Exists($path)) { return $path }
+    return ''
 }
 
 function Invoke-FpTool {
