@@ -64,7 +64,7 @@ def learn_key(folder: Path) -> None:
 def test_a_full_disk_is_named_with_what_is_free(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("TMPDIR", raising=False)
-    folder = disk("size=900k")
+    folder = disk("size=4m")  # the new records fit, with their journal
     url = f"sqlite:///{folder / 'records.db'}"
     open_records(url).close()
     fill(folder)
