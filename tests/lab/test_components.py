@@ -92,7 +92,7 @@ class ComponentHosts:
             file = self.place / f"exporter-{version}"
             file.write_text(EXPORTER.replace("VERSION", version).replace("BODY\n", body))
             versions.append(build_version(version, file, file=file.name))
-        exporter = {
+        exporter: dict[str, Any] = {
             "name": "exporter",
             "kind": "file",
             "system": "linux",
@@ -101,7 +101,7 @@ class ComponentHosts:
             "health": [{"name": "runs", "kind": "command", "target": RUNS}],
             "versions": versions,
         }
-        packages = [
+        packages: list[dict[str, Any]] = [
             {
                 "name": f"shop-{kind}",
                 "kind": kind,
