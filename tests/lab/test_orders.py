@@ -10,6 +10,7 @@ from fleetpatch.acts import flow_runs
 from tests.lab.fleet import BootHosts
 from tests.lab.test_scheduled import planned, whole_minute
 from tests.support.postgres import own_server
+from tests.support.prefect_tables import make_postgres_database
 from tests.support.web_people import admit_people, person
 from tests.support.web_site import serve_site
 
@@ -24,9 +25,8 @@ def test_an_order_of_the_pages_is_carried_out_by_a_worker(
 ) -> None:
     admit_people(monkeypatch)
     with own_server() as postgres:
-        postgres.execute("CREATE DATABASE prefect ENCODING 'UTF8' TEMPLATE template0")
-        prefect = f"postgresql+asyncpg://postgres@/prefect?host={postgres.folder}"
-        with planned(hosts, 1, tmp_path, (prefect, postgres.url("fleetpatch"))) as plan:
+        databases = make_postgres_database(postgres), postgres.url("fleetpatch")
+        with planned(hosts, 1, tmp_path, databases) as plan:
             (host,) = plan.fleet.hosts
             host.sh("apt-get -qq update; systemctl enable --now apt-daily.timer apt-daily-upgrade.timer", root=True)
             host.sh(

@@ -31,6 +31,7 @@ from tests.lab.fleet import LabHost
 from tests.lab.killing import set_slow
 from tests.support.postgres import own_server
 from tests.support.prefect_server import PrefectServer, prefect_server
+from tests.support.prefect_tables import make_postgres_database
 
 pytestmark = pytest.mark.slow
 
@@ -179,8 +180,7 @@ def whole_minute(ahead: float) -> datetime:
 def test_a_worker_that_was_down_patches_in_what_is_left_and_never_beyond(hosts: Boot, tmp_path: Path) -> None:
     """Nobody works when the windows open; then a worker comes, and is killed in the middle, and another comes."""
     with own_server() as postgres:
-        postgres.execute("CREATE DATABASE prefect ENCODING 'UTF8' TEMPLATE template0")
-        databases = f"postgresql+asyncpg://postgres@/prefect?host={postgres.folder}", postgres.url("fleetpatch")
+        databases = make_postgres_database(postgres), postgres.url("fleetpatch")
         with planned(hosts, 4, tmp_path, databases) as plan:
             late, missed, both, stopped = plan.fleet.hosts
             set_slow([both, stopped], 30)
