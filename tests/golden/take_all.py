@@ -40,6 +40,7 @@ READING = (
     "maintenance list",
     "maintenance show databases-monthly",
     "events list --all",
+    "orders",
     "unlock web-07",
     "why web-07",
     "why web-07 openssl",

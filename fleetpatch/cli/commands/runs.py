@@ -1,4 +1,4 @@
-"""runs, show, report and why: show the records of runs, and write a report of a run again."""
+"""runs, orders, show, report and why: show the records of runs and orders, and write a report of a run again."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -9,7 +9,7 @@ import typer
 
 from fleetpatch.cli.app import JsonOption, MachineArgument, RecordsOption, RunArgument, app, parse_path
 from fleetpatch.cli.runtime.completion import complete_machine, complete_update
-from fleetpatch.cli.runtime.output import print_json, print_to_stdout, to_safe_text
+from fleetpatch.cli.runtime.output import print_json, print_json_or_text, print_to_stdout, to_safe_text
 from inventory.files.problems import did_you_mean
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Assessment, RunInfo
@@ -73,6 +73,25 @@ def list_runs(
     else:
         print_runs(rows, other_fleets)
         print_lease_holders(leases, records)
+
+
+@app.command("orders", rich_help_panel=PANEL)
+def list_orders(
+    machine: Annotated[
+        str, typer.Option("--machine", "-m", metavar="NAME", help="Only orders to it.", autocompletion=complete_machine)
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, newest first.")] = 50,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what people changed on machines outside of runs: enrolments for hotpatches, and the systems' updaters."""
+    from fleetpatch.cli.views.orders import build_orders_json, print_orders
+    from tasks.records.machine_orders import SqlMachineOrders
+    from tasks.records.setup import open_records
+
+    with open_records(records) as database:
+        rows = SqlMachineOrders(database.database).read_newest(limit, machine)
+    print_json_or_text(as_json, build_orders_json, print_orders, rows)
 
 
 @app.command("show", rich_help_panel=PANEL)

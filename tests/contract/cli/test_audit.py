@@ -31,7 +31,7 @@ READING = {
     "calendar", "compliance", "compliance-report", "components list", "components plan",
     "components schema", "config check", "config import-azure", "config schema", "doctor", "events list",
     "events serve", "events token list", "hotpatch status", "inventory check", "inventory list", "inventory schema",
-    "machines list", "maintenance list", "maintenance show", "plan", "policy explain", "query",
+    "machines list", "maintenance list", "maintenance show", "orders", "plan", "policy explain", "query",
     "report", "runs", "server",
     "settings", "show", "updaters status", "updates", "version", "web token list", "why",
 }  # fmt: skip

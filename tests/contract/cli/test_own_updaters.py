@@ -62,6 +62,20 @@ def test_it_is_switched_off_under_the_lock_and_the_machine_says_so(stage: Stage)
     assert (status(stage)["updaterStatus"], status(stage)["updaterDrift"]) == ("Off", "")
 
 
+def test_the_orders_are_listed_with_the_newest_on_top(stage: Stage) -> None:
+    assert "No order is recorded." in stage.run("orders").out
+    Updating(stage)
+    switch(stage, "off")
+    switch(stage, "off")
+    orders = stage.run("orders", "--machine", "web", "--json").json["orders"]
+    assert [(order["act"], order["result"]) for order in orders] == [
+        ("updaters off", "unchanged"),
+        ("updaters off", "changed"),
+    ]
+    assert "unchanged" in stage.run("orders", "-n", "1").out
+    assert stage.run("orders", "--machine", "other", "--json").json["orders"] == []
+
+
 def test_an_updater_that_comes_back_is_drift(stage: Stage) -> None:
     web = Updating(stage)
     switch(stage, "off")
