@@ -69,8 +69,8 @@ class _UpdaterSwitch:
         installing = self._read_installing()
         manager = self._context.manager
         means = manager.updater_means
-        if means is None:
-            return SwitchFacts(None, installing)
+        if means is None or means.policy_on:  # a policy is set whatever it was
+            return SwitchFacts(means, installing)
         params: dict[str, ScriptParameter] = {
             "units": list_units_to_look_at(means, installing),
             "program": means.program,

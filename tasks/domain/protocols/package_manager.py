@@ -221,9 +221,9 @@ class PackageManager(Protocol):
     updaters when its machine lock ends; ``untimed`` says that it can't.
 
     The script "switch_updaters" of its package switches these updaters for good, as ``updater_means`` says. Its
-    parameter ``work`` is "look" or "switch"; a switch needs the machine lock. It writes: ``unit`` {name, load, enabled,
-    active}, ``program`` {name, present}, ``switched`` {step}, ``failed`` {step, why}, ``nothing`` {why},
-    ``refused`` {why}.
+    parameter ``work`` is "look" (not where a policy switches them) or "switch", which needs the machine lock. It
+    writes: ``unit`` {name, load, enabled, active}, ``program`` {name, present}, ``switched`` {step}, ``failed`` {step,
+    why}, ``nothing`` {why}, ``refused`` {why}.
 
     The script ``health_script`` reports what endangers an installation, or went wrong since: records ``finding``
     {check, level ("good", "warn" or "block"), message, remedy}. It changes nothing. Its parameter ``since`` (seconds
