@@ -53,7 +53,7 @@ _RENAME_SECONDS: Final = 5.0
 
 def build_flow_run_name(request: RunRequest, run_id: str, window: Window | None) -> str:
     """Return the name of a flow run that begins: "web-weekly 2026-11-24 22:00 r-20261124-…". Pure."""
-    subject = request.configuration if isinstance(request, PatchRequest) else ""
+    subject = (request.configuration or request.component) if isinstance(request, PatchRequest) else ""
     subject = subject or format_scope(describe_machines(request))
     if isinstance(request, PatchRequest) and is_rollout_run(request):
         subject = f"{request.updates.as_in_run.removeprefix(ROLLOUT_PREFIX).strip()} {subject}"

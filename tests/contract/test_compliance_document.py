@@ -97,6 +97,13 @@ def test_a_window_whose_run_came_to_no_machine_is_in_the_document(records: SqlRe
     assert "Runs outside of schedules: 1." in section.text
 
 
+def test_the_upgrade_of_a_component_is_told_among_the_runs(records: SqlRecords, tmp_path: Path) -> None:
+    run = make_run(id="upgrade", started_at=at(3), ended_at=at(4), request={"component": "exporter"}, message="")
+    records.save(make_report(run=run, outcomes=(), assessments=(), plans=()))
+    (figure,) = [each for each in _make(records, tmp_path).runs if each.run == "upgrade"]
+    assert figure.reason == "upgrade of exporter"
+
+
 def test_what_is_not_known_is_not_shown_as_zero(records: SqlRecords, tmp_path: Path) -> None:
     nothing = make_compliance_document(records, load_inventory(tmp_path / "fleet.yaml"), "*", Month(2026, 8), SLA, NOW)
     assert {(each.value, each.level) for each in build_tiles(nothing)[:-1]} == {("not known", "")}

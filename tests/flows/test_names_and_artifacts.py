@@ -82,11 +82,13 @@ def test_a_run_of_some_machines_is_not_named_as_one_of_all(fleet: SimFleet, clie
     assert wait_for(lambda: client.read_flow_run(flow_run_id).name.startswith("name=web-1|db 20"))
 
 
-def test_the_name_of_a_run_of_automatic_patching_has_its_rollout() -> None:
+def test_the_name_of_a_run_has_its_rollout_or_its_component() -> None:
     request = PatchRequest(
         scope="*", only_machines=["ber-1", "ber-2"], updates=UpdatesRequest(as_in_run="rollout:rollout-0007")
     )
     assert build_flow_run_name(request, "RUN", None) == "rollout-0007 name=ber-1|ber-2 RUN"
+    upgrade = PatchRequest(scope="*", only_machines=["ber-1"], component="exporter")
+    assert build_flow_run_name(upgrade, "RUN", None) == "exporter RUN"
 
 
 def test_an_artifact_that_prefect_refuses_costs_the_run_nothing(

@@ -323,6 +323,7 @@ def _build_run(row: Sequence[Any], totals: Counter[str]) -> RunFigure:
     exceeded = float(totals["exceeded"])
     end = "cancelled" if state == OperationState.CANCELLED else "kept" if ended_at else "unfinished"
     judged = "" if window is None else "exceeded" if exceeded > 0 else end
+    upgrade = f"upgrade of {component}" if (component := request.get("component")) else ""
     if judged and configuration is None:  # no schedule made it: nothing was promised that could be kept
         judged = UNSCHEDULED
     return RunFigure(
@@ -338,5 +339,5 @@ def _build_run(row: Sequence[Any], totals: Counter[str]) -> RunFigure:
         failed=totals["failed"],
         installed=totals["installed"],
         reboots=totals["reboots"],
-        reason=message,
+        reason="; ".join(filter(None, (upgrade, message))),
     )

@@ -1,5 +1,7 @@
 """The page and the API of components: who may enrol, what is shown, and what is refused."""
 
+import html
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +45,14 @@ def test_the_page_shows_versions_and_escapes_what_machines_say(site: Site) -> No
     assert "<script>alert" not in text
     assert "w1" not in text  # components of Linux
     assert "No component is enrolled" in text
+
+
+def test_the_page_of_a_machine_leads_to_its_components(site: Site) -> None:
+    text = site.get("/machines/m1").text
+    assert "agent 1.0.0" in text
+    assert "<script>alert" not in text
+    (address,) = re.findall('href="(/components[?]scope=[^"]*)"', text)
+    assert ">m2<" not in site.get(html.unescape(address)).text
 
 
 def test_a_faulty_file_is_told_on_the_page(site: Site, tmp_path: Path) -> None:
