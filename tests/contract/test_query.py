@@ -199,5 +199,5 @@ def test_events_that_machines_were_told_are_a_table(records: SqlRecords) -> None
     )
     events.approve("web-1", [event.id])
 
-    (row,) = json.loads(_frame(records, sql).to_json(orient="values"))
+    (row,) = json.loads(_frame(records, sql).to_json(orient="values", date_format="iso"))
     assert row == ["Reboot", "Scheduled", ["web-1"], ["web-1"], None, None]

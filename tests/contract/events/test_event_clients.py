@@ -6,6 +6,7 @@ Each runs in a network namespace of its own, where the address that it has built
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -158,8 +159,9 @@ def test_the_operator_of_kubernetes_drains_approves_and_brings_the_node_back(
     assert events.find("run-1")[0].approvals[0].machine == MACHINE
 
 
+NODE = socket.gethostname()  # the agent asks the system, and not Pacemaker
 CLUSTER_TOOLS = {
-    "crm_node": 'case $1 in -n) echo vm0 ;; *) printf "1 vm0 member\\n2 vm1 member\\n" ;; esac\n',
+    "crm_node": f'case $1 in -n) echo {NODE} ;; *) printf "1 {NODE} member\\n2 other member\\n" ;; esac\n',
     "crm_attribute": (
         'place=$(dirname "$0")/../attributes; name= value= node= work=query\n'
         "while [ $# -gt 0 ]; do case $1 in --name) name=$2; shift ;; --update) work=update value=$2; shift ;;\n"
@@ -196,9 +198,9 @@ def test_the_agent_of_pacemaker_empties_the_node_and_approves(file: Path, events
 
     with running(file, "169.254.169.254", "sh", "-c", watch, environment=environment):
         wait_for(lambda: may_begin(events.find("run-1")[0], datetime.now(UTC)), file)
-        assert (folder / "attributes/vm0.#health-azure").read_text() == "-1000000"
+        assert (folder / f"attributes/{NODE}.#health-azure").read_text() == "-1000000"
         events.change(event.id, EventStatus.STARTED)
         events.change(event.id, EventStatus.COMPLETED)
-        wait_for(lambda: (folder / "attributes/vm0.#health-azure").read_text() == "0", file)
+        wait_for(lambda: (folder / f"attributes/{NODE}.#health-azure").read_text() == "0", file)
 
     assert events.find("run-1")[0].approvals[0].machine == MACHINE
