@@ -261,7 +261,9 @@ def test_workers_in_compose_have_the_tables_settings() -> None:
 
 def test_the_servers_password_reaches_each_program_as_a_file_and_no_environment() -> None:
     credential = f"LoadCredential={CREDENTIAL_PREFIX}{LOGIN_NAME}:/etc/fleetpatch/{LOGIN_NAME}"
-    assert {path.name for path in UNITS if credential not in path.read_text().splitlines()} == set()
+    without = {path.name: path.read_text() for path in UNITS if credential not in path.read_text().splitlines()}
+    assert set(without) == {"fleetpatch-events.service"}  # it never asks the server
+    assert "LoadCredential" not in without["fleetpatch-events.service"]
     document = yaml.safe_load(COMPOSE.read_text())
     assert document["secrets"][LOGIN_NAME]["file"].endswith(f"/{LOGIN_NAME}")
     for name in ("server", "worker", "web"):
