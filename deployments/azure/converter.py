@@ -151,7 +151,8 @@ def _to_object(value: object) -> AzureObject:
 
 
 AZURE_RESOURCE_TYPE = "microsoft.maintenance/maintenanceconfigurations"
-IN_GUEST_SCOPE = "InGuestPatch"
+IN_GUEST_SCOPE, HOST_SCOPE = "InGuestPatch", "Host"
+HOST_HOLD = "35 days"
 
 _REBOOT_POLICIES = {
     "ifrequired": "IfRequired",
@@ -234,7 +235,9 @@ def _convert_resource(resource: AzureObject, default_name: str, scope: str | Non
     if unique != azure_name:
         result.note(azure_name, f"its name here is {unique!r}")
     name = unique
-    if (kind := str(properties.get("maintenanceScope", IN_GUEST_SCOPE))).lower() != IN_GUEST_SCOPE.lower():
+    kind = str(properties.get("maintenanceScope", IN_GUEST_SCOPE))
+    is_about_hosts = kind.lower() == HOST_SCOPE.lower()
+    if not is_about_hosts and kind.lower() != IN_GUEST_SCOPE.lower():
         result.note(
             azure_name, f"left out: {_shorten_text(kind)} is not about updates inside of machines ({IN_GUEST_SCOPE})"
         )
@@ -259,6 +262,13 @@ def _convert_resource(resource: AzureObject, default_name: str, scope: str | Non
             hint="It is one of IfRequired, Never, Always.",
         )
     policies: ConfigurationData = {"window": window, "reboot": _REBOOT_POLICIES[setting.lower()]}
+    if is_about_hosts:
+        policies |= {"reboot": "Never", "maintenance": {"hold": HOST_HOLD}}
+        result.note(
+            azure_name,
+            "it is about Azure's hosts: here it holds updates of the machines in `scope` for "
+            f"{HOST_HOLD}, without reboots",
+        )
     for suffix, system_term, updates in _convert_updates(azure_name, patches, result):
         full_name = f"{name}-{suffix}" if suffix else name
         result.configurations.append(

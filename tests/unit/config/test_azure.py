@@ -1,7 +1,7 @@
 """Azure's configurations: Microsoft's own examples mean the same here, and nothing is dropped in silence."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,19 @@ def test_what_is_not_about_guests_is_left_out_and_said() -> None:
     assert imported.configurations == []
     assert imported.notes == [
         "configuration1: left out: OSImage is not about updates inside of machines (InGuestPatch)"
+    ]
+
+
+@pytest.mark.parametrize("scope", ["Host", "host"])
+def test_what_is_about_hosts_holds_updates_for_35_days(folder: Folder, scope: str) -> None:
+    imported = convert_azure_document(azure(maintenanceScope=scope, installPatches=None), "x", "group=kvm")
+    (asked,) = requests(folder, imported).values()
+    assert asked.maintenance is not None
+    assert timedelta(minutes=asked.maintenance.hold_minutes) == timedelta(days=35)
+    assert (asked.scope, asked.reboot) == ("group=kvm", RebootPolicy.NEVER)
+    assert imported.notes == [
+        "x: it is about Azure's hosts: here it holds updates of the machines in `scope` for 35 days, without reboots",
+        "x: it selects no updates; the import selects Critical and Security",
     ]
 
 
