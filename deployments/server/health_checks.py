@@ -13,10 +13,11 @@ from deployments.server.site_checks import (
     check_workers,
     find_online_workers,
 )
-from deployments.server.snapshot import FlowRunInfo, RunLeaseState, RunningFlowRun, ServerSnapshot
+from deployments.server.snapshot import CONTROL_FLOW, FlowRunInfo, RunLeaseState, RunningFlowRun, ServerSnapshot
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel
+from tasks.rules.maintenance.look import is_look_missing
 
 ServerCheck = Callable[[ServerSnapshot], Sequence[Finding]]
 
@@ -162,6 +163,25 @@ def check_missed_windows(snapshot: ServerSnapshot) -> Sequence[Finding]:
     return [Finding("missed", FindingLevel.WARN, message, remedy)]
 
 
+def check_held_groups(snapshot: ServerSnapshot) -> Sequence[Finding]:
+    """Check that maintenance control looks at what is held. What nobody looks at is not applied after its last day."""
+    is_deployed = any(
+        snapshot.flow_names.get(deployment.flow_id) == CONTROL_FLOW for deployment in snapshot.deployments
+    )
+    if not is_deployed:
+        return []
+    if not snapshot.held_looks:
+        reason = "the records can't be read" if snapshot.held_looks is None else "it has not looked yet"
+        message = f"it is not known what {CONTROL_FLOW} holds: {reason}"
+    elif silent := [name for name, at in snapshot.held_looks.items() if is_look_missing(at, snapshot.now)]:
+        message = f"nobody has looked for 2 hours at what is held: {join_first_names(silent)}"
+    else:
+        counted = format_count(len(snapshot.held_looks), "group")
+        return [_build_good_finding("held", f"{CONTROL_FLOW} looks at {counted}")]
+    remedy = f"Nothing is applied after its last day. Check that a worker runs {CONTROL_FLOW}, and read its log."
+    return [Finding("held", FindingLevel.WARN, message, remedy)]
+
+
 SERVER_CHECKS: tuple[ServerCheck, ...] = (
     check_version,
     check_clock,
@@ -177,6 +197,7 @@ SERVER_CHECKS: tuple[ServerCheck, ...] = (
     check_zombie_runs,
     check_waiting_runs,
     check_missed_windows,
+    check_held_groups,
 )
 """All checks, in the order of the output."""
 

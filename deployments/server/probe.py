@@ -40,6 +40,7 @@ from tasks.domain.errors import RecordsError
 from tasks.domain.model import Finding, RunInfo
 from tasks.domain.states import UNFINISHED_RUN_STATES, FindingLevel, OperationState
 from tasks.records.fleets import find_fleet
+from tasks.records.maintenance import SqlMaintenance
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
@@ -119,6 +120,7 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
             late_runs=_read_runs(client, managed_ids, {"state": {"name": {"any_": ["Late"]}}}),
             runs_over_limit=_read_runs_over_limit(client, managed_ids, now),
             missed_windows=_read_missed_windows(now, records_url),
+            held_looks=_read_held_looks(records_url),
             own_version=version("fleetpatch"),
             site_runs=_read_site_runs(client, deployments, names, now, records_url),
             flow_names=names,
@@ -309,6 +311,17 @@ def _read_missed_windows(now: datetime, records_url: str | None) -> tuple[Window
         logger.info("our records can't be asked: %s", error.message)
         return ()
     return tuple(claim for claim in claims_between if claim.status is WindowStatus.MISSED)
+
+
+def _read_held_looks(records_url: str | None) -> Mapping[str, datetime | None] | None:
+    """Return when maintenance control last looked at each group, by its name. If the records can't be read: None."""
+    try:
+        with open_records(records_url) as records:
+            groups = SqlMaintenance(records.database).read_groups()
+    except RecordsError as error:
+        logger.info("our records can't be asked: %s", error.message)
+        return None
+    return {name: group.state.looked_at for name, group in groups.items() if group.removed_at is None}
 
 
 def _read_running_runs(

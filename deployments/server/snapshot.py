@@ -14,6 +14,7 @@ from tasks.domain.model import RunInfo
 from tasks.rules.timing.admission import WindowClaim
 
 REFRESH_FLOW = "refresh-schedules"
+CONTROL_FLOW = "control-maintenance"
 
 
 class _PrefectInfo(BaseModel):
@@ -154,6 +155,7 @@ class ServerSnapshot:
         answers_any_name: whether it answers under a name that is not its own.
         runs_over_limit: recent runs that Prefect cancelled because of their deployment's limit.
         missed_windows: recent windows without a run, from the records.
+        held_looks: when maintenance control last looked at each group, from the records; None: they can't be read.
         refreshed_at: when refresh-schedules completed last, by the id of its deployment.
         own_version: the version of fleetpatch here.
         site_runs: the newest run that workers executed, by each site of this fleet on the server; None: none is known.
@@ -178,6 +180,7 @@ class ServerSnapshot:
     late_runs: tuple[FlowRunInfo, ...] = ()
     runs_over_limit: tuple[FlowRunInfo, ...] = ()
     missed_windows: tuple[WindowClaim, ...] = ()
+    held_looks: Mapping[str, datetime | None] | None = None
     flow_names: Mapping[str, str] = field(default_factory=dict)
     refreshed_at: Mapping[str, datetime] = field(default_factory=dict)
     own_version: str = ""

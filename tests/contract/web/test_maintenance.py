@@ -7,7 +7,6 @@ import pytest
 
 from fleetpatch.access.roles import Role
 from fleetpatch.acts import run_acts
-from fleetpatch.machines import fleet_reader
 from tasks.domain.model import Update
 from tasks.domain.states import Classification
 from tasks.records.setup import open_records
@@ -33,7 +32,6 @@ def prefect(monkeypatch: pytest.MonkeyPatch) -> Prefect:
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldFleet]:
     admit_people(monkeypatch)
-    monkeypatch.setattr(fleet_reader, "SNAPSHOT_SECONDS", 0.0, raising=False)
     monkeypatch.setattr("flows.notify.notifier.send_with_apprise", lambda _url, _message: True)
     url = f"sqlite:///{tmp_path / 'records.db'}"
     with open_records(url) as records:
