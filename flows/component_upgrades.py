@@ -1,7 +1,6 @@
 """The flow upgrade-components. A schedule starts it every hour: it upgrades one enrolled component that is due."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +18,18 @@ from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.recovery.finalizer import start_finalizer_after_cancellation, start_finalizer_after_crash
 from inventory.loader import find_inventory, load_inventory
 from inventory.scope import Scope
+from inventory.sites import find_site
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import SystemClock
+from tasks.records.components import SqlComponents
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 
 UPGRADE_INTERVAL_SECONDS: Final = 3600
+TURN_INTERVAL: Final = timedelta(days=1)
+"""A component has one turn in it, whatever comes of its run: a machine that is off keeps neither others waiting, nor is
+it tried each hour.
+"""
 
 
 @flow(
@@ -36,7 +41,8 @@ UPGRADE_INTERVAL_SECONDS: Final = 3600
 def upgrade_components(scope: str = "*", inventory: Path | None = None) -> RunReport:
     """Upgrade one component on the machines where it is enrolled and due: a run as of patch_fleet, in this flow run.
 
-    If several are due, each has its turn in another hour. One that another process upgrades, or that waits, has none.
+    If several are due, each has its turn in another hour, in their order. One that a run has upgraded, or was to, since
+    a day has none.
 
     Args:
         scope: the machines whose enrolments count.
@@ -51,30 +57,29 @@ def upgrade_components(scope: str = "*", inventory: Path | None = None) -> RunRe
         RecordsError: the records are not usable.
         RequestError: the file of a version is not on this machine, or is another one.
     """
-    caller, now = name_starter(log_to_flow_run(current_caller())), SystemClock().now()
-    upgrade = choose_turn(_plan_due_upgrades(scope, inventory, caller, now), now)
+    caller = name_starter(log_to_flow_run(current_caller()))
+    upgrade = _find_next_upgrade(scope, inventory, caller, SystemClock().now())
     if upgrade is None:
         return cast_to_report(Completed(message="no enrolled component is due"))
     require_own_files(upgrade.component)
     return execute_in_flow(upgrade.request, caller)
 
 
-def choose_turn(upgrades: Sequence[ComponentUpgrade], now: datetime) -> ComponentUpgrade | None:
-    """Return the upgrade of this hour; None: there is none. One that can't go on must not keep the others waiting."""
-    return upgrades[int(now.timestamp() // UPGRADE_INTERVAL_SECONDS) % len(upgrades)] if upgrades else None
-
-
-def _plan_due_upgrades(
+def _find_next_upgrade(
     scope: str, inventory_path: Path | None, caller: Caller, now: datetime
-) -> tuple[ComponentUpgrade, ...]:
+) -> ComponentUpgrade | None:
     inventory = load_inventory(find_inventory(inventory_path))
     machines = Scope.parse(scope).select_machines(inventory)
     catalogue = load_catalogue(inventory.source)
     with open_records(caller.records_url) as records:
         knowledge = read_knowledge(records.database, catalogue)
-        upgrades = plan_enrolled_upgrades(knowledge, machines, inventory, now, path=inventory.source)
-        # what was not asked yet is asked by the next assessment: a run of its own each hour would ask in vain
-        return tuple(one for one in upgrades if one.pending and not _is_under_way(records, one.component.name))
+        recent = SqlComponents(records.database).read_components_of_runs(find_site(), now - TURN_INTERVAL)
+        for upgrade in plan_enrolled_upgrades(knowledge, machines, inventory, now, path=inventory.source):
+            name = upgrade.component.name
+            # what was not asked yet is asked by the next assessment
+            if upgrade.pending and name not in recent and not _is_under_way(records, name):
+                return upgrade
+    return None
 
 
 def _is_under_way(records: SqlRecords, component: str) -> bool:

@@ -2,12 +2,15 @@
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import delete, func, select
 
 from tasks.domain.components import COMPONENT_PREFIX, ComponentEnrolment, ComponentTry
+from tasks.domain.model import RunInfo
 from tasks.domain.states import OperationState, UpdateState
 from tasks.records import page_schema, schema
+from tasks.records.encoding.codec import decode
 from tasks.records.statements import upsert_row
 from tasks.records.storage.database import Database
 from tasks.rules.components.tries import BAD_STATES, NOT_TRIED
@@ -86,6 +89,16 @@ class SqlComponents:
         )
         rows = self._database.read_rows(f"read the upgrades of the component {component}", query)
         return tuple(_build_try(component, row) for row in rows)
+
+    def read_components_of_runs(self, site: str, since: datetime) -> frozenset[str]:
+        """Return the components that patch runs of a site, begun since a time, have upgraded or were to upgrade."""
+        runs = schema.runs
+        query = select(runs.c.document).where(runs.c.kind == "patch", runs.c.started_at >= since)
+        rows = self._database.read_rows("read the runs of components", query)
+        begun = (decode(RunInfo, row.document) for row in rows)
+        return frozenset(
+            str(run.request["component"]) for run in begun if run.site == site and run.request.get("component")
+        )
 
 
 def _build_try(component: str, row: Sequence[object]) -> ComponentTry:

@@ -76,6 +76,21 @@ def test_the_records_tell_the_tries_that_outcomes_tell(records: SqlRecords) -> N
     assert SqlComponents(records.database).read_tries("agent") == ()
 
 
+def test_the_records_tell_which_components_runs_were_to_upgrade(records: SqlRecords) -> None:
+    for run_id, component, kind, seconds, site in (
+        ("r1", "exporter", "patch", 0, "default"),
+        ("r2", "agent", "patch", 90, "default"),
+        ("r3", "", "patch", 90, "default"),
+        ("r4", "planned", "plan", 90, "default"),
+        ("r5", "elsewhere", "patch", 90, "berlin"),
+    ):
+        request = {"component": component, "scope": "*"}
+        records.save(make.make_run(id=run_id, kind=kind, request=request, started_at=make.at(seconds), site=site))
+    components = SqlComponents(records.database)
+    assert components.read_components_of_runs("default", make.at(0)) == {"exporter", "agent"}
+    assert components.read_components_of_runs("default", make.at(60)) == {"agent"}
+
+
 def test_a_package_of_the_same_name_is_no_component(records: SqlRecords) -> None:
     update = make.make_update(name="exporter")
     result = UpdateResult(update, UpdateState.INSTALLED, "", update.available)

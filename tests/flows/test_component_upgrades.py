@@ -91,6 +91,17 @@ def test_what_is_due_is_upgraded_in_its_flow_run_and_then_nothing_is_due(enrolle
     assert enrolled.tick().message == "no enrolled component is due"
 
 
+def test_a_machine_that_does_not_answer_is_not_tried_each_hour(enrolled: Enrolled) -> None:
+    enrolled.components.fleet.machines["m1"].is_off = True
+    enrolled.tick()
+    assert enrolled.components.versions == {
+        name: "1.0.0" if name == "m1" else "1.1.0" for name in enrolled.components.on
+    }
+    assert enrolled.tick().message == "no enrolled component is due"
+    with open_records(enrolled.url) as records:
+        assert len(History(records).read_runs(9, kind="patch")) == 1
+
+
 def test_a_version_that_fails_is_not_tried_again_in_the_next_hour(enrolled: Enrolled) -> None:
     for machine in enrolled.components.on.values():
         machine.unhealthy.add(("exporter", "1.1.0"))

@@ -1,15 +1,11 @@
 """The schedule that upgrades enrolled components: only with a file of components, one at a time at each site."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from deployments.sync.builtin_deployments import build_builtin_deployments
 from deployments.sync.model import CANCEL_NEW_LIMIT
-from flows.component_upgrades import UPGRADE_INTERVAL_SECONDS, choose_turn
-from flows.components.overview import ComponentKnowledge
-from flows.components.upgrades import ComponentUpgrade, plan_upgrade
-from inventory.machine import Inventory
-from tests.support.components import make_component
+from flows.component_upgrades import UPGRADE_INTERVAL_SECONDS
 
 PLACE = Path("/srv/fleet.yaml")
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -31,14 +27,3 @@ def test_without_a_file_of_components_there_is_none() -> None:
     assert "upgrade-components" not in {one.flow for one in build_builtin_deployments("default", "p", PLACE)}
     without_inventory = build_builtin_deployments("default", "p", None, has_components=True)
     assert "upgrade-components" not in {one.flow for one in without_inventory}
-
-
-def test_each_that_is_due_has_its_turn_whatever_becomes_of_the_others() -> None:
-    def plan(name: str) -> ComponentUpgrade:
-        return plan_upgrade(ComponentKnowledge(), make_component(name), (), Inventory(()), NOW)
-
-    due = [plan(name) for name in ("a", "b", "c")]
-    hours = [NOW + timedelta(hours=number) for number in range(3)]
-    turns = [choose_turn(due, hour) for hour in hours]
-    assert {turn.component.name for turn in turns if turn is not None} == {"a", "b", "c"}
-    assert choose_turn((), NOW) is None
