@@ -5,6 +5,7 @@ interruption is ordered. A process that resumes the run finds it there, and goes
 """
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -120,8 +121,8 @@ def announce(
         duration_seconds=seconds,
     )
     context.announced = events.announce(event)
-    if has_event_file(context):
-        write_event_file(context, events)
+    if has_event_file(context):  # a machine that can't be told is not interrupted
+        retry_transient(context, lambda: write_event_file(context, events), context.build_read_deadline())
     if context.announced.announced_at == now:
         context.listener.on_message(f"{context.name}: {_describe_wait(context, interruption, context.announced)}")
     return context.announced
@@ -200,7 +201,7 @@ def begin_event(context: MachineContext, interruption: Interruption) -> str:
     if event.status is not EventStatus.STARTED:
         return _describe_withdrawal(event)
     if has_event_file(context):
-        write_event_file(context, events)
+        _update_file(context, events)
     return ""
 
 
@@ -230,10 +231,23 @@ def close_events(context: MachineContext, reason: str, act: str = "") -> None:
                 was_done = event.event_type is EventType.FREEZE or any(r.count for r in context.state.reboots[-1:])
                 events.change(event.id, EventStatus.COMPLETED, "" if was_done else reason)
         if is_over and has_event_file(context):
-            write_event_file(context, events, [event.id for event in is_over])
+            _update_file(context, events, [event.id for event in is_over])
     except RecordsError as error:
         context.record_failed_records(error)
+
+
+def _update_file(context: MachineContext, events: ScheduledEvents, over: Sequence[str] = ()) -> None:
+    """Write what became of an event into the machine's file. That it can't be written is a warning: it was announced.
+
+    Raises:
+        RecordsError: the document can't be read.
+    """
+    try:
+        retry_transient(context, lambda: write_event_file(context, events, over), context.build_read_deadline())
+    except RecordsError:
+        raise
     except FleetpatchError as error:
+        context.transport.close()
         remedy = "It is written anew by the next run that announces something."
         fault = f"its file of scheduled events is not up to date: {error.message}"
         context.add_finding(Finding("scheduled events", FindingLevel.WARN, fault, remedy))

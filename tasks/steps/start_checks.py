@@ -47,14 +47,18 @@ def describe_time_taken(context: MachineContext) -> str:
 def find_machine_cut_off(context: MachineContext) -> datetime:
     """Return the machine's cut-off."""
     cut_off = compute_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds)
-    return cut_off - timedelta(seconds=context.component_reserve_seconds)
+    return cut_off - timedelta(seconds=context.component_reserve_seconds + context.notice_reserve_seconds)
 
 
 def describe_machine_cut_off(context: MachineContext) -> str:
     """Return the source of the machine's cut-off in words."""
     source = describe_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds)
-    reserve = context.component_reserve_seconds
-    return f"{source}, {format_duration(reserve)} kept for its health and the way back" if reserve else source
+    kept = {
+        "its health and the way back": context.component_reserve_seconds,
+        "the notice of a reboot": context.notice_reserve_seconds,
+    }
+    parts = (f", {format_duration(seconds)} kept for {purpose}" for purpose, seconds in kept.items() if seconds)
+    return source + "".join(parts)
 
 
 def check_cut_off_fit(context: MachineContext, seconds: float, work: str) -> TimeFit:

@@ -26,7 +26,8 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import COMING_UP_SECONDS, GOING_DOWN_SECONDS, PackageManager, Rates
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptParameter, Transport
 from tasks.domain.scheduled_events import ScheduledEvent
-from tasks.domain.states import OperationState, Step
+from tasks.domain.states import OperationState, RebootPolicy, Step, YesNoUnknown
+from tasks.rules.runs.figures import predict_reboot
 from tasks.rules.runs.power import PowerCycle
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
 from tasks.rules.updates.transaction_planning import learn_rates
@@ -289,6 +290,15 @@ class MachineContext:
         """The seconds of the window for the health of a component after its upgrade, and for the way back."""
         order = self.options.component_order
         return 0.0 if order is None else order.component.health_seconds + self.rates.predict_install_seconds(1)
+
+    @property
+    def notice_reserve_seconds(self) -> float:
+        """The seconds of the window for the notice of a reboot that can't be predicted: it is announced when due."""
+        notice, plan = self.options.announce, self.state.plan
+        if notice is None or self.run_context.events is None or plan is None or self.state.install is not None:
+            return 0.0
+        may_reboot = self.options.reboot is not RebootPolicy.NEVER and self.facts.can_reboot
+        return notice.notice_seconds if may_reboot and predict_reboot(plan) is YesNoUnknown.UNKNOWN else 0.0
 
     @property
     def going_down_seconds(self) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from inventory.event_delivery import EventDelivery
+from tasks.domain.errors import ConnectionLost
 from tasks.domain.protocols.transport import Script
 from tasks.domain.states import OperationState, RebootState
 from tests.support.event_fleet import ANNOUNCE, WakingClock, after, only_event, reason_of
@@ -101,6 +102,40 @@ def test_a_file_that_can_not_be_brought_up_to_date_is_a_warning(fleet: SimFleet)
     assert [finding.message for finding in outcome.findings if finding.check == "scheduled events"] == [
         "its file of scheduled events is not up to date: the file of scheduled events can't be used: no space"
     ]
+
+
+def test_a_line_that_breaks_while_the_file_is_written_is_no_failure(fleet: SimFleet) -> None:
+    web, file = with_file(fleet)
+    tells: list[str] = []
+
+    def break_once_each(script: Script) -> Any:
+        if script.params["work"] == "tell":
+            tells.append(str(script.params["document"]))
+            if tells.count(tells[-1]) == 1:
+                raise ConnectionLost("the line broke")
+        return file.answer(script)
+
+    web.answer("event_file", break_once_each)
+    outcome = outcome_of(fleet.patch(**ANNOUNCE), "web")
+
+    assert (outcome.reboot, outcome.state) == (RebootState.COMPLETED, OperationState.SUCCEEDED)
+    seen = [[event["EventStatus"] for event in document["Events"]] for document in file.documents]
+    assert seen == [["Scheduled"], ["Started"], []]
+
+
+def test_a_file_that_can_not_be_written_when_the_reboot_begins_is_a_warning(fleet: SimFleet) -> None:
+    web, file = with_file(fleet)
+
+    def refuse_started(script: Script) -> Any:
+        if '"Started"' in str(script.params.get("document", "")):
+            return {"kind": "refused", "why": "no space"}
+        return file.answer(script)
+
+    web.answer("event_file", refuse_started)
+    outcome = outcome_of(fleet.patch(**ANNOUNCE), "web")
+
+    assert (outcome.reboot, web.boots.count) == (RebootState.COMPLETED, 1)
+    assert any("no space" in finding.message for finding in outcome.findings if finding.check == "scheduled events")
 
 
 def test_a_machine_that_can_not_be_told_before_the_window_is_told_in_its_turn(fleet: SimFleet) -> None:

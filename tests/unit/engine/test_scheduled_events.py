@@ -113,8 +113,21 @@ def test_nothing_begins_that_the_window_can_not_hold_with_its_notice(fleet: SimF
     assert "a reboot, 15 min announced, needs about" in outcome.reason
 
 
-def test_a_reboot_whose_notice_no_longer_fits_is_left(fleet: SimFleet) -> None:
+def test_the_notice_of_a_reboot_that_nobody_can_predict_is_kept(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a", seconds=60, asks_reboot=True)])
+
+    outcome = outcome_of(fleet.patch(minutes=26, reboot_reserve_minutes=10.5, **ANNOUNCE), "web")
+
+    assert (web.begun(), outcome.state) == ([], OperationState.NOT_STARTED)
+    assert "15 min kept for the notice of a reboot" in outcome.reason
+
+    outcome = outcome_of(fleet.patch(minutes=60, reboot_reserve_minutes=10.5, **ANNOUNCE), "web")
+
+    assert (outcome.reboot, web.boots.count) == (RebootState.COMPLETED, 1)
+
+
+def test_a_reboot_whose_notice_no_longer_fits_is_left(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a", seconds=60, asks_reboot=True, requires_reboot=False)])
 
     outcome = outcome_of(fleet.patch(minutes=26, reboot_reserve_minutes=10.5, **ANNOUNCE), "web")
 
@@ -271,7 +284,7 @@ def test_restarts_of_services_are_announced_as_a_freeze(fleet: SimFleet) -> None
 
 
 def test_restarts_of_services_whose_notice_does_not_fit_are_left(fleet: SimFleet) -> None:
-    web = fleet.add("web", [FakePackage("libssl", used_by=("nginx.service",))])
+    web = fleet.add("web", [FakePackage("libssl", used_by=("nginx.service",), requires_reboot=False)])
 
     fleet.patch(restart_services="IfRequired", minutes=10, reboot_reserve_minutes=1, **ANNOUNCE)
 
