@@ -70,6 +70,12 @@ class HoldGroups:
     by_name: dict[str, HoldGroup] = field(default_factory=dict)
     unknown: dict[str, UnknownGroups] = field(default_factory=dict)
 
+    @property
+    def problems(self) -> dict[str, str]:
+        """Why it is not known what is held, by configuration or group."""
+        problems = {name: unknown.problem for name, unknown in self.unknown.items()}
+        return problems | {name: group.problem for name, group in self.by_name.items() if group.problem}
+
 
 def build_groups(configurations: Configurations, inventories: Inventories) -> HoldGroups:
     """Return the groups of the enabled configurations that hold updates.

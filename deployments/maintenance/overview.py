@@ -10,9 +10,10 @@ from tasks.domain.rows.maintenance import HeldPackageRow
 from tasks.domain.states import MaintenanceStatus
 from tasks.records.maintenance import GroupRecord
 from tasks.records.maintenance_rows import build_held_row, build_unknown_group
-from tasks.rules.calendar.freezes import find_freeze
+from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.local_time import format_date_and_time
 from tasks.rules.calendar.schedule import Occurrence
+from tasks.rules.maintenance.look import is_look_missing
 from tasks.rules.maintenance.model import GroupState
 
 
@@ -43,12 +44,12 @@ def build_held_rows(
 def _build_row(record: GroupRecord, group: HoldGroup | None, now: datetime) -> HeldPackageRow:
     if group is None:
         return build_held_row(record, now)
-    return build_held_row(record, now, hold=group.policy.hold, is_frozen=_is_frozen(group, now))
+    return build_held_row(record, now, hold=group.policy.hold, is_frozen=_find_freeze(group, now) is not None)
 
 
-def _is_frozen(group: HoldGroup, now: datetime) -> bool:
+def _find_freeze(group: HoldGroup, now: datetime) -> Freeze | None:
     window = Occurrence(now, now + group.policy.window, now.replace(tzinfo=None))
-    return find_freeze(window, group.configuration.build_freezes(group.zone)) is not None
+    return find_freeze(window, group.configuration.build_freezes(group.zone))
 
 
 def select_groups(groups: HoldGroups, names: Iterable[str]) -> tuple[HoldGroup, ...]:
@@ -94,8 +95,7 @@ def require_applicable(group: HoldGroup, record: GroupRecord | None, now: dateti
             f"what is held for {group.name} is being applied already: {run}, by {application.who}",
             hint="Wait for its end, or cancel it.",
         )
-    window = Occurrence(now, now + group.policy.window, now.replace(tzinfo=None))
-    freeze = find_freeze(window, group.configuration.build_freezes(group.zone))
+    freeze = _find_freeze(group, now)
     if freeze is not None:
         reason = f" ({freeze.reason})" if freeze.reason else ""
         raise RequestError(
@@ -104,6 +104,6 @@ def require_applicable(group: HoldGroup, record: GroupRecord | None, now: dateti
         )
 
 
-def count_overdue(rows: Sequence[HeldPackageRow]) -> int:
-    """Return how many groups are overdue. Pure."""
-    return sum(row.is_overdue for row in rows)
+def need_people(rows: Sequence[HeldPackageRow], now: datetime) -> bool:
+    """Return whether a group is overdue, nobody looks at it, or a machine of it was never read. Pure."""
+    return any(row.is_overdue or row.unread or is_look_missing(row.looked_at, now) for row in rows)

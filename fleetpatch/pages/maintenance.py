@@ -22,12 +22,11 @@ _MAX_UPDATES = 500
 def show_held(request: Request) -> HTMLResponse:
     """Show what is held for each group, and its last day."""
     groups = get_context(request).fleet.read().held
-    unknown = {name: entry.problem for name, entry in groups.unknown.items()} if groups is not None else {}
     return render_page(
         request,
         "maintenance.html.j2",
         rows=read_held_rows(request),
-        unknown=unknown,
+        unknown=groups.problems if groups is not None else {},
         is_read=groups is not None,
         at=get_context(request).clock.now(),
     )

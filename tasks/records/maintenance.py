@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, select, text, update
+from sqlalchemy import Connection, Row, delete, func, or_, select, text, update
 
 from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError, SealBroken, SealKeyMissing
@@ -307,7 +307,12 @@ def _iterate_contents(compressed: bytes) -> Iterable[PackageUpdate]:
 
 def _read_newest_packages(connection: Connection, names: Collection[str] | None) -> dict[str, dict[bool, Row[Any]]]:
     """Return by group the package that is held (True), and the newest one that has ended (False)."""
-    query = select(_PACKAGES).order_by(_PACKAGES.c.group_name, _PACKAGES.c.number)
+    ended = _PACKAGES.alias()
+    last_ended = select(func.max(ended.c.number)).where(
+        ended.c.group_name == _PACKAGES.c.group_name, ended.c.ended_at.is_not(None)
+    )
+    is_newest = or_(_PACKAGES.c.ended_at.is_(None), _PACKAGES.c.number == last_ended.scalar_subquery())
+    query = select(_PACKAGES).where(is_newest).order_by(_PACKAGES.c.group_name, _PACKAGES.c.number)
     if names is not None:
         query = query.where(_PACKAGES.c.group_name.in_(names))
     newest: dict[str, dict[bool, Row[Any]]] = {}

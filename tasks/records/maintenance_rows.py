@@ -36,7 +36,7 @@ def build_held_row(
     return HeldPackageRow(
         name=state.group,
         configuration=record.configuration,
-        status=_find_status(state, package, is_frozen=is_frozen),
+        status=_find_status(record, package, is_frozen=is_frozen),
         number=package.number if package is not None else 0,
         machines=len(record.machines),
         unread=record.unread,
@@ -57,9 +57,12 @@ def build_held_row(
     )
 
 
-def _find_status(state: GroupState, package: HeldPackage | None, *, is_frozen: bool) -> MaintenanceStatus:
+def _find_status(record: GroupRecord, package: HeldPackage | None, *, is_frozen: bool) -> MaintenanceStatus | None:
+    state = record.state
     if state.package is None and package is not None:
         return find_ended_status(package)
+    if state.package is None and (state.looked_at is None or record.unread):
+        return None
     return find_maintenance_status(state, is_frozen=is_frozen)
 
 

@@ -36,15 +36,15 @@ def list_held(
     as_json: JsonOption = False,
 ) -> None:
     """List what is held for each group: its contents, its age and its last day. Contacts no machine."""
-    from deployments.maintenance.overview import build_held_rows, count_overdue
+    from deployments.maintenance.overview import build_held_rows, need_people
     from fleetpatch.cli.runtime.exit_codes import ExitCode
     from fleetpatch.cli.views.maintenance import build_held_json, print_held
 
     groups, now = _load_groups(config, inventory)
     rows = build_held_rows(_read_groups(records), groups, now)
-    unknown = {name: entry.problem for name, entry in groups.unknown.items()}
+    unknown = groups.problems
     print_json_or_text(as_json, build_held_json, print_held, rows, unknown, now)
-    if count_overdue(rows) or unknown:
+    if need_people(rows, now) or unknown:
         raise typer.Exit(int(ExitCode.WARNINGS))
 
 

@@ -28,8 +28,11 @@ class HeldPackageRow:
     ]
     configuration: Annotated[str, Column("The configuration.", json_name="maintenanceConfigurationId")]
     status: Annotated[
-        MaintenanceStatus,
-        Column("Pending, InProgress, Completed, RetryNow, RetryLater, NoUpdatesPending, Cancel or Cancelled."),
+        MaintenanceStatus | None,
+        Column(
+            "Pending, InProgress, Completed, RetryNow, RetryLater, NoUpdatesPending, Cancel or Cancelled; null: "
+            "not known, as not all machines were read."
+        ),
     ]
     number: Annotated[int, Column("The number of the package in its group; 0: it never had one.", heading="package")]
     machines: Annotated[int, Column("The machines of the group.", json_name="machineCount", unit="count")]

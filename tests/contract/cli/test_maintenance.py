@@ -67,9 +67,9 @@ def read_group(fleet: Stage) -> dict[str, object]:
 
 def test_nothing_is_claimed_before_the_first_look(fleet: Stage) -> None:
     said = fleet.run("maintenance", "list")
-    assert said.code == 0
+    assert said.code == 3
     assert "nobody has looked at its machines yet, so its windows stay closed" in said.out + said.err
-    assert read_group(fleet)["status"] == "NoUpdatesPending"
+    assert read_group(fleet)["status"] is None
 
 
 def test_a_package_is_shown_as_one(fleet: Stage, look: Looking) -> None:
@@ -169,3 +169,12 @@ def test_a_package_is_forgotten_and_counts_anew(fleet: Stage, look: Looking) -> 
     fleet.fleet.clock.advance(DAY)
     said = fleet.run("maintenance", "list")
     assert "nobody has looked at it for" in said.out + said.err
+
+
+def test_a_scope_without_machines_is_no_empty_package(fleet: Stage, look: Looking) -> None:
+    look()
+    path = fleet.folder / "configurations.yaml"
+    path.write_text(path.read_text().replace('scope: "*"', "scope: env=none"))
+    said = fleet.run("maintenance", "list")
+    assert said.code == 3
+    assert "web: what is held is not known: " in said.out + said.err
