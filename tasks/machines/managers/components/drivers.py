@@ -20,6 +20,8 @@ QUESTION_SECONDS: Final = 30
 _NOT_FOUND_CODE: Final = 127
 """A shell's exit code when the command does not exist."""
 _MAX_PROBLEM_LENGTH: Final = 200
+MAX_ANSWER_CHARACTERS: Final = 16 * 1024
+"""So much of an answer is read, in whole lines: a pattern may need the square of that, and holds this process up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,13 @@ class ComponentDriver:
 
     def parse_answer(self, component: Component, answer: ScriptSection) -> InstalledComponent:
         """Return what a machine said. What can't be understood is not known: it is never "not installed"."""
-        text, everything = answer.text, f"{answer.text}\n{answer.stderr}"
+        text = _cut(answer.text)
+        everything = f"{text}\n{_cut(answer.stderr)}"
         name, code = component.name, answer.exit_code
         if code in ENDED_CODES:
             return InstalledComponent(name, problem=f"the question for its version took over {QUESTION_SECONDS} s")
         is_absent = bool(self.absent_pattern) and re.search(self.absent_pattern, everything, re.MULTILINE) is not None
-        is_silent = code == 0 and not text.strip()
+        is_silent = code == 0 and not answer.text.strip()
         if code == _NOT_FOUND_CODE or is_silent or (is_absent and not component.version_command):
             return InstalledComponent(name)
         if code != 0:
@@ -90,6 +93,11 @@ class ComponentDriver:
         }
 
 
+def _cut(text: str) -> str:
+    """Return the beginning of a text. Half a line could hold half a version."""
+    return text if len(text) <= MAX_ANSWER_CHARACTERS else text[:MAX_ANSWER_CHARACTERS].rpartition("\n")[0]
+
+
 def _shorten(text: str) -> str:
     return clean_text(text)[-_MAX_PROBLEM_LENGTH:]
 
@@ -103,9 +111,9 @@ _DRIVERS: Final = (
     ComponentDriver(ComponentKind.MSI, r"^(\S+)$"),
     ComponentDriver(ComponentKind.PACKAGE, r"^(?:installed )?(\S+)$", f"{_DPKG_ABSENT}|{_RPM_ABSENT}"),
     ComponentDriver(ComponentKind.SNAP, r"^version (\S+)$", r"no matching snaps installed"),
-    ComponentDriver(ComponentKind.FLATPAK, r"^\s*Version: (\S+)$", r"not installed$"),
+    ComponentDriver(ComponentKind.FLATPAK, r"^[ \t]*Version: (\S+)$", r"not installed$"),
     ComponentDriver(ComponentKind.WINGET, r"^(\S+)$"),
-    ComponentDriver(ComponentKind.CHOCO, r"^[^|]+\|(\S+)$"),
+    ComponentDriver(ComponentKind.CHOCO, r"^[^|\n]+\|(\S+)$"),
 )
 DRIVERS: Final[Mapping[ComponentKind, ComponentDriver]] = {driver.kind: driver for driver in _DRIVERS}
 
