@@ -129,7 +129,7 @@ def _put_back(context: MachineContext, update: Update, problem: str) -> str:
     latest = context.window.end.timestamp() - seconds + context.facts.clock_skew_seconds
     part = Transaction(max(numbers, default=-1) + 1, (back,), latest, seconds)
     end = max(context.window.end, context.clock.now()) + timedelta(seconds=context.options.max_unreachable_seconds)
-    job_result = run_job(context, JobKind.ROLL_BACK, 0, (part,), Deadline(end), submitted_jobs={}, may_be_stopped=False)
+    job_result = run_job(context, JobKind.ROLL_BACK, 0, (part,), Deadline(end), submitted_jobs={})
     now = _read_version(context, update)
     is_back = now == update.installed
     errors = "; ".join(

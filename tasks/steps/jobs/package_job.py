@@ -27,6 +27,9 @@ T = TypeVar("T")
 SUBMIT_TIMEOUT_SECONDS = 300.0
 """One attempt to submit a job, with a reconnection. A machine of Windows waits up to 180 s until its job begins."""
 
+_UNSTOPPABLE = frozenset({Kind.ROLL_BACK})
+"""Without its end the machine would stay unhealthy, so a request to stop is not for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class SubmittedJob:
@@ -45,13 +48,12 @@ def run_job(
     *,
     submitted_jobs: dict[str, SubmittedJob],
     allowed: Sequence[Update] = (),
-    may_be_stopped: bool = True,
 ) -> JobResult:
     """Start a job, or attach to it if this run has started it before. Watch it to its end.
 
     ``number`` distinguishes jobs of one kind in one run. Watching stops at the deadline; the job itself enforces its
     latest starts. ``submitted_jobs`` gets the job before anything can happen on the machine, so that no error hides it.
-    The ``allowed`` updates may change in the same transactions. A job that may not be stopped gets no request to stop.
+    The ``allowed`` updates may change in the same transactions. A way back gets no request to stop.
     """
     job_id = journal.build_job_id(context.run.id, context.name, kind.value, number)
     plan: dict[str, object] = {
@@ -84,7 +86,7 @@ def run_job(
         journal.record_end(context, step, kind.value, job_id, {"phase": "refused", "error": error.message})
         raise
     reporter = JobProgressReporter(context, step, kind, transactions)
-    ended_job = watch_job(context, started, reporter.report_record, deadline, may_be_stopped=may_be_stopped)
+    ended_job = watch_job(context, started, reporter.report_record, deadline, may_be_stopped=kind not in _UNSTOPPABLE)
     context.records.save(JobOutput(context.run.id, context.name, job_id, ended_job.log))
     now, skew = context.clock.now(), context.facts.clock_skew_seconds
     job_result = build_job_result(job_id, ended_job, transactions, skew, now)
@@ -173,7 +175,9 @@ def _read_submission(
         built = tuple(build(int(place), transactions[place]) for place in sorted(transactions, key=int))
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise journal.build_unreadable_error(entry, f"job {entry.key}", repr(error), context.name) from error
-    return () if context.stop_token.is_stopping and is_job_unknown_to_machine(context, job_id) else built
+    if kind in _UNSTOPPABLE or not context.stop_token.is_stopping:
+        return built
+    return () if is_job_unknown_to_machine(context, job_id) else built
 
 
 def _find_start(context: MachineContext, job_id: str) -> JournalEntry | None:

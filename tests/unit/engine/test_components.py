@@ -305,11 +305,13 @@ def test_a_request_that_would_do_more_is_refused(fleet: ComponentFleet, fields: 
 class TestController:
     """The controller is killed at any call, and another process resumes the run."""
 
-    def run(self, fleet: ComponentFleet, life: Life, *, resumed: bool = False) -> RunReport:
-        ports = fleet.ports()
+    def run(self, fleet: ComponentFleet, life: Life, *, resumed: bool = False, stop: str = "") -> RunReport:
+        ports, stop_token = fleet.ports(), StopToken()
+        if stop:
+            stop_token.request_stop(stop)
         mortal = replace(
             ports,
-            stop_token=StopToken(),
+            stop_token=stop_token,
             records=mortal_records(ports.records, life),
             connect=lambda machine: mortal_machine(ports.connect(machine), life),
         )
@@ -343,3 +345,14 @@ class TestController:
                 assert len(works) == len(set(works)), (call, name, works)  # each job once
                 assert works == [work for work, _, _ in expected.on[name].jobs], (call, name)
             assert {outcome.machine for outcome in report.outcomes} == set(fleet.on)
+
+    def test_a_stop_does_not_end_a_way_back_that_another_process_completes(self) -> None:
+        fleet, life = self.make("m3"), Life()
+        machine = fleet.fleet.machines["m3"]
+        machine.on_start("roll-back", 2, lambda: setattr(life, "dies_at", life.calls + 1))
+        with pytest.raises(Killed):
+            self.run(fleet, life)
+        self.run(fleet, Life(), resumed=True, stop="somebody")
+        assert fleet.versions["m3"] == "1.0.0"
+        assert not any("roll-back" in job_id for job_id in machine.stopped)
+        assert [work for work, _, _ in fleet.on["m3"].jobs] == ["stage", "install", "roll-back"]
