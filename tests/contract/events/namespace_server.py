@@ -1,6 +1,6 @@
 """Serves the endpoint on the address that a program has built in, in a network namespace of its own, and runs it there.
 
-    unshare --net python -m tests.contract.events.namespace_server RECORDS ADDRESS PROGRAM WORD…
+    unshare --net python -m tests.contract.events.namespace_server RECORDS MACHINE ADDRESS PROGRAM WORD…
 
 It ends with the program, and with its exit code.
 """
@@ -24,18 +24,17 @@ from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.setup import open_records
 
 PORT = 80
-MACHINE = "vm_0"
 
 
 def main() -> int:
     """Serve, and run the program. Its output is this process's."""
-    file, address, *program = sys.argv[1:]
+    file, machine, address, *program = sys.argv[1:]
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     if not address.startswith("127."):
         subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
     with open_records(f"sqlite:///{file}") as records:
         database = records.database
-        inventory = Inventory((Machine(MACHINE, address),))
+        inventory = Inventory((Machine(machine, address),))
         directory = MachineDirectory(lambda: inventory, "default", SqlEventTokens(database).find_machine)
         directory.refresh()
         events = SqlScheduledEvents(database)

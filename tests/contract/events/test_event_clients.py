@@ -7,11 +7,8 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,19 +19,20 @@ from tasks.domain.states import OperationState
 from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.setup import open_records
 from tasks.rules.scheduled_events import may_begin
-from tests.ci import tree
-from tests.contract.events.namespace_server import MACHINE
+from tests.contract.events.namespaced_program import (
+    CLIENTS,
+    MACHINE,
+    needs_namespace,
+    read_output,
+    running,
+    wait_for,
+)
 from tests.contract.records_subjects import new_database
 from tests.support import builders as make
 
-CLIENTS = tree.TOP / "tests/data/event_clients"
-PATIENCE = 60.0
 AGENTS = Path(os.environ.get("FLEETPATCH_TEST_RESOURCE_AGENTS") or "/usr/lib/ocf")
 AGENT = AGENTS / "resource.d/heartbeat/azure-events-az"
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("unshare") is None or shutil.which("ip") is None,
-    reason="a network namespace needs root, unshare and ip",
-)
+pytestmark = needs_namespace
 
 
 @pytest.fixture
@@ -67,48 +65,6 @@ def announce(events: SqlScheduledEvents, source: EventSource = EventSource.PLATF
             source=source,
         )
     )
-
-
-@contextmanager
-def running(
-    file: Path, address: str, *program: str, words: str = "", environment: dict[str, str] | None = None
-) -> Iterator["subprocess.Popen[str]"]:
-    """Run a program beside the endpoint, and end both at the end of the block."""
-    command = ["unshare", "--net", sys.executable, "-m", "tests.contract.events.namespace_server", str(file), address]
-    output = file.with_name("output").open("w+")
-    process = subprocess.Popen(
-        [*command, *program],
-        stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=tree.TOP,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    process.stdin.write(words)
-    process.stdin.flush()
-    try:
-        yield process
-    finally:
-        process.stdin.close()
-        os.killpg(process.pid, 15)
-        process.wait(PATIENCE)
-        output.close()
-
-
-def wait_for(what: Callable[[], bool], file: Path) -> None:
-    """Wait until something is so."""
-    until = time.monotonic() + PATIENCE
-    while not what():
-        if time.monotonic() > until:
-            pytest.fail(f"it did not happen: {file.with_name('output').read_text()[-3000:]}")
-        time.sleep(0.1)
-
-
-def read_output(file: Path) -> str:
-    return file.with_name("output").read_text()
 
 
 def test_the_listener_of_azures_samples_approves_and_sees_the_end(file: Path, events: SqlScheduledEvents) -> None:
