@@ -50,19 +50,29 @@ class _UpdaterSwitch:
 
     def carry_out(self) -> ChangeResult:
         plan = plan_switch(self._action, self._look())
-        if plan.refusal:
-            return self._build_result(ChangeState.REFUSED, plan, plan.refusal)
-        if not plan.steps:
-            return self._build_result(ChangeState.UNCHANGED, plan, "it was so already")
-        if self._order.dry_run:
+        if self._order.dry_run and plan.steps:
             return self._build_result(ChangeState.PLANNED, plan, plan.note)
-        failed = self._switch(plan)
+        if self._order.dry_run or plan.refusal:
+            return self._build_idle_result(plan)
+        machine = LockedMachine(self._context, self._order.by)
+        with machine.hold_lock():
+            if not plan.steps:  # a run that had paused them may have switched them on again since the look
+                plan = plan_switch(self._action, self._look())
+            if not plan.steps:
+                return self._build_idle_result(plan)
+            failed = self._switch(plan, machine)
         wanted = UpdaterStatus.ON if self._action is UpdaterAction.ON else UpdaterStatus.OFF
         status = find_updater_status(self._read_installing())
         if status is not wanted:
             reason = "; ".join(failed) or "the machine says so after all steps"
             return self._build_result(ChangeState.FAILED, plan, f"it is still {status.value.lower()}: {reason}")
         return self._build_result(ChangeState.CHANGED, plan, "; ".join(filter(None, [plan.note, *failed])))
+
+    def _build_idle_result(self, plan: SwitchPlan) -> ChangeResult:
+        """Return the result of a plan without steps."""
+        if plan.refusal:
+            return self._build_result(ChangeState.REFUSED, plan, plan.refusal)
+        return self._build_result(ChangeState.UNCHANGED, plan, "it was so already")
 
     def _look(self) -> SwitchFacts:
         """Assess the machine, and ask about the units that a plan is about. The assessment is recorded."""
@@ -84,8 +94,8 @@ class _UpdaterSwitch:
         self._context.state = assess(self._context)
         return find_installing_updaters(self._context.packages)
 
-    def _switch(self, plan: SwitchPlan) -> list[str]:
-        """Carry a plan out under the lock of the machine. Return which steps failed, in words."""
+    def _switch(self, plan: SwitchPlan, machine: LockedMachine) -> list[str]:
+        """Carry a plan out under the lock of the machine, which is held. Return which steps failed, in words."""
         self._context.listener.on_progress(self._context.name, Step.INSTALL, None, "switching")
         means = self._context.manager.updater_means
         params: dict[str, ScriptParameter] = {
@@ -95,9 +105,7 @@ class _UpdaterSwitch:
             "text": plan.file_text,
             "values": plan.policy_values,
         }
-        machine = LockedMachine(self._context, self._order.by)
-        with machine.hold_lock():
-            records = machine.run_script(self._build_script("switch", params))
+        records = machine.run_script(self._build_script("switch", params))
         if not any(record.get("kind") in {"switched", "failed"} for record in records):
             raise ScriptFailed("the machine did none of the steps", exit_code=0, machine=self._context.name)
         return [f"{record.get('step')}: {record.get('why')}" for record in records if record.get("kind") == "failed"]

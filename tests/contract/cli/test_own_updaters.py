@@ -62,6 +62,14 @@ def test_it_is_switched_off_under_the_lock_and_the_machine_says_so(stage: Stage)
     assert (status(stage)["updaterStatus"], status(stage)["updaterDrift"]) == ("Off", "")
 
 
+def test_updaters_that_a_run_has_paused_are_not_off(stage: Stage) -> None:
+    web = Updating(stage, is_on=False)
+    web.machine.locked_by = ("20260310-010000-aaaaaa", "anna", 4e9)
+    done = switch(stage, "off")
+    assert (done["code"], done["result"]) == (1, "failed")
+    assert "has locked the machine" in done["message"]
+
+
 def test_the_orders_are_listed_with_the_newest_on_top(stage: Stage) -> None:
     assert "No order is recorded." in stage.run("orders").out
     Updating(stage)
