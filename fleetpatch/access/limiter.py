@@ -30,6 +30,7 @@ class FailureLimiter:
         most: how many failures of all addresses together are within the limit; None: any number.
         each: how many failures of one address are.
         seconds: how long a failure counts.
+        find_key: returns what stands for an address; None: ``find_source``.
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class FailureLimiter:
         most: int | None = None,
         each: int = MAX_FAILURES,
         seconds: float = PERIOD_SECONDS,
+        find_key: Callable[[str], str] | None = None,
     ) -> None:
         self._monotonic = monotonic
+        self._find_key = find_key or find_source
         self._most = most
         self._each = each
         self._seconds = seconds
@@ -50,12 +53,14 @@ class FailureLimiter:
     def count(self, address: str) -> bool:
         """Count a failure. Return whether it is still within the limit."""
         with self._lock:
-            return self._add(find_source(address), self._each) and (self._most is None or self._add(_ALL, self._most))
+            return self._add(self._find_key(address), self._each) and (
+                self._most is None or self._add(_ALL, self._most)
+            )
 
     def take_back(self, address: str) -> None:
         """Take back the last failure: it was none."""
         with self._lock:
-            if recent := self._list_recent(find_source(address)):
+            if recent := self._list_recent(self._find_key(address)):
                 recent.pop()
 
     def _add(self, source: str, most: int) -> bool:

@@ -2,7 +2,8 @@
 
 An address stands for a machine only if it can mean nothing else: exactly one machine of the inventory has it, and this
 process reaches that machine directly. Behind a jump host or at another site, the same private address may belong to
-somebody else here. Such machines need a token, or get their events as a file.
+somebody else here. A jump host or a hypervisor may give its own address to what is behind it. Such machines need a
+token, or get their events as a file.
 """
 
 import base64
@@ -10,7 +11,7 @@ import binascii
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -50,22 +51,24 @@ def resolve_address(address: str) -> tuple[Address, ...]:
 
 
 def build_address_index(
-    machines: Iterable[Machine], site: str, resolve: Callable[[str], tuple[Address, ...]] = resolve_address
+    machines: Sequence[Machine], site: str, resolve: Callable[[str], tuple[Address, ...]] = resolve_address
 ) -> Mapping[Address, str]:
-    """Return the machine of each address; AMBIGUOUS for an address that several have.
+    """Return the machine of each address; AMBIGUOUS for an address that several have, or that others may ask from.
 
     Args:
         machines: of the inventory.
         site: the site of this process.
         resolve: returns the IP addresses of a host name.
     """
+    gateways = {name for machine in machines for name in (*machine.jump, machine.hypervisor)}
     index: dict[Address, str] = {}
     for machine in machines:
         if machine.jump or machine.site != site:
             continue
+        is_shared = machine.name in gateways or machine.guests is not None
         hosts = _LOOPBACK if machine.transport is TransportKind.LOCAL else (machine.address,)
         for address in {each for host in hosts for each in resolve(host)}:
-            index[address] = AMBIGUOUS if address in index else machine.name
+            index[address] = AMBIGUOUS if is_shared or address in index else machine.name
     return index
 
 
@@ -105,6 +108,7 @@ class MachineDirectory:
         self.inventory = Inventory(())
         self._machines: Mapping[str, Machine] = {}
         self._index: Mapping[Address, str] = {}
+        self._resolved: dict[str, tuple[Address, ...]] = {}
 
     def refresh(self) -> None:
         """Read the inventory and the names of its machines anew.
@@ -113,9 +117,17 @@ class MachineDirectory:
             InventoryError: it can't be read. What was known holds.
         """
         inventory = self._load()
-        index = build_address_index(inventory.machines, self._site, self._resolve)
+        index = build_address_index(inventory.machines, self._site, self._resolve_or_remember)
         self.inventory, self._index = inventory, index
         self._machines = {machine.name: machine for machine in inventory.machines}
+
+    def _resolve_or_remember(self, host: str) -> tuple[Address, ...]:
+        """Return the addresses of a host. A name that is not known now keeps its last ones: it may still mean them."""
+        addresses = self._resolve(host) or self._resolved.get(host, ())
+        if not addresses:
+            logger.warning("%s has no address: whether another machine has the same one is not known", host)
+        self._resolved[host] = addresses
+        return addresses
 
     @contextmanager
     def keep_fresh(self) -> Iterator[None]:

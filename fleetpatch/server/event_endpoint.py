@@ -109,7 +109,8 @@ class EventEndpoint:
     def __init__(self, directory: _Directory, documents: _Documents, approvals: _Approvals, fleet: str) -> None:
         self._directory, self._documents, self._approvals, self._fleet = directory, documents, approvals, fleet
         self._requests = FailureLimiter(each=MAX_REQUESTS)
-        self._refusals = FailureLimiter(each=MAX_REFUSALS)
+        # By whole address: a hostile machine must not use up what its neighbours in a network of IPv6 have.
+        self._refusals = FailureLimiter(each=MAX_REFUSALS, find_key=str)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -145,17 +146,20 @@ class EventEndpoint:
             raise Refusal(503, "The records can't be reached.") from error
 
     def _identify(self, query: _Query) -> Machine:
-        if not self._refusals.count(query.address):
+        authorization = query.headers.get("authorization", "")
+        if authorization and not self._refusals.count(query.address):  # before the records are asked for a token
             raise Refusal(429, "Too many requests.")
         try:
-            machine = self._directory.identify(query.address, query.headers.get("authorization", ""))
+            machine = self._directory.identify(query.address, authorization)
         except UnknownMachine as error:
-            has_token = "authorization" in query.headers
-            raise Refusal(401 if has_token else 403, str(error)) from error
+            if not authorization and not self._refusals.count(query.address):
+                raise Refusal(429, "Too many requests.") from error
+            raise Refusal(401 if authorization else 403, str(error)) from error
         except FleetpatchError as error:
             logger.warning("a machine could not be identified: %s", error.message)
             raise Refusal(503, "The records can't be reached.") from error
-        self._refusals.take_back(query.address)
+        if authorization:
+            self._refusals.take_back(query.address)
         if not self._requests.count(machine.name):
             raise Refusal(429, "Too many requests.")
         return machine

@@ -1,11 +1,13 @@
 """Serves the endpoint of scheduled events, in a process and on a port of its own."""
 
+import asyncio
 import functools
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import uvicorn
 
@@ -31,6 +33,8 @@ from tasks.records.sql_records import SqlRecords
 logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS: Final = 1000
+MAX_CONNECTIONS_OF_ADDRESS: Final = 50
+"""Programs of one machine keep a few open. One that opens more must leave room for the others."""
 DEFAULT_PORT: Final = 4281
 
 
@@ -86,11 +90,33 @@ def serve_events(settings: EventServerSettings, announce: Callable[[str], None])
             build_event_server(endpoint).run(sockets=[listener])
 
 
+class SharedConnection(TimedConnection):
+    """A connection of the endpoint. One above the share of its address is closed at once."""
+
+    open_counts: ClassVar[Counter[str]] = Counter()  # the event loop's only thread changes it
+    _address = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count the connection."""
+        super().connection_made(transport)
+        self._address = str((transport.get_extra_info("peername") or ("",))[0])
+        self.open_counts[self._address] += 1
+        if self.open_counts[self._address] > MAX_CONNECTIONS_OF_ADDRESS:
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it no more."""
+        self.open_counts[self._address] -= 1
+        if not self.open_counts[self._address]:
+            del self.open_counts[self._address]
+        super().connection_lost(exc)
+
+
 def build_event_server(endpoint: EventEndpoint) -> uvicorn.Server:
     """Return the server of an endpoint."""
     config = uvicorn.Config(
         endpoint,
-        http=TimedConnection,
+        http=SharedConnection,
         ws="none",
         lifespan="off",
         log_config=None,
