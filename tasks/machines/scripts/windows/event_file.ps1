@@ -22,7 +22,26 @@ function Initialize-FpApprovals { # where all users may add an approval, and see
     }
     $attributes = [System.IO.File]::GetAttributes($Path)
     if ($attributes -band [System.IO.FileAttributes]::ReparsePoint) { Deny-FpOrder -Why "$Path is a link" }
+    if ((Get-Acl -LiteralPath $Path).Sddl -cnotmatch '^O:(BA|SY)') { Deny-FpOrder -Why "$Path belongs to another user" }
     Invoke-FpIcacls -Path $Path -Rights '(WD,X,S)'
+}
+
+function Save-FpDocument {
+    param([string] $Path)
+    try {
+        Save-FpText -Path $Path -Text "$(Get-FpParam -Name document)`n"
+    } catch {
+        Deny-FpOrder -Why "cannot write ${Path}: $(Get-FpCause $_)"
+    }
+}
+
+function Remove-FpApproval { # nobody asks for it again: one that its user keeps may stay
+    param([string] $Path)
+    try {
+        [System.IO.File]::Delete($Path)
+    } catch [System.UnauthorizedAccessException], [System.IO.IOException] {
+        Write-Verbose -Message "$Path stays: $(Get-FpCause $_)"
+    }
 }
 
 function Test-FpEventId {
@@ -38,15 +57,9 @@ Invoke-FpOrder -Order {
         Initialize-FpFolder -Path $folder
         Invoke-FpIcacls -Path $folder -Rights '(OI)(CI)RX'
         Initialize-FpApprovals -Path $approvals
-        $text = (Get-FpParam -Name document) + "`n"
-        [System.IO.File]::WriteAllText("$file.new", $text, [System.Text.UTF8Encoding]::new($false))
-        if ([System.IO.File]::Exists($file)) {
-            [System.IO.File]::Replace("$file.new", $file, [System.Management.Automation.Language.NullString]::Value)
-        } else {
-            [System.IO.File]::Move("$file.new", $file)
-        }
+        Save-FpDocument -Path $file
         foreach ($id in @(Get-FpListParam -Name over)) {
-            if (Test-FpEventId -Id $id) { [System.IO.File]::Delete((Join-Path -Path $approvals -ChildPath $id)) }
+            if (Test-FpEventId -Id $id) { Remove-FpApproval -Path (Join-Path -Path $approvals -ChildPath $id) }
         }
         Write-FpRecord -Kind told
         return

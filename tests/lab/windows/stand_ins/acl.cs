@@ -14,14 +14,14 @@ namespace FleetPatch.StandIns
     public sealed class Grant
     {
         public string Sid { get; set; }
-        public string Rights { get; set; }  // F, M, RX, W, R
+        public string Rights { get; set; }  // F, M, RX, W, R, or "WD,X,S": add files, without seeing or changing any
         public string Flags { get; set; }  // OICI or ""
         public bool Inherited { get; set; }
 
         static readonly Dictionary<string, string> letters = new Dictionary<string, string> { ["F"] = "FA",
-            ["M"] = "0x1301bf", ["RX"] = "0x1200a9", ["R"] = "FR", ["W"] = "FW" };
+            ["M"] = "0x1301bf", ["RX"] = "0x1200a9", ["R"] = "FR", ["W"] = "FW", ["WD,X,S"] = "0x100022" };
         static readonly Dictionary<string, int> masks = new Dictionary<string, int> { ["F"] = 0x1F01FF,
-            ["M"] = 0x1301BF, ["RX"] = 0x1200A9, ["R"] = 0x120089, ["W"] = 0x100116 };
+            ["M"] = 0x1301BF, ["RX"] = 0x1200A9, ["R"] = 0x120089, ["W"] = 0x100116, ["WD,X,S"] = 0x100022 };
         static readonly Dictionary<string, string> names = new Dictionary<string, string>
         {
             ["S-1-5-18"] = "SY", ["S-1-5-32-544"] = "BA", ["S-1-5-32-545"] = "BU", ["S-1-3-0"] = "CO",
@@ -150,7 +150,7 @@ namespace FleetPatch.StandIns
 
     public static partial class Programs
     {
-        static readonly Regex grantText = new Regex(@"^\*(S-1-[0-9-]+):((\(OI\)|\(CI\))*)\(?([A-Z]{1,2})\)?$");
+        static readonly Regex grantText = new Regex(@"^\*(S-1-[0-9-]+):((\(OI\)|\(CI\))*)\(?([A-Z,]+)\)?$");
 
         [Program("icacls.exe")]
         public static int Icacls(List<string> arguments, Printed printed)
