@@ -108,6 +108,8 @@ def test_the_socket_is_for_programs_on_this_machine_alone(machine: Machine) -> N
     service = (machine.units / "fleetpatch-forwarder.service").read_text()
     assert f"ExecStart=/usr/lib/systemd/systemd-socket-proxyd {TARGET}" in service.splitlines()
     assert "enable --now fleetpatch-forwarder.socket" in machine.orders()
+    address = (machine.units / "fleetpatch-forwarder-address.service").read_text()
+    assert "DefaultDependencies=no" in address.splitlines()  # else it waits for all sockets, and they for it
 
 
 def test_asked_twice_it_does_it_once_and_another_target_replaces_it(machine: Machine) -> None:
@@ -166,6 +168,27 @@ def test_what_can_not_be_started_is_not_left_there(machine: Machine) -> None:
     (machine.place / "broken").touch()
 
     assert "Failed to start" in machine.refused()
+    assert machine.names() == []
+
+
+@pytest.mark.parametrize(
+    ("file", "address", "is_in_the_way"),
+    [
+        ("tcp", "00000000:0050", True),
+        ("tcp6", f"{'0' * 32}:0050", True),
+        ("tcp", "0100007F:0050", False),
+        ("tcp", "00000000:1F90", False),
+    ],
+)
+def test_a_program_that_has_port_80_of_all_addresses_is_named(
+    machine: Machine, file: str, address: str, is_in_the_way: bool
+) -> None:
+    (machine.place / "broken").touch()
+    (machine.place / "proc/net").mkdir(parents=True)
+    head = "  sl  local_address rem_address   st tx_queue rx_queue\n"
+    (machine.place / "proc/net" / file).write_text(f"{head}   0: {address} 00000000:0000 0A 00000000:00000000\n")
+
+    assert ("port 80 of all addresses" in machine.refused()) is is_in_the_way
     assert machine.names() == []
 
 

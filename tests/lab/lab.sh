@@ -107,7 +107,7 @@ supervise() { # boot host I; again after a reboot, a crash or a failed start; no
         { mkdir -p "$group/$NAME-$i" && echo "$BASHPID" > "$group/$NAME-$i/cgroup.procs"; } || true
       done 2>/dev/null
       exec systemd-nspawn -q --register=no --keep-unit -M "$NAME-$i" -D "$d/root" --hostname="lab-$i" --link-journal=no \
-        --network-namespace-path="/run/netns/$NAME-$i" --timezone=off -b
+        --network-namespace-path="/run/netns/$NAME-$i" --capability=CAP_NET_ADMIN --timezone=off -b
     ) </dev/null > "$d/console.log" 2>&1 &
     record $! "$d/nspawn.pid"; rc=0; wait $! || rc=$?
     [ $rc -ne 0 ] || touch "$d/off"  # the host powered itself off; 133 is a reboot

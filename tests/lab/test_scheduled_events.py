@@ -28,6 +28,7 @@ Boot = Callable[[int], list[LabHost]]
 FOLDER = "/var/lib/fleetpatch-events"
 NOTICE_MINUTES = 10.0
 PATIENCE = 300.0
+SHOW_ADDRESS = "ip -o address show to 169.254.169.254"
 ANNOUNCE = {"enabled": True, "notice_minutes": NOTICE_MINUTES}
 
 
@@ -110,10 +111,15 @@ def test_a_program_on_the_machine_asks_azures_address(hosts: Boot, tmp_path: Pat
         server = build_event_server(endpoint)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        state, message = change(ForwarderOrder(f"{controller}:{listener.getsockname()[1]}"))
+        order = ForwarderOrder(f"{controller}:{listener.getsockname()[1]}")
+        state, message = change(order)
         if "a machine of a cloud" in message:
             pytest.skip("these machines show the hardware of a cloud")
-        assert state is ForwarderState.LAID, message
+        nginx = "another program listens at port 80 of all addresses"
+        assert (state, message) == (ForwarderState.REFUSED, nginx)
+        assert host.sh(f"ls /etc/systemd/system | grep fleetpatch || true; {SHOW_ADDRESS}", root=True) == ""
+        host.sh("systemctl disable --now nginx", root=True)
+        assert change(order) == (ForwarderState.LAID, "")
         assert '"Events": []' in ask(host)
 
         def approve() -> None:
@@ -130,6 +136,6 @@ def test_a_program_on_the_machine_asks_azures_address(hosts: Boot, tmp_path: Pat
         host.wait_login()
         wait_for(lambda: '"Events": []' in ask(host))  # the socket is there again after the reboot
         assert change(ForwarderOrder(is_removal=True)) == (ForwarderState.ABSENT, "")
-        assert host.sh("ip -o address show to 169.254.169.254", root=True) == ""
+        assert host.sh(SHOW_ADDRESS, root=True) == ""
         server.should_exit = True
         thread.join()

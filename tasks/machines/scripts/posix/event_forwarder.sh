@@ -38,6 +38,14 @@ is_taken() { # whether the address is used by something that is not ours
   if [ -n "$shown" ] && [ "$state" != laid ]; then return 0; fi
   [ -n "$(ip -4 route show "$address/32" 2>/dev/null)" ]
 }
+is_port_used() { # whether a program listens at port 80 of all addresses, IPv4 or IPv6
+  for name in tcp tcp6; do
+    while read -r _ local _ status _; do
+      case $local:$status in 00000000:0050:0A | 00000000000000000000000000000000:0050:0A) return 0 ;; esac
+    done 2>/dev/null <"$root/proc/net/$name" || :
+  done
+  return 1
+}
 find_proxy() { # sets proxy to the path of systemd-socket-proxyd, without the root
   for proxy in /usr/lib/systemd/systemd-socket-proxyd /lib/systemd/systemd-socket-proxyd; do
     [ ! -x "$root$proxy" ] || return 0
@@ -65,6 +73,11 @@ lay() {
   put fleetpatch-forwarder-address.service <<UNIT
 [Unit]
 Description=The address of scheduled events, for programs on this machine
+# Sockets begin before the services that are ordered by default.
+DefaultDependencies=no
+After=sysinit.target
+Conflicts=shutdown.target
+Before=shutdown.target
 
 [Service]
 Type=oneshot
@@ -108,6 +121,7 @@ UNIT
   manager daemon-reload >/dev/null 2>&1 || refuse "systemctl daemon-reload failed"
   said=$(manager enable --now fleetpatch-forwarder.socket 2>&1) || {
     remove
+    ! is_port_used || refuse "another program listens at port 80 of all addresses"
     refuse "the units could not be started: $said"
   }
 }
