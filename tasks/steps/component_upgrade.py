@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from inventory.machine import Check, FailedCheckEffect
-from tasks.domain.errors import DeadlineExceeded, FleetpatchError, RecordsError, TransportError
+from tasks.domain.errors import FleetpatchError, RecordsError, TransportError
 from tasks.domain.model import Finding, InstallResult, Update, UpdateResult, ValidationResult
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import JobKind, Transaction
@@ -41,10 +41,7 @@ def validate_component(context: MachineContext) -> MachineState:
         return validate(context)
     is_going_back = bool(find_submitted_update_ids(context, JobKind.ROLL_BACK))
     problem = "an earlier process of this run found it not healthy" if is_going_back else _find_problem(context, result)
-    if not problem:
-        context.state = validate(context)
-        validation = context.state.validation
-        problem = describe_blocking_findings(validation.findings) if validation is not None else ""
+    problem = problem or _validate_upgrade(context)
     if not problem:
         return context.state
     message = _put_back(context, result.update, problem)
@@ -62,8 +59,11 @@ def _find_result(context: MachineContext) -> UpdateResult | None:
 
 
 def _has_changed(result: UpdateResult) -> bool:
-    """Return whether an installation began that did not leave the version of before."""
-    if result.state in {UpdateState.INSTALLED, UpdateState.SETUP_FAILED}:
+    """Return whether an installation began that may not have left the version of before.
+
+    Pending: it has ended, and what it has left can't be read.
+    """
+    if result.state in {UpdateState.INSTALLED, UpdateState.SETUP_FAILED, UpdateState.PENDING}:
         return True
     return result.state is UpdateState.FAILED and result.version_after != result.update.installed
 
@@ -75,13 +75,8 @@ def _find_problem(context: MachineContext, result: UpdateResult) -> str:
     order = get_component_order(context)
     checks = (*context.state.machine.probes, *order.component.health)
     context.report_progress(Step.VALIDATE, f"watching its health with {order.component.name} {result.update.available}")
-    since = retry_transient(
-        context,
-        lambda: _require_version(context, result.update),
-        Deadline.after(context.clock, context.options.max_unreachable_seconds),
-    )
-    if since:
-        return since
+    if wrong := _wait_for_answer(context, result.update):
+        return wrong
     watch = HealthWatch(context.clock.now(), order.component.health_seconds)
     answers: list[HealthAnswer] = []
     while True:
@@ -92,6 +87,31 @@ def _find_problem(context: MachineContext, result: UpdateResult) -> str:
         close_before_pause(context, POLL_SECONDS)
         left = (watch.until - context.clock.now()).total_seconds()
         context.clock.sleep(max(0.1, min(POLL_SECONDS, left)))
+
+
+def _wait_for_answer(context: MachineContext, update: Update) -> str:
+    """Wait until the machine answers again. Return what is wrong with the version there, or "".
+
+    A script that fails is an answer, too: what it says of the machine's health, the watch decides.
+    """
+    try:
+        return retry_transient(context, lambda: _require_version(context, update), build_retry_deadline(context))
+    except (RecordsError, TransportError):
+        raise
+    except FleetpatchError:
+        return ""
+
+
+def _validate_upgrade(context: MachineContext) -> str:
+    """Validate a machine with the new version. Return why that can't stay, or ""."""
+    try:
+        context.state = retry_transient(context, lambda: validate(context), build_retry_deadline(context))
+    except (RecordsError, TransportError):
+        raise
+    except FleetpatchError as error:
+        return f"not healthy: {error.message}"
+    validation = context.state.validation
+    return describe_blocking_findings(validation.findings) if validation is not None else ""
 
 
 def _require_version(context: MachineContext, update: Update) -> str:
@@ -110,26 +130,32 @@ def _ask_health(context: MachineContext, update: Update, checks: Sequence[Check]
             for finding in (run_check(context, check) for check in blocking)
             if finding.level is FindingLevel.BLOCK
         ]
-    except (TransportError, DeadlineExceeded) as error:
-        return HealthAnswer(context.clock.now(), None, error.message)
+    except RecordsError:
+        raise
+    except FleetpatchError as error:
+        is_healthy = None if isinstance(error, TransportError) else False
+        return HealthAnswer(context.clock.now(), is_healthy, error.message)
     return HealthAnswer(context.clock.now(), not problems, "; ".join(problems))
 
 
 def _put_back(context: MachineContext, update: Update, problem: str) -> str:
     """Put the version before back, in one detached job, and return what became of it.
 
-    As with an installation, the journal entry comes before the start. A request to stop does not end it: the machine
-    would stay unhealthy.
+    As with an installation, the journal entry comes before the start. Neither a request to stop nor the window's end
+    keeps it away: the machine would stay unhealthy.
     """
     back = replace(update, installed=update.available, available=update.installed or "")
     context.report_progress(Step.VALIDATE, f"putting {update.name} {back.available} back: {problem}")
     install = context.state.install
-    numbers = [transaction.number for transaction in (install.transactions if install else ())]
-    seconds = context.rates.predict_install_seconds(1)
-    latest = context.window.end.timestamp() - seconds + context.facts.clock_skew_seconds
-    part = Transaction(max(numbers, default=-1) + 1, (back,), latest, seconds)
-    end = max(context.window.end, context.clock.now()) + timedelta(seconds=context.options.max_unreachable_seconds)
-    job_result = run_job(context, JobKind.ROLL_BACK, 0, (part,), Deadline(end), submitted_jobs={})
+    done = install.transactions if install is not None else ()
+    took = [(one.ended_at - one.started_at).total_seconds() for one in done if one.started_at and one.ended_at]
+    seconds = max([context.rates.predict_install_seconds(1), *took])  # as long as the way there, which may be slow
+    patience = timedelta(seconds=context.options.max_unreachable_seconds)
+    latest_start = max(context.window.end, context.clock.now()) + patience
+    latest = latest_start.timestamp() + context.facts.clock_skew_seconds
+    part = Transaction(max((one.number for one in done), default=-1) + 1, (back,), latest, seconds)
+    deadline = Deadline(latest_start + timedelta(seconds=seconds))
+    job_result = run_job(context, JobKind.ROLL_BACK, 0, (part,), deadline, submitted_jobs={})
     now = _read_version(context, update)
     is_back = now == update.installed
     errors = "; ".join(

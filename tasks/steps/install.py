@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from inventory.name_lists import format_count
-from tasks.domain.errors import BrokenPackages, FleetpatchError, LockLost
+from tasks.domain.errors import BrokenPackages, FleetpatchError, LockLost, RecordsError, TransportError
 from tasks.domain.model import Finding, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import JobKind as Kind
@@ -85,8 +85,8 @@ def install(context: MachineContext) -> MachineState:
 
 
 def _install_plan(context: MachineContext, install_log: InstallLog) -> MachineState:
+    options = context.options
     try:
-        options = context.options
         announce_expected_reboot(context)
         may_repair = options.repair and context.packages.repairable
         if may_repair or prevents_installation(context.packages):
@@ -111,7 +111,18 @@ def _install_plan(context: MachineContext, install_log: InstallLog) -> MachineSt
     except Exception as error:
         if install_log.may_have_installed and context.state.install is None:
             context.state = build_state_after_abort(context, install_log, error)
+            if options.component_order is not None and _is_broken_answer(install_log, error):
+                return context.state
         raise
+
+
+def _is_broken_answer(install_log: InstallLog, error: Exception) -> bool:
+    """Return whether an installation has ended, and the machine answers, but not as it should.
+
+    The validation judges a component then, and puts the version before back.
+    """
+    is_answer = isinstance(error, FleetpatchError) and not isinstance(error, RecordsError | TransportError)
+    return is_answer and not install_log.unfinished_update_ids
 
 
 def _build_watch_deadline(context: MachineContext) -> Deadline:

@@ -21,7 +21,7 @@ from tasks.records.components import SqlComponents
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tests.support.builders import make_assessment, make_package_state
-from tests.unit.engine.test_components import ComponentFleet
+from tests.support.component_fleet import ComponentFleet
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 

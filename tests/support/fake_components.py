@@ -76,9 +76,13 @@ class FakeComponents:
         params = job.script.params
         work, number = JobKind(str(params["work"])), str(params["numbers"][0])
         component, version = str(params[f"tx_{number}_component"]), str(params[f"tx_{number}_version"])
-        self.jobs.append((work.value, component, version))
         now = self.machine.fake_clock.now().timestamp()
         mark: ScriptRecord = {"number": int(number)}
+        latest = float(str(params[f"tx_{number}_latest_start"]))
+        if now + self.machine.world.skew_seconds > latest:
+            late = {**mark, "kind": "not_attempted", "at": now, "latest_start": latest, "why": "window", "detail": ""}
+            return SimulatedJob(((0.0, late),))
+        self.jobs.append((work.value, component, version))
         if work is JobKind.STAGE:
             ended = {**mark, "kind": "transaction_ended", "at": now + 1, "exit_code": 0, "cause": "", "error": ""}
             return SimulatedJob(((0, {**mark, "kind": "transaction_started", "at": now}), (1, ended)), seconds=1)

@@ -110,6 +110,10 @@ class MachineState:
 
 MAX_GOING_DOWN_FACTOR = 2
 """So many times the usual time may a machine take to go down while it is at work: Windows installs updates then."""
+COMMAND_GRACE_SECONDS = 15.0
+"""Added to the timeout of a check's own command, for the connection."""
+WAY_BACK_START_SECONDS = 240.0
+"""For reading a component's version, and for the start of a job: Windows may take 180 s for that."""
 READ_TIMEOUT_SECONDS = 300.0
 """The timeout of a read-only call, but for questions to the package manager."""
 
@@ -289,7 +293,12 @@ class MachineContext:
     def component_reserve_seconds(self) -> float:
         """The seconds of the window for the health of a component after its upgrade, and for the way back."""
         order = self.options.component_order
-        return 0.0 if order is None else order.component.health_seconds + self.rates.predict_install_seconds(1)
+        if order is None:
+            return 0.0
+        checks = (*self.state.machine.probes, *order.component.health)
+        check_seconds = sum(check.timeout_seconds + COMMAND_GRACE_SECONDS for check in checks)
+        watching = order.component.health_seconds + check_seconds + self.options.settle_seconds
+        return watching + WAY_BACK_START_SECONDS + self.rates.predict_install_seconds(1)
 
     @property
     def notice_reserve_seconds(self) -> float:

@@ -17,7 +17,7 @@ from tasks.domain.model import Finding
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.states import FindingLevel
 from tasks.rules.redaction import redact_url
-from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_context import COMMAND_GRACE_SECONDS, MachineContext
 from tasks.steps.machine.http_requests import build_http_request, describe_http_error
 
 
@@ -46,8 +46,6 @@ def _list_allowed_endpoints(here: SplitResult) -> set[tuple[str, int | None]]:
 
 
 HTTP_OPENER = build_opener(_SameHostRedirectHandler)
-
-COMMAND_GRACE_SECONDS = 15.0  # added to a command's own timeout, for the connection
 
 
 def run_check(context: MachineContext, check: Check) -> Finding:

@@ -15,9 +15,9 @@ from tasks.domain.states import FindingLevel, HookPoint, RebootState
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.hooks import build_hook_name
 from tasks.steps.context.journal import MACHINE_CHANGING_ACTS
-from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.machine_context import COMMAND_GRACE_SECONDS, MachineContext, MachineState
 from tasks.steps.context.run_context import RunContext
-from tasks.steps.machine.custom_checks import COMMAND_GRACE_SECONDS, run_check
+from tasks.steps.machine.custom_checks import run_check
 
 _ACTS_OUT_OF_SERVICE: Final = MACHINE_CHANGING_ACTS - {"stage"}  # a download changes nothing that serves
 _ANSWER_SECONDS: Final = 10.0
