@@ -12,7 +12,8 @@ from flows.components.component_place import has_component_file
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.engine.run_info import is_rollout_run
 from flows.notify.audit_forwarding import forward_audit_log
-from flows.notify.notifier import open_notifier
+from flows.notify.notifier import AppriseNotifier, open_notifier
+from flows.notify.told_events import ToldEvents
 from flows.ports.caller import Caller
 from flows.ports.ports import DEFAULT_SHARD_SIZE, FreezeSource, Gate, GateDecision, Notifier, Ports
 from flows.ports.shards import ShardRuns
@@ -110,7 +111,7 @@ def read_own_secret(reference: str) -> Secret:
     return resolve_own_secret(reference, _open_secret_sources())
 
 
-def open_run_notifier(request: RunRequest, caller: Caller) -> AbstractContextManager[Notifier]:
+def open_run_notifier(request: RunRequest, caller: Caller) -> AbstractContextManager[AppriseNotifier]:
     """Return a context manager of a request's notifier. On exit it waits some seconds for unsent messages."""
     requested = request.notify if isinstance(request, PatchRequest) else ()
     return open_notifier(requested, read_credential, caller.listener.on_message)
@@ -181,7 +182,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             find_pinned_updates=functools.partial(_find_pinned_updates, records),
             read_declared_freezes=_build_freeze_source(request, caller, clock),
             set_slots=SqlSetSlots(records.database),
-            events=SqlScheduledEvents(records.database),
+            events=ToldEvents(SqlScheduledEvents(records.database), tell.tell_event),
             read_rollout=functools.partial(_read_rollout, records, clock),
             append_audit=audit.append,
             read_deployed_policies=functools.partial(read_deployed_policies, audit),

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from fleetpatch.acts.event_acts import get_events
 from fleetpatch.live.live_runs import MAX_WORKING, compute_list_version, summarize_run
 from fleetpatch.pages.paging import PAGE_SIZE, Page, build_page
 from fleetpatch.runs.run_state import MachineLine, RunState, can_decide, read_run_state
@@ -33,6 +34,7 @@ from tasks.reports.html.timeline import Timeline, build_timelines
 from tasks.rules.runs.figures import compute_work_seconds
 from tasks.rules.runs.hooks import MACHINE_PLACES
 from tasks.rules.runs.shards import find_whole_run_of
+from tasks.rules.scheduled_events import build_event_row
 from tasks.rules.timing.maintenance_window import describe_window
 
 UPDATES_ON_PAGE: Final = 1500
@@ -295,6 +297,7 @@ def _render(
     around = [build_hook_row(run.id, hook) for hook in hooks if hook.hook.place not in MACHINE_PLACES]
     notes = found.parts.notes if found.parts is not None else ()
     head = build_head(context, run)
+    events = get_events(request).find(run.id) if run.kind == "patch" else ()
     return render_page(
         request,
         "run.html.j2",
@@ -314,6 +317,7 @@ def _render(
         max_groups=MAX_GROUPS,
         detail=RUN_DETAIL,
         hooks=around,
+        events=[build_event_row(event) for event in reversed(events)],
         notes=notes,
         max_hooks=MAX_HOOKS,
         max_shards=MAX_SHARDS,

@@ -17,13 +17,16 @@ from flows.ports.web_links import build_approval_url, build_machine_url, build_r
 from inventory.data_class import dataclass
 from tasks.domain.model import Outcome, RunReport
 from tasks.domain.rows.audit import AuditEntry
+from tasks.domain.scheduled_events import EventStatus, ScheduledEvent
 from tasks.domain.states import NotificationOccasion, OperationState, RebootState
 from tasks.reports.formatting import format_iso_utc
 from tasks.reports.sanitizing import sanitize
 from tasks.rules.runs.approval import compute_report_digest
+from tasks.rules.scheduled_events import build_event_row, describe_approvals
 
 MACHINE_FAILED: Final = "machine_failed"
 MACHINE_REBOOTED: Final = "machine_rebooted"
+MACHINE_TOLD: Final = "machine_told"
 AUDIT: Final = "audit"
 _AUDIT_FIELDS: Final = ("who", "source", "claimed", "address", "act", "subject", "detail", "result", "message", "seal")
 _END_OCCASIONS: Final = frozenset(
@@ -90,6 +93,31 @@ def build_machine_events(
     return (
         *(_build_machine_event(MACHINE_FAILED, outcome, report, at, web_url) for outcome in failed),
         *(_build_machine_event(MACHINE_REBOOTED, outcome, report, at, web_url) for outcome in rebooted),
+    )
+
+
+def build_told_event(event: ScheduledEvent, at: datetime, web_url: str = "") -> Event:
+    """Return the event that says how far a scheduled event is, and who has approved it."""
+    row = build_event_row(event)
+    status, names = event.status, ", ".join(event.resources)
+    text = {EventStatus.SCHEDULED: event.description, EventStatus.STARTED: describe_approvals(event)}
+    return Event(
+        _build_id(event.run_id, MACHINE_TOLD, event.id, status.value),
+        MACHINE_TOLD,
+        at,
+        f"{event.event_type} {status}",
+        {"id": event.run_id},
+        {
+            "name": names,
+            "state": status.value,
+            "event": event.id,
+            "event_type": event.event_type.value,
+            "not_before": format_iso_utc(event.not_before),
+            "approved_by": list(row.approved_by),
+            "approvals_missing": list(row.approvals_missing),
+        },
+        build_run_url(event.run_id, web_url),
+        text.get(status, event.reason),
     )
 
 

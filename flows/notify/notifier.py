@@ -9,15 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from flows.notify.event_senders import DEADLINE_SECONDS, NOT_ACCEPTED, send_syslog, send_webhook
-from flows.notify.events import Event, build_announcement_event, build_machine_events, build_run_event
+from flows.notify.events import (
+    Event,
+    build_announcement_event,
+    build_machine_events,
+    build_run_event,
+    build_told_event,
+)
 from flows.notify.messages import Message, build_message
-from flows.ports.ports import Notifier
 from flows.ports.web_links import PREFECT_UI_URL_VARIABLE, read_web_url
 from flows.request.request_parts import NotifyRequest
 from inventory.credential_references import parse_reference
 from inventory.credentials import Credential
 from tasks.domain.errors import CredentialError, FleetpatchError
 from tasks.domain.model import RunReport
+from tasks.domain.scheduled_events import ScheduledEvent
 from tasks.domain.states import NotificationOccasion
 
 CredentialReader = Callable[[str], Credential]
@@ -72,6 +78,11 @@ class AppriseNotifier:
         if any(target.kind != MESSAGE_KIND for target in self._targets):
             for event in build_machine_events(occasion, report, now, web_url):
                 self._queue_all(event.kind, None, event, f"of {event.title}: {event.machine['name']}")
+
+    def tell_event(self, event: ScheduledEvent) -> None:
+        """Queue how far a scheduled event is, for programs. Return at once, and never raise because of a failure."""
+        told = build_told_event(event, datetime.now(UTC), read_web_url())
+        self._queue_all(told.kind, None, told, f"of {told.title}: {told.machine['name']}")
 
     def has_target(self, occasion: NotificationOccasion) -> bool:
         """Return whether anybody wants to be told of such an event."""
@@ -173,7 +184,7 @@ class AppriseNotifier:
 @contextlib.contextmanager
 def open_notifier(
     targets: Sequence[NotifyRequest], read_credential: CredentialReader, print_message: Callable[[str], None]
-) -> Iterator[Notifier]:
+) -> Iterator[AppriseNotifier]:
     """Give a notifier. At the end of the block, wait some seconds for unsent messages."""
     notifier = AppriseNotifier(targets, read_credential, print_message)
     try:

@@ -19,9 +19,18 @@ HookName = Annotated[
     str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True, pattern=r"^[A-Za-z0-9][\w .-]*$")
 ]
 OccasionName = Literal[
-    "planned", "waiting", "started", "finished", "failed", "missed", "cancelled", "machine_failed", "machine_rebooted"
+    "planned",
+    "waiting",
+    "started",
+    "finished",
+    "failed",
+    "missed",
+    "cancelled",
+    "machine_failed",
+    "machine_rebooted",
+    "machine_told",
 ]
-_MACHINE_OCCASIONS = frozenset({"machine_failed", "machine_rebooted"})
+_MACHINE_OCCASIONS = frozenset({"machine_failed", "machine_rebooted", "machine_told"})
 
 
 class HookRequest(FormModel):
@@ -174,13 +183,14 @@ class NotifyRequest(FormModel):
         min_length=1,
         title="When",
         description="The events that send a notification. `machine_failed` and `machine_rebooted` are sent when the "
-        "run ends, one for each machine, to webhooks and syslog only.",
+        "run ends, one for each machine, and `machine_told` when a scheduled event is announced, begins or ends. These "
+        "three go to webhooks and syslog only.",
     )
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
         if self.kind == "apprise" and _MACHINE_OCCASIONS & set(self.on):
-            raise ValueError("machine_failed and machine_rebooted need the kind webhook or syslog")
+            raise ValueError("machine_failed, machine_rebooted and machine_told need the kind webhook or syslog")
         if self.key and self.kind != "webhook":
             raise ValueError("only the kind webhook has a key")
         return self

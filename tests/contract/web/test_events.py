@@ -81,6 +81,19 @@ def test_the_page_shows_who_has_approved_and_escapes_all_text(stage: Stage) -> N
     assert "Begin now" not in page.text
 
 
+def test_the_page_of_a_run_shows_what_it_has_told(stage: Stage) -> None:
+    stage.events.approve("web-1", [stage.event.id])
+    stage.events.change(stage.event.id, EventStatus.CANCELED, HOSTILE)
+
+    text = stage.site.get("/runs/run-1", headers=VERA).text
+
+    section = text[text.index('id="events"') :].partition("</section>")[0]
+    assert '<td data-label="Approved by">web-1</td>' in section
+    assert "Canceled" in section
+    assert "&lt;script&gt;" in section
+    assert HOSTILE not in text
+
+
 @pytest.mark.parametrize("path", ["/events/{id}/approve", "/api/v1/events/{id}/approve"])
 def test_a_person_lets_an_event_begin(stage: Stage, path: str) -> None:
     answer = stage.site.client.post(path.format(id=stage.event.id), headers=BOB)

@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -30,13 +31,16 @@ from flows.notify.events import (
     render_json,
 )
 from flows.notify.notifier import open_notifier
+from flows.notify.told_events import ToldEvents
 from flows.request.request_parts import NotifyRequest
 from inventory.credentials import resolve_credential
 from tasks.domain.errors import CredentialError
 from tasks.domain.model import RunReport, Window
-from tasks.domain.states import NotificationOccasion
+from tasks.domain.scheduled_events import EventStatus, EventType, ScheduledEvent
+from tasks.domain.states import NotificationOccasion, OperationState
 from tests.support import builders as make
 from tests.support.certificate import write_certificate
+from tests.support.fake_scheduled_events import FakeScheduledEvents
 
 AT = datetime(2026, 11, 24, 22, 0, 5, tzinfo=UTC)
 KEY = "made-up-key-of-the-tests"  # pragma: allowlist secret
@@ -288,8 +292,55 @@ def test_a_run_sends_events_of_the_run_and_of_its_machines(receiver: Receiver, m
     assert [json.loads(body)["type"] for _, body in receiver.got] == ["fleetpatch.failed", "fleetpatch.machine_failed"]
 
 
+def test_programs_are_told_what_is_announced_and_who_has_approved_it(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK", receiver.url)
+    told: Any = NotifyRequest(to="env:HOOK", kind="webhook", on=["machine_told"])
+    moment, inner = datetime.now(UTC), FakeScheduledEvents()
+    event = ScheduledEvent(
+        id="",
+        run_id="run-1",
+        act="reboot/0",
+        event_type=EventType.REBOOT,
+        resources=("web",),
+        audience=("web",),
+        not_before=moment + timedelta(minutes=15),
+        expires_at=moment + timedelta(hours=4),
+        announced_at=moment,
+        description="Updates need a reboot.",
+    )
+    inner.records.save(make.make_run(id="run-1", state=OperationState.IN_PROGRESS))
+    with open_notifier([told], resolve_credential, pytest.fail) as tell:
+        events = ToldEvents(inner, tell.tell_event)
+        known = events.announce(event)
+        assert events.announce(replace(event, announced_at=moment + timedelta(seconds=5))) == known
+        events.approve("web", [known.id])
+        events.change(known.id, EventStatus.STARTED)
+        events.change(known.id, EventStatus.CANCELED)  # it has begun: nothing changes, and nobody is told
+        events.change(known.id, EventStatus.COMPLETED)
+
+    documents = [json.loads(body) for _, body in receiver.got]
+    seen = [(each["machine"]["state"], each["machine"]["approved_by"], each["text"]) for each in documents]
+    assert seen == [
+        ("Scheduled", [], "Updates need a reboot."),
+        ("Started", ["web"], "its event was approved by web"),
+        ("Completed", ["web"], ""),
+    ]
+    assert documents[0]["machine"]["approvals_missing"] == ["web"]
+    assert {each["type"] for each in documents} == {"fleetpatch.machine_told"}
+    assert len({each["id"] for each in documents}) == len(documents)
+
+
 @pytest.mark.parametrize(
-    "fields", [{"on": ["machine_failed"]}, {"key": "env:KEY"}, {"kind": "syslog", "key": "env:KEY"}, {"kind": "smoke"}]
+    "fields",
+    [
+        {"on": ["machine_failed"]},
+        {"on": ["machine_told"]},
+        {"key": "env:KEY"},
+        {"kind": "syslog", "key": "env:KEY"},
+        {"kind": "smoke"},
+    ],
 )
 def test_what_does_not_go_together_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
