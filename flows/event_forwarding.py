@@ -4,23 +4,20 @@ import functools
 import re
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
 from flows.machine_visits import build_visit_context, visit_machines
-from flows.policy.enforcement import read_policy_freezes
+from flows.policy.enforcement import enforce_act_policy
 from flows.ports.ports import Ports
 from inventory.data_class import dataclass
 from inventory.event_delivery import EventDelivery
 from inventory.machine import Machine, OsFamily
 from tasks.domain.errors import FleetpatchError, RequestError
-from tasks.domain.model import Window
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.states import OperationState, Step
-from tasks.rules.calendar.freezes import find_freeze
-from tasks.rules.timing.admission import describe_freeze
+from tasks.rules.policy.model import RiskyOption
 from tasks.steps.context.machine_context import MachineContext, MachineState
 
 _TARGET: Final = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
@@ -85,13 +82,11 @@ def change_forwarders(
 
     Raises:
         InventoryError: the policy can't be read.
-        RequestError: a freeze of the policy forbids changes now.
+        PolicyRefused: a rule or a freeze of the policy forbids changes now.
     """
-    now = ports.clock.now()
-    window = Window(now, now + timedelta(minutes=1))
-    freeze = None if order.dry_run else find_freeze(window, read_policy_freezes(machines, now))
-    if freeze is not None:
-        raise RequestError(describe_freeze(freeze, window), hint="Do it after the freeze.")
+    if not order.dry_run:
+        policies = ports.read_deployed_policies()
+        enforce_act_policy(RiskyOption.FORWARDER, machines, ports.inventory, ports.clock.now(), policies)
     return visit_machines(machines, at_once, functools.partial(_change_safely, ports, order))
 
 

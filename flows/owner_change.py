@@ -6,7 +6,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 
-from flows.policy.enforcement import enforce_act_policy
+from flows.policy.enforcement import build_refusal, enforce_act_policy
 from flows.ports.audit import AuditAppender, record_act
 from flows.ports.caller import Actor
 from inventory.data_class import dataclass
@@ -19,7 +19,7 @@ from inventory.machine import Machine, PatchOwner
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.rows.owner_changes import OwnerChangeRow
 from tasks.domain.states import ChangeState
-from tasks.rules.policy.decision import DeployedPolicy
+from tasks.rules.policy.decision import DeployedPolicy, check_role_scope
 from tasks.rules.policy.model import RiskyOption, Starter
 
 OWNER_ACT: Final = "set owner"
@@ -36,7 +36,7 @@ class OwnerOrder:
         starter: who asks, with the scope of the role; a door without roles has no such scope.
         deployed: the policies of which one must hold here.
         configurations: those beside which the policy is; None: those that every command finds.
-        dry_run: tell what would be written. No policy is asked, and nothing is written.
+        dry_run: tell what would be written. Only the scope of the role is asked, and nothing is written.
     """
 
     source: Path
@@ -63,9 +63,9 @@ class OwnerReport:
     rows: tuple[OwnerChangeRow, ...]
     edits: tuple[FileEdit, ...]
 
-    def build_diff(self) -> str:
-        """Return all changes as one unified diff."""
-        return "".join(edit.build_diff() for edit in self.edits)
+    def build_diff(self, context: int = 3) -> str:
+        """Return all changes as one unified diff, with so many lines around each change."""
+        return "".join(edit.build_diff(context) for edit in self.edits)
 
 
 def change_owners(order: OwnerOrder) -> OwnerReport:
@@ -82,6 +82,8 @@ def change_owners(order: OwnerOrder) -> OwnerReport:
     machines = {machine.name: machine for machine in plan.inventory.machines}
     chosen = [machines[name] for name in dict.fromkeys(order.machines)]
     results = dict(_iterate_known_results(plan))
+    if refusals := check_role_scope(order.starter, chosen, "run"):  # a preview shows lines of the inventory
+        raise build_refusal(refusals)
     if order.dry_run:
         states = {name: ChangeState.PLANNED for edit in plan.edits for name in edit.machines}
         return _build_report(

@@ -104,7 +104,7 @@ def order(request: Request, wanted: OrderRequest, idempotency_key: Key) -> model
 def change_owner(request: Request, wanted: models.OwnerChange) -> models.OwnerChanged:
     """Write into the inventory who patches machines. Asked twice, the second time changes nothing."""
     report = set_owner(request, wanted.machines, wanted.owner, dry_run=wanted.dry_run)
-    return models.OwnerChanged(machines=list(report.rows), diff=report.build_diff())
+    return models.OwnerChanged(machines=list(report.rows), diff=report.build_diff(context=0))
 
 
 @router.post("/components/{name}/enroll", dependencies=RUN, tags=["Acts"])

@@ -88,7 +88,7 @@ def change_owners(request: Request, values: Form, _: Runner) -> Response:
         fields={"act": act},
         action="/owners",
         back="/owners",
-        diff=report.build_diff(),
+        diff=report.build_diff(context=0),
         refused=[row for row in report.rows if row.result is ChangeState.REFUSED],
         rows=report.rows,
         has_failed=has_failed,

@@ -35,14 +35,18 @@ class FileEdit:
     after: str
     machines: tuple[str, ...]
 
-    def build_diff(self) -> str:
-        """Return the change as a unified diff, for people and for ``patch -p0``."""
+    def build_diff(self, context: int = 3) -> str:
+        """Return the change as a unified diff, for people and for ``patch -p0``.
+
+        ``context`` is how many lines around a change are shown.
+        """
         old = self.before or ""
         lines = difflib.unified_diff(
             old.splitlines(keepends=True),
             self.after.splitlines(keepends=True),
             str(self.path) if self.before is not None else "/dev/null",
             str(self.path),
+            n=context,
         )
         return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 

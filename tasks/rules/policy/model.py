@@ -38,6 +38,7 @@ class RiskyOption(StrEnum):
     NO_STAGE = "no_stage", "installing before everything is downloaded"
     HOTPATCH = "hotpatch", "changes of the enrolment for hotpatches and live patches"
     OWN_UPDATERS = "own_updaters", "switching the system's own updaters on or off for good"
+    FORWARDER = "forwarder", "laying the forwarder of scheduled events down, or taking it away"
     OWNER = "owner", "changes of who patches a machine"
     OVERRIDE_FREEZE = "override_freeze", "patching in a freeze of the configurations"
 

@@ -1,26 +1,20 @@
-"""The forwarder of scheduled events: only on machines whose owners agree, and never in a freeze."""
+"""The forwarder of scheduled events: only on machines whose owners agree, and where the policy allows it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows import event_forwarding
 from flows.event_forwarding import ForwarderOrder, ForwarderState, change_forwarders, parse_target
 from inventory.event_delivery import EventDelivery
 from inventory.machine import OsFamily, PatchOwner
-from tasks.domain.errors import RequestError
+from tasks.domain.errors import PolicyRefused, RequestError
 from tasks.domain.protocols.transport import Script
-from tasks.rules.calendar.freezes import Freeze
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 
 TARGET = "fleet.example.org:4281"
 LAY = ForwarderOrder(TARGET)
-
-
-@pytest.fixture(autouse=True)
-def _no_policy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_forwarding, "read_policy_freezes", lambda machines, now: ())
 
 
 class Orders:
@@ -83,15 +77,25 @@ def test_what_a_machine_refuses_is_said(fleet: SimFleet) -> None:
     assert change(fleet) == [(ForwarderState.REFUSED, "Azure")]
 
 
-def test_nothing_is_laid_down_in_a_freeze(fleet: SimFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("freezes: [{start: 2026-03-01, end: 2026-03-30, reason: holidays}]", "holidays"),
+        ("forbid: [forwarder]", "forwarder: laying the forwarder"),
+    ],
+)
+def test_nothing_is_laid_down_where_the_policy_forbids_it(
+    fleet: SimFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, words: str
+) -> None:
     orders = add(fleet, {"kind": "changed"}, scheduled_events=EventDelivery.FORWARDER)
-    now = fleet.clock.now()
-    freeze = Freeze(now.replace(hour=0), now.replace(hour=23), "holidays")
-    monkeypatch.setattr(event_forwarding, "read_policy_freezes", lambda machines, now: (freeze,))
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"policy: {{rules: [{{name: all, scope: '*', ask: the team, {rule}}}]}}")
+    monkeypatch.setenv("FLEETPATCH_POLICY", str(policy))
 
-    with pytest.raises(RequestError, match="holidays"):
+    with pytest.raises(PolicyRefused, match=words):
         change(fleet)
     assert orders.params == []
+    assert change(fleet, ForwarderOrder(TARGET, dry_run=True))
 
 
 @pytest.mark.parametrize(
