@@ -100,12 +100,14 @@ def _build_machine_counts(machines: Iterable[MachineRow]) -> Iterator[Metric]:
     restart: Counter[tuple[str, ...]] = Counter()
     failed: Counter[tuple[str, ...]] = Counter()
     drift: Counter[tuple[str, ...]] = Counter()
+    unknown_updaters: Counter[tuple[str, ...]] = Counter()
     for machine in machines:
         environment = machine.environment or ""
         counts[machine.compliance.value, environment, machine.os_family or ""] += 1
         reboot[(environment,)] += machine.reboot is YesNoUnknown.YES
         restart[(environment,)] += machine.is_current and bool(machine.services_to_restart)
         drift[(environment,)] += bool(machine.updater_drift)
+        unknown_updaters[(environment,)] += machine.own_updaters is None
         if machine.error_kind:
             failed[environment, machine.error_kind] += 1
     yield _family("fleetpatch_machines", "Machines of the inventory.", ("compliance", "environment", "os"), counts)
@@ -121,6 +123,12 @@ def _build_machine_counts(machines: Iterable[MachineRow]) -> Iterator[Metric]:
         "Machines that update themselves otherwise than the inventory says.",
         ("environment",),
         drift,
+    )
+    yield _family(
+        "fleetpatch_machines_updaters_unknown",
+        "Machines that have never said whether they update themselves.",
+        ("environment",),
+        unknown_updaters,
     )
     yield _family(
         "fleetpatch_machines_assessment_failed",

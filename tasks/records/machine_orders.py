@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, select, update
+from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, delete, exists, or_, select, update
 
 from tasks.domain.rows.machine_orders import MachineOrderRow
 from tasks.domain.states import ChangeState
@@ -15,6 +15,13 @@ from tasks.records.storage.database import Database
 from tasks.rules.own_updaters import UpdaterAction, UpdaterRequest, build_switch_act
 
 _ORDERS = page_schema.machine_orders
+
+
+def _is_done_switch(orders: FromClause) -> ColumnElement[bool]:
+    """Return the condition for a switch of own updaters that was done."""
+    acts = [build_switch_act(action) for action in UpdaterAction]
+    done = (ChangeState.CHANGED.value, ChangeState.UNCHANGED.value)
+    return and_(orders.c.act.in_(acts), orders.c.state.in_(done))
 
 
 class SqlMachineOrders:
@@ -73,9 +80,8 @@ class SqlMachineOrders:
 
     def read_switches(self) -> dict[str, UpdaterRequest]:
         """Return what people last switched of each machine's own updaters, with success."""
-        done = (ChangeState.CHANGED.value, ChangeState.UNCHANGED.value)
         acts = {build_switch_act(action): action for action in UpdaterAction}
-        query = select(_ORDERS).where(_ORDERS.c.act.in_(acts), _ORDERS.c.state.in_(done)).order_by(_ORDERS.c.began_at)
+        query = select(_ORDERS).where(_is_done_switch(_ORDERS)).order_by(_ORDERS.c.began_at)
         with self._database.begin_read("read what was switched of updaters") as connection:
             return {
                 row.machine: UpdaterRequest(acts[row.act], row.began_at, row.asked_by)
@@ -83,9 +89,14 @@ class SqlMachineOrders:
             }
 
     def prune(self, before: datetime) -> None:
-        """Delete orders that began before a time."""
+        """Delete orders that began before a time. The last switch of a machine's updaters stays: it is for good."""
+        later = _ORDERS.alias("later")
+        has_later = exists().where(
+            later.c.machine == _ORDERS.c.machine, _is_done_switch(later), later.c.began_at > _ORDERS.c.began_at
+        )
+        is_old = _ORDERS.c.began_at < before
         with self._database.begin_write("delete old orders") as connection:
-            connection.execute(delete(_ORDERS).where(_ORDERS.c.began_at < before))
+            connection.execute(delete(_ORDERS).where(is_old, or_(~_is_done_switch(_ORDERS), has_later)))
 
     def _read(self, query: Select[Any]) -> tuple[MachineOrderRow, ...]:
         with self._database.begin_read("read orders to machines") as connection:

@@ -47,6 +47,19 @@ def test_old_orders_go_with_the_history(records: SqlRecords) -> None:
     assert [row.order_id for row in orders.read_newest(9)] == ["o2"]
 
 
+def test_the_last_switch_of_updaters_is_kept_for_good(records: SqlRecords) -> None:
+    orders = SqlMachineOrders(records.database)
+    for number, (machine, state) in enumerate(
+        [("a", CHANGED), ("a", UNCHANGED), ("a", FAILED), ("b", REFUSED), ("c", CHANGED)], start=1
+    ):
+        moment = START + timedelta(hours=number)
+        orders.begin(f"o{number}", "updaters off", machine, "anne", moment)
+        orders.end(f"o{number}", machine, state, moment, message="", remedy="", steps=())
+    prune_history(records, START + timedelta(days=1))
+    assert {row.order_id for row in orders.read_newest(9)} == {"o2", "o5"}
+    assert set(orders.read_switches()) == {"a", "c"}
+
+
 class Deed:
     """What is done on each machine, and what the journal said at that moment."""
 

@@ -42,6 +42,7 @@ def show_status(
 ) -> None:
     """List who patches machines and whether they update themselves, by the last assessment. Contacts no machine."""
     from fleetpatch.cli.commands.fleet_status import read_machine_rows
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
     from fleetpatch.cli.views.updaters import build_status_json, print_statuses
     from tasks.domain.protocols.clock import SystemClock
@@ -49,6 +50,8 @@ def show_status(
     machines = load_machines_in_scope(inventory, scope)[1]
     rows = read_machine_rows(machines, records, SystemClock().now())
     print_json_or_text(as_json, build_status_json, print_statuses, rows)
+    if any(row.own_updaters is None or row.updater_drift for row in rows):
+        raise typer.Exit(int(ExitCode.WARNINGS))
 
 
 _SWITCHES = {

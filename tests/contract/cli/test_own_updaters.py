@@ -59,6 +59,7 @@ def test_it_is_switched_off_under_the_lock_and_the_machine_says_so(stage: Stage)
     assert order.params["lock_run"]
     assert web.machine.locked_by is None
     assert switch(stage, "off")["result"] == "unchanged"
+    assert stage.run("updaters", "status").code == 0
     assert (status(stage)["updaterStatus"], status(stage)["updaterDrift"]) == ("Off", "")
 
 
@@ -90,7 +91,9 @@ def test_an_updater_that_comes_back_is_drift(stage: Stage) -> None:
     web.is_on = True
     assert stage.run("assess").code == 0
     assert "installs updates by itself again" in status(stage)["updaterDrift"]
-    assert "not as the owner says" in stage.run("updaters", "status").out
+    said = stage.run("updaters", "status")
+    assert "not as the owner says" in said.out
+    assert said.code == 3
     (row,) = stage.run("machines", "--json").json["machines"]
     assert (row["ownUpdaters"], bool(row["updaterDrift"])) == ([TIMER], True)
 
