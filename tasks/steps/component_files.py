@@ -1,8 +1,9 @@
 """Sends the file of a component to a machine, in parts, if the controller has it and the machine lacks it."""
 
 import base64
+import os
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from inventory.machine import OsFamily
 from tasks.domain.components import ComponentVersion
@@ -11,7 +12,9 @@ from tasks.domain.states import Step
 from tasks.rules.components.versions import find_listed_version
 from tasks.steps.component_choice import get_component_order
 from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine.machine_lock import LOCK_RENEWAL_INTERVAL, renew_lock
 from tasks.steps.machine.retry import build_retry_deadline, retry_transient
+from tasks.steps.start_checks import explain_no_start
 
 PART_BYTES: Final = {OsFamily.LINUX: 192 * 1024, OsFamily.WINDOWS: 48 * 1024}
 """The size of a part. It travels as text, and the machine keeps it in memory."""
@@ -19,38 +22,70 @@ _MAX_IDLE_PARTS: Final = 3
 """So many parts in a row may bring the machine no further."""
 
 
-def send_component_files(context: MachineContext) -> None:
+def send_component_files(context: MachineContext) -> str:
     """Send what the plan's component needs: the version that comes, and the one that is there, for the way back.
+
+    It may take long, so the machine lock is kept meanwhile.
+
+    Returns:
+        why it was ended early, so that nothing may be installed: a stop, no time left, or a lost lock. Or "".
 
     Raises:
         FleetpatchError: a file can't be read or stored, or the machine was lost. The component was not changed.
     """
+    guard = _Guard(context)
     component = get_component_order(context).component
     for update in context.plan.chosen:
         for text in (update.installed or "", update.available):
             version = find_listed_version(component.versions, text)
-            if version is not None and version.file:
-                _send(context, version)
+            if version is not None and version.file and (reason := _send(context, version, guard)):
+                return f"its file was not sent whole: {reason}"
+    return ""
 
 
-def _send(context: MachineContext, version: ComponentVersion) -> None:
+class _Guard:
+    """Looks before each part whether the machine may still be written to, and keeps the machine lock."""
+
+    def __init__(self, context: MachineContext) -> None:
+        self._context, self._renewed_at = context, context.clock.now()
+
+    def explain_end(self) -> str:
+        """Return why no further part may be sent, or ""."""
+        context, now = self._context, self._context.clock.now()
+        if reason := explain_no_start(context):
+            return reason
+        if now - self._renewed_at < LOCK_RENEWAL_INTERVAL:
+            return ""
+        self._renewed_at = now
+        return retry_transient(context, lambda: renew_lock(context), build_retry_deadline(context))
+
+
+def _send(context: MachineContext, version: ComponentVersion, guard: _Guard) -> str:
     try:
-        content = Path(version.file).read_bytes()
+        with Path(version.file).open("rb") as stream:
+            return _send_parts(context, version, stream, guard)
     except OSError as error:
         raise RequestError(
             f"the file {version.file} can't be read: {error.strerror}",
             hint="Put it there, or correct `file` in components.yaml.",
         ) from error
-    size, part_bytes, idle = len(content), PART_BYTES[context.state.machine.os], 0
+
+
+def _send_parts(context: MachineContext, version: ComponentVersion, stream: IO[bytes], guard: _Guard) -> str:
+    size, part_bytes, idle = os.fstat(stream.fileno()).st_size, PART_BYTES[context.state.machine.os], 0
     have, is_whole = _put(context, version, size, 0, b"")
     while not is_whole:
-        part = content[have : have + part_bytes]
+        if reason := guard.explain_end():
+            return reason
+        stream.seek(have)
+        part = stream.read(part_bytes)
         context.report_progress(Step.INSTALL, f"sending its file: {have * 100 // max(size, 1)} %")
         before = have
         have, is_whole = _put(context, version, size, have, part)
         idle = 0 if have > before else idle + 1
         if not is_whole and idle >= _MAX_IDLE_PARTS:
             raise ScriptFailed("the file of the component does not arrive", exit_code=1, machine=context.name)
+    return ""
 
 
 def _put(context: MachineContext, version: ComponentVersion, size: int, offset: int, part: bytes) -> tuple[int, bool]:

@@ -93,10 +93,10 @@ def _install_plan(context: MachineContext, install_log: InstallLog) -> MachineSt
             if may_repair and not _may_be_changed(context, install_log):
                 return context.state
             _repair_packages(context, install_log)
-        if options.component_order is not None and context.plan.chosen:
-            send_component_files(context)
+        obstacle = _send_files(context) if options.component_order is not None and context.plan.chosen else ""
         staging = options.stage or options.download_only
-        obstacle = _stage_updates(context, install_log) if context.plan.chosen and staging else ""
+        if context.plan.chosen and staging and not obstacle:
+            obstacle = _stage_updates(context, install_log)
         if options.download_only:
             obstacle = obstacle or (
                 DOWNLOAD_ONLY_REASON if install_log.staged_seconds is not None else install_log.staging_failure
@@ -123,6 +123,12 @@ def _is_broken_answer(install_log: InstallLog, error: Exception) -> bool:
     """
     is_answer = isinstance(error, FleetpatchError) and not isinstance(error, RecordsError | TransportError)
     return is_answer and not install_log.unfinished_update_ids
+
+
+def _send_files(context: MachineContext) -> str:
+    """Send the files of a component, unless its installation has begun. Return why nothing may be installed, or ""."""
+    number = context.state.follow_up_count * INSTALL_ROUNDS
+    return "" if find_submitted_transactions(context, Kind.INSTALL, number) else send_component_files(context)
 
 
 def _build_watch_deadline(context: MachineContext) -> Deadline:

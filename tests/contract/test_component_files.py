@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tasks.domain.components import ComponentOrder, ComponentVersion
 from tasks.domain.errors import ScriptFailed
-from tasks.domain.model import Update
+from tasks.domain.model import Update, Window
 from tasks.domain.protocols.package_manager import JobKind
 from tasks.domain.states import Classification
 from tasks.machines.managers.components.manager import ComponentManager
@@ -41,15 +42,18 @@ class TestFilesOfTheController:
         shell.manager = ComponentManager(FakeManager(), [shell.component])
         update = Update(shell.component.update_id, "app", "", "1.0.0", "1.1.0", Classification.OTHER)
         order = ComponentOrder(shell.component)
+        now = shell.clock.now()
         run_context = RunContext(
-            make.make_run(),
+            make.make_run(window=Window(now, now + timedelta(hours=4))),
             PatchOptions(component_order=order),
             shell.clock,
             FakeRecords(),
             lambda _: shell.transport,
             lambda _: FakeManager(),
         )
-        state = MachineState(MACHINE, plan=make.make_plan(chosen=(update,), skipped=()))
+        state = MachineState(
+            MACHINE, assessment=make.make_assessment(), plan=make.make_plan(chosen=(update,), skipped=())
+        )
         send_component_files(MachineContext(run_context, shell.transport, state))
 
     @pytest.fixture
