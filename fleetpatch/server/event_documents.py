@@ -5,8 +5,10 @@ miss events. This process has told machines more than the database knows then: t
 """
 
 import logging
+import math
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Final
 
@@ -25,13 +27,16 @@ class DocumentReader:
     Args:
         events: the scheduled events.
         count_file: keeps the number of changes that machines may have been told.
+        max_age_seconds: documents are read together, and are not older than this: machines ask once a second.
     """
 
-    def __init__(self, events: SqlScheduledEvents, count_file: Path) -> None:
-        self._events, self._count_file = events, count_file
+    def __init__(self, events: SqlScheduledEvents, count_file: Path, max_age_seconds: float = 0.0) -> None:
+        self._events, self._count_file, self._max_age_seconds = events, count_file, max_age_seconds
+        self._documents: dict[str, EventDocument] = {}
+        self._read_at = -math.inf
         self._told: dict[str, int] = {}
         self._known = _read_count(count_file)
-        self._lock = threading.Lock()
+        self._lock, self._reading = threading.Lock(), threading.Lock()
 
     def read(self, machine: str) -> EventDocument:
         """Return what a machine is told now. What it is told is in the file before it is returned.
@@ -39,9 +44,9 @@ class DocumentReader:
         Raises:
             RecordsError: the records can't be read, or the file can't be written.
         """
-        document = self._events.read_document(machine)
-        if self._told.get(machine) == document.incarnation:
-            return document
+        document = self._find_document(machine)
+        if document is not None and self._told.get(machine) == document.incarnation:
+            return document  # one from before the last that it was told is never taken
         with self._lock:
             if self._events.resume_count(self._known):
                 logger.warning("an older database was restored: the incarnations of all documents go on after it")
@@ -52,6 +57,14 @@ class DocumentReader:
                 self._known = count
             self._told[machine] = document.incarnation
         return document
+
+    def _find_document(self, machine: str) -> EventDocument | None:
+        """Return a machine's document as it was read together with all others; None: it was not up to date then."""
+        with self._reading:
+            if time.monotonic() - self._read_at >= self._max_age_seconds:
+                read_at = time.monotonic()
+                self._documents, self._read_at = self._events.read_documents(), read_at
+            return self._documents.get(machine)
 
 
 def _read_count(path: Path) -> int:

@@ -36,6 +36,8 @@ MAX_CONNECTIONS: Final = 1000
 MAX_CONNECTIONS_OF_ADDRESS: Final = 50
 """Programs of one machine keep a few open. One that opens more must leave room for the others."""
 DEFAULT_PORT: Final = 4281
+MAX_AGE_SECONDS: Final = 0.5
+"""How old a document may be. Azure's programs ask once a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ def build_endpoint(settings: EventServerSettings, records: SqlRecords) -> tuple[
     directory = MachineDirectory(load, find_site(), SqlEventTokens(database).find_machine)
     directory.refresh()
     events = SqlScheduledEvents(database)
-    documents = DocumentReader(events, _find_count_file(settings.state_folder, database.fleet))
+    count_file = _find_count_file(settings.state_folder, database.fleet)
+    documents = DocumentReader(events, count_file, MAX_AGE_SECONDS)
     return EventEndpoint(directory, documents, events, database.fleet), directory
 
 

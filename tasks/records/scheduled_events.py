@@ -39,6 +39,7 @@ from tasks.rules.scheduled_events import build_event_id, compute_events_digest, 
 
 _EVENTS, _MACHINES = event_schema.scheduled_events, event_schema.event_machines
 _DOCUMENTS = event_schema.event_documents
+_NOTHING: Final = compute_events_digest(())
 _COUNTER: Final = ""  # the machine of the row that counts all changes
 _OPEN: Final = tuple(status.value for status in OPEN_EVENT_STATUSES)
 _ENDED_REASON: Final = "its run ended, or its time was over, and nobody said what became of it"
@@ -142,6 +143,24 @@ class SqlScheduledEvents:
         with self._database.begin_write("store what a machine is told") as connection:
             _lock_counter(connection, self._now(connection))
             return self._publish(connection, [machine], above)[0]
+
+    def read_documents(self) -> dict[str, EventDocument]:
+        """Return the documents of all machines that were told something or have asked, as far as they are stored.
+
+        One that is not up to date in the database is left out: read_document stores it.
+        """
+        with self._database.begin_read("read what machines are told") as connection:
+            told: dict[str, list[ScheduledEvent]] = {}
+            for event in _read_events(connection, select(_EVENTS).where(self._is_told(self._now(connection)))):
+                for machine in event.audience:
+                    told.setdefault(machine, []).append(event)
+            rows = connection.execute(select(_DOCUMENTS).where(_DOCUMENTS.c.machine != _COUNTER)).all()
+        documents = {}
+        for row in rows:
+            events = tuple(told.get(row.machine, ()))
+            if row.digest == (compute_events_digest(events) if events else _NOTHING):
+                documents[row.machine] = EventDocument(row.machine, row.incarnation, events)
+        return documents
 
     def end_forgotten(self) -> tuple[ScheduledEvent, ...]:
         """End the events whose run has ended, or whose time is over, and return them: nobody else does it any more."""

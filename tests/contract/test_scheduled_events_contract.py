@@ -243,6 +243,24 @@ class TestDatabase:
         with open_records(url) as records:
             assert SqlScheduledEvents(records.database, clock).read_document("web-1") == before
 
+    def test_all_documents_together_are_those_of_each_machine(self, url: str) -> None:
+        with open_records(url) as records:
+            told = Told(SqlScheduledEvents(records.database, clock := FakeClock()), records, clock)
+            assert isinstance(told.events, SqlScheduledEvents)
+            told.begin_run()
+            told.announce("web-1", audience=("web-2",))
+            told.announce("web-1", act="restart/0")
+            told.announce("db-1")
+            of_each = {name: told.events.read_document(name) for name in ("web-1", "web-2", "db-1", "lone")}
+
+            assert told.events.read_documents() == of_each
+            assert [len(of_each[name].events) for name in ("web-1", "web-2", "lone")] == [2, 1, 0]
+
+            clock.advance(5 * 3600)  # they have expired, and no document says so yet
+            assert list(told.events.read_documents()) == ["lone"]
+            assert told.events.read_document("web-1").events == ()
+            assert set(told.events.read_documents()) == {"lone", "web-1"}
+
     def test_forgotten_events_end(self, url: str) -> None:
         clock = FakeClock()
         with open_records(url) as records:

@@ -1,6 +1,7 @@
 """The endpoint: documents, approvals, metadata; and everything that it refuses."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -8,11 +9,13 @@ from typing import NoReturn
 import pytest
 
 from fleetpatch.server import event_endpoint
+from fleetpatch.server.event_documents import DocumentReader
 from inventory.errors import InventoryError
 from tasks.domain.errors import RecordsUnavailable
-from tasks.domain.scheduled_events import EventStatus
+from tasks.domain.scheduled_events import EventDocument, EventStatus
 from tasks.domain.states import OperationState
 from tasks.records.event_tokens import SqlEventTokens
+from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.setup import open_records
 from tasks.rules.scheduled_events import API_VERSIONS, may_begin
 from tests.contract.events.asked_endpoint import EVENTS, INSTANCE, METADATA, AskedEndpoint
@@ -269,6 +272,36 @@ class TestLimits:
 
         assert said == [403] * 3 + [429] * 2
         assert [endpoint.ask().status for _ in range(9)] == [200] * 9
+
+
+class TestMaximumAge:
+    def test_many_requests_are_one_look_into_the_records(self, endpoint: AskedEndpoint, tmp_path: Path) -> None:
+        looks: list[str] = []
+
+        class Counted(SqlScheduledEvents):
+            def read_documents(self) -> dict[str, EventDocument]:
+                looks.append("all")
+                return super().read_documents()
+
+        reader = DocumentReader(Counted(endpoint.records.database, endpoint.clock), tmp_path / "own", 3600)
+        endpoint.announce("vm_0", "vm_1")
+        assert [len(reader.read(name).events) for name in ("vm_0", "vm_1") * 5] == [1] * 10
+        assert looks == ["all"]
+
+    def test_what_a_machine_was_told_is_not_taken_back(self, endpoint: AskedEndpoint, tmp_path: Path) -> None:
+        reader = DocumentReader(endpoint.events, tmp_path / "own", 3600)
+        reader.read("vm_1")
+        endpoint.announce("vm_0")  # not in what was read together
+        assert [len(reader.read("vm_0").events) for _ in range(3)] == [1, 1, 1]
+
+    def test_it_is_over(self, endpoint: AskedEndpoint, tmp_path: Path) -> None:
+        reader = DocumentReader(endpoint.events, tmp_path / "own", 0.05)
+        before = reader.read("vm_0").incarnation
+        endpoint.announce("vm_0")
+        until = time.monotonic() + 30
+        while (document := reader.read("vm_0")).incarnation == before:
+            assert time.monotonic() < until
+        assert len(document.events) == 1
 
 
 class TestRestarts:
