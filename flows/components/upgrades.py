@@ -53,15 +53,16 @@ class UpgradeResult:
     error: FleetpatchError | None = None
 
 
-def find_first_locations(component: Component, machines: Sequence[Machine], due: Sequence[str]) -> list[str]:
+def find_first_locations(
+    component: Component, machines: Sequence[Machine], due: Sequence[str], pending: Sequence[str]
+) -> list[str]:
     """Return the locations whose machines are first: the canary locations with due machines, or else the first by name.
 
-    Machines without a location are not the canaries if there are others.
+    Machines without a location are not the canaries if there are others, and ones that never answered neither.
     """
-    locations = sorted({machine.location for machine in machines if machine.name in due})
-    canaries = [location for location in locations if location in component.canary_locations]
-    named = [location for location in locations if location]
-    return canaries or named[:1]
+    canaries = {machine.location for machine in machines if machine.name in due} & {*component.canary_locations}
+    named = {machine.location for machine in machines if machine.name in (pending or due) and machine.location}
+    return sorted(canaries) or sorted(named)[:1]
 
 
 def plan_upgrade(
@@ -108,6 +109,7 @@ def plan_upgrade(
         for name, choice in choices.items()
         if name not in held_back and (choice.standing in may_be_due or bool(wanted))
     )
+    pending = tuple(name for name in due if choices[name].standing is ComponentStanding.PENDING)
     request = PatchRequest(
         scope="*",
         inventory=path,
@@ -120,10 +122,9 @@ def plan_upgrade(
         waves=WavesRequest(
             percent=MAX_BATCH_PERCENT,
             round_down=True,
-            first_locations=find_first_locations(component, supported, due),
+            first_locations=find_first_locations(component, supported, due, pending),
         ),
     )
-    pending = tuple(name for name in due if choices[name].standing is ComponentStanding.PENDING)
     return ComponentUpgrade(component, request, names, due, pending, held_back)
 
 

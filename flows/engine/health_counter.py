@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from tasks.domain.model import Outcome, Wave
 from tasks.domain.states import OperationState
 from tasks.rules.components.health import explain_unhealthy_scope, explain_unhealthy_upgraded
-from tasks.rules.components.tries import find_try
+from tasks.rules.components.tries import find_try, shows_version
 
 
 class HealthCounter:
@@ -21,7 +21,7 @@ class HealthCounter:
         self._unhealthy: set[str] = set()
         self._upgrades: dict[str, bool] = {}  # machine -> whether its upgrade succeeded
         self._canaries: set[str] = set()
-        self._known: set[str] = set()  # machines that answered, and have the version or need none
+        self._known: set[str] = set()  # machines that have shown that their version works
         self._stop_reason = ""
 
     def count_earlier_outcomes(
@@ -72,8 +72,9 @@ class HealthCounter:
         attempt = find_try(outcome)
         if attempt is not None:
             self._upgrades[outcome.machine] = attempt.succeeded
+        if shows_version(outcome):
+            self._known.add(outcome.machine)
         if outcome.state in {OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS}:
             self._unhealthy.discard(outcome.machine)
-            self._known.add(outcome.machine)
         elif outcome.state in {OperationState.FAILED, OperationState.UNKNOWN}:
             self._unhealthy.add(outcome.machine)

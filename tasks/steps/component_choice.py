@@ -1,11 +1,14 @@
 """The version of a component that one machine gets in a run that upgrades this component."""
 
-from tasks.domain.components import ComponentOrder
-from tasks.domain.model import UpdateResult
-from tasks.domain.states import UpdateState
+from tasks.domain.components import ComponentOrder, ComponentStanding
+from tasks.domain.model import Finding, UpdateResult
+from tasks.domain.states import FindingLevel, UpdateState
 from tasks.rules.components.choice import ComponentChoice, build_component_update, choose_version
+from tasks.rules.components.tries import COMPONENT_CHECK
 from tasks.rules.updates.selection import SelectionResult
 from tasks.steps.context.machine_context import MachineContext
+
+_REMEDY = "Look why the machine does not tell the component's version. Until then it gets none."
 
 
 def get_component_order(context: MachineContext) -> ComponentOrder:
@@ -27,6 +30,10 @@ def choose_component(context: MachineContext) -> tuple[SelectionResult, str]:
     held_back = order.held_back.get(context.name, "")
     if update is not None and held_back:
         skipped.append(UpdateResult(update, UpdateState.BLOCKED, held_back))
+    if choice.standing is ComponentStanding.UNKNOWN:
+        context.add_finding(Finding(COMPONENT_CHECK, FindingLevel.WARN, choice.reason, _REMEDY))
+    elif choice.standing is ComponentStanding.CURRENT and choice.installed is not None and not choice.reason:
+        context.add_finding(Finding.good(COMPONENT_CHECK, f"{component.name} {choice.installed.version} is current"))
     note = f"component {component.name}: {choice.standing}"
     chosen = () if update is None or held_back else (update,)
     return (chosen, tuple(skipped)), f"{note}: {held_back or choice.reason}".rstrip(": ")

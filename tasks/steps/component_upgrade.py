@@ -12,6 +12,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import JobKind, Transaction
 from tasks.domain.states import FindingLevel, Step, UpdateState
 from tasks.rules.components.health import HealthAnswer, HealthWatch
+from tasks.rules.components.tries import COMPONENT_CHECK
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.steps.component_choice import get_component_order
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -21,7 +22,6 @@ from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.retry import build_retry_deadline, close_before_pause, retry_transient
 from tasks.steps.validate import validate
 
-COMPONENT_CHECK = "component"
 POLL_SECONDS = 10.0
 _LOOK = "Look at the component on the machine."
 

@@ -2,10 +2,23 @@
 
 from tasks.domain.components import COMPONENT_PREFIX, ComponentTry
 from tasks.domain.model import Outcome
-from tasks.domain.states import OperationState, UpdateState
+from tasks.domain.states import FindingLevel, OperationState, UpdateState
 
 NOT_TRIED = frozenset({UpdateState.NOT_ATTEMPTED, UpdateState.NOT_SELECTED, UpdateState.BLOCKED, UpdateState.EXCLUDED})
 BAD_STATES = frozenset({OperationState.FAILED, OperationState.UNKNOWN})
+
+COMPONENT_CHECK = "component"
+"""The name of findings about the version of a component on a machine."""
+
+
+def shows_version(outcome: Outcome) -> bool:
+    """Return whether a version works on a machine: its upgrade succeeded, or it was current before the run."""
+    attempt = find_try(outcome)
+    if attempt is not None:
+        return attempt.succeeded
+    return outcome.state not in BAD_STATES and any(
+        finding.check == COMPONENT_CHECK and finding.level is FindingLevel.GOOD for finding in outcome.findings
+    )
 
 
 def find_try(outcome: Outcome) -> ComponentTry | None:

@@ -204,6 +204,17 @@ def test_a_machine_without_the_component_or_an_answer_is_left_alone(fleet: Compo
     assert any("component exporter: Unknown: the question for its version ended with 1" in note for note in notes["m2"])
 
 
+@pytest.mark.parametrize("proof", ["", "was current before"])
+def test_canaries_that_tell_no_version_prove_nothing(fleet: ComponentFleet, proof: str) -> None:
+    fleet.on["m5"].problem = "segmentation fault"
+    fleet.on["m6"].versions["exporter"] = "1.1.0" if proof else None
+    report = fleet.upgrade()
+    assert fleet.versions["m1"] == ("1.1.0" if proof else "1.0.0")
+    assert outcome_of(report, "m5").state is OperationState.COMPLETED_WITH_WARNINGS
+    if not proof:
+        assert "no machine of the canary locations has shown" in outcome_of(report, "m1").reason
+
+
 def test_an_assessment_tells_the_versions_and_no_update_of_them(fleet: ComponentFleet) -> None:
     report = fleet.upgrade(dry_run=True)
     assert not any(components.jobs for components in fleet.on.values())
