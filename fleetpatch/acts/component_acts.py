@@ -15,6 +15,7 @@ from flows.components.fleet_components import require_component
 from flows.components.upgrades import plan_upgrade
 from flows.request.read_requests import AssessRequest
 from inventory.scope import Scope
+from tasks.domain.components import ComponentEnrolment
 from tasks.domain.errors import RequestError
 from tasks.records.components import SqlComponents
 
@@ -30,8 +31,10 @@ def enrol_component(request: Request, name: str, scope: str) -> str:
     with record_act(request, "components enroll", name, scope):
         _require_own_machines(request, scope)
         knowledge, inventory = read_fleet_components(context.fleet.read(ACT_WAIT_SECONDS), context.records.database)
-        store, starter = SqlComponents(context.records.database), get_identity(request).name
-        return enrol(store, knowledge.catalogue, inventory, name, scope, starter, context.clock.now())
+        identity, store = get_identity(request), SqlComponents(context.records.database)
+        role_scope = identity.scopes.get(Role.RUN, "")
+        enrolment = ComponentEnrolment(name, scope.strip(), identity.name, context.clock.now(), role_scope)
+        return enrol(store, knowledge.catalogue, inventory, enrolment)
 
 
 def unenrol_component(request: Request, name: str, scope: str) -> str:
@@ -71,5 +74,5 @@ def start_upgrade(request: Request, name: str, scope: str, version: str, key: st
 
 
 def _require_own_machines(request: Request, scope: str) -> None:
-    """Refuse a scope with a machine outside of the scope of the person's role. It is resolved again at each upgrade."""
+    """Refuse a scope with a machine outside of the scope of the person's role, which holds at each upgrade as well."""
     require_machines_of_request(request, Role.RUN, AssessRequest(scope=scope.strip() or "*"))

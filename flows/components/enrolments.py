@@ -1,6 +1,5 @@
 """Enrols components, and ends that: for the command, the pages and the API."""
 
-from datetime import datetime
 from typing import Protocol
 
 from flows.components.component_file import Catalogue
@@ -27,9 +26,7 @@ class ComponentStore(Protocol):
         """Return all enrolments."""
 
 
-def enrol(
-    store: ComponentStore, catalogue: Catalogue, inventory: Inventory, name: str, scope: str, by: str, now: datetime
-) -> str:
+def enrol(store: ComponentStore, catalogue: Catalogue, inventory: Inventory, enrolment: ComponentEnrolment) -> str:
     """Enrol a component on the machines of a scope, and return what became of it, in words.
 
     Raises:
@@ -37,6 +34,7 @@ def enrol(
         RecordsError: it can't be stored.
         RequestError: there is no such component, or no machine of the scope can have it.
     """
+    name, scope = enrolment.component, enrolment.scope
     component = require_component(catalogue, name)
     if len(scope) > MAX_SCOPE_LENGTH:
         raise RequestError(
@@ -49,7 +47,7 @@ def enrol(
             f"{name} is a component of {component.family}, and no machine of {scope!r} has that system",
             hint="Choose another scope, or correct `system` in components.yaml.",
         )
-    is_new = store.enrol(ComponentEnrolment(name, scope.strip(), by, now))
+    is_new = store.enrol(enrolment)
     how = "enrolled" if is_new else "was enrolled already"
     return f"{name} {how} in {scope}: {format_count(len(machines), 'machine')} now"
 

@@ -54,11 +54,11 @@ def find_enrolled_scopes(
         if enrolment.component != component:
             continue
         try:
-            scope = Scope.parse(enrolment.scope)
+            scope, limit = Scope.parse(enrolment.scope), Scope.parse(enrolment.role_scope or "*")
         except InventoryError:
             continue
         for machine in machines:
-            if scope.matches(machine):
+            if scope.matches(machine) and limit.matches(machine):
                 scopes[machine.name] = (*scopes.get(machine.name, ()), enrolment.scope)
     return scopes
 

@@ -122,12 +122,17 @@ class AutomaticUpgrade(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ComponentEnrolment:
-    """A person's order to upgrade a component by itself on the machines of a scope."""
+    """A person's order to upgrade a component by itself on the machines of a scope.
+
+    Attributes:
+        role_scope: of the person's role: no other machine gets it, also none that is added later. "": no limit.
+    """
 
     component: str
     scope: str
     by: str
     at: datetime
+    role_scope: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,11 +32,12 @@ class SqlComponents:
 
     def enrol(self, enrolment: ComponentEnrolment) -> bool:
         """Enrol a component on the machines of a scope. Return whether it was not so before."""
-        digest = _compute_digest(enrolment.component, enrolment.scope)
+        digest = _compute_digest(enrolment)
         row = {
             "digest": digest,
             "component": enrolment.component,
             "scope": enrolment.scope.strip(),
+            "role_scope": enrolment.role_scope,
             "who": enrolment.by,
             "at": enrolment.at,
         }
@@ -47,8 +48,10 @@ class SqlComponents:
         return known is None
 
     def unenrol(self, component: str, scope: str) -> bool:
-        """End an enrolment. Return whether there was one."""
-        statement = delete(_ENROLMENTS).where(_ENROLMENTS.c.digest == _compute_digest(component, scope))
+        """End all enrolments of a component with a scope, whoever made them. Return whether there was one."""
+        statement = delete(_ENROLMENTS).where(
+            _ENROLMENTS.c.component == component, _ENROLMENTS.c.scope == scope.strip()
+        )
         with self._database.begin_write(f"end the enrolment of the component {component}") as connection:
             return connection.execute(statement.returning(_ENROLMENTS.c.digest)).first() is not None
 
@@ -56,7 +59,7 @@ class SqlComponents:
         """Return all enrolments, by component, the oldest first."""
         query = select(_ENROLMENTS).order_by(_ENROLMENTS.c.component, _ENROLMENTS.c.at, _ENROLMENTS.c.digest)
         rows = self._database.read_rows("read the enrolments of components", query)
-        return tuple(ComponentEnrolment(row.component, row.scope, row.who, row.at) for row in rows)
+        return tuple(ComponentEnrolment(row.component, row.scope, row.who, row.at, row.role_scope) for row in rows)
 
     def read_tries(self, component: str) -> tuple[ComponentTry, ...]:
         """Return the upgrades of a component that runs have begun, the oldest first, as long as the records keep them.
@@ -108,7 +111,7 @@ def _build_try(component: str, row: Sequence[object]) -> ComponentTry:
     return ComponentTry(component, str(machine), str(run_id), str(version), at, succeeded, why)  # type: ignore[arg-type]  # a moment
 
 
-def _compute_digest(component: str, scope: str) -> str:
+def _compute_digest(enrolment: ComponentEnrolment) -> str:
     """Return the key of an enrolment. Blanks around a scope make no difference."""
-    text = f"{component}\0{scope.strip()}"
+    text = f"{enrolment.component}\0{enrolment.scope.strip()}\0{enrolment.role_scope}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -218,6 +218,7 @@ component_enrolments = Table(
     Column("digest", KeyType, primary_key=True),
     Column("component", KeyType, nullable=False),
     Column("scope", TextType, nullable=False),
+    Column("role_scope", TextType, nullable=False),
     Column("who", TextType, nullable=False),
     Column("at", UtcDateTime, nullable=False),
 )

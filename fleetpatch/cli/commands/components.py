@@ -158,6 +158,7 @@ def _change_enrolment(
 ) -> None:
     from flows.components.enrolments import enrol, unenrol
     from flows.ports.caller import Caller, find_starter_name
+    from tasks.domain.components import ComponentEnrolment
     from tasks.domain.protocols.clock import SystemClock
 
     with _open_fleet(inventory, ALL_MACHINES, records) as (knowledge, fleet, _, store):
@@ -165,7 +166,8 @@ def _change_enrolment(
             message = unenrol(store, name, scope)
         else:
             now, starter = SystemClock().now(), find_starter_name(Caller())
-            message = enrol(store, knowledge.catalogue, fleet, name, scope, starter, now)
+            enrolment = ComponentEnrolment(name, scope.strip(), starter, now)
+            message = enrol(store, knowledge.catalogue, fleet, enrolment)
     print_json_or_text(
         as_json,
         lambda: {"componentName": name, "scope": scope, "enrolled": not is_end, "message": message},

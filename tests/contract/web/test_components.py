@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from fleetpatch.access.login_admin import create_access_token
 from fleetpatch.access.roles import Role
 from fleetpatch.acts import run_acts
+from flows.components.overview import find_enrolled_scopes
+from inventory.machine import Machine
 from tasks.domain.components import InstalledComponent
 from tasks.records.components import SqlComponents
 from tests.contract.cli.test_components import FILE
@@ -140,6 +143,10 @@ class TestPrograms:
         assert refused.status_code == 403
         allowed = site.client.post("/api/v1/components/agent/enroll", headers=headers, json={"scope": "env=stage"})
         assert allowed.status_code == 200
+        enrolments = SqlComponents(site.records.database).read_enrolments()
+        machines = [Machine("m2", "192.0.2.2", environment=name) for name in ("stage", "prod")]
+        limited = [replace(enrolment, scope="m2") for enrolment in enrolments]  # a machine that is moved later
+        assert [bool(find_enrolled_scopes([machine], "agent", limited)) for machine in machines] == [True, False]
 
     def test_a_patch_request_can_not_name_a_component(self, site: Site) -> None:
         headers = {"Authorization": f"Bearer {add_token(site, 'bot', Role.VIEW, Role.RUN)}", "Idempotency-Key": "k"}

@@ -16,6 +16,7 @@ def upgrade() -> None:
         sa.Column("digest", KEY, nullable=False),
         sa.Column("component", KEY, nullable=False),
         sa.Column("scope", sa.Text, nullable=False),
+        sa.Column("role_scope", sa.Text, nullable=False),
         sa.Column("who", sa.Text, nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("digest", name="pk_component_enrolments"),
