@@ -20,8 +20,10 @@ from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
 from tasks.domain.errors import PatchError
 from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.scheduled_events import EventStatus, EventType, ScheduledEvent
 from tasks.domain.states import OperationState
 from tasks.records.fleets import use_fleet
+from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.setup import open_records
 from tests.support.builders import make_run
 
@@ -75,6 +77,33 @@ def successors(client: SyncPrefectClient, run: RunInfo) -> Sequence[FlowRun]:
 def left(url: str, run: RunInfo, **changes: object) -> AbandonedRun:
     (found,) = [each for each in find_abandoned_runs(url) if each.run.id == run.id]
     return replace(found, **changes)  # type: ignore[arg-type]
+
+
+def test_an_event_that_a_dead_run_left_is_ended(url: str, client: SyncPrefectClient) -> None:
+    (run,) = abandon(url, 1, "told")
+    now = datetime.now(UTC)
+    with open_records(url) as records:
+        events = SqlScheduledEvents(records.database)
+        event = ScheduledEvent(
+            id="",
+            run_id=run.id,
+            act="reboot/0",
+            event_type=EventType.REBOOT,
+            resources=("web",),
+            audience=("web",),
+            not_before=now + timedelta(minutes=15),
+            expires_at=now + timedelta(hours=4),
+            announced_at=now,
+            description="Updates need a reboot.",
+        )
+        events.announce(event)
+        records.save(replace(run, state=OperationState.FAILED, ended_at=now))
+
+        reconcile_fleet()
+
+        (over,) = events.find(run.id)
+        assert over.status is EventStatus.CANCELED
+        assert "its run ended" in over.reason
 
 
 def test_abandoned_runs_get_a_flow_run_each_at_once_and_however_often_it_is_asked(
