@@ -23,7 +23,6 @@ from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_tex
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fleetpatch.cli.runtime.exit_codes import ExitCode
     from flows.components.overview import ComponentKnowledge
     from flows.components.upgrades import ComponentUpgrade
     from inventory.machine import Inventory, Machine
@@ -187,7 +186,7 @@ def _upgrade(
     as_flow: bool,
     dry_run: bool,
 ) -> None:
-    from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from fleetpatch.cli.runtime.exit_codes import ExitCode, find_worst_exit_code
     from fleetpatch.cli.runtime.run_session import run_request_in_session
     from fleetpatch.cli.views.components import ComponentRun, print_runs, print_runs_json
     from flows.components.fleet_components import require_component
@@ -228,13 +227,4 @@ def _upgrade(
     (print_runs_json if as_json else print_runs)(runs)
     if any(result.error is not None for result in results):
         codes.append(ExitCode.MACHINE_FAILED)
-    raise typer.Exit(_find_worst(codes))
-
-
-def _find_worst(codes: "Sequence[ExitCode]") -> int:
-    """Return the code of the worst end: people must know of it."""
-    from fleetpatch.cli.runtime.exit_codes import ExitCode
-
-    order = (ExitCode.MACHINE_FAILED, ExitCode.INTERRUPTED, ExitCode.NO_STORAGE, ExitCode.CANNOT_RUN)
-    ranked = (*order, ExitCode.BAD_INPUT, ExitCode.WARNINGS, ExitCode.NOTHING_ATTEMPTED, ExitCode.SUCCESS)
-    return int(min(codes, key=ranked.index, default=ExitCode.SUCCESS))
+    raise typer.Exit(int(find_worst_exit_code(codes)))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from deployments.maintenance.groups import HoldGroup, HoldGroups
     from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from fleetpatch.cli.runtime.run_session import RunResult
     from tasks.records.maintenance import GroupRecord
 
 maintenance_app = typer.Typer(
@@ -86,6 +87,7 @@ def apply_held(
 ) -> None:
     """Apply what is held for groups now, outside of their windows: one run for each, one after the other."""
     from deployments.maintenance.overview import require_applicable, select_groups
+    from fleetpatch.cli.runtime.exit_codes import find_worst_exit_code
 
     loaded, now = _load_groups(config, inventory)
     chosen, stored = select_groups(loaded, groups), _read_groups(records)
@@ -97,8 +99,13 @@ def apply_held(
     question = f"Apply what is held on {format_count(count, 'machine')} now?"
     if not (yes or dry_run or confirm(question, subject, hint)):
         return
-    codes = [_apply(group, records, dry_run=dry_run, no_prefect=no_prefect, as_json=as_json) for group in chosen]
-    raise typer.Exit(max(int(code) for code in codes))
+    codes: list[ExitCode] = []
+    for group in chosen:
+        result = _apply(group, records, dry_run=dry_run, no_prefect=no_prefect, as_json=as_json)
+        codes.append(result.exit_code)
+        if result.was_interrupted:
+            break
+    raise typer.Exit(int(find_worst_exit_code(codes)))
 
 
 @maintenance_app.command("forget", cls=ActingCommand)
@@ -116,7 +123,7 @@ def forget_held(group: GroupArgument, yes: YesOption = False, records: RecordsOp
     print_to_stdout(f"{group}: forgotten" if is_forgotten else f"{group}: nothing was held")
 
 
-def _apply(group: "HoldGroup", records: str | None, *, dry_run: bool, no_prefect: bool, as_json: bool) -> "ExitCode":
+def _apply(group: "HoldGroup", records: str | None, *, dry_run: bool, no_prefect: bool, as_json: bool) -> "RunResult":
     from deployments.maintenance.run_starter import build_apply_request
     from fleetpatch.cli.runtime.run_session import run_request_in_session
     from fleetpatch.cli.views.run_result import print_result
@@ -130,7 +137,7 @@ def _apply(group: "HoldGroup", records: str | None, *, dry_run: bool, no_prefect
     names = [machine.name for machine in group.machines]
     result = run_request_in_session(request, names, as_flow=not (no_prefect or dry_run), records=records)
     print_result(result, request.report_directory, as_json=as_json)
-    return result.exit_code
+    return result
 
 
 def _load_groups(config: "Path | None", inventory: "Path | None") -> "tuple[HoldGroups, datetime]":

@@ -87,3 +87,10 @@ def to_act_exit_code(states: Iterable[Enum], failed: Collection[Enum], refused: 
     if all_states == {refused}:
         return ExitCode.NOTHING_ATTEMPTED
     return ExitCode.WARNINGS if refused in all_states else ExitCode.SUCCESS
+
+
+def find_worst_exit_code(codes: Iterable[ExitCode]) -> ExitCode:
+    """Return the code of the worst end of several runs: people must know of it. SUCCESS if there is none."""
+    order = (ExitCode.MACHINE_FAILED, ExitCode.INTERRUPTED, ExitCode.NO_STORAGE, ExitCode.CANNOT_RUN)
+    ranked = (*order, ExitCode.BAD_INPUT, ExitCode.WARNINGS, ExitCode.NOTHING_ATTEMPTED, ExitCode.SUCCESS)
+    return min(codes, key=ranked.index, default=ExitCode.SUCCESS)

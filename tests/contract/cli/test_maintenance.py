@@ -1,7 +1,9 @@
 """maintenance list, show and apply, over a simulated fleet and real records."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
+from textwrap import indent
 
 import pytest
 
@@ -10,6 +12,8 @@ from deployments.configuration.loader import load_configurations
 from deployments.configuration.model import load_inventories
 from deployments.maintenance.groups import build_groups
 from deployments.maintenance.tick import run_tick
+from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.run_session import RunResult
 from flows.composition import read_credential
 from flows.ports.caller import Caller
 from tasks.records.maintenance import SqlMaintenance
@@ -17,6 +21,7 @@ from tasks.records.setup import open_records
 from tasks.rules.maintenance.model import ApplyCause, PackageEnd
 from tests.contract.cli.conftest import Said, Stage, security
 from tests.contract.cli.test_automatic import fails
+from tests.support.builders import make_report
 from tests.support.fake_packages import FakePackage
 from tests.support.held_fleet import FakeApplyStarter
 
@@ -132,6 +137,39 @@ def test_on_day_35_of_a_clock_it_is_applied(fleet: Stage, look: Looking) -> None
     fleet.fleet.clock.advance(900)
     assert not look().started
     assert read_group(fleet)["status"] == "Completed"
+
+
+def test_the_worst_end_of_several_runs_is_the_exit_code(fleet: Stage, look: Looking, runs: list[RunResult]) -> None:
+    add_second_group(fleet, look)
+    result = runs.pop()
+    runs += [replace(result, exit_code=ExitCode.MACHINE_FAILED), replace(result, exit_code=ExitCode.NOTHING_ATTEMPTED)]
+    assert fleet.run("maintenance", "apply", "web", "shop", "--yes", "--no-prefect").code == ExitCode.MACHINE_FAILED
+    assert not runs
+
+
+def test_after_an_interrupted_run_the_next_group_is_left_alone(
+    fleet: Stage, look: Looking, runs: list[RunResult]
+) -> None:
+    add_second_group(fleet, look)
+    result = runs.pop()
+    runs += [replace(result, exit_code=ExitCode.INTERRUPTED, was_interrupted=True), result]
+    assert fleet.run("maintenance", "apply", "web", "shop", "--yes", "--no-prefect").code == ExitCode.INTERRUPTED
+    assert runs == [result]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[RunResult]:
+    """The ends of the runs that a command starts, in their order; first a successful one."""
+    ends = [RunResult(make_report(), ExitCode.SUCCESS)]
+    monkeypatch.setattr("fleetpatch.cli.runtime.run_session.run_request_in_session", lambda *_, **__: ends.pop(0))
+    return ends
+
+
+def add_second_group(fleet: Stage, look: Looking) -> None:
+    path = fleet.folder / "configurations.yaml"
+    web = indent(f"{CONFIGURATION}inventory: {fleet.inventory}\n", "    ")
+    path.write_text(f"configurations:\n  -{web}  -{web.replace('name: web', 'name: shop')}")
+    look()
 
 
 def test_nothing_to_apply_is_said(fleet: Stage, look: Looking) -> None:
