@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from deployments.maintenance.groups import HoldGroup
 from inventory.guests import GuestAction
-from tasks.domain.model import Assessment, Selection, Update
+from tasks.domain.model import Assessment, Selection
 from tasks.domain.states import ImpactType
 from tasks.records.maintenance import GroupRecord, PackageUpdate
 from tasks.records.queries.newest_assessments import NewestAssessments, read_newest_assessments
@@ -22,7 +22,7 @@ from tasks.rules.maintenance.model import (
     WaitingUpdate,
 )
 from tasks.rules.maintenance.status import find_impact
-from tasks.rules.updates.selection import has_matching_name, select_updates
+from tasks.rules.updates.selection import is_not_held, select_updates
 
 _LOOK_AHEAD = timedelta(days=62)
 """So far beyond the last day windows are looked for: the next window of an overdue package is one of them."""
@@ -66,17 +66,10 @@ def _list_waiting(
     if answer.packages is None:
         return
     chosen, _ = select_updates(answer.packages, selection)
-    by_name = {update.name: update for update in reversed(chosen) if not is_exception(update, policy)}
+    by_name = {update.name: update for update in reversed(chosen) if not is_not_held(update, policy.not_held)}
     for update in sorted(by_name.values(), key=lambda update: update.name):
         first_seen = min(since.get((answer.machine, update.name), answer.at), answer.at)
         yield WaitingUpdate(update.name, update.available, update.classification, first_seen, update.requires_reboot)
-
-
-def is_exception(update: Update, policy: HoldPolicy) -> bool:
-    """Return whether an update does not wait. Pure."""
-    return update.classification in policy.not_held or any(
-        has_matching_name(mask, update) for mask in policy.not_held_masks
-    )
 
 
 def build_group_view(

@@ -19,7 +19,7 @@ def applies_package(request: RunRequest) -> bool:
     """
     if not isinstance(request, PatchRequest) or request.maintenance is None:
         return False
-    return not (request.dry_run or request.download_only or request.shard)
+    return not (request.maintenance.only_not_held or request.dry_run or request.download_only or request.shard)
 
 
 def register_application(

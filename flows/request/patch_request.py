@@ -352,7 +352,7 @@ class PatchRequest(ScopeRequest):
 
         ``pinned_updates`` are the result of ``updates.as_in_run``.
         """
-        hooks = tuple(hook for hook in self.hooks.to_hooks() if hook.place in MACHINE_PLACES)
+        hooks, hold = tuple(hook for hook in self.hooks.to_hooks() if hook.place in MACHINE_PLACES), self.maintenance
         options = convert_request(
             self,
             PatchOptions,
@@ -364,6 +364,7 @@ class PatchRequest(ScopeRequest):
                 severities=frozenset(self.updates.severities),
                 accept_licences=self.accept_licences,
                 pinned_updates=pinned_updates,
+                only_not_held=hold.to_not_held() if hold is not None and hold.only_not_held else None,
             ),
             max_unreachable_seconds=DEFAULT_MAX_UNREACHABLE_SECONDS,
             window=window,

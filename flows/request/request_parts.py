@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic.config import JsonDict
 
 from flows.request.base import FormModel, Mask, convert_request
-from tasks.domain.model import Hook
+from tasks.domain.model import Hook, NotHeld
 from tasks.domain.scheduled_events import ApprovalRule
 from tasks.domain.states import Classification, HookKind, HookMode, HookPoint, include_esm
 from tasks.rules.calendar.freezes import Freeze, build_freeze
@@ -246,6 +246,10 @@ class HoldOptions(FormModel):
         default=[], max_length=500, description="The same for updates with these names: masks such as `openssl*`."
     )
 
+    def to_not_held(self) -> NotHeld:
+        """Return the updates that do not wait."""
+        return NotHeld(include_esm(frozenset(self.not_held)), tuple(self.not_held_updates))
+
 
 class HoldRequest(HoldOptions):
     """How the updates of a configuration are held, for its runs."""
@@ -265,14 +269,17 @@ class HoldRequest(HoldOptions):
         max_length=300,
         description="Set by fleetpatch itself: the run that maintenance control has started, after the last day.",
     )
+    only_not_held: bool = Field(
+        default=False,
+        description="Set by fleetpatch itself: the run installs only what does not wait, and applies no package.",
+    )
 
     def to_policy(self, window_minutes: float) -> HoldPolicy:
         """Return how the updates are held. ``window_minutes`` is the length of a window of the configuration."""
         return HoldPolicy(
             hold=timedelta(minutes=self.hold_minutes),
             apply=self.apply,
-            not_held=include_esm(frozenset(self.not_held)),
-            not_held_masks=tuple(self.not_held_updates),
+            not_held=self.to_not_held(),
             window=timedelta(minutes=window_minutes),
         )
 

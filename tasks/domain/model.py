@@ -49,6 +49,14 @@ class PinnedUpdates:
 
 
 @dataclass(frozen=True, slots=True)
+class NotHeld:
+    """The updates of a configuration that do not wait until their package is applied. It selects nothing itself."""
+
+    classifications: frozenset[Classification] = frozenset()
+    masks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Which pending updates a request selects. Masks are shell-style. An exclude mask always wins."""
 
@@ -61,6 +69,7 @@ class Selection:
     severities: frozenset[Severity] = frozenset()  # empty: any
     accept_licences: bool = False
     pinned_updates: PinnedUpdates | None = None
+    only_not_held: NotHeld | None = None  # of what is selected, only this
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,16 @@ from flows.ports.caller import Caller
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import RequestError
-from tasks.domain.model import Window
+from tasks.domain.model import Selection, Window
 from tasks.domain.states import Classification
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.maintenance.model import ApplyCause
 from tasks.rules.timing.admission import WindowStatus
+from tasks.rules.updates.selection import select_updates
 from tests.contract.records_subjects import new_database
 from tests.contract.test_maintenance_tick import CURL, DAY, HOUR, START
+from tests.support.builders import make_package_state, make_update
 from tests.support.fake_clock import FakeClock
 from tests.support.held_fleet import CONFIGURATION, HeldFleet
 
@@ -99,9 +101,40 @@ def test_what_does_not_wait_is_installed_in_each_window(fleet: HeldFleet) -> Non
     hold(fleet)
     admitted = admit(fleet, SUNDAY)
     assert isinstance(admitted, AdmittedRun)
-    assert admitted.request.updates.classifications == [Classification.SECURITY, Classification.SECURITY_ESM]
-    assert admitted.request.updates.include == ["zl*"]
     assert not applies_package(admitted.request)
+    names = ("openssl", "zlib", "vim", "curl")
+    kinds = (Classification.SECURITY, Classification.OTHER, Classification.OTHER, Classification.OTHER)
+    updates = [make_update(name=name, classification=kind) for name, kind in zip(names, kinds, strict=True)]
+    chosen, skipped = select_updates(make_package_state(updates=tuple(updates)), select_of(admitted))
+    assert [update.name for update in chosen] == ["openssl", "zlib"]
+    assert {result.reason for result in skipped} == {"it is held until its package is applied"}
+
+
+def select_of(admitted: AdmittedRun) -> Selection:
+    return admitted.request.to_patch_options().selection
+
+
+def test_a_window_installs_nothing_that_its_configuration_does_not_select(fleet: HeldFleet) -> None:
+    fleet.configuration = CONFIGURATION.replace("Security, Other", "Security").replace(
+        "35 days}", '35 days, not_held_updates: ["openssl*"]}'
+    )
+    hold(fleet)
+    admitted = admit(fleet, SUNDAY)
+    assert isinstance(admitted, AdmittedRun)
+    other = make_update(name="openssl", classification=Classification.OTHER)
+    state = make_package_state(updates=(other, make_update(name="openssl-libs"), make_update(name="bash")))
+    chosen, _ = select_updates(state, select_of(admitted))
+    assert [update.name for update in chosen] == ["openssl-libs"]
+    assert not admitted.request.updates.include  # a rule that forbids updates by name refuses nothing here
+
+
+def test_of_a_security_fix_that_does_not_wait_the_newer_version_waits(fleet: HeldFleet) -> None:
+    fleet.configuration = CONFIGURATION.replace("35 days}", "35 days, not_held: [Security]}")
+    hold(fleet)
+    admitted = admit(fleet, SUNDAY)
+    assert isinstance(admitted, AdmittedRun)
+    state = make_package_state(updates=(make_update(available="3", security_version="2", older_versions=("2",)),))
+    assert [update.available for update in select_updates(state, select_of(admitted))[0]] == ["2"]
 
 
 def test_a_download_before_a_window_is_not_held(fleet: HeldFleet) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from inventory.data_class import dataclass
+from tasks.domain.model import NotHeld
 from tasks.domain.states import Classification, OperationState
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.calendar.schedule import Occurrence
@@ -54,21 +55,19 @@ class HoldPolicy:
 
     Attributes:
         hold: from the first moment that a package was seen to the end of its last day.
-        not_held: updates of these classifications are installed in each window.
-        not_held_masks: the same for updates with these names.
+        not_held: what is installed in each window.
         window: the length of a window, of which a run outside the schedule gets one, too.
     """
 
     hold: timedelta
     apply: ApplyMode = ApplyMode.LAST_WINDOW
-    not_held: frozenset[Classification] = frozenset()
-    not_held_masks: tuple[str, ...] = ()
+    not_held: NotHeld = NotHeld()
     window: timedelta = timedelta(hours=2)
 
     @property
     def has_exceptions(self) -> bool:
         """Whether some updates do not wait."""
-        return bool(self.not_held or self.not_held_masks)
+        return self.not_held != NotHeld()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Final
 from inventory.files.problems import did_you_mean
 from inventory.name_lists import join_first_names
 from tasks.domain.assessment import TRY_AGAIN
-from tasks.domain.model import MachinePlan, PackageState, PinnedUpdates, Selection, Update, UpdateResult
+from tasks.domain.model import MachinePlan, NotHeld, PackageState, PinnedUpdates, Selection, Update, UpdateResult
 from tasks.domain.states import Classification, Severity, UpdateState, include_esm
 from tasks.rules.calendar.local_time import format_date_and_time
 
@@ -37,6 +37,8 @@ def select_updates(packages: PackageState, selection: Selection) -> SelectionRes
 
     If only security fixes of a package are selected, the version is the newest one from an origin of security fixes,
     unless the selection has ``newest``. A new package that only another version of an update needs is not chosen.
+
+    With ``only_not_held``, what has to wait is not chosen, whatever selects it.
 
     With ``pinned_updates``, only their names and versions are chosen: the newest of them that is still offered, also
     when there is a newer version by now.
@@ -130,10 +132,14 @@ def _parse_mask_name(mask: str) -> str:
 
 def _pin_to_security_version(update: Update, selection: Selection) -> Update:
     """Return an update, in its security version if only security fixes are selected."""
-    others_wanted = Classification.OTHER in selection.classifications
-    if not update.security_version or selection.newest or others_wanted:
+    if not update.security_version or selection.newest:
         return update
-    if any(has_matching_name(mask, update) for mask in selection.include):
+    others_wanted = Classification.OTHER in selection.classifications
+    is_masked = any(has_matching_name(mask, update) for mask in selection.include)
+    others_wait = selection.only_not_held is not None and not is_not_held(
+        replace(update, classification=Classification.OTHER), selection.only_not_held
+    )
+    if (others_wanted or is_masked) and not others_wait:
         return update
     older = update.older_versions
     number = older.index(update.security_version) + 1 if update.security_version in older else len(older)
@@ -163,6 +169,7 @@ def _find_skip_result(update: Update, held: frozenset[str], selection: Selection
         _check_classification(update, selection)
         or _check_severity(update, selection)
         or _check_pinned_version(update, selection.pinned_updates)
+        or _check_hold(update, selection.only_not_held)
     )
     if not_selected_reason:
         return UpdateResult(update, UpdateState.NOT_SELECTED, not_selected_reason)
@@ -212,6 +219,18 @@ def _check_pinned_version(update: Update, frozen: PinnedUpdates | None) -> str:
     if not tested:
         return f"run {frozen.run_id}, whose updates this run uses, has not installed it"
     return f"run {frozen.run_id} has tested {join_first_names(tested)}, and not {update.available}, which is offered"
+
+
+def _check_hold(update: Update, only: NotHeld | None) -> str:
+    return "" if only is None or is_not_held(update, only) else "it is held until its package is applied"
+
+
+def is_not_held(update: Update, not_held: NotHeld) -> bool:
+    """Return whether an update does not wait until its package is applied. What such an update may need does not."""
+    kinds = {update.classification, *(() if update.optional else update.needed_by_classes)}
+    return not not_held.classifications.isdisjoint(kinds) or any(
+        has_matching_name(mask, update) for mask in not_held.masks
+    )
 
 
 def _check_install_limits(update: Update, selection: Selection) -> str:

@@ -173,7 +173,7 @@ class Checker:
             self.check("closed before the first look", name, is_kept=run.only_exceptions)
         if run.only_exceptions:
             hosts = [host for host in group.hosts if host.name not in run.skipped_hosts]
-            late = [host.name for host in hosts if set(host.lacks.values()) & group.policy.not_held]
+            late = [host.name for host in hosts if set(host.lacks.values()) & group.policy.not_held.classifications]
             self.check("what does not wait does not wait", f"{name}: {late}", is_kept=not late)
             return
         self.check("one run at a time", name, is_kept=not any(each.ended_at is None for each in before.applications))

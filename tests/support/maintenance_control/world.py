@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+from tasks.domain.model import NotHeld
 from tasks.domain.states import Classification, OperationState
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.calendar.schedule import Occurrence, Schedule, iterate_occurrences
@@ -120,7 +121,7 @@ class World:
             "6Weeks Monday",
         )
         modes = (ApplyMode.LAST_WINDOW, ApplyMode.LAST_WINDOW, ApplyMode.LAST_WINDOW, ApplyMode.EACH_WINDOW)
-        exceptions = frozenset({Classification.CRITICAL}) if number % 3 == 1 else frozenset[Classification]()
+        exceptions = NotHeld(frozenset({Classification.CRITICAL}) if number % 3 == 1 else frozenset())
         policy = HoldPolicy((35 * DAY, 10 * DAY, 35 * DAY, 20 * DAY)[number % 4], modes[number % 4], exceptions)
         if number == 5:  # its updates don't wait for long, and it has no window at all
             policy = replace(policy, hold=12 * DAY)
@@ -209,7 +210,8 @@ class World:
         return tuple(group.windows[first:last])
 
     def _list_held(self, group: Group, host: Host) -> list[WaitingUpdate]:
-        return [update for update in host.known.values() if update.classification not in group.policy.not_held]
+        exceptions = group.policy.not_held.classifications
+        return [update for update in host.known.values() if update.classification not in exceptions]
 
     def carry_out(self, group: Group, look: Look) -> Run | None:
         """Remember a look, and begin what it begins."""
@@ -246,7 +248,7 @@ class World:
                 skipped.add(host.name)
                 continue
             for name, kind in list(host.lacks.items()):
-                if not only_exceptions or kind in group.policy.not_held:
+                if not only_exceptions or kind in group.policy.not_held.classifications:
                     del host.lacks[name]
                     installed.append((host.name, name))
         end = self.now + group.policy.window

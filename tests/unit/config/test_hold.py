@@ -26,7 +26,7 @@ def test_its_runs_carry_it_with_the_name_of_the_group(folder: Folder) -> None:
     assert hold.group == scheduled.slug == "web"
     assert hold.not_held == [Classification.CRITICAL]
     policy = hold.to_policy(120)
-    assert (policy.apply, policy.not_held_masks) == (ApplyMode.EACH_WINDOW, ("openssl*",))
+    assert (policy.apply, policy.not_held.masks) == (ApplyMode.EACH_WINDOW, ("openssl*",))
     assert policy.hold.days == 10
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.domain.model import NotHeld
 from tasks.domain.states import Classification
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.calendar.schedule import Occurrence
@@ -76,7 +77,7 @@ def test_a_window_before_the_last_one_installs_nothing():
 
 
 def test_what_does_not_wait_is_installed_in_each_window():
-    policy = replace(POLICY, not_held=frozenset({Classification.CRITICAL}))
+    policy = replace(POLICY, not_held=NotHeld(frozenset({Classification.CRITICAL})))
     assert judge(make_state(NOW + 7 * DAY), policy)[0] is Permission.EXCEPTIONS
     assert judge(None, policy)[0] is Permission.EXCEPTIONS
 
