@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from deployments.maintenance.group_view import (
@@ -18,7 +19,7 @@ from deployments.maintenance.group_view import (
 )
 from deployments.maintenance.groups import HoldGroup, HoldGroups
 from deployments.maintenance.run_starter import ApplyStarter, build_apply_request
-from flows.automatic.wording import MAX_LINES, Announcer
+from flows.automatic.wording import Announcer
 from flows.engine.run_lease import LeaseRenewer, build_holder
 from flows.notify.messages import Message, sanitize_text
 from flows.policy.enforcement import read_policy_freezes
@@ -206,7 +207,8 @@ class _Tick:
         fresh = [item for item in news if item.key not in known]
         for occasion, is_bad in ((NotificationOccasion.FAILED, True), (NotificationOccasion.WAITING, False)):
             tells = [Tell(item.key, item.message) for item in fresh if item.is_bad is is_bad]
-            announcer = Announcer(targets, self._world.read_credential, self._world.say, build_announcement)
+            build = partial(build_announcement, is_failure=is_bad)
+            announcer = Announcer(targets, self._world.read_credential, self._world.say, build)
             if not tells:
                 continue
             self._require_lease()
@@ -227,11 +229,9 @@ class _Tick:
             raise PatchError("another look of maintenance control has taken over: it does the rest")
 
 
-def build_announcement(tells: Sequence[Tell]) -> Message:
-    """Return the message about what is held. Pure."""
-    lines = [sanitize_text(tell.message, _MAX_LINE_LENGTH) for tell in tells[:MAX_LINES]]
-    if len(tells) > MAX_LINES:
-        lines.append(f"and {len(tells) - MAX_LINES} more")
+def build_announcement(tells: Sequence[Tell], *, is_failure: bool) -> Message:
+    """Return the message about what is held for one group: each look has few things to say of it. Pure."""
+    lines = [sanitize_text(tell.message, _MAX_LINE_LENGTH) for tell in tells]
     lines.append("More: fleetpatch maintenance")
     title = f"fleetpatch: maintenance control: {format_count(len(tells), 'thing')} to know"
-    return Message(title, "\n".join(lines), is_failure=False)
+    return Message(title, "\n".join(lines), is_failure)

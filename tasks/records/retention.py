@@ -48,8 +48,9 @@ def prune_history(records: SqlRecords, before: datetime) -> PruneResult:
     """Delete runs that began before a time, with all their data, and assessments made before it.
 
     Some data is kept at any age: each machine's newest assessment, its newest assessment with an answer, the measures,
-    the audit log, runs whose lease is held, unfinished runs that have a member of a machine set out of service, and
-    which members are drained. Each run is deleted in one transaction. Other writers can write between transactions.
+    the audit log, runs whose lease is held, unfinished runs that have a member of a machine set out of service, runs
+    that applied a package which is still held, and which members are drained. Each run is deleted in one transaction.
+    Other writers can write between transactions.
 
     Args:
         records: the records to delete from.
@@ -144,7 +145,16 @@ def _prune_runs(
     old = select(runs.c.id).where(runs.c.started_at < before).order_by(runs.c.started_at)
     # Without its run a slot would end, and the next run would take another member of that set out of service.
     holds_slots = runs.c.state.in_(UNFINISHED_STATES) & exists().where(slots.c.run_id == runs.c.id)
-    old = old.where(~holds_slots)
+    # Without its run the application of a package would count as one that never began, and be begun again.
+    held, applied = held_packages, held_applications
+    applies_package = exists().where(
+        (applied.c.run_id == runs.c.id)
+        | ((applied.c.flow_run_id != "") & (applied.c.flow_run_id == runs.c.flow_run_id)),
+        held.c.group_name == applied.c.group_name,
+        held.c.number == applied.c.number,
+        held.c.ended_at.is_(None),
+    )
+    old = old.where(~holds_slots, ~applies_package)
     if kinds is not None:
         old = old.where(runs.c.kind.in_(kinds))
     with records.database.begin_read("look for old runs") as connection:

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from deployments.maintenance.tick import TICK_LEASE
+from deployments.maintenance.tick import TICK_LEASE, build_announcement
 from flows.engine.run_lease import build_holder
 from flows.notify.messages import Message
 from tasks.domain.errors import PatchError
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import Classification, OperationState
 from tasks.records.maintenance_schema import held_packages
+from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
+from tasks.rules.automatic.model import Tell
 from tasks.rules.maintenance.model import ApplyCause, PackageEnd
 from tests.contract.records_subjects import new_database
 from tests.support.builders import make_update
@@ -183,6 +185,36 @@ def test_what_failed_stays_and_nothing_is_retried(fleet: HeldFleet, sent: list[M
     assert package.number == 1
     assert len(fleet.starter.started) == 1
     assert any("something is left" in message.body for message in sent)
+
+
+def test_retention_lets_no_package_be_applied_again(fleet: HeldFleet) -> None:
+    fleet.assess(CURL)
+    fleet.tick()
+    fleet.clock.advance(36 * DAY)
+    fleet.tick()
+    fleet.finish_run("r1", "flow of web/1/overdue/1", "web-2")
+    for _ in range(3):
+        fleet.clock.advance(2 * DAY)
+        assert prune_history(fleet.records, fleet.clock.now() - timedelta(days=1)).runs == 0
+        fleet.tick()
+    assert list(fleet.starter.started) == ["web/1/overdue/1"]
+    fleet.assess()
+    fleet.tick()
+    assert fleet.group.state.package is None
+    fleet.clock.advance(2 * DAY)
+    assert prune_history(fleet.records, fleet.clock.now() - timedelta(days=1)).runs == 1
+
+
+def test_bad_news_is_sent_as_a_failure_and_nothing_of_it_is_left_out(fleet: HeldFleet, sent: list[Message]) -> None:
+    fleet.assess(CURL)
+    fleet.tick()
+    assert [message.is_failure for message in sent] == [False]
+    sent.clear()
+    fleet.configuration = CONFIGURATION.replace("env=prod", "env=none")
+    fleet.tick()
+    assert [message.is_failure for message in sent] == [True]
+    tells = [Tell(f"key {number}", f"line {number}") for number in range(40)]
+    assert all(tell.message in build_announcement(tells, is_failure=True).body.splitlines() for tell in tells)
 
 
 def test_a_freeze_holds_what_is_overdue(fleet: HeldFleet, sent: list[Message]) -> None:
