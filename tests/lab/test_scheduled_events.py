@@ -81,20 +81,20 @@ def test_a_user_approves_beside_the_file_and_the_reboot_begins_early(hosts: Boot
     assert host.sh(f"ls {FOLDER}/approve", root=True) == ""
 
 
-def ask(host: LabHost, method: str = "GET", body: str = "") -> str:
-    """Send a request to Azure's address from the machine itself, as a program without any library does."""
+def ask(host: LabHost, method: str = "GET", body: str = "", at: str = "169.254.169.254/80") -> str:
+    """Send a request from a machine, to Azure's address or another, as a program without any library does."""
     head = (
         f"{method} /metadata/scheduledevents?api-version=2020-07-01 HTTP/1.0",
         "Metadata: true",
         f"Content-Length: {len(body)}",
     )
     request = "\r\n".join([*head, "", body])
-    script = f"exec 5<>/dev/tcp/169.254.169.254/80; printf %s {shlex.quote(request)} >&5; cat <&5"
+    script = f"exec 5<>/dev/tcp/{at}; printf %s {shlex.quote(request)} >&5; cat <&5"
     return host.sh(f"bash -c {shlex.quote(script)}")
 
 
 def test_a_program_on_the_machine_asks_azures_address(hosts: Boot, tmp_path: Path) -> None:
-    (host,) = hosts(1)
+    host, foreign = hosts(2)
     fleet = Fleet([host], tmp_path)
     fleet.describe(every={"scheduled_events": "forwarder"})
     controller = host.sh("echo $SSH_CONNECTION").split()[0]
@@ -126,6 +126,11 @@ def test_a_program_on_the_machine_asks_azures_address(hosts: Boot, tmp_path: Pat
             answer = wait_for(lambda: text if '"Scheduled"' in (text := ask(host)) else "")
             event = json.loads(answer[answer.index("{") :])["Events"][0]
             body = json.dumps({"StartRequests": [{"EventId": event["EventId"]}]})
+            endpoint_address = f"{controller}/{listener.getsockname()[1]}"
+            for method, text in (("GET", ""), ("POST", body)):
+                answer = ask(foreign, method, text, endpoint_address)
+                assert " 403 " in answer.splitlines()[0]
+                assert host.name not in answer
             assert " 200 " in ask(host, "POST", body).splitlines()[0]
 
         with beside(approve):
