@@ -6,12 +6,14 @@ from pathlib import Path
 
 from deployments.checks.finding import ConfigurationFinding, warn
 from deployments.configuration.model import Configurations, Inventories
+from flows.approval.answers import find_approval_deadlock
 from flows.freezes.time_values import MACHINE_ZONE
 from flows.policy.enforcement import build_starter, decide_request
 from flows.policy.policy_file import load_policy
 from inventory.errors import FleetpatchError
 from tasks.rules.policy.decision import describe_refusal
 from tasks.rules.policy.model import Policy
+from tasks.rules.runs.approval import MAINTENANCE_STARTER
 
 POLICY_NAME = "policy"
 """Stands in findings where others have the name of a configuration."""
@@ -70,3 +72,13 @@ def _check_requests(
             if refusal.key != _ABOUT_ONE_WINDOW:
                 message = f"the policy refuses its runs: {describe_refusal(refusal)}"
                 yield warn(configuration.name, refusal.key, message, "Change the configuration, or the rule.")
+        if configuration.form.maintenance is not None and not decision.refusals:
+            last_run = request.model_copy(update={"outside_window": True})
+            starter = build_starter(MAINTENANCE_STARTER)
+            decision = decide_request(last_run, machines, inventory, starter, now, policy=policy)
+            refusals = [describe_refusal(refusal) for refusal in decision.refusals if refusal.key != _ABOUT_ONE_WINDOW]
+            reason = "; ".join(refusals) or find_approval_deadlock(request, MAINTENANCE_STARTER)
+            if reason:
+                message = f"maintenance control can't apply what is held after its last day: {reason}"
+                remedy = "Let windows recur often enough, or apply it yourself."
+                yield warn(configuration.name, "maintenance", message, remedy)

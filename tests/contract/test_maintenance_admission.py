@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from deployments.checks.policy_checks import check_policy
+from deployments.configuration.loader import load_configurations
+from deployments.configuration.model import load_inventories
 from deployments.maintenance.run_starter import build_apply_request
 from flows.admission import AdmittedRun, RefusedRun, admit_run
 from flows.holding.application import applies_package, register_application
@@ -232,3 +235,16 @@ def test_plans_downloads_and_shards_apply_nothing(fleet: HeldFleet) -> None:
     for change in ({"dry_run": True}, {"download_only": True}, {"shard": "r1/a"}, {"maintenance": None}):
         assert not applies_package(request.model_copy(update=change))
     assert applies_package(request)
+
+
+def test_a_run_after_the_last_day_that_nobody_could_approve_is_found_before(fleet: HeldFleet) -> None:
+    fleet.load_groups()
+    folder = fleet.folder / "configurations"
+    rule = '{name: production, scope: env=prod, ask: anna, approval: {by: ["*"]}}'
+    (folder / "policy.yaml").write_text(f"policy: {{inventories: [../fleet.yaml], rules: [{rule}]}}\n")
+    configurations = load_configurations(folder, START.date())
+    (finding,) = check_policy(configurations, load_inventories(configurations), START)
+    assert (finding.configuration, finding.key) == ("web", "maintenance")
+    assert "can't apply what is held after its last day: the starter may not approve the run" in finding.message
+    (folder / "policy.yaml").unlink()
+    assert not list(check_policy(configurations, load_inventories(configurations), START))
