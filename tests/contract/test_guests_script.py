@@ -21,7 +21,7 @@ NOTE = 'echo "$(basename "$0") $*" >>"$(dirname "$0")/../asked"\n'
 TOOLS = {
     "virsh": f"""case "$*" in
 *--state-running*) echo {UUID} ;;
-*--state-paused*) ;;
+*--state-paused* | *--state-other*) ;;
 *domname*) echo 'web $(id) "1"' ;;
 *) {NOTE} ;;
 esac
@@ -111,16 +111,34 @@ def test_a_hypervisor_that_does_not_tell_is_not_empty(host: Host) -> None:
     assert records[-1]["kind"] == "listed"
 
 
+def test_a_guest_that_sleeps_or_is_just_going_off_is_not_away(host: Host) -> None:
+    host.replace("virsh", f'case "$*" in *--state-other*) echo {UUID} ;; esac\n')
+    assert [guest["state"] for guest in host.run(work="list") if guest["kind"] == "guest"] == [
+        "paused",
+        "running",
+        "running",
+    ]
+
+
+def test_a_host_without_a_known_hypervisor_is_not_empty(host: Host) -> None:
+    for tool in ("virsh", "qm", "pct"):
+        (host.place / "tools" / tool).unlink()
+    if any(shutil.which(tool) for tool in ("virsh", "qm", "pct")):
+        pytest.skip("this machine is a hypervisor host")
+    unread, end = host.run(work="list")
+    assert (unread["why"], end["kind"]) == ("none of virsh, qm and pct is there", "listed")
+
+
 ORDERS = {
     ("away", "shutdown"): [f"virsh -c qemu:///system shutdown {UUID}", "qm shutdown 100", "pct shutdown 7"],
     ("away", "move"): [
-        f"virsh -c qemu:///system migrate --live --persistent {UUID} qemu+ssh://host-2/system",
+        f"virsh -c qemu:///system migrate --live --persistent --undefinesource {UUID} qemu+ssh://host-2/system",
         "qm migrate 100 host-2 --online 1",
         "pct migrate 7 host-2 --restart 1",
     ],
     ("back", "shutdown"): [f"virsh -c qemu:///system start {UUID}", "qm start 100", "pct start 7"],
     ("back", "move"): [
-        f"virsh -c qemu+ssh://host-2/system migrate --live --persistent {UUID} qemu+ssh://host-1/system",
+        f"virsh -c qemu+ssh://host-2/system migrate --live --persistent --undefinesource {UUID} qemu+ssh://host-1/system",
         "pvesh create /nodes/host-2/qemu/100/migrate --target host-1 --online 1",
         "pvesh create /nodes/host-2/lxc/7/migrate --target host-1 --restart 1",
     ],

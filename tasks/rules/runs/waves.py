@@ -24,12 +24,13 @@ _SET_MARK = "\x00"  # in no name of a machine
 def compute_wave_levels(machines: Sequence[Machine], sets: Sequence[MachineSet], roles: KnownRoles) -> dict[str, int]:
     """Return the level of each machine. A machine's wave comes after the waves of all lower levels.
 
-    A jump host has a higher level than the machines behind it, and a member of a set one than the members whose role
-    has its turn before. Local machines get the highest level. Where an order of roles contradicts a jump host, or the
-    order of another set, it is left out.
+    A jump host has a higher level than the machines behind it, a host that puts its guests away a higher one than those
+    guests (the key ``hypervisor`` of machines), and a member of a set one than the members whose role has its turn
+    before. Local machines get the highest level. Where an order of roles contradicts a jump host, a hypervisor host, or
+    the order of another set, it is left out.
 
     Raises:
-        RequestError: two machines have the same name, or the jump hosts form a circle.
+        RequestError: two machines have the same name, or the jump hosts and hypervisor hosts form a circle.
     """
     before = _build_jump_graph(machines)
     graph = _add_role_orders(before, machines, sets, roles)
@@ -47,15 +48,18 @@ def _build_jump_graph(machines: Sequence[Machine]) -> _Graph:
     behind: _Graph = {machine.name: [] for machine in machines}
     if len(behind) != len(machines):
         raise RequestError("two machines have the same name", hint="Give each machine a name of its own.")
+    guest_hosts = {machine.name for machine in machines if machine.guests is not None}
     for machine in machines:
         for jump in machine.jump:
             if jump in behind:
                 behind[jump].append(machine.name)
+        if machine.hypervisor in guest_hosts - {machine.name}:
+            behind[machine.hypervisor].append(machine.name)
     if circle := _find_circle(behind):
         names = ", ".join(sorted(set(circle))[:10])
         raise RequestError(
-            f"machines are reached through each other in a circle: {names}",
-            hint="Correct their jump hosts in the inventory.",
+            f"machines are reached through each other, or run on each other, in a circle: {names}",
+            hint="Correct their keys jump and hypervisor in the inventory.",
         )
     return behind
 
@@ -193,7 +197,7 @@ def build_waves(
     role. ``no_canaries`` are machines that are none either.
 
     Raises:
-        RequestError: two machines have the same name, or the jump hosts form a circle.
+        RequestError: two machines have the same name, or the jump hosts and hypervisor hosts form a circle.
     """
     levels = compute_wave_levels(machines, sets, roles)
     by_name = {machine.name: machine for machine in machines}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from inventory.data_class import dataclass
+from inventory.guests import StubbornGuests
 from inventory.machine import Machine
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import (
@@ -32,6 +33,9 @@ from tasks.rules.runs.power import PowerCycle
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
 from tasks.rules.updates.transaction_planning import learn_rates
 from tasks.steps.context.run_context import RunContext
+
+FORCE_SECONDS = 60.0
+"""How long guests may take that are switched off hard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +289,8 @@ class MachineContext:
         guests = self.state.machine.guests
         moves = 1 if self.are_guests_away else 2  # they leave, and come back
         guest_seconds = moves * guests.minutes * 60 if guests is not None else 0.0
+        if guests is not None and guests.stubborn is StubbornGuests.FORCE and not self.are_guests_away:
+            guest_seconds += FORCE_SECONDS
         return guest_seconds + compute_reboot_reserve(
             self._configured_reserve_seconds, self._read_learned(REBOOT_MEASURE)
         )

@@ -82,6 +82,17 @@ def test_one_that_does_not_leave_keeps_its_host_up_and_the_others_come_back() ->
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
 
 
+def test_one_that_leaves_when_its_host_was_given_up_is_started_and_named() -> None:
+    fleet, hypervisor = make_host()
+    hypervisor.guests["qemu:100"].leaves_after = 450
+    report = patch(fleet)
+    fleet.clock.sleep(3600)
+    assert fleet.machines["host"].boots.count == 0
+    assert hypervisor.running == RAN
+    (warned,) = [message for _, level, message in find_findings(report) if level is FindingLevel.WARN]
+    assert warned == "asked to shutdown, and may still do so after this run: 100"
+
+
 def test_it_is_switched_off_only_where_its_owner_says_so_and_never_silently() -> None:
     fleet, hypervisor = make_host(stubborn=StubbornGuests.FORCE)
     hypervisor.guests["qemu:100"].leaves_after = None

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from inventory.guests import GuestSettings
+from inventory.guests import GuestSettings, StubbornGuests
 from tasks.domain.protocols.transport import Script
 from tasks.domain.scheduled_events import EventStatus
-from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, RebootState
+from tasks.domain.states import UNFINISHED_RUN_STATES, FindingLevel, OperationState, RebootState
 from tasks.steps.context.run_control import StopToken
 from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION
 from tests.support.event_fleet import ANNOUNCE, NOTICE, WakingClock, asks, only_event, reason_of
@@ -21,9 +21,9 @@ SCHEDULED, STARTED, COMPLETED, CANCELED = EventStatus
 RAN = {"libvirt:a1", "qemu:100"}
 
 
-def make_host(leaves_after: float = 20.0, minutes: float = 5.0) -> tuple[SimFleet, SimHypervisor]:
+def make_host(leaves_after: float = 20.0, minutes: float = 5.0, **settings: Any) -> tuple[SimFleet, SimHypervisor]:
     fleet = SimFleet(clock=WakingClock())
-    host = asks(fleet, "host", guests=GuestSettings(minutes=minutes))
+    host = asks(fleet, "host", guests=GuestSettings(minutes=minutes, **settings))
     return fleet, SimHypervisor(host, {name: SimGuest(leaves_after=leaves_after) for name in sorted(RAN)})
 
 
@@ -58,6 +58,41 @@ def test_an_event_that_is_withdrawn_when_the_guests_have_left_brings_them_back()
     assert "its scheduled event was withdrawn: anna: no" in reason_of(outcome)
     assert [order.split()[0] for order in hypervisor.orders] == ["away", "away", "back", "back"]
     assert (hypervisor.running, hypervisor.cut) == (RAN, set())
+
+
+def test_nobody_is_switched_off_hard_for_a_reboot_that_is_withdrawn() -> None:
+    fleet, hypervisor = make_host(stubborn=StubbornGuests.FORCE)
+    hypervisor.guests["qemu:100"].leaves_after = None
+    on_order(hypervisor, "away", lambda: fleet.events.change(only_event(fleet).id, CANCELED, "anna: no", "anna"))
+    outcome = outcome_of(fleet.patch(**ANNOUNCE), "host")
+    assert (hypervisor.host.boots.count, hypervisor.running, hypervisor.cut) == (0, RAN, set())
+    assert "its scheduled event was withdrawn" in reason_of(outcome)
+
+
+def test_a_guest_that_has_started_meanwhile_is_not_switched_off() -> None:
+    fleet, hypervisor = make_host(stubborn=StubbornGuests.FORCE)
+    hypervisor.guests["qemu:100"].leaves_after = None
+    on_order(hypervisor, "away", lambda: hypervisor.guests.setdefault("qemu:200", SimGuest(leaves_after=None)))
+    fleet.patch(**ANNOUNCE)
+    assert (hypervisor.host.boots.count, hypervisor.running) == (0, {*RAN, "qemu:200"})
+    assert hypervisor.cut == {"qemu:100"}
+
+
+def test_a_guest_is_started_again_if_its_hypervisor_was_not_ready() -> None:
+    fleet, hypervisor = make_host()
+    for guest in hypervisor.guests.values():
+        guest.comes_back = False
+    ready_at = 3
+
+    def count() -> None:
+        ready = sum(order.startswith("back") for order in hypervisor.orders) >= ready_at
+        for guest in hypervisor.guests.values():
+            guest.comes_back = ready
+
+    on_order(hypervisor, "back", count)
+    outcome = outcome_of(fleet.patch(**ANNOUNCE), "host")
+    assert hypervisor.running == RAN
+    assert [finding.level for finding in outcome.findings if finding.check == "guests back"] == [FindingLevel.GOOD]
 
 
 def test_the_window_must_hold_the_notice_and_both_moves_of_the_guests() -> None:

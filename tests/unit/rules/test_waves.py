@@ -1,10 +1,12 @@
 from collections import Counter
+from dataclasses import replace
 from math import ceil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inventory.guests import GuestSettings
 from inventory.machine import Machine, TransportKind
 from tasks.domain.errors import RequestError
 from tasks.rules.runs.waves import WavePolicy, build_waves
@@ -123,3 +125,17 @@ def test_circles_and_doubles_are_refused():
 def test_figures_that_make_no_sense_are_refused_by_name(wrong):
     with pytest.raises(RequestError, match=next(iter(wrong))):
         WavePolicy(**wrong)
+
+
+def test_a_host_that_puts_guests_away_comes_after_its_guests():
+    host = replace(machine("kvm-1"), guests=GuestSettings(), hypervisor="kvm-1")
+    plain, guest = machine("kvm-2"), replace(machine("vm-1"), hypervisor="kvm-1")
+    other = replace(machine("vm-2"), hypervisor="kvm-2")
+    waves = build_waves([host, plain, guest, other], WavePolicy(percent=100))
+    assert [wave.machines for wave in waves] == [("kvm-2", "vm-1", "vm-2"), ("kvm-1",)]
+
+
+def test_a_host_that_is_reached_through_its_own_guest_is_refused():
+    host = replace(machine("kvm-1", jump=("vm-1",)), guests=GuestSettings())
+    with pytest.raises(RequestError, match="in a circle: kvm-1, vm-1"):
+        build_waves([host, replace(machine("vm-1"), hypervisor="kvm-1")], WavePolicy())

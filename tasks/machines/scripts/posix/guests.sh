@@ -2,8 +2,8 @@
 # Lists the guests of a hypervisor host (libvirt, Proxmox VE), and orders what is to be done with some of them.
 # Parameters: work (list, away, force, back), action (shutdown, pause, move), target (the host for move), guests (one a
 # line: libvirt:UUID, qemu:ID or lxc:ID).
-# Records: guest (id, name, state: running or paused), one for each that runs; unread (why) for a hypervisor that does
-# not tell; listed at the end of the list; ordered (id) or failed (id, why) for each order.
+# Records: guest (id, name, state: running; or paused: any other one but off), one for each that is not off; unread (why) for a hypervisor that does
+# not tell, or where there is none; listed at the end of the list; ordered (id) or failed (id, why) for each order.
 # An order returns at once: who has given it asks for the list until it has taken effect. A guest is switched off hard
 # only by force.
 # shellcheck disable=SC2154  # variables of prelude.sh
@@ -12,10 +12,10 @@ for variable in work action target guests; do fp_set_param "$variable"; done
 
 list_libvirt() {
   command -v virsh >/dev/null || return 0
-  for state in running paused; do
+  for state in running paused other; do # other: asleep, crashed, or just going off
     uuids=$(virsh -c qemu:///system list "--state-$state" --uuid 2>&1) || { fp_emit unread "why=virsh: $uuids"; return 0; }
     for uuid in $uuids; do
-      fp_emit guest "id=libvirt:$uuid" "name=$(virsh -c qemu:///system domname "$uuid" 2>/dev/null)" "state=$state"
+      fp_emit guest "id=libvirt:$uuid" "name=$(virsh -c qemu:///system domname "$uuid" 2>/dev/null)" "state=$([ "$state" = running ] && echo running || echo paused)"
     done
   done
 }
@@ -42,7 +42,7 @@ away() {
     shutdown:lxc) apart pct shutdown "$2" ;;
     pause:libvirt) apart virsh -c qemu:///system managedsave "$2" ;;
     pause:qemu) apart qm suspend "$2" --todisk 1 ;;
-    move:libvirt) apart virsh -c qemu:///system migrate --live --persistent "$2" "qemu+ssh://$target/system" ;;
+    move:libvirt) apart virsh -c qemu:///system migrate --live --persistent --undefinesource "$2" "qemu+ssh://$target/system" ;;
     move:qemu) apart qm migrate "$2" "$target" --online 1 ;;
     move:lxc) apart pct migrate "$2" "$target" --restart 1 ;;
     *) return 1 ;;
@@ -60,7 +60,7 @@ force() {
 back() {
   here=$(hostname 2>/dev/null || uname -n)
   case $action:$1 in
-    move:libvirt) apart virsh -c "qemu+ssh://$target/system" migrate --live --persistent "$2" "qemu+ssh://$here/system" ;;
+    move:libvirt) apart virsh -c "qemu+ssh://$target/system" migrate --live --persistent --undefinesource "$2" "qemu+ssh://$here/system" ;;
     move:qemu) apart pvesh create "/nodes/$target/qemu/$2/migrate" --target "$here" --online 1 ;;
     move:lxc) apart pvesh create "/nodes/$target/lxc/$2/migrate" --target "$here" --restart 1 ;;
     *:libvirt) apart virsh -c qemu:///system start "$2" ;;
@@ -71,6 +71,8 @@ back() {
 
 case $work in
   list)
+    command -v virsh >/dev/null || command -v qm >/dev/null || command -v pct >/dev/null \
+      || fp_emit unread "why=none of virsh, qm and pct is there"
     list_libvirt
     list_proxmox qm qemu 3 2
     list_proxmox pct lxc 2 last
