@@ -16,7 +16,6 @@ from flows.components.upgrades import plan_upgrade
 from flows.request.read_requests import AssessRequest
 from inventory.scope import Scope
 from tasks.domain.components import ComponentEnrolment
-from tasks.domain.errors import RequestError
 from tasks.records.components import SqlComponents
 
 
@@ -65,11 +64,6 @@ def start_upgrade(request: Request, name: str, scope: str, version: str, key: st
     planned = plan_upgrade(
         knowledge, component, machines, inventory, context.clock.now(), wanted=version, dry_run=dry_run
     )
-    if not planned.machines:
-        raise RequestError(
-            f"{name} is a component of {component.family}, and no machine of {scope!r} has that system",
-            hint="Choose another scope.",
-        )
     return start_patch(request, planned.request, key)
 
 

@@ -1,6 +1,7 @@
 """Builds the rows of components on machines, from the file, the enrolments and what the records know. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
 
@@ -111,6 +112,13 @@ def build_component_rows(
                 knowledge.answered_at.get(machine.name),
                 last_tries.get(machine.name),
             )
+
+
+def count_unsettled(rows: Iterable[ComponentRow]) -> Counter[ComponentStanding]:
+    """Return how many enrolled components are on machines that can't tell their version, or can't get the next one."""
+    return Counter(
+        row.standing for row in rows if row.automatic is AutomaticUpgrade.ENABLED and row.standing.is_unsettled
+    )
 
 
 def _build_row(

@@ -91,10 +91,15 @@ def plan_upgrade(
         dry_run: plan only.
 
     Raises:
-        RequestError: the file does not have the version.
+        RequestError: the file does not have the version, or no machine can have the component.
     """
     require_version(component, wanted)
     supported = [machine for machine in machines if machine.os is component.family]
+    if not supported:
+        raise RequestError(
+            f"{component.name} is a component of {component.family}, and no machine of the scope has that system",
+            hint="Choose another scope.",
+        )
     names = tuple(machine.name for machine in supported)
     held_back = {
         name: reason
@@ -141,7 +146,7 @@ def plan_enrolled_upgrades(
     """Yield the runs of all enrolled components that are due on some machine, each after those that it names."""
     for component in knowledge.catalogue.components:
         enrolled = find_enrolled_scopes(machines, component.name, knowledge.enrolments)
-        members = [machine for machine in machines if machine.name in enrolled]
+        members = [machine for machine in machines if machine.name in enrolled and machine.os is component.family]
         if not members:
             continue
         upgrade = plan_upgrade(knowledge, component, members, inventory, now, window=window, path=path, dry_run=dry_run)
@@ -165,7 +170,7 @@ def carry_out(
             return
         try:
             upgrade = plan(component)
-            if upgrade is not None and upgrade.machines:
+            if upgrade is not None:
                 yield UpgradeResult(component.name, run(upgrade))
         except FleetpatchError as error:
             yield UpgradeResult(component.name, error=error)

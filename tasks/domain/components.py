@@ -111,6 +111,11 @@ class ComponentStanding(StrEnum):
     PENDING = "Pending"  # a newer minor version
     RETRY_LATER = "RetryLater"  # it failed with a newer minor version, here or on too many machines
 
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether an enrolled machine in it lacks what people believe it gets."""
+        return self in {ComponentStanding.UNKNOWN, ComponentStanding.UNLISTED, ComponentStanding.RETRY_LATER}
+
 
 class AutomaticUpgrade(StrEnum):
     """Whether a component is upgraded by itself on a machine: the words of Azure's column "Automatic upgrade"."""

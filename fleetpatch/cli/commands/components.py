@@ -61,13 +61,16 @@ def list_components(
     as_json: JsonOption = False,
 ) -> None:
     """List the components of machines, from their last assessment. Contacts no machine."""
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
     from fleetpatch.cli.views.components import build_rows_json, print_rows
-    from flows.components.overview import build_component_rows
+    from flows.components.overview import build_component_rows, count_unsettled
     from tasks.domain.protocols.clock import SystemClock
 
     with _open_fleet(inventory, scope, records) as (knowledge, _, machines, _store):
         rows = list(build_component_rows(knowledge, machines, SystemClock().now()))
         print_json_or_text(as_json, build_rows_json, print_rows, rows, knowledge.catalogue.path)
+    if count_unsettled(rows):
+        raise typer.Exit(int(ExitCode.WARNINGS))
 
 
 @components_app.command("plan")
@@ -186,10 +189,12 @@ def _upgrade(
     as_flow: bool,
     dry_run: bool,
 ) -> None:
+    from fleetpatch.cli.runtime.error_description import describe_error
     from fleetpatch.cli.runtime.exit_codes import ExitCode, find_worst_exit_code
     from fleetpatch.cli.runtime.run_session import run_request_in_session
     from fleetpatch.cli.views.components import ComponentRun, print_runs, print_runs_json
     from flows.components.fleet_components import require_component
+    from flows.components.overview import build_component_rows, count_unsettled
     from flows.components.upgrades import UpgradeResult, carry_out, require_own_files
     from tasks.domain.errors import RequestError
     from tasks.domain.model import RunReport
@@ -224,7 +229,12 @@ def _upgrade(
     components: Sequence[Component] = catalogue.components if name is None else (require_component(catalogue, name),)
     results: list[UpgradeResult] = list(carry_out(components, plan_one, run_one, lambda: is_stopped[0]))
     runs: list[ComponentRun] = [ComponentRun.of(result) for result in results]
-    (print_runs_json if as_json else print_runs)(runs)
-    if any(result.error is not None for result in results):
-        codes.append(ExitCode.MACHINE_FAILED)
+    with _open_fleet(inventory, scope, records) as (knowledge, _, machines, _store):
+        unsettled = count_unsettled(build_component_rows(knowledge, machines, clock.now()) if name is None else ())
+    if as_json:
+        print_runs_json(runs)
+    else:
+        print_runs(runs, unsettled)
+    codes += [describe_error(result.error).exit_code for result in results if result.error is not None]
+    codes += [ExitCode.WARNINGS] if unsettled else []
     raise typer.Exit(int(find_worst_exit_code(codes)))

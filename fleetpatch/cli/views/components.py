@@ -1,6 +1,6 @@
 """Prints components on machines and the runs that upgrade them, and builds their JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -78,10 +78,17 @@ RUN_FACTS: Final[Sequence[Fact[ComponentRun]]] = (
 )
 
 
-def print_runs(runs: Sequence[ComponentRun]) -> None:
-    """Print what became of the runs of components."""
+def print_runs(runs: Sequence[ComponentRun], unsettled: Mapping[ComponentStanding, int]) -> None:
+    """Print what became of the runs of components.
+
+    Args:
+        runs: of the components that were due.
+        unsettled: how many enrolled components are on machines that get nothing, by their standing.
+    """
     if not runs:
-        print_to_stdout("Nothing is due: no enrolled component has a newer minor version.")
+        counts = ", ".join(f"{count} {standing}" for standing, count in unsettled.items())
+        reason = f"not all is known or possible: {counts}, see fleetpatch components list" if counts else ""
+        print_to_stdout(f"Nothing is due: {reason or 'no enrolled component has a newer minor version'}.")
         return
     print_to_stdout(build_list_table(RUN_FACTS, runs))
     for run in runs:

@@ -159,7 +159,8 @@ def test_a_bad_version_holds_its_dependants_back_and_is_tried_again_later(site: 
     assert "stopped once" in rows["m1", "agent"]["reason"]
     assert rows["m6", "agent"]["lastSucceeded"] is False
     jobs = sum(len(on.jobs) for on in site.on.values())
-    site.run("upgrade", *QUICK)
+    assert site.run("upgrade", *QUICK).code == 3
+    assert "RetryLater, see fleetpatch components list" in site.run("upgrade", "--yes", "--no-prefect").out
     assert sum(len(on.jobs) for on in site.on.values()) == jobs  # not before its time
     for on in site.on.values():
         on.unhealthy.clear()
@@ -169,12 +170,25 @@ def test_a_bad_version_holds_its_dependants_back_and_is_tried_again_later(site: 
     assert set(site.versions("app").values()) == {"2.1.0"}
 
 
+def test_what_is_not_known_or_not_possible_is_no_success(site: Site) -> None:
+    enroll_both(site)
+    assert site.run("list").code == 3  # nobody was asked yet
+    assert site.stage.run("assess").code == 0
+    assert site.run("list").code == 0
+    site.on["m1"].versions["agent"] = "1.0.5"
+    assert site.stage.run("assess").code == 0
+    assert site.rows()["m1", "agent"]["standing"] == "Unlisted"
+    assert site.run("list").code == 3
+    said = site.run("upgrade", "agent", "os=windows", *QUICK)
+    assert said.code == 2
+
+
 def test_one_run_upgrades_a_component_at_a_time(site: Site) -> None:
     other = build_holder("berta")
     with open_records(site.stage.url) as records:
         records.leases.acquire("upgrade-of-agent", other, 60)
         said = site.run("upgrade", "agent", "*", *QUICK)
-        assert said.code == 1
+        assert said.code == 5
         assert "run upgrade-of-agent is executed by berta" in said.json["runs"][0]["message"]
         assert set(site.versions("agent").values()) == {"1.0.0"}
         assert site.run("plan", "agent").code == 0  # who only looks waits for nobody
