@@ -196,7 +196,7 @@ def _build_window_metrics(last_windows: Iterable[LastWindow], fleet: FleetSnapsh
 def _build_held_metrics(records: Mapping[str, GroupRecord], fleet: FleetSnapshot, now: datetime) -> Iterator[Metric]:
     rows = build_held_rows(records, fleet.held, now)
     names = ("group",)
-    updates: Values = {(row.name,): float(row.updates) for row in rows}
+    updates: Values = {(row.name,): float(row.updates) for row in rows if row.status is not None}  # None: not known
     ends: Values = {
         (row.name,): row.not_before.timestamp() for row in rows if row.not_before is not None and row.ended_at is None
     }
