@@ -112,9 +112,9 @@ def test_a_program_on_the_machine_asks_azures_address(hosts: Boot, tmp_path: Pat
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         order = ForwarderOrder(f"{controller}:{listener.getsockname()[1]}")
+        # A lab machine shows the hardware of this machine. The forwarder is refused on a machine of a cloud.
+        host.sh("[ ! -d /sys/class/dmi/id ] || mount -t tmpfs none /sys/class/dmi/id", root=True)
         state, message = change(order)
-        if "a machine of a cloud" in message:
-            pytest.skip("these machines show the hardware of a cloud")
         nginx = "another program listens at port 80 of all addresses"
         assert (state, message) == (ForwarderState.REFUSED, nginx)
         assert host.sh(f"ls /etc/systemd/system | grep fleetpatch || true; {SHOW_ADDRESS}", root=True) == ""
