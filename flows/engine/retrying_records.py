@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from flows.ports.audit import AuditAppender
 from tasks.domain.errors import RecordsUnavailable
@@ -19,6 +19,7 @@ from tasks.rules.runs.reboot_decision import REBOOT_MEASURE as REBOOT
 from tasks.steps.context.run_control import ProgressListener
 
 T = TypeVar("T")
+Store = TypeVar("Store")
 
 RETRY_INTERVAL = timedelta(seconds=2)
 MIN_RETRY_TIME = timedelta(seconds=60)
@@ -57,12 +58,16 @@ def build_retrying_appender(append: AuditAppender, clock: Clock, until: datetime
     return lambda entry: retry_while_unavailable(lambda: append(entry), clock, until)
 
 
-class RetryingEvents:
-    """The scheduled events of a run. Each call waits for an unavailable database, and writes only with the lease."""
+class _RetryingStore(Generic[Store]):
+    """A part of the records. Its calls wait for an unavailable database, at most until the window's end.
+
+    Args:
+        until: the end of the run's window.
+    """
 
     def __init__(
         self,
-        inner: ScheduledEvents,
+        inner: Store,
         clock: Clock,
         until: datetime | None,
         listener: ProgressListener,
@@ -71,41 +76,48 @@ class RetryingEvents:
         self._inner, self._clock, self._until, self._listener = inner, clock, until, listener
         self._still_holds_lease = still_holds_lease
 
+    def _require_lease(self) -> None:
+        """Check the lease before each try: while the records were unavailable, another process may have taken it."""
+        if not self._still_holds_lease():
+            raise build_lease_lost_error()
+
+    def _retry_while_unavailable(self, call: Callable[[], T]) -> T:
+        return retry_while_unavailable(call, self._clock, self._until, self._listener.on_message)
+
+
+class RetryingEvents(_RetryingStore[ScheduledEvents]):
+    """The scheduled events of a run. Each call waits for an unavailable database, and writes only with the lease."""
+
     def announce(self, event: ScheduledEvent) -> ScheduledEvent:
         """See ScheduledEvents."""
-        return self._retry(lambda: self._inner.announce(event), writes=True)
+        return self._write(lambda: self._inner.announce(event))
 
     def find(self, run_id: str, machine: str = "") -> tuple[ScheduledEvent, ...]:
         """See ScheduledEvents."""
-        return self._retry(lambda: self._inner.find(run_id, machine))
+        return self._retry_while_unavailable(lambda: self._inner.find(run_id, machine))
 
     def change(self, event_id: str, status: EventStatus, reason: str = "", by: str = "") -> ScheduledEvent:
         """See ScheduledEvents."""
-        return self._retry(lambda: self._inner.change(event_id, status, reason, by), writes=True)
+        return self._write(lambda: self._inner.change(event_id, status, reason, by))
 
     def approve(self, machine: str, event_ids: Collection[str]) -> tuple[ScheduledEvent, ...]:
         """See ScheduledEvents."""
-        return self._retry(lambda: self._inner.approve(machine, event_ids), writes=True)
+        return self._write(lambda: self._inner.approve(machine, event_ids))
 
     def read_document(self, machine: str, above: int = 0) -> EventDocument:
         """See ScheduledEvents."""
-        return self._retry(lambda: self._inner.read_document(machine, above))
+        return self._retry_while_unavailable(lambda: self._inner.read_document(machine, above))
 
-    def _retry(self, call: Callable[[], T], *, writes: bool = False) -> T:
+    def _write(self, call: Callable[[], T]) -> T:
         def call_with_lease() -> T:
-            if writes and not self._still_holds_lease():
-                raise build_lease_lost_error()
+            self._require_lease()
             return call()
 
-        return retry_while_unavailable(call_with_lease, self._clock, self._until, self._listener.on_message)
+        return self._retry_while_unavailable(call_with_lease)
 
 
-class RetryingRecords:
-    """Records of a run. A change waits until its journal entry is stored, at most until the window's end.
-
-    Args:
-        until: the end of the run's window.
-    """
+class RetryingRecords(_RetryingStore[Records]):
+    """Records of a run. A change waits until its journal entry is stored."""
 
     def __init__(
         self,
@@ -115,8 +127,7 @@ class RetryingRecords:
         listener: ProgressListener,
         still_holds_lease: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._inner, self._clock, self._until, self._listener = inner, clock, until, listener
-        self._still_holds_lease = still_holds_lease
+        super().__init__(inner, clock, until, listener, still_holds_lease)
         self._cached_measures: dict[tuple[str, str], float | None] = {}
 
     def append_entry(self, entry: JournalEntry) -> None:
@@ -166,11 +177,3 @@ class RetryingRecords:
         """See Records."""
         inner = self._inner.with_lease(run_id, holder)
         return RetryingRecords(inner, self._clock, self._until, self._listener, self._still_holds_lease)
-
-    def _require_lease(self) -> None:
-        """Check the lease before each try: while the records were unavailable, another process may have taken it."""
-        if not self._still_holds_lease():
-            raise build_lease_lost_error()
-
-    def _retry_while_unavailable(self, call: Callable[[], T]) -> T:
-        return retry_while_unavailable(call, self._clock, self._until, self._listener.on_message)

@@ -21,12 +21,12 @@ from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from flows.components.overview import ComponentKnowledge
     from flows.components.upgrades import ComponentUpgrade
     from inventory.machine import Inventory, Machine
-    from tasks.domain.components import Component
+    from tasks.domain.components import Component, ComponentStanding
     from tasks.records.components import SqlComponents
 
 components_app = typer.Typer(
@@ -229,8 +229,10 @@ def _upgrade(
     components: Sequence[Component] = catalogue.components if name is None else (require_component(catalogue, name),)
     results: list[UpgradeResult] = list(carry_out(components, plan_one, run_one, lambda: is_stopped[0]))
     runs: list[ComponentRun] = [ComponentRun.of(result) for result in results]
-    with _open_fleet(inventory, scope, records) as (knowledge, _, machines, _store):
-        unsettled = count_unsettled(build_component_rows(knowledge, machines, clock.now()) if name is None else ())
+    unsettled: Mapping[ComponentStanding, int] = {}
+    if name is None:
+        with _open_fleet(inventory, scope, records) as (knowledge, _, machines, _store):
+            unsettled = count_unsettled(build_component_rows(knowledge, machines, clock.now()))
     if as_json:
         print_runs_json(runs)
     else:

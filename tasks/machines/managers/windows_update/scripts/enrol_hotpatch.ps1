@@ -2,7 +2,7 @@
 # stands for a licence: those of Azure Arc's agent are its own. Safe to repeat.
 # Parameters: values (list of: vbs, table_size, package); lock_run, lock_attempt, lock_until (who sent this).
 # Records: set (value, was, now), kept (value), failed (value, why), refused (why).
-# Requires: job_common, registry_values
+# Requires: locked_order, registry_values
 
 $control = 'HKLM:\SYSTEM\CurrentControlSet\Control'
 $targeting = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Update\TargetingInfo'
@@ -33,20 +33,11 @@ function Set-FpEnrolmentValue {
 }
 
 Invoke-FpOrder -Order {
-    Initialize-FpJobs
-    $mutex = Enter-FpMutex
-    try {
-        $attempt = ConvertTo-FpNumber (Get-FpParam 'lock_attempt')
-        $void = Test-FpLock -Run (Get-FpParam 'lock_run') -Attempt $attempt
-        if ($void.Why) { Deny-FpOrder -Why $void.Why -About machine_lock }
-        $until = ConvertTo-FpNumber (Get-FpParam 'lock_until')
-        Save-FpHeldLock -Held $void.Held -Attempt $attempt -Until $until
+    Invoke-FpUnderLock {
         foreach ($group in @(Get-FpListParam 'values')) {
             foreach ($entry in $known[$group]) {
                 Set-FpEnrolmentValue -Path $entry[0] -Name $entry[1] -Value $entry[2] -Type $entry[3]
             }
         }
-    } finally {
-        $mutex.Dispose()
     }
 }

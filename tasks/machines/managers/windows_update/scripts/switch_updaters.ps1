@@ -2,7 +2,7 @@
 # with the next refresh of group policies: an assessment sees that. Safe to repeat.
 # Parameters: values (list of NAME=NUMBER below the policy's key AU); lock_run, lock_attempt, lock_until (who sent it).
 # Records: switched (step), failed (step, why), refused (why).
-# Requires: job_common
+# Requires: locked_order
 
 $key = 'HKLM:\SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate\AU'
 $names = 'NoAutoUpdate', 'AUOptions', 'ScheduledInstallDay', 'ScheduledInstallTime'
@@ -21,19 +21,10 @@ function Set-FpPolicyNumber {
 }
 
 Invoke-FpOrder -Order {
-    Initialize-FpJobs
-    $mutex = Enter-FpMutex
-    try {
-        $attempt = ConvertTo-FpNumber (Get-FpParam 'lock_attempt')
-        $void = Test-FpLock -Run (Get-FpParam 'lock_run') -Attempt $attempt
-        if ($void.Why) { Deny-FpOrder -Why $void.Why -About machine_lock }
-        $until = ConvertTo-FpNumber (Get-FpParam 'lock_until')
-        Save-FpHeldLock -Held $void.Held -Attempt $attempt -Until $until
+    Invoke-FpUnderLock {
         foreach ($entry in @(Get-FpListParam 'values')) {
             $name, $value = "$entry".Split('=')
             if ($names -contains $name) { Set-FpPolicyNumber -Name $name -Value $value }
         }
-    } finally {
-        $mutex.Dispose()
     }
 }
