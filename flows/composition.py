@@ -3,7 +3,7 @@
 import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from inventory.secret_store import CertificateIssuer, SecretStore
 from tasks.domain.errors import CannotRun, CredentialError, RecordsError, RequestError
 from tasks.domain.model import Hook, HookResult, PinnedUpdates, RunReport
 from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
+from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.protocols.transport import Transport
 from tasks.machines.managers.registry import find_manager
 from tasks.machines.transport.lockout_guard import LockoutGuard
@@ -186,6 +187,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             read_rollout=functools.partial(_read_rollout, records, clock),
             append_audit=audit.append,
             read_deployed_policies=functools.partial(read_deployed_policies, audit),
+            open_provider=functools.partial(_open_provider, inventory, clock, connect),
             **component_ports,
         )
         _prune_history(records, clock, caller)
@@ -203,6 +205,16 @@ def _open_components(
 
     components = FleetComponents(records.database, inventory, path, clock, caller.listener.on_message, requested)
     return {"list_components": components.list_components, "find_component_order": components.find_order}
+
+
+def _open_provider(
+    inventory: Inventory, clock: Clock, connect: Callable[[Machine], Transport], machine: Machine
+) -> MachineProvider | None:
+    if not machine.provider:
+        return None
+    from flows.machine_providers.fleet_providers import open_machine_provider  # noqa: PLC0415 - few machines have one
+
+    return open_machine_provider(inventory, clock, connect, read_credential, machine)
 
 
 def _read_shard_size() -> int:

@@ -27,6 +27,7 @@ from inventory.machine import (
     WinrmScheme,
     WinrmSettings,
 )
+from inventory.machine_providers import find_provider_machine_id, find_provider_name
 from inventory.name_lists import format_count
 from inventory.name_ranges import MAX_MACHINES, InvalidRange, expand_ranges, has_range
 from inventory.schema.entries import CheckEntry, HostKeysEntry, MachineEntry, MachineSettings, WinrmEntry
@@ -239,6 +240,7 @@ def build_inventory(fragments: Sequence[InventoryFragment], source: Path, proble
         _check_jump_hosts(draft, by_name, problems)
         check_winrm_machine(draft.machine, draft.locate, problems)
         check_wake_settings(draft.machine, draft.locate, problems)
+    _check_provided_twice(drafts, problems)
     _check_jump_cycles(by_name, problems)
     settings = [fragment.host_keys for fragment in fragments if fragment.host_keys]
     limits = [fragment.limits for fragment in fragments if fragment.limits]
@@ -292,6 +294,21 @@ _CONVERTED: Final[Mapping[str, Callable[[Any, Path], object]]] = {
     "privilege_password": _to_absolute_reference,
 }
 """How the value of a key becomes that of a machine, given the folder of the file. Most machines have none of these."""
+
+
+def _check_provided_twice(drafts: Sequence[MachineDraft], problems: ProblemCollector) -> None:
+    """Report two machines that are one for their provider: the snapshot of one would be put back on the other."""
+    first: dict[tuple[str, str], str] = {}
+    for draft in drafts:
+        machine = draft.machine
+        name = find_provider_name(machine)
+        if not name:
+            continue
+        provided = (name, find_provider_machine_id(machine))
+        twin = first.setdefault(provided, machine.name)
+        if twin != machine.name:
+            message = f"{machine.name!r} is the same machine of the provider {name!r} as {twin!r}: {provided[1]!r}"
+            problems.add(draft.locate("provider"), message, "Give each its own, as `provider: NAME/ID`.")
 
 
 def _check_duplicates(drafts: Sequence[MachineDraft], problems: ProblemCollector) -> dict[str, MachineDraft]:

@@ -289,6 +289,8 @@ class Machine:
         hypervisor: the host that it is a virtual machine of, likewise.
         scheduled_events: how its programs learn of scheduled events.
         guests: what becomes of its own guests before it reboots; None: nothing.
+        provider: who holds its disks: a name of providers.yaml, and what that calls the machine, as NAME/ID; "":
+            nobody that fleetpatch may ask. Without the ID, it is the machine's name.
     """
 
     name: str
@@ -319,6 +321,7 @@ class Machine:
     hypervisor: str = ""
     scheduled_events: EventDelivery = EventDelivery.ENDPOINT
     guests: GuestSettings | None = None
+    provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)

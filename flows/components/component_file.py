@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from flows.components.component_place import find_component_file
 from flows.request.base import FormModel
-from inventory.addresses import parse_tcp_target, parse_url
+from inventory.addresses import parse_tcp_target
 from inventory.data_class import dataclass
 from inventory.errors import InvalidFiles, InvalidInventory
 from inventory.files.located_yaml import iterate_entries, parse_yaml
@@ -18,7 +18,7 @@ from inventory.files.text_files import read_text_file
 from inventory.machine import Check, CheckKind, FailedCheckEffect, OsFamily
 from inventory.schema.entries import CheckList
 from inventory.schema.validation import describe_unknown_key, validate_mapping
-from inventory.schema.value_types import build_validation_error
+from inventory.schema.value_types import build_validation_error, validate_url
 from tasks.domain.components import Component, ComponentVersion
 from tasks.machines.managers.components.kinds import ComponentKind
 from tasks.rules.components.order import find_circle, order_components
@@ -44,16 +44,6 @@ def _validate_version(text: str) -> str:
         raise build_validation_error(
             f"{text[:80]!r} is no version that can be compared", 'Write it as the machine reports it, such as "1.8.2".'
         )
-    return text
-
-
-def _validate_url(text: str) -> str:
-    try:
-        parts = parse_url(text)
-    except ValueError as error:
-        raise build_validation_error(f"this is no URL: {error}", "Begin it with https:// or http://.") from None
-    if parts.username or parts.password:
-        raise build_validation_error("this URL has a login in it", "Leave the login out: a secret never stands here.")
     return text
 
 
@@ -86,7 +76,7 @@ class VersionForm(FormModel):
     """One version, and where it comes from."""
 
     version: Annotated[str, AfterValidator(_validate_version)] = Field(description="As the machine reports it.")
-    url: Annotated[str, StringConstraints(max_length=2000), AfterValidator(_validate_url)] | None = Field(
+    url: Annotated[str, StringConstraints(max_length=2000), AfterValidator(validate_url)] | None = Field(
         default=None, description="Where the machine downloads its file."
     )
     file: Annotated[str, StringConstraints(min_length=1, max_length=4000)] | None = Field(

@@ -106,6 +106,7 @@ class FleetRun:
             send_magic_packet=ports.send_magic_packet,
             is_port_open=ports.is_port_open,
             list_components=ports.list_components,
+            open_provider=ports.open_provider,
             instances=MachineInstances(resume_state.known_facts if resume_state else ()),
             **build_event_parts(request, ports),
         )

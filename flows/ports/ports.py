@@ -16,6 +16,7 @@ from tasks.domain.errors import FleetpatchError, InternalError, RecordsError, Re
 from tasks.domain.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.leases import LeaseHolder, Leases, SetSlots
+from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
 from tasks.domain.protocols.scheduled_events import ScheduledEvents
@@ -174,6 +175,7 @@ class Ports:
     write_report_apart: ReportWriter | None = None  # None: this process writes each report itself
     list_components: Callable[[Machine], Sequence[Component]] = lambda _machine: ()
     find_component_order: ComponentOrderFinder = _refuse_component
+    open_provider: Callable[[Machine], MachineProvider | None] = lambda _machine: None
 
     def write_report_files(self, report: RunReport, directory: Path, formats: Sequence[str]) -> dict[str, Path]:
         """Write the files of a report, and return their paths. If that fails, the error is reported.

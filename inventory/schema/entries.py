@@ -46,6 +46,7 @@ from inventory.schema.value_types import (
     validate_address,
     validate_credential,
     validate_ipv4,
+    validate_provider,
     validate_tag_key,
     validate_user,
     validate_zone,
@@ -197,6 +198,8 @@ class MachineSettings(StrictModel):
     """How it is started for its turn if it is powered off. It has `mac` or `command`."""
     guests: GuestsEntry | None = None
     """What becomes of the guests of a hypervisor host before it reboots."""
+    provider: Annotated[str, AfterValidator(validate_provider)] | None = None
+    """Who holds its disks: a name of providers.yaml, or NAME/ID if that calls the machine otherwise."""
 
 
 class MachineEntry(MachineSettings):

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from inventory.addresses import find_command_fault, parse_ip_address, render_without_login
+from inventory.addresses import find_command_fault, parse_ip_address, parse_url, render_without_login
 from inventory.credential_references import KEY_REFERENCES, parse_reference, require_foreign_reference
 from inventory.errors import PASSWORD_FORMS, CredentialError
 from inventory.files.problems import did_you_mean
@@ -210,6 +210,36 @@ def _validate_mac(value: str) -> str:
         hint = "Give the hardware address of its network card: `ip link` on the machine shows it."
         raise build_validation_error(f"{value[:80]!r} is the address of no single machine", hint)
     return ":".join(digits[index : index + 2] for index in range(0, 12, 2))
+
+
+def validate_url(text: str) -> str:
+    """Return a URL without a login in it.
+
+    Raises:
+        PydanticCustomError: the text is no such URL.
+    """
+    try:
+        parts = parse_url(text)
+    except ValueError as error:
+        raise build_validation_error(f"this is no URL: {error}", "Begin it with https:// or http://.") from None
+    if parts.username or parts.password:
+        raise build_validation_error("this URL has a login in it", "Leave the login out: a secret never stands here.")
+    return text
+
+
+def validate_provider(value: str) -> str:
+    """Return a valid reference to the provider of a machine: NAME, or NAME/ID.
+
+    Raises:
+        PydanticCustomError: the text is no such reference.
+    """
+    name, has_id, machine_id = value.partition("/")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or (has_id and not machine_id.strip()):
+        hint = "Give a name of providers.yaml, or NAME/ID: behind the slash, what that provider calls the machine."
+        raise build_validation_error(f"{value[:80]!r} is no provider of a machine", hint)
+    if len(machine_id) > 1000 or not machine_id.isprintable() or machine_id.startswith("-"):
+        raise build_validation_error(f"{machine_id[:80]!r} is no id of a machine", "Give it as the provider does.")
+    return value
 
 
 def validate_ipv4(value: str) -> str:

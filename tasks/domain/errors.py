@@ -142,6 +142,16 @@ class UnsupportedSystem(ManagerError):
     """The machine has no supported package manager."""
 
 
+class ProviderError(PatchError):
+    """The provider of a machine's disks can't do what was asked, or says that it failed."""
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider does not answer. Whether it has carried an order out is not known."""
+
+    transient: ClassVar[bool] = True
+
+
 class JobLost(PatchError):
     """A job's process ended without a result. The package database shows what the job did."""
 

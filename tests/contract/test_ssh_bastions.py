@@ -239,6 +239,7 @@ def test_two_ways_share_a_jump_host_only_when_they_reach_it_alike(name: str):
             "wake",
             "scheduled_events",
             "guests",
+            "provider",
         }, f"does {name} decide who is trusted at a jump host, and as whom?"
 
 

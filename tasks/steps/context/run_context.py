@@ -12,6 +12,7 @@ from tasks.domain.components import Component, ComponentOrder
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Facts, Hook, HookResult, RebootNeed, RunInfo, Selection, Window
 from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
 from tasks.domain.protocols.scheduled_events import ScheduledEvents
@@ -149,6 +150,7 @@ class RunContext:
         event_source: who causes the events of this run.
         list_audience: returns the machines that are told an event of a machine.
         list_components: returns the components that a machine is asked for.
+        open_provider: returns who holds the disks of a machine; None: its inventory entry names nobody.
     """
 
     run: RunInfo
@@ -168,6 +170,7 @@ class RunContext:
     event_source: EventSource = EventSource.USER
     list_audience: Callable[[str], tuple[str, ...]] = lambda machine: (machine,)
     list_components: Callable[[Machine], Sequence[Component]] = lambda _machine: ()
+    open_provider: Callable[[Machine], MachineProvider | None] = lambda _machine: None
 
     @property
     def window(self) -> Window:

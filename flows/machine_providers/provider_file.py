@@ -1,0 +1,172 @@
+"""The format of providers.yaml, which says who holds the disks of machines, and where the file is found."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from flows.request.base import FormModel
+from inventory.addresses import parse_url
+from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
+from inventory.files.located_yaml import iterate_entries, parse_yaml
+from inventory.files.paths import expand_home
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
+from inventory.files.text_files import read_text_file
+from inventory.loader import find_inventory
+from inventory.machine import Inventory
+from inventory.machine_providers import ProviderKind, ProviderSettings
+from inventory.schema.validation import validate_mapping
+from inventory.schema.value_types import build_validation_error, validate_credential, validate_url
+
+PROVIDERS_VARIABLE: Final = "FLEETPATCH_PROVIDERS"
+PROVIDERS_FILE_NAME: Final = "providers.yaml"
+
+_REQUIRED_KEYS: Final[Mapping[ProviderKind, tuple[str, ...]]] = {
+    ProviderKind.LIBVIRT: ("host",),
+    ProviderKind.LVM: (),
+    ProviderKind.BTRFS: (),
+    ProviderKind.COMMAND: ("command",),
+    ProviderKind.PROXMOX: ("url", "user", "credential"),
+    ProviderKind.VSPHERE: ("url", "user", "credential"),
+    ProviderKind.AWS: ("region",),
+    ProviderKind.AZURE: ("resource",),
+}
+_OPTIONAL_KEYS: Final[Mapping[ProviderKind, tuple[str, ...]]] = {
+    ProviderKind.LIBVIRT: ("uri", "folder"),
+    ProviderKind.LVM: (),
+    ProviderKind.BTRFS: ("folder",),
+    ProviderKind.COMMAND: (),
+    ProviderKind.PROXMOX: ("ca_file", "resource"),
+    ProviderKind.VSPHERE: ("ca_file", "resource"),
+    ProviderKind.AWS: ("user", "credential"),
+    ProviderKind.AZURE: ("user", "credential"),
+}
+
+
+class InvalidProviders(InvalidFiles):
+    """All problems of a file of providers. No provider is asked until they are corrected."""
+
+    subject = "providers"
+
+
+def _require_encryption(text: str) -> str:
+    if not text.startswith("https://") and parse_url(text).hostname not in {"localhost", "127.0.0.1", "::1"}:
+        raise build_validation_error("the login would be readable on its way", "Begin it with https://.")
+    return text
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
+
+
+class ProviderForm(FormModel):
+    """One provider."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
+        description="Machines name it under `provider`."
+    )
+    kind: ProviderKind = Field(description="What it is.")
+    host: Text | None = Field(default=None, description="The machine of the inventory on which it is asked.")
+    uri: Text | None = Field(default=None, description="The connection URI of libvirt. Empty: its own default.")
+    command: Text | None = Field(
+        default=None, description="Your command on the controller. It reads an order as JSON, and answers in JSON."
+    )
+    url: (
+        Annotated[
+            str, StringConstraints(max_length=2000), AfterValidator(validate_url), AfterValidator(_require_encryption)
+        ]
+        | None
+    ) = Field(default=None, description="The address of its API.")
+    region: Text | None = Field(default=None, description="The region of a cloud.")
+    resource: Text | None = Field(
+        default=None, description="The scale set, folder, pool or group that has the machines."
+    )
+    user: Text | None = Field(default=None, description="Who logs in there, or the id of a token.")
+    credential: Annotated[str, AfterValidator(validate_credential)] | None = Field(
+        default=None, description="A reference to the secret of that login, such as env:NAME. Never a secret."
+    )
+    ca_file: Text | None = Field(default=None, description="The certificates that may sign that of its API.")
+    folder: Text | None = Field(default=None, description="Where new and kept disks are put. Empty: beside the disk.")
+    timeout_minutes: float = Field(default=15, gt=0, le=240, description="How long one order may take, in minutes.")
+
+
+class ProviderFileForm(FormModel):
+    """The whole file."""
+
+    providers: list[ProviderForm] = Field(default=[], max_length=200, description="Who holds the disks of machines.")
+
+
+def find_provider_file(inventory: Path | None = None) -> Path | None:
+    """Return the path of the file: $FLEETPATCH_PROVIDERS, or providers.yaml beside the inventory. None: none there.
+
+    Raises:
+        InventoryError: the variable names what does not exist, or there is no inventory.
+    """
+    if named := os.environ.get(PROVIDERS_VARIABLE, ""):
+        path = expand_home(Path(named)).absolute()
+        if path.exists():
+            return path
+        message = f"there is no such file, named by {PROVIDERS_VARIABLE}"
+        raise InventoryError(message, file=path, hint="Correct the variable.")
+    path = find_inventory(inventory).absolute().parent / PROVIDERS_FILE_NAME
+    return path if path.exists() else None
+
+
+def load_providers(inventory: Inventory) -> dict[str, ProviderSettings]:
+    """Load the providers of this controller by their names; without a file, none.
+
+    Raises:
+        InvalidProviders: the file can't be read or has problems. The error has each with its place and its hint.
+        InventoryError: see find_provider_file.
+    """
+    path = find_provider_file(inventory.source)
+    if path is None:
+        return {}
+    problems = ProblemCollector()
+    try:
+        providers = _read_providers(path, inventory, problems)
+        problems.raise_if_any()
+    except InvalidInventory as error:
+        raise InvalidProviders(error.problems) from error
+    return providers
+
+
+def _read_providers(path: Path, inventory: Inventory, problems: ProblemCollector) -> dict[str, ProviderSettings]:
+    text = read_text_file(path, problems)
+    located = parse_yaml(path, text, problems) if text is not None else None
+    if located is None:
+        if not problems:
+            problems.add(SourceLocation(path), "this file is empty", "Begin it with `providers:`, or remove it.")
+        return {}
+    form = validate_mapping(ProviderFileForm, located, problems, "`providers:`")
+    if form is None or problems:
+        return {}
+    providers: dict[str, ProviderSettings] = {}
+    names = [machine.name for machine in inventory.machines]
+    for provider, entry in zip(form.providers, iterate_entries(located, "providers", problems), strict=True):
+        if provider.name in providers:
+            problems.add(entry.locate(("name",)), f"the provider {provider.name!r} is here a second time", "Rename it.")
+        for key, message, hint in _find_faults(provider, names):
+            problems.add(_locate(entry, key), f"{provider.name}: {message}", hint)
+        values = {key: value for key, value in provider.model_dump().items() if value is not None}
+        if "ca_file" in values:
+            values["ca_file"] = str(path.absolute().parent / expand_home(Path(values["ca_file"])))
+        providers[provider.name] = ProviderSettings(**values)
+    return providers
+
+
+def _locate(entry: LocatedData, key: str) -> SourceLocation:
+    return entry.locate((key,)) if isinstance(entry.data, dict) and key in entry.data else entry.locate()
+
+
+def _find_faults(form: ProviderForm, machine_names: list[str]) -> Iterator[tuple[str, str, str]]:
+    required, optional = _REQUIRED_KEYS[form.kind], _OPTIONAL_KEYS[form.kind]
+    for key in required:
+        if getattr(form, key) is None:
+            yield key, f"`kind: {form.kind}` needs `{key}`", f"Give `{key}`."
+    allowed = {"name", "kind", "timeout_minutes", *required, *optional}
+    for key in sorted(form.model_fields_set - allowed):
+        yield key, f"`{key}` is not for `kind: {form.kind}`", f"Remove it. Its keys are: {', '.join(sorted(allowed))}."
+    if form.host is not None and form.host not in machine_names:
+        yield "host", f"no machine of the inventory is called {form.host!r}", did_you_mean(form.host, machine_names)

@@ -1,0 +1,62 @@
+"""Who holds the disks of machines, and what it calls them."""
+
+from enum import StrEnum
+
+from inventory.data_class import dataclass
+from inventory.machine import Machine
+
+
+class ProviderKind(StrEnum):
+    """The kinds of provider."""
+
+    LIBVIRT = "libvirt"  # virsh on the hypervisor host
+    LVM = "lvm"  # logical volumes, on the machine itself
+    BTRFS = "btrfs"  # subvolumes, on the machine itself
+    COMMAND = "command"  # a command of the owner on the controller
+    PROXMOX = "proxmox"
+    VSPHERE = "vsphere"
+    AWS = "aws"
+    AZURE = "azure"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """One provider of providers.yaml.
+
+    Attributes:
+        host: the machine of the inventory on which it is asked; "": it is asked otherwise.
+        uri: the connection URI of libvirt; "": its own default.
+        command: the owner's command on the controller; it reads an order as JSON, and answers in JSON.
+        url: of its API.
+        region: of a cloud.
+        resource: the scale set, folder, pool or group that has the machines, as the provider names it.
+        user: who logs in there, or the id of a token.
+        credential: a reference to the secret of that login (inventory/credential_references.py).
+        ca_file: the certificates that may sign that of the API; "": those of this system.
+        folder: where overlays and kept disks are put; "": beside the disk.
+        timeout_minutes: how long one order may take.
+    """
+
+    name: str
+    kind: ProviderKind
+    host: str = ""
+    uri: str = ""
+    command: str = ""
+    url: str = ""
+    region: str = ""
+    resource: str = ""
+    user: str = ""
+    credential: str = ""
+    ca_file: str = ""
+    folder: str = ""
+    timeout_minutes: float = 15.0
+
+
+def find_provider_name(machine: Machine) -> str:
+    """Return the name of the machine's provider, or ""."""
+    return machine.provider.partition("/")[0]
+
+
+def find_provider_machine_id(machine: Machine) -> str:
+    """Return what its provider calls a machine."""
+    return machine.provider.partition("/")[2] or machine.name

@@ -1,0 +1,37 @@
+"""The MachineProvider protocol: whoever holds the disks of a machine."""
+
+from typing import Protocol
+
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder
+
+
+class MachineProvider(Protocol):
+    """The provider of one machine. Not thread-safe.
+
+    An order may be given twice: what is done already stays as it is. Its answer proves nothing: callers ask
+    ``read_machine`` afterwards. A data disk is never changed, but by a revert that says so. A disk that an order
+    replaces is kept until ``DELETE_OS_DISK`` names it. An order that fails halfway leaves a machine that
+    ``read_machine`` describes truly, and that the same order, or the one that takes it back, can complete.
+
+    Every method raises ProviderError (ProviderUnavailable: it may succeed later; the order may or may not have been
+    carried out), and TransportError where it is reached through a machine.
+    """
+
+    @property
+    def kind(self) -> str:
+        """The name of the kind, such as ``libvirt``."""
+        ...
+
+    @property
+    def acts(self) -> frozenset[ProviderAct]:
+        """What it can be asked to do."""
+        ...
+
+    def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
+        """Return the machine as it is now."""
+        ...
+
+    def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
+        """Carry an order out. Return a note for the report, or ""."""
+        ...

@@ -1,0 +1,172 @@
+"""The nouns of machines whose disks somebody holds: a hypervisor, a cloud, or a volume manager of the machine."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from inventory.data_class import dataclass
+
+
+class PowerState(StrEnum):
+    """Whether a machine runs, as its provider says."""
+
+    RUNNING = "Running"
+    STOPPED = "Stopped"
+    PAUSED = "Paused"
+    UNKNOWN = "Unknown"
+
+
+class DiskRole(StrEnum):
+    """What a disk is for. Only OS disks are reverted or replaced, unless a person orders more."""
+
+    OS = "OS"
+    DATA = "Data"
+    UNKNOWN = "Unknown"  # the provider does not tell: it is treated like a data disk
+
+
+class Consistency(StrEnum):
+    """What a snapshot holds of a machine that ran while it was taken."""
+
+    FILE_SYSTEM = "file-system-consistent"  # its file systems were frozen for that moment
+    CRASH = "crash-consistent"  # as after a power cut
+    OFFLINE = "offline"  # the machine was stopped
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """One disk of a machine.
+
+    Attributes:
+        id: what the provider calls it, such as ``vda``.
+        source: where its content is, such as a path or the id of a volume.
+        image: the version of the image that it was made from; "": none, or it is not known.
+        image_digest: the SHA-256 that its image had then; "": not known.
+    """
+
+    id: str
+    role: DiskRole
+    source: str = ""
+    image: str = ""
+    image_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A state of disks of a machine that can be put back.
+
+    Attributes:
+        id: chosen by whoever ordered it.
+        taken_at: by the provider's clock.
+        disks: the ids of the disks that it has.
+        used_bytes: how much room it takes now; None: not known.
+    """
+
+    id: str
+    taken_at: datetime | None
+    disks: tuple[str, ...] = ()
+    consistency: Consistency = Consistency.UNKNOWN
+    used_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptDisk:
+    """An OS disk that was replaced, and that can be put back.
+
+    Attributes:
+        id: the id of the order that replaced it.
+        source: where its content is.
+        image: the version of the image that it was made from, or "".
+    """
+
+    id: str
+    source: str
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProvidedMachine:
+    """A machine as its provider sees it.
+
+    Attributes:
+        id: what the provider calls it.
+        power: whether it runs.
+        disks: attached to it now.
+        snapshots: all that the provider has of it, those of others included.
+        kept_disks: OS disks that were replaced and are still there.
+        overlay: the id of its rehearsal copy that exists; "": none.
+    """
+
+    id: str
+    power: PowerState
+    disks: tuple[Disk, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
+    kept_disks: tuple[KeptDisk, ...] = ()
+    overlay: str = ""
+
+    @property
+    def os_disks(self) -> tuple[Disk, ...]:
+        """The attached OS disks."""
+        return tuple(disk for disk in self.disks if disk.role is DiskRole.OS)
+
+    def find_snapshot(self, snapshot_id: str) -> Snapshot | None:
+        """Return the snapshot with an id; None: it does not exist."""
+        return next((snapshot for snapshot in self.snapshots if snapshot.id == snapshot_id), None)
+
+    def find_kept_disk(self, order_id: str) -> KeptDisk | None:
+        """Return the OS disk that an order has replaced; None: it is not there (any more)."""
+        return next((disk for disk in self.kept_disks if disk.id == order_id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVersion:
+    """One version of an image of an operating system.
+
+    Attributes:
+        image: its name in images.yaml.
+        version: ordered as versions of software are.
+        reference: what the provider makes a disk from: a path on its host, an AMI, a template, an image id.
+        sha256: the digest of that file; "": the provider has no files.
+        withdrawn: why no machine gets it any more, or "".
+    """
+
+    image: str
+    version: str
+    reference: str
+    sha256: str = ""
+    withdrawn: str = ""
+
+
+class ProviderAct(StrEnum):
+    """What a provider can be asked to do. Not every provider can do all."""
+
+    TAKE_SNAPSHOT = "take-snapshot"
+    REVERT = "revert"  # the OS disks to a snapshot; the machine runs again afterwards, if it ran
+    DELETE_SNAPSHOT = "delete-snapshot"
+    REPLACE_OS_DISK = "replace-os-disk"  # a new disk from an image; the one before is kept; data disks stay
+    RESTORE_OS_DISK = "restore-os-disk"  # the kept disk of that order, in place of the new one
+    DELETE_OS_DISK = "delete-os-disk"  # the kept disk of that order
+    START = "start"
+    STOP = "stop"  # a shutdown that the machine takes part in
+    POWER_OFF = "power-off"  # as if the cable was pulled
+    START_OVERLAY = "start-overlay"  # a copy on overlays of the disks, without the machine's network identity
+    DELETE_OVERLAY = "delete-overlay"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderOrder:
+    """An order to a provider. The same order given twice has one effect.
+
+    Attributes:
+        id: of what the order makes or names: the snapshot, the kept OS disk, or the overlay.
+        image: of the new OS disk.
+        with_data_disks: a revert also puts data disks back: only if a person said so.
+        is_quiesced: whether a snapshot freezes file systems first, where the provider can.
+        user_data: for the first boot of a new OS disk (cloud-init's user-data); "": none.
+    """
+
+    act: ProviderAct
+    id: str = ""
+    image: ImageVersion | None = None
+    with_data_disks: bool = False
+    is_quiesced: bool = True
+    user_data: str = ""

@@ -1,0 +1,1 @@
+"""Providers: hypervisors, clouds and volume managers that hold the disks of machines."""

@@ -1,0 +1,48 @@
+"""The table of providers. A new one needs a line. A provider is loaded when a machine has it."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, Final
+
+from inventory.credentials import Credential
+from inventory.data_class import dataclass
+from inventory.machine import Machine
+from inventory.machine_providers import ProviderKind, ProviderSettings
+from tasks.domain.errors import ProviderError
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.protocols.machine_provider import MachineProvider
+from tasks.domain.protocols.transport import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderPorts:
+    """What providers need from outside.
+
+    Attributes:
+        clock: the clock of the run.
+        connect: connects to a machine of the inventory by its name: the hypervisor host, or the machine itself.
+        resolve_credential: returns the secret of a reference.
+    """
+
+    clock: Clock
+    connect: Callable[[str], Transport]
+    resolve_credential: Callable[[str], Credential]
+
+
+_PLACES: Final[Mapping[ProviderKind, str]] = {}
+"""Where the function is that opens each provider: (settings, machine, ports) -> MachineProvider."""
+
+
+def open_provider(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> MachineProvider:
+    """Return the provider of a machine.
+
+    Raises:
+        ProviderError: its library is not installed, or it can't be opened.
+    """
+    place = _PLACES.get(settings.kind)
+    if place is None:
+        raise ProviderError(f"{settings.name}: providers of kind {settings.kind} are not known here")
+    module, _, name = place.rpartition(".")
+    opener: Any = getattr(import_module(f"tasks.machines.providers.{module}"), name)
+    provider: MachineProvider = opener(settings, machine, ports)
+    return provider

@@ -1,0 +1,85 @@
+"""The file of providers, and the machines that name them."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.machine_providers.fleet_providers import open_machine_provider
+from flows.machine_providers.provider_file import InvalidProviders, load_providers
+from inventory.credentials import Credential
+from inventory.errors import InvalidInventory
+from inventory.loader import load_inventory
+from inventory.machine import Inventory, Machine
+from inventory.machine_providers import ProviderKind, ProviderSettings, find_provider_machine_id, find_provider_name
+from tasks.domain.errors import RequestError
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.protocols.transport import Transport
+
+
+def load(
+    folder: Path, providers: str, machines: str = "machines:\n- name: hyp\n- {name: web, provider: lab/w1}\n"
+) -> Inventory:
+    (folder / "fleet.yaml").write_text(machines)
+    (folder / "providers.yaml").write_text(providers)
+    return load_inventory(folder / "fleet.yaml")
+
+
+def test_a_machine_names_its_provider_and_itself_there(tmp_path: Path) -> None:
+    inventory = load(tmp_path, "providers:\n- {name: lab, kind: libvirt, host: hyp}\n")
+    web = inventory.find_machine("web")
+    assert (find_provider_name(web), find_provider_machine_id(web)) == ("lab", "w1")
+    assert load_providers(inventory) == {"lab": ProviderSettings("lab", ProviderKind.LIBVIRT, host="hyp")}
+
+
+def test_without_an_id_it_is_the_name_of_the_machine() -> None:
+    assert find_provider_machine_id(Machine("db", "db", provider="own")) == "db"
+    assert find_provider_name(Machine("db", "db")) == ""
+
+
+@pytest.mark.parametrize(
+    ("providers", "message", "hint"),
+    [
+        ("- {name: lab, kind: libvirt}", "`kind: libvirt` needs `host`", "Give `host`."),
+        ("- {name: lab, kind: libvirt, host: hyb}", "no machine of the inventory is called 'hyb'", "Did you mean 'hyp'?"),
+        ("- {name: lab, kind: lvm, url: 'https://x'}", "`url` is not for `kind: lvm`", "Remove it."),
+        ("- {name: lab, kind: lvm}\n- {name: lab, kind: btrfs}", "'lab' is here a second time", "Rename it."),
+        ("- {name: lab, kind: proxmox, url: 'http://pve', user: u, credential: 'env:T'}", "be readable", "https"),
+        ("- {name: lab, kind: proxmox, url: 'https://a:b@pve', user: u, credential: 'env:T'}", "login in it", "user"),
+    ],
+)  # fmt: skip
+def test_problems_name_their_place_and_remedy(tmp_path: Path, providers: str, message: str, hint: str) -> None:
+    inventory = load(tmp_path, f"providers:\n{providers}\n")
+    with pytest.raises(InvalidProviders) as raised:
+        load_providers(inventory)
+    (problem,) = raised.value.problems
+    assert message in problem.message
+    assert hint in problem.hint
+    assert problem.file == tmp_path / "providers.yaml"
+
+
+def test_one_machine_of_a_provider_is_one_machine_of_the_inventory(tmp_path: Path) -> None:
+    machines = "machines:\n- {name: a, provider: lab/vm}\n- {name: b, provider: lab/vm}\n- {name: vm, provider: lab}\n"
+    with pytest.raises(InvalidInventory, match="is the same machine of the provider 'lab' as 'a'") as raised:
+        load(tmp_path, "providers: []", machines)
+    assert len(raised.value.problems) == 2
+
+
+@pytest.mark.parametrize("text", ["/x", "lab/", "la b", "-x", "lab/-x", "lab/a\nb"])
+def test_what_is_no_provider_is_refused(tmp_path: Path, text: str) -> None:
+    machines = f"machines:\n- name: a\n  provider: {text!r}\n"
+    with pytest.raises(InvalidInventory):
+        load(tmp_path, "providers: []", machines.replace("'lab/a\\nb'", '"lab/a\\nb"'))
+
+
+def test_a_provider_that_the_file_lacks_is_named(tmp_path: Path) -> None:
+    inventory = load(tmp_path, "providers:\n- {name: laboratory, kind: lvm}\n")
+
+    def refuse(_subject: object) -> Transport:
+        raise AssertionError
+
+    def resolve(_reference: str) -> Credential:
+        raise AssertionError
+
+    with pytest.raises(RequestError, match="there is no provider 'lab'"):
+        open_machine_provider(inventory, SystemClock(), refuse, resolve, inventory.find_machine("web"))
+    assert open_machine_provider(inventory, SystemClock(), refuse, resolve, inventory.find_machine("hyp")) is None
