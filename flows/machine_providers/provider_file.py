@@ -57,6 +57,9 @@ def _require_encryption(text: str) -> str:
     return text
 
 
+ApiUrl = Annotated[
+    str, StringConstraints(max_length=2000), AfterValidator(validate_url), AfterValidator(_require_encryption)
+]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
 
 

@@ -40,11 +40,11 @@ def test_without_an_id_it_is_the_name_of_the_machine() -> None:
     ("providers", "message", "hint"),
     [
         ("- {name: lab, kind: libvirt}", "`kind: libvirt` needs `host`", "Give `host`."),
-        ("- {name: lab, kind: libvirt, host: hyb}", "no machine of the inventory is called 'hyb'", "Did you mean 'hyp'?"),
+        ("- {name: lab, kind: libvirt, host: hyb}", "is called 'hyb'", "Did you mean 'hyp'?"),
         ("- {name: lab, kind: lvm, url: 'https://x'}", "`url` is not for `kind: lvm`", "Remove it."),
         ("- {name: lab, kind: lvm}\n- {name: lab, kind: btrfs}", "'lab' is here a second time", "Rename it."),
         ("- {name: lab, kind: proxmox, url: 'http://pve', user: u, credential: 'env:T'}", "be readable", "https"),
-        ("- {name: lab, kind: proxmox, url: 'https://a:b@pve', user: u, credential: 'env:T'}", "login in it", "user"),
+        ("- {name: lab, kind: proxmox, url: 'https://a:b@pve', user: u, credential: 'env:T'}", "login in it", "Leave"),
     ],
 )  # fmt: skip
 def test_problems_name_their_place_and_remedy(tmp_path: Path, providers: str, message: str, hint: str) -> None:
