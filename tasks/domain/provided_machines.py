@@ -33,7 +33,7 @@ class Consistency(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
+class ProvidedDisk:
     """One disk of a machine.
 
     Attributes:
@@ -98,13 +98,13 @@ class ProvidedMachine:
 
     id: str
     power: PowerState
-    disks: tuple[Disk, ...] = ()
+    disks: tuple[ProvidedDisk, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
     kept_disks: tuple[KeptDisk, ...] = ()
     overlay: str = ""
 
     @property
-    def os_disks(self) -> tuple[Disk, ...]:
+    def os_disks(self) -> tuple[ProvidedDisk, ...]:
         """The attached OS disks."""
         return tuple(disk for disk in self.disks if disk.role is DiskRole.OS)
 

@@ -13,10 +13,10 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.provided_machines import (
     Consistency,
-    Disk,
     DiskRole,
     KeptDisk,
     PowerState,
+    ProvidedDisk,
     ProvidedMachine,
     ProviderAct,
     ProviderOrder,
@@ -64,7 +64,10 @@ class FakeHypervisor:
 
     def add_machine(self, machine_id: str, power: PowerState = PowerState.RUNNING) -> None:
         """Add a machine with an OS disk and a data disk. Their contents are texts that a test may change."""
-        disks = (Disk("vda", DiskRole.OS, f"{machine_id}-os"), Disk("vdb", DiskRole.DATA, f"{machine_id}-data"))
+        disks = (
+            ProvidedDisk("vda", DiskRole.OS, f"{machine_id}-os"),
+            ProvidedDisk("vdb", DiskRole.DATA, f"{machine_id}-data"),
+        )
         self.machines[machine_id] = ProvidedMachine(machine_id, power, disks)
         self.contents |= {f"{machine_id}-os": "system", f"{machine_id}-data": "data"}
 
@@ -156,7 +159,7 @@ def _replace_os_disk(hypervisor: FakeHypervisor, machine: ProvidedMachine, order
     if machine.find_kept_disk(order.id) is not None:
         return machine
     (before,) = machine.os_disks
-    new = Disk(before.id, DiskRole.OS, f"{machine.id}-{order.id}", order.image.version, order.image.sha256)
+    new = ProvidedDisk(before.id, DiskRole.OS, f"{machine.id}-{order.id}", order.image.version, order.image.sha256)
     hypervisor.contents[new.source] = f"image {order.image.version}"
     kept = KeptDisk(order.id, before.source, before.image)
     disks = tuple(new if disk is before else disk for disk in machine.disks)
@@ -168,7 +171,7 @@ def _restore_os_disk(_hypervisor: FakeHypervisor, machine: ProvidedMachine, orde
     if kept is None:
         raise ProviderError(f"{machine.id} has no kept disk {order.id!r}")
     (now,) = machine.os_disks
-    back = Disk(now.id, DiskRole.OS, kept.source, kept.image)
+    back = ProvidedDisk(now.id, DiskRole.OS, kept.source, kept.image)
     disks = tuple(back if disk is now else disk for disk in machine.disks)
     left = tuple(disk for disk in machine.kept_disks if disk is not kept)
     return replace(machine, disks=disks, kept_disks=left, power=PowerState.RUNNING)
