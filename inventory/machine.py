@@ -291,6 +291,8 @@ class Machine:
         guests: what becomes of its own guests before it reboots; None: nothing.
         provider: who holds its disks: a name of providers.yaml, and what that calls the machine, as NAME/ID; "":
             nobody that fleetpatch may ask. Without the ID, it is the machine's name.
+        host_keys_of: the address and port whose pinned host keys it shows, as the copy of a machine does; None: its
+            own. No inventory file says it.
     """
 
     name: str
@@ -322,6 +324,7 @@ class Machine:
     scheduled_events: EventDelivery = EventDelivery.ENDPOINT
     guests: GuestSettings | None = None
     provider: str = ""
+    host_keys_of: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,27 @@ class KeptDisk:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlay:
+    """A copy of a machine on overlays of its disks, for a rehearsal. What is written to it is thrown away with it.
+
+    It is on no network of the machine. It keeps the machine's name, addresses and host keys, which nobody else sees.
+
+    Attributes:
+        id: of the order that started it.
+        power: whether it runs.
+        address: where its SSH server answers; "": not known.
+        port: likewise.
+        through: the machine of the inventory from which that address is reached; "": it is reached directly.
+    """
+
+    id: str
+    power: PowerState = PowerState.UNKNOWN
+    address: str = ""
+    port: int = 22
+    through: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ProvidedMachine:
     """A machine as its provider sees it.
 
@@ -93,7 +114,7 @@ class ProvidedMachine:
         disks: attached to it now.
         snapshots: all that the provider has of it, those of others included.
         kept_disks: OS disks that were replaced and are still there.
-        overlay: the id of its rehearsal copy that exists; "": none.
+        overlay: its rehearsal copy that exists, whole or not; None: none.
     """
 
     id: str
@@ -101,7 +122,7 @@ class ProvidedMachine:
     disks: tuple[ProvidedDisk, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
     kept_disks: tuple[KeptDisk, ...] = ()
-    overlay: str = ""
+    overlay: Overlay | None = None
 
     @property
     def os_disks(self) -> tuple[ProvidedDisk, ...]:
@@ -148,8 +169,8 @@ class ProviderAct(StrEnum):
     START = "start"
     STOP = "stop"  # a shutdown that the machine takes part in
     POWER_OFF = "power-off"  # as if the cable was pulled
-    START_OVERLAY = "start-overlay"  # a copy on overlays of the disks, without the machine's network identity
-    DELETE_OVERLAY = "delete-overlay"
+    START_OVERLAY = "start-overlay"  # a copy of the running machine on overlays of its disks; never a second one
+    DELETE_OVERLAY = "delete-overlay"  # the copy of that id, with all that was written to it
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,6 +195,7 @@ OTHER: dict[str, Any] = {
     "user": "another",
     "credential": "agent",
     "legacy_crypto": True,
+    "host_keys_of": ("192.0.2.1", 22),
     "policy": HostKeyPolicy.LEARN,
     "known_hosts": Path("/another/known_hosts"),
 }

@@ -136,6 +136,18 @@ def test_another_host_key_is_a_mismatch_and_no_login_is_tried(world, tmp_path):
     assert not caught.value.transient
 
 
+def test_a_copy_shows_the_host_key_of_its_original_and_no_other(world, tmp_path):
+    original, copy = world.server(), world.server(pinned=False)
+    own = ("127.0.0.1", original.port)
+    with pytest.raises(HostKeyMismatch, match="but pinned is ssh-ed25519 SHA256:"):
+        world.session(copy, host_keys_of=own).run_script(GREET, deadline=soon())
+    assert copy.logins == []
+    world.pin(copy, copy.host_key)
+    world.known_hosts.write_text(world.known_hosts.read_text().replace(f":{copy.port} ", ":1 "))
+    world.session(copy, host_keys_of=("127.0.0.1", 1)).run_script(GREET, deadline=soon())
+    assert len(copy.logins) == 1
+
+
 def test_an_unknown_host_key_shows_the_line_that_would_pin_it(world):
     server = world.server(pinned=False)
     with pytest.raises(HostKeyUnknown) as caught:

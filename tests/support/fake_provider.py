@@ -15,6 +15,7 @@ from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
     KeptDisk,
+    Overlay,
     PowerState,
     ProvidedDisk,
     ProvidedMachine,
@@ -183,13 +184,15 @@ def _delete_os_disk(_hypervisor: FakeHypervisor, machine: ProvidedMachine, order
 
 
 def _start_overlay(_hypervisor: FakeHypervisor, machine: ProvidedMachine, order: ProviderOrder) -> ProvidedMachine:
-    if machine.overlay and machine.overlay != order.id:
-        raise ProviderError(f"{machine.id} has the overlay {machine.overlay!r} already")
-    return replace(machine, overlay=order.id) if not machine.overlay else machine
+    if machine.overlay is not None and machine.overlay.id != order.id:
+        raise ProviderError(f"{machine.id} has the overlay {machine.overlay.id!r} already")
+    overlay = Overlay(order.id, PowerState.RUNNING, "127.0.0.1", 2222, "hypervisor")
+    return replace(machine, overlay=overlay) if machine.overlay is None else machine
 
 
 def _delete_overlay(_hypervisor: FakeHypervisor, machine: ProvidedMachine, order: ProviderOrder) -> ProvidedMachine:
-    return replace(machine, overlay="") if machine.overlay == order.id else machine
+    is_there = machine.overlay is not None and machine.overlay.id == order.id
+    return replace(machine, overlay=None) if is_there else machine
 
 
 def _set_power(_hypervisor: FakeHypervisor, machine: ProvidedMachine, order: ProviderOrder) -> ProvidedMachine:

@@ -151,11 +151,12 @@ def build_verifier(machine: Machine, settings: SshSettings) -> HostKeyVerifier:
     Raises:
         InventoryError: known_hosts can't be read.
     """
+    host, port = machine.host_keys_of or (machine.address, machine.port or DEFAULT_PORT)
     return HostKeyVerifier(
         settings.host_keys.policy,
         load_host_key_store(settings.host_keys),
-        host=machine.address,
-        port=machine.port or DEFAULT_PORT,
+        host=host,
+        port=port,
         now=settings.clock.now,
         machine=machine.name,
     )

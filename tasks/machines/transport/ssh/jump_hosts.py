@@ -259,6 +259,7 @@ def _build_route_key(hops: tuple[Machine, ...], host_keys: HostKeySettings) -> _
             str(hop.port or DEFAULT_PORT),
             hop.credential,
             str(hop.legacy_crypto),
+            str(hop.host_keys_of),
             host_keys.policy.value,
             known_hosts,
         )
