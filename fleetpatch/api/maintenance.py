@@ -9,16 +9,20 @@ from fleetpatch.api.acting import Key, describe_started, report_conflict
 from fleetpatch.api.dependencies import READ, allow_act
 from fleetpatch.api.fleet_reading import Number, build_part
 from fleetpatch.api.problems import describe_problems
+from fleetpatch.web.context import get_context
 from tasks.domain.rows import copy_row
-from tasks.domain.rows.maintenance import HeldPackageRow
 
 router = APIRouter(responses=describe_problems(404))
 
 
 @router.get("/maintenance", dependencies=list(READ), tags=["Maintenance"])
-def list_held(request: Request, page: Number = 1) -> models.Part[HeldPackageRow]:
+def list_held(request: Request, page: Number = 1) -> models.HeldPart:
     """What is held for each group, as one package: the one whose last day comes first on top."""
-    return build_part(request, read_held_rows(request), page)
+    groups = get_context(request).fleet.read().held
+    part = build_part(request, read_held_rows(request), page)
+    return models.HeldPart(
+        **dict(part), unknown=groups.problems if groups is not None else {}, is_read=groups is not None
+    )
 
 
 @router.get("/maintenance/{group}", dependencies=list(READ), tags=["Maintenance"])

@@ -57,6 +57,13 @@ class HeldPackageDetails(HeldPackageRow):
     patches: Annotated[tuple[HeldUpdateRow, ...], Column("Its contents: what most machines lack comes first.")]
 
 
+class HeldPart(Part[HeldPackageRow]):
+    """A part of what is held, and what is not known of it."""
+
+    unknown: dict[str, str] = Field(description="Groups whose machines or hold can't be read, each with the reason.")
+    is_read: bool = Field(description="Whether the configurations could be read: if not, groups may be missing here.")
+
+
 class Overview(ApiModel):
     """The fleet in numbers. Answers that are older than a week do not count."""
 

@@ -116,3 +116,15 @@ def test_programs_apply_it_once_for_each_key(site: Site, prefect: Prefect, fleet
     refused = site.client.post("/api/v1/maintenance/web/apply", headers={**headers, "Idempotency-Key": "k2"})
     assert refused.status_code == 409
     assert "NoUpdatesPending" in refused.json()["detail"]
+
+
+def test_programs_learn_of_groups_that_are_not_known(fleet: HeldFleet, tmp_path: Path) -> None:
+    fleet.load_groups()
+    lost = CONFIGURATION.replace("name: web", "name: lost").replace("env=prod", "env=nowhere")
+    inventory = tmp_path / "fleet.yaml"
+    (tmp_path / "configurations" / "lost.yaml").write_text(f"{lost}inventory: {inventory}\n")
+    with serve_site(tmp_path, clock=fleet.clock) as site:
+        told = site.get("/api/v1/maintenance", headers=VIEWER).json()
+    assert told["isRead"] is True
+    assert "env=nowhere" in told["unknown"]["lost"]
+    assert {group["resourceId"]: group["status"] for group in told["items"]} == {"lost": None, "web": None}
