@@ -37,7 +37,7 @@ demo: setup  ## patch a small fleet of real machines, made here, with its pages;
 	@$(PY) -m tests.lab.demo $(ARGS)
 
 test: setup  ## run all tests, JOBS=6 at a time (they wait a lot; 0: one by one); ARGS="-k window" for some
-	@$(PACKAGES) lab postgresql redis browser prometheus nginx shells ldap oidc events
+	@$(PACKAGES) lab postgresql redis browser prometheus nginx shells ldap oidc events vm
 	@$(PY) -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
 # All units, and the command on a simulated fleet, but for tests that start programs or read huge files (marker: slow).

@@ -2,7 +2,7 @@
 # Installs the Debian packages that tests and the demo use. Without root or without Debian, it prints what stays untested.
 # Missing rights are no error: the tests print what they skip.
 #
-#   packages.sh [lab] [postgresql] [redis] [browser] [prometheus] [nginx] [shells] [ldap] [oidc] [events]
+#   packages.sh [lab] [postgresql] [redis] [browser] [prometheus] [nginx] [shells] [ldap] [oidc] [events] [vm]
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
@@ -117,9 +117,24 @@ oidc() {
   fi
 }
 
+vm() { # Debian's units for libvirt are in another package, libvirt-daemon-system: nothing starts
+  local lacking=() of
+  for of in qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils libvirtd:libvirt-daemon virsh:libvirt-clients mke2fs:e2fsprogs; do
+    command -v "${of%%:*}" >/dev/null || lacking+=("${of#*:}")
+  done
+  [ -e /usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so ] || lacking+=(libvirt-daemon-driver-qemu)
+  [ ${#lacking[@]} != 0 ] || return 0
+  if may_install; then
+    say "installing ${lacking[*]} (the tests start virtual machines, under a libvirtd of their own)"
+    install "${lacking[@]}"
+  else
+    say "without ${lacking[*]}: virtual machines stay untested"
+  fi
+}
+
 for what; do
   case $what in
-    lab | postgresql | redis | browser | prometheus | nginx | shells | ldap | oidc | events) "$what" ;;
-    *) say "packages.sh knows lab, postgresql, redis, browser, prometheus, nginx, shells, ldap, oidc and events, not '$what'"; exit 2 ;;
+    lab | postgresql | redis | browser | prometheus | nginx | shells | ldap | oidc | events | vm) "$what" ;;
+    *) say "packages.sh knows lab, postgresql, redis, browser, prometheus, nginx, shells, ldap, oidc, events and vm, not '$what'"; exit 2 ;;
   esac
 done

@@ -15,6 +15,7 @@
 #   lab.sh ssh I [CMD…]    a shell (or a command) on host I, as user patch or $LAB_USER
 #   lab.sh wait I [SECS]   wait until a login on host I works
 #   lab.sh root I          print where host I's root file system is
+#   lab.sh place           print this lab's folder, its bridge and its network
 #   lab.sh cut I | mend I  take host I's network away | give it back
 #   lab.sh crash I         cut host I's power; it comes back
 #   lab.sh off I | on I    cut host I's power and leave it off | power it on
@@ -41,7 +42,7 @@ TOOLS=(sysctl:procps mmdebstrap:mmdebstrap systemd-nspawn:systemd-container ssh:
 
 die() { echo "lab: $*" >&2; exit 1; }
 # shellcheck source=/dev/null
-for part in image image_apt image_rpm image_cluster; do source "${SELF%/*}/$part.sh"; done
+for part in image image_apt image_rpm image_cluster image_vm; do source "${SELF%/*}/$part.sh"; done
 
 # ---------------------------------------------------------------- may it run here?
 
@@ -178,7 +179,7 @@ next_number() { # numbers go up, so that a dropped host's isn't taken for anothe
   die "a lab has room for 240 hosts"
 }
 
-kind() { case $1 in apt) echo apt ;; dnf | zypper) echo rpm ;; cluster) echo cluster ;; *) die "there is no flavour '$1' (apt, dnf, zypper, cluster)" ;; esac; }
+kind() { case $1 in apt) echo apt ;; dnf | zypper) echo rpm ;; cluster) echo cluster ;; vm) echo vm ;; *) die "there is no flavour '$1' (apt, dnf, zypper, cluster)" ;; esac; }
 
 play() { # flavour, root: the distribution with that package manager, and none of the others
   local root=$2 url repos; url=http://$(net).1:$PORT
@@ -320,6 +321,7 @@ case $verb in
   inventory) inventory ;;
   ssh) ssh_to "$@" ;;
   wait) wait_login "$@" ;;
+  place) echo "$STATE $NAME $(net)" ;;
   root) echo "$STATE/hosts/$1/root" ;;
   cut) ip link set "$NAME-$1" down ;;
   mend) ip link set "$NAME-$1" up ;;
