@@ -30,6 +30,7 @@ from tasks.domain.model import Hook, HookResult, PinnedUpdates, RunReport
 from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
 from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.protocols.transport import Transport
+from tasks.domain.undo import UndoOrder
 from tasks.machines.managers.registry import find_manager
 from tasks.machines.transport.lockout_guard import LockoutGuard
 from tasks.machines.transport.open_port import is_port_open
@@ -181,6 +182,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             write_report_apart=functools.partial(write_report_apart, records_url=caller.records_url),
             call_hook=functools.partial(_call_hook, records, clock, caller, audit),
             find_pinned_updates=functools.partial(_find_pinned_updates, records),
+            find_undo_order=functools.partial(_find_undo_order, records),
             read_declared_freezes=_build_freeze_source(request, caller, clock),
             set_slots=SqlSetSlots(records.database),
             events=ToldEvents(SqlScheduledEvents(records.database), tell.tell_event),
@@ -255,6 +257,12 @@ def _find_pinned_updates(records: SqlRecords, run_name: str) -> PinnedUpdates:
     from flows.engine.pinned_updates import find_pinned_updates  # noqa: PLC0415 - most runs choose their own updates
 
     return find_pinned_updates(History(records), run_name)
+
+
+def _find_undo_order(records: SqlRecords, run_name: str) -> UndoOrder:
+    from flows.engine.undo_orders import find_undo_order  # noqa: PLC0415 - few runs take others back
+
+    return find_undo_order(History(records, require_seals=True), run_name)
 
 
 def _call_hook(

@@ -171,6 +171,7 @@ NOT_SHARED_FIELDS = frozenset(
         "outside_window",
         "shard",
         "shard_limits",
+        "undo_of",
     }
 )
 """Fields of a patch request that a configuration says in another way, or not at all."""

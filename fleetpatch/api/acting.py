@@ -61,10 +61,11 @@ NOT_BY_TOKEN: Final = (
     "report_directory",
     "shard",
     "shard_limits",
+    "undo_of",
 )
 """What a request of the API may not set: hooks are commands on the controller, and paths are its files. They belong to
 files that administrators write. The runs of a configuration are started by its schedule, and those of a component
-by a request of its own.
+and undos by requests of their own.
 """
 RUN, APPROVE = allow_act(Role.RUN), allow_act(Role.APPROVE)
 

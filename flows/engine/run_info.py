@@ -62,16 +62,37 @@ def build_options(
     """Return the options of the steps.
 
     Raises:
-        RequestError: the request names a component, or a version of it, that there is not.
+        RequestError: the request names a component, a version of it, or a run to take back, that there is not.
     """
     if isinstance(request, AssessRequest):
         return PatchOptions(refresh=request.refresh)
     options = request.to_patch_options(pinned_updates, window)
+    if request.undo_of:
+        require_undo_limits(request)
+        return replace(options, undo_order=ports.find_undo_order(request.undo_of))
     if not request.component:
         return options
     require_component_limits(request)
     order = ports.find_component_order(request.component, request.component_version)
     return replace(options, component_order=order)
+
+
+def require_undo_limits(request: PatchRequest) -> None:
+    """Refuse an undo that would do more than that.
+
+    Raises:
+        RequestError: a field of the request is wrong; the error names it.
+    """
+    wrong = {
+        "component must be empty": bool(request.component),
+        "download_only must be off": request.download_only,
+        "remove_unused_kernels must be off": request.remove_unused_kernels,
+        "updates.as_in_run must be empty": bool(request.updates.as_in_run),
+        "maintenance must be empty": request.maintenance is not None,
+    }
+    for rule, is_broken in wrong.items():
+        if is_broken:
+            raise RequestError(f"the undo of a run: {rule}", hint="Start it with `fleetpatch undo RUN`.")
 
 
 def require_component_limits(request: PatchRequest) -> None:

@@ -22,6 +22,7 @@ from tasks.domain.protocols.records import Records
 from tasks.domain.protocols.scheduled_events import ScheduledEvents
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.states import NotificationOccasion, Step
+from tasks.domain.undo import UndoOrder
 from tasks.machines.transport.wake_on_lan import send_magic_packet
 from tasks.rules.calendar.freezes import Freeze
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -116,6 +117,14 @@ def _refuse_component(name: str, _version: str) -> ComponentOrder:
     raise RequestError(f"the component {name!r} can't be upgraded here: this process has no file of components")
 
 
+UndoOrderFinder = Callable[[str], UndoOrder]
+"""Returns what a run has changed, by its id. Raises RequestError if there is no such run, or nothing to take back."""
+
+
+def _refuse_undo(run_id: str) -> UndoOrder:
+    raise RequestError(f"run {run_id} can't be taken back here: this process has no records of it")
+
+
 ReportErrorHandler = Callable[[str, FleetpatchError], None]
 """Gets the run id and the error if a report could not be written."""
 
@@ -176,6 +185,7 @@ class Ports:
     list_components: Callable[[Machine], Sequence[Component]] = lambda _machine: ()
     find_component_order: ComponentOrderFinder = _refuse_component
     open_provider: Callable[[Machine], MachineProvider | None] = lambda _machine: None
+    find_undo_order: UndoOrderFinder = _refuse_undo
 
     def write_report_files(self, report: RunReport, directory: Path, formats: Sequence[str]) -> dict[str, Path]:
         """Write the files of a report, and return their paths. If that fails, the error is reported.

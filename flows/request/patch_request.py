@@ -196,6 +196,11 @@ class PatchRequest(ScopeRequest):
         default="",
         description="The version that the component gets, also another major one. Empty: the newest minor version.",
     )
+    undo_of: Annotated[str, StringConstraints(max_length=100)] = Field(
+        default="",
+        title="Undo Run",
+        description="Take back what this run has installed, and do nothing else: its id. Empty: install updates.",
+    )
     window: WindowRequest = Field(default=WindowRequest(), description="When machines may be changed.")
     reboot: RebootPolicy = Field(
         default=RebootPolicy.IF_REQUIRED, description="IfRequired, Never or Always after the installation."
@@ -371,6 +376,7 @@ class PatchRequest(ScopeRequest):
             announce=self.announce.to_event_notice(),
             hooks=hooks,
             component_order=None,
+            undo_order=None,
         )
         return replace(options, **_DOWNLOAD_ONLY) if self.download_only else options
 

@@ -152,6 +152,8 @@ class Update:
         given_up: how its last tries failed, so that only its own name in an include selects it again; or "".
         older_versions: the versions in between that are still offered, newest first; () where they are not known.
         needed_by: the id of the update whose version ``available`` installs this new package as a dependency; or "".
+        goes_back: it takes an earlier update back: ``available`` is the version before, which may be older; "": the
+            package was not there before.
     """
 
     id: str
@@ -184,6 +186,7 @@ class Update:
     older_versions: tuple[str, ...] = ()
     needed_by: str = ""
     needed_by_classes: tuple[Classification, ...] = ()
+    goes_back: bool = False
 
     @property
     def remark(self) -> str:

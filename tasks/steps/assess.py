@@ -15,6 +15,7 @@ from tasks.rules.machine_checks.precheck import check_machine_state, check_same_
 from tasks.rules.machine_checks.services import find_restartable_services, join_first_services
 from tasks.rules.runs.approval import collect_planned_updates, is_approval_required, restrict_to_approved
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
+from tasks.rules.undo import keep_others
 from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
 from tasks.rules.updates.selection import describe_server_products, describe_unapplied_limits, select_updates
 from tasks.rules.updates.simulation import filter_by_simulation
@@ -28,6 +29,7 @@ from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health
 from tasks.steps.machine.package_state import date_reboot, keep_repository_problems, query_packages, simulate
 from tasks.steps.start_checks import is_visit_needed
+from tasks.steps.undo_choice import choose_ways_back, describe_ways_back
 
 _REBOOT_WORDS = {
     YesNoUnknown.YES: "a reboot is expected because of ",
@@ -75,27 +77,34 @@ def assess(context: MachineContext) -> MachineState:
 def plan_updates(context: MachineContext) -> MachineState:
     """Plan an assessed machine. The package manager simulates the installation first."""
     options, packages = context.options, context.packages
-    component_notes: tuple[str, ...] = ()
+    special_notes: tuple[str, ...] = ()
     download: int | None = 0
     new_packages: tuple[UpdateResult, ...] = ()
+    selection = options.selection
     if options.component_order is not None:
         (chosen, skipped), note = choose_component(context)
-        component_notes, download = (note,), None
+        special_notes, download = (note,), None
+    elif options.undo_order is not None:
+        choice = choose_ways_back(context)
+        chosen, skipped, selection = choice.back, choice.skipped, keep_others(selection, choice.skipped)
     else:
-        chosen, skipped = select_updates(packages, options.selection)
+        chosen, skipped = select_updates(packages, selection)
     if chosen and not prevents_installation(packages) and options.component_order is None:
         search_deadline = context.build_package_deadline()
         filtered = filter_by_simulation(
             chosen,
             partial(simulate, context),
             packages,
-            options.selection,
+            selection,
             allow_removals=options.allow_removals,
             has_time=lambda: not search_deadline.has_passed(context.clock),
         )
-        new_packages = find_new_packages(filtered.simulation.changes, packages) if filtered.simulation else ()
+        known = replace(packages, updates=(*packages.updates, *filtered.chosen))
+        new_packages = find_new_packages(filtered.simulation.changes, known) if filtered.simulation else ()
         chosen, skipped = filtered.chosen, (*skipped, *filtered.skipped, *new_packages)
         download = filtered.simulation.download_bytes if filtered.simulation else 0
+    if options.undo_order is not None:
+        special_notes = describe_ways_back(context, chosen, skipped)
     waits, deadline = (
         options.may_reboot_wait(packages.reboot),
         options.live_patch_policy.describe_deadline(packages.reboot),
@@ -110,7 +119,7 @@ def plan_updates(context: MachineContext) -> MachineState:
             options.reboot, expected
         ),
         notes=(
-            *component_notes,
+            *special_notes,
             *_describe_package_state(packages),
             *([f"the pending reboot is {deadline}"] if deadline else []),
             *_describe_service_restarts(packages, options),

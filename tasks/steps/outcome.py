@@ -29,6 +29,7 @@ from tasks.rules.runs.outcome import determine_outcome_state
 from tasks.rules.runs.power import describe_power_cycle
 from tasks.rules.runs.reboot_decision import describe_wait
 from tasks.rules.timing.maintenance_window import compute_overrun_seconds
+from tasks.rules.undo import describe_undo
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine.auto_updaters import explain_left_out
 from tasks.steps.start_checks import describe_time_shortage
@@ -51,6 +52,7 @@ def build_outcome(context: MachineContext) -> Outcome:
         *machine_state.findings,
         *_check_pending_reboot(context),
         *describe_power_cycle(machine_state.power),
+        *_describe_undo(context, updates),
     )
     findings = (*own_findings, *(machine_state.validation.findings if machine_state.validation else ()), *of_hooks)
     final = machine_state.reboots[-1] if machine_state.reboots else None
@@ -123,6 +125,14 @@ def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, 
             *find_next_boot_warnings(facts),
         )
     return (*unchecked, *check_outdated_services(packages, context.options.restart_services_exclude))
+
+
+def _describe_undo(context: MachineContext, results: tuple[UpdateResult, ...]) -> tuple[Finding, ...]:
+    """Return what an undo has not taken back on a planned machine; nothing of another run."""
+    order = context.options.undo_order
+    if order is None or context.state.plan is None:
+        return ()
+    return describe_undo(results, order.unknown.get(context.name, ()))
 
 
 def build_update_results(machine_state: MachineState) -> tuple[UpdateResult, ...]:

@@ -32,6 +32,7 @@ from tasks.steps.start_checks import (
     is_pending_reboot_first,
     is_visit_needed,
 )
+from tasks.steps.undo import validate_undo
 from tasks.steps.validate import validate_and_follow_up
 
 logger = logging.getLogger(__name__)
@@ -40,8 +41,10 @@ StepFunction = Callable[[MachineContext], MachineState]
 
 
 def _validate(context: MachineContext) -> MachineState:
-    is_component = context.options.component_order is not None
-    return validate_component(context) if is_component else validate_and_follow_up(context)
+    options = context.options
+    if options.component_order is not None:
+        return validate_component(context)
+    return validate_undo(context) if options.undo_order is not None else validate_and_follow_up(context)
 
 
 _STATES_AFTER_REBOOT: Mapping[RebootState, OperationState] = {

@@ -16,6 +16,7 @@ from tasks.rules.timing.maintenance_window import (
     describe_cut_off,
     describe_shortage,
 )
+from tasks.rules.undo import find_removals
 from tasks.rules.updates.transaction_planning import find_shortest_installation, plan_transactions
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions
@@ -107,7 +108,7 @@ def is_visit_needed_for_plan(plan: MachinePlan, packages: PackageState | None, o
     broken = packages is not None and bool(packages.problems)
     restarts_services = options.restart_services == "IfRequired" and not options.download_only
     return (
-        bool(plan.chosen or broken or options.reboot is RebootPolicy.ALWAYS)
+        bool(plan.chosen or broken or options.reboot is RebootPolicy.ALWAYS or find_removals(plan.skipped))
         or _is_early_reboot(packages, options)
         or (packages is not None and options.is_reboot_overdue(packages.reboot))
         or (restarts_services and bool(find_restartable_services(packages, options.restart_services_exclude)))

@@ -28,6 +28,7 @@ from tasks.domain.protocols.package_manager import (
     SimulationResult,
     Transaction,
     UpdaterMeans,
+    WayBack,
 )
 from tasks.domain.protocols.transport import (
     SHARED_SCRIPTS,
@@ -326,6 +327,7 @@ class FakeManager:
     change_lock_files: tuple[str, ...] = lock_files
     offers_more_later = False
     longest_poll_seconds: float = LONGEST_POLL_SECONDS
+    way_back = WayBack()
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """See PackageManager."""

@@ -185,6 +185,8 @@ class Shelf:
             case JobKind.REMOVE:
                 left = tuple(each for each in self.kernels.packages if each.package.id not in wanted)
                 self.kernels = self.kernels if self.stuck_kernels else replace(self.kernels, packages=left)
+                for package in self.packages:
+                    package.installed = None if package.id in wanted else package.installed
 
     def interrupt(self, work: JobKind, wanted: Sequence[str]) -> None:
         """Leave a transaction half done, as a power cut does."""

@@ -160,6 +160,19 @@ class UpdaterMeans:
 
 
 @dataclass(frozen=True, slots=True)
+class WayBack:
+    """Whether a package manager takes updates back.
+
+    Attributes:
+        obstacle: why it does not, and what helps; "": it does.
+        caution: what its distribution says of older versions over newer ones.
+    """
+
+    obstacle: str = ""
+    caution: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class KernelPackage:
     """An installed package that belongs to one kernel.
 
@@ -244,6 +257,7 @@ class PackageManager(Protocol):
         offers_more_later: whether what it offers depends on what is installed: some updates are offered only when
             others are there. It is then asked again, with a refresh, after an installation and after a reboot.
         longest_poll_seconds: the longest pause between two looks at its jobs.
+        way_back: whether it installs an update that ``goes_back``: in a simulation, and in a job of kind INSTALL.
     """
 
     name: str
@@ -256,6 +270,7 @@ class PackageManager(Protocol):
     change_lock_files: tuple[str, ...]
     offers_more_later: bool
     longest_poll_seconds: float
+    way_back: WayBack
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Return all pending updates. With ``refresh``, read the repositories again first."""

@@ -19,6 +19,7 @@ from tasks.domain.protocols.package_manager import (
     SimulationResult,
     Transaction,
     UpdaterMeans,
+    WayBack,
 )
 from tasks.domain.protocols.transport import Script, ScriptParameter, Transport
 
@@ -58,6 +59,11 @@ def accepts_licences(updates: Iterable[Update]) -> str:
     return "yes" if any(update.needs_licence for update in updates) else ""
 
 
+def may_downgrade(updates: Iterable[Update]) -> str:
+    """Return "yes" when one of these updates takes an earlier one back, so that older versions may come, else ""."""
+    return "yes" if any(update.goes_back for update in updates) else ""
+
+
 def build_simulation_result(
     wanted: Iterable[Update],
     *,
@@ -83,8 +89,8 @@ def build_simulation_result(
         changes={} if errors else dict(changes),
         removals=() if errors else removals,
         refused={
-            update.id: f"the repositories do not have {update.name} {update.available} (any more): "
-            "they changed since the assessment"
+            update.id: f"the repositories do not have {update.name} {update.available} (any more)"
+            + ("" if update.goes_back else ": they changed since the assessment")
             for update in wanted
             if update.id in unknown
         },
@@ -134,6 +140,7 @@ class ManagerDefaults:
     change_lock_files: tuple[str, ...] = ()
     offers_more_later = False
     longest_poll_seconds: float = LONGEST_POLL_SECONDS
+    way_back = WayBack("this package manager takes no update back")
 
 
 class PackageTool(ManagerDefaults, ABC):
@@ -187,6 +194,7 @@ class PackageTool(ManagerDefaults, ABC):
         params["allowed"] = tuple(dict.fromkeys(update.id for update in allowed))
         params["allow_removals"] = "yes" if allow_removals else ""
         params["excluded"] = tuple(excluded)
+        params["downgrades"] = may_downgrade(update for transaction in transactions for update in transaction.updates)
         for transaction in transactions:
             updates, number = transaction.updates, transaction.number
             params[f"tx_{number}_packages"] = tuple(self._build_spec(update) for update in updates)

@@ -19,6 +19,7 @@ from tasks.domain.protocols.scheduled_events import ScheduledEvents
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.scheduled_events import EventSource
 from tasks.domain.states import RebootPolicy
+from tasks.domain.undo import UndoOrder
 from tasks.rules.machine_checks.packages import OthersPolicy
 from tasks.rules.runs.reboot_decision import LivePatchPolicy
 from tasks.rules.scheduled_events import EventNotice
@@ -55,6 +56,7 @@ class PatchOptions:
         refresh: read the repositories again when assessing.
         announce: how reboots and restarts of services are announced as scheduled events; None: they are not.
         component_order: the one component that the run upgrades; None: it installs updates of packages.
+        undo_order: what the run takes back; None: it is no undo.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -82,6 +84,7 @@ class PatchOptions:
     announce: EventNotice | None = None
     hooks: tuple[Hook, ...] = ()
     component_order: ComponentOrder | None = None
+    undo_order: UndoOrder | None = None
 
     @property
     def pauses_updaters(self) -> bool:

@@ -22,6 +22,7 @@ from tasks.domain.protocols.package_manager import (
     SimulationResult,
     Transaction,
     UpdaterMeans,
+    WayBack,
 )
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.domain.states import Classification, YesNoUnknown
@@ -99,6 +100,7 @@ class ParcelManager:
         self.lock_files: tuple[str, ...] = (home.lock_file,)
         self.offers_more_later = False
         self.longest_poll_seconds = LONGEST_POLL_SECONDS
+        self.way_back = WayBack()
         self.change_lock_files: tuple[str, ...] = self.lock_files
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:

@@ -226,7 +226,7 @@ def test_rehearsal_over_a_real_answer() -> None:
     simulation = APT.simulate(replay, updates, deadline=DEADLINE)
     assert simulation.changes["lab-dep-b"] == "2.0"
     assert simulation.download_count == 4
-    assert replay.asked[0].params == {"packages": ("lab-dep-a=2.0",), "keep": ()}
+    assert replay.asked[0].params == {"packages": ("lab-dep-a=2.0",), "keep": (), "downgrades": ""}
 
 
 def test_a_removal_is_told() -> None:
@@ -258,6 +258,7 @@ def test_job_parameters() -> None:
         "allowed": ("a", "libc6:i386"),
         "allow_removals": "yes",
         "excluded": ("lab-*",),
+        "downgrades": "",
         "tx_3_packages": ("a=1:2~rc1-1+b2",),
         "tx_3_present": ("a",),
         "tx_3_latest_start": "1000",

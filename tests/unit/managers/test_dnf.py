@@ -372,6 +372,7 @@ def test_a_simulation_asks_for_exact_packages() -> None:
     assert dict(replay.asked[0].params) == {
         "packages": ("lab-plain-2.0-1.noarch",),
         "keep": (),
+        "downgrades": "",
         "accept_licences": "",
         "lock_wait_seconds": "60",
     }

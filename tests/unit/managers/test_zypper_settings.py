@@ -16,7 +16,7 @@ SCRIPTS = "\n".join(
     re.sub(r"(^| )# .*", "", line) for name in NAMES for line in load_script(name, PACKAGE).splitlines()
 )
 ASKED = re.compile(
-    r"--(dry-run|force|xmlout|type|repo|conflicts|requires|provides|all|solvables|non-interactive|auto-agree-with-licenses"
+    r"--(dry-run|force|xmlout|type|repo|conflicts|requires|provides|all|solvables|non-interactive|auto-agree-with-licenses|oldpackage"
     r"|non-interactive-include-reboot-patches|csvout|columns|qf|whatprovides|runposttrans)$"
 )
 """Options that say what is asked for, of zypper and of others."""

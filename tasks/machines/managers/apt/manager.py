@@ -8,13 +8,20 @@ from typing import Final
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.package_manager import InstalledKernels, Rates, SimulationResult, Transaction, UpdaterMeans
+from tasks.domain.protocols.package_manager import (
+    InstalledKernels,
+    Rates,
+    SimulationResult,
+    Transaction,
+    UpdaterMeans,
+    WayBack,
+)
 from tasks.domain.protocols.transport import Script, ScriptParameter, Transport
 from tasks.machines.managers.apt.assessment import UPDATER_MEANS, UPDATERS_SCRIPT, parse_apt_assessment
 from tasks.machines.managers.apt.dpkg_state import parse_dpkg_versions
 from tasks.machines.managers.apt.kernels import KERNELS_SCRIPT, parse_apt_kernels
 from tasks.machines.managers.apt.output_parsers import build_apt_simulation_result
-from tasks.machines.managers.manager_base import PackageTool
+from tasks.machines.managers.manager_base import PackageTool, may_downgrade
 from tasks.machines.managers.script_output import parse_sections, require_native
 
 _PACKAGE: Final = "tasks.machines.managers.apt"
@@ -51,6 +58,10 @@ class AptManager(PackageTool):
     updater_means: UpdaterMeans | None = UPDATER_MEANS
     lock_files: tuple[str, ...] = LOCK_FILES
     change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
+    way_back = WayBack(
+        caution="Debian and Ubuntu do not support older versions over newer ones: the scripts of a package need not "
+        "understand the data that its newer version has left"
+    )
 
     def simulate(
         self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline
@@ -58,9 +69,10 @@ class AptManager(PackageTool):
         """See PackageManager."""
         if not updates:
             return SimulationResult(changes={}, download_bytes=0, download_count=0)
-        params = {
+        params: dict[str, ScriptParameter] = {
             "packages": tuple(build_apt_spec(update) for update in updates),
             "keep": tuple(name for name in sorted(keep) if PACKAGE_NAME_PATTERN.fullmatch(name)),
+            "downgrades": may_downgrade(updates),
         }
         result = transport.run_script(replace(SIMULATE_SCRIPT, params=params), deadline=deadline)
         sections = parse_sections(result, SIMULATE_SCRIPT.name, "simulation")

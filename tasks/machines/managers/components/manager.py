@@ -43,6 +43,7 @@ class ComponentManager:
         self.updater_means = base.updater_means
         self.lock_files, self.change_lock_files = base.lock_files, base.change_lock_files
         self.offers_more_later, self.longest_poll_seconds = base.offers_more_later, base.longest_poll_seconds
+        self.way_back = base.way_back
         self._components = {component.update_id: component for component in components}
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:

@@ -21,6 +21,7 @@ from tasks.domain.protocols.package_manager import (
     SimulationResult,
     Transaction,
     UpdaterMeans,
+    WayBack,
 )
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.machines.managers.image.state import (
@@ -109,6 +110,9 @@ class ImageManager(ManagerDefaults):
         self.default_rates = DEFAULT_RATES
         self.script_package = tool.package
         self.lock_files: tuple[str, ...] = tool.lock_files
+        self.way_back = WayBack(
+            f"this system goes back as a whole: `{tool.name} rollback` on the machine, and a reboot"
+        )
         self.updater_means: UpdaterMeans | None = UpdaterMeans(
             units=tool.timers, with_settings=frozenset(_WITH_SETTINGS), stoppable=frozenset(tool.agents)
         )

@@ -14,9 +14,21 @@ from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.package_manager import InstalledKernels, Rates, SimulationResult, Transaction, UpdaterMeans
+from tasks.domain.protocols.package_manager import (
+    InstalledKernels,
+    Rates,
+    SimulationResult,
+    Transaction,
+    UpdaterMeans,
+    WayBack,
+)
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
-from tasks.machines.managers.manager_base import LISTS_LOCK_TIMEOUT_SECONDS, PackageTool, accepts_licences
+from tasks.machines.managers.manager_base import (
+    LISTS_LOCK_TIMEOUT_SECONDS,
+    PackageTool,
+    accepts_licences,
+    may_downgrade,
+)
 from tasks.machines.managers.rpm.advisories import parse_advisories, parse_dnf5_advisories
 from tasks.machines.managers.rpm.dnf.assessment import build_dnf_assessment, parse_yum_assessment
 from tasks.machines.managers.rpm.dnf.holds import parse_dnf5_holds, parse_holds
@@ -47,6 +59,7 @@ class RpmTool:
         parse_simulation: turns the records of rpm_simulate.sh into the answer for that set of updates.
         lock_files: more files that the tool locks (fcntl) while it works, before rpm's own.
         kernel_rule: the tool's own command that tells which kernels it would remove; "": it has none.
+        way_back: see PackageManager.
     """
 
     name: str
@@ -55,6 +68,9 @@ class RpmTool:
     parse_simulation: Callable[[ScriptResult, Sequence[Update]], SimulationResult]
     lock_files: tuple[str, ...] = ()
     kernel_rule: str = ""
+    way_back: WayBack = WayBack(
+        "it was never tried with this tool: `history undo` on the machine takes a whole transaction back"
+    )
 
     @property
     def package(self) -> str:
@@ -73,6 +89,7 @@ class RpmManager(PackageTool):
         self.updater_means: UpdaterMeans | None = UPDATER_MEANS
         self.updaters_script: Script | None = build_rpm_updaters_script(tool.package)
         self.change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
+        self.way_back = tool.way_back
         self.lock_files: tuple[str, ...] = (*tool.lock_files, *CHANGE_LOCK_FILES)
 
     def _read_state(self, transport: Transport, params: dict[str, ScriptParameter], deadline: Deadline) -> PackageState:
@@ -89,6 +106,7 @@ class RpmManager(PackageTool):
             "packages": tuple(build_rpm_spec(update) for update in updates),
             "keep": tuple(name for name in sorted(keep) if NAME_PATTERN.fullmatch(name)),
             "accept_licences": accepts_licences(updates),
+            "downgrades": may_downgrade(updates),
             "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS,
         }
         result = transport.run_script(self._build_script("rpm_simulate", params), deadline=deadline)
@@ -149,6 +167,10 @@ _DNF_RATES: Final = Rates(
 )
 
 
+_WAY_BACK: Final = WayBack(
+    caution="the scripts of a package need not understand the data that its newer version has left"
+)
+
 DNF: Final = RpmTool(
     name="dnf",
     rates=_DNF_RATES,
@@ -156,6 +178,7 @@ DNF: Final = RpmTool(
         build_dnf_assessment, manager="dnf", read_advisories=parse_advisories, read_holds=parse_holds
     ),
     parse_simulation=parse_dnf_simulation,
+    way_back=_WAY_BACK,
 )
 """RHEL 8 and 9 and their relatives, Amazon Linux 2023."""
 
@@ -184,5 +207,6 @@ ZYPPER: Final = RpmTool(
     parse_assessment=parse_zypper_assessment,
     parse_simulation=parse_zypper_simulation,
     kernel_rule="purge-kernels",
+    way_back=_WAY_BACK,
 )
 """SUSE Linux Enterprise and openSUSE."""

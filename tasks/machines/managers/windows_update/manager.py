@@ -22,6 +22,7 @@ from tasks.domain.protocols.package_manager import (
     SimulationResult,
     Transaction,
     UpdaterMeans,
+    WayBack,
 )
 from tasks.domain.protocols.transport import (
     Job,
@@ -99,6 +100,7 @@ class WindowsUpdateManager(ManagerDefaults):
     health_script: Script | None = Script("health", package=PACKAGE)
     offers_more_later = True
     longest_poll_seconds: float = LONGEST_POLL_SECONDS
+    way_back = WayBack("updates of Windows are not taken back: uninstall them on the machine")
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()

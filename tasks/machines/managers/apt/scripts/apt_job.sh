@@ -3,7 +3,7 @@
 # packages change. A download changes none, so it is ended when its time is over or a stop is requested.
 # Parameters: those of transactions.sh, tx_N_packages (list of name=version), tx_N_present (list: the names of them
 # that were installed when they were chosen), allowed (list: other packages that may change), excluded (list: masks of
-# packages that must not be installed), allow_removals ("yes").
+# packages that must not be installed), allow_removals ("yes"), downgrades ("yes").
 # Its files are beside the job's own: apt-status (apt's progress), apt-began (created again before each change of
 # packages), apt-done, and lists.
 # Requires: manager_environment, apt_options, unmet_dependencies, dpkg_query, package_locks, transactions, apt_removal, apt_errors

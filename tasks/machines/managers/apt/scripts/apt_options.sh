@@ -2,6 +2,7 @@
 # The options of apt that decide what a command does with packages. Each is set, whatever the machine's apt.conf says, so
 # that a simulation and a transaction mean the same on every machine. docs/reference/platforms.md lists them, and what is
 # left to the machine. An option that follows on the command line has priority (-s, --download-only, -f, --no-remove).
+# With the parameter downgrades ("yes"), versions that are named may be older than the installed ones.
 # Source: apt-get(8), apt.conf(5) and doc/examples/configure-index of apt 3.1.
 
 # quiet is a level, and each -q adds one to it
@@ -16,6 +17,9 @@ fp_apt_options='
   -o APT::Get::Allow-Solver-Remove-Essential=false -o APT::Get::Allow-Change-Held-Packages=false
   -o APT::Ignore-Hold=false -o APT::Force-LoopBreak=false -o DPkg::ConfigurePending=true
   -o quiet=1 -o APT::Color=false'
+fp_set_param downgrades
+# shellcheck disable=SC2154  # set by fp_set_param
+[ "$downgrades" != yes ] || fp_apt_options="$fp_apt_options --allow-downgrades"
 
 # shellcheck disable=SC2086  # words
 fp_apt_get() { apt-get $fp_apt_options "$@" </dev/null; } # WORDS…

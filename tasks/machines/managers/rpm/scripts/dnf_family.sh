@@ -269,7 +269,7 @@ simulate_tool() { # PACKAGE…
   # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
   simulate --best install "$@" $(keep_words)
   fp_text_section simulation "$transaction" "$code"
-  files=$(chosen 'installed|an upgrade')
+  files=$(chosen 'installed|an upgrade|a downgrade')
   if [ -z "$keep" ] && [ -n "$files" ]; then
     # not %{location}: newer versions of dnf 4 do not print it
     # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards

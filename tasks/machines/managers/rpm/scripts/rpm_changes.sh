@@ -48,15 +48,16 @@ unwanted() { # prints "why detail", or nothing
   installed_ids >"$FP_JOB_DIR/rpm-installed"
   anew=$(awk 'FILENAME == ARGV[1] { here[$0]; next } NF && !/^patch:/ && !($0 in here) { printf "%s%s", (count++ ? ", " : ""), $0 }' "$FP_JOB_DIR/rpm-installed" "$FP_JOB_DIR/rpm-present")
   [ -z "$anew" ] || { lines "anew $anew"; return; }
-  awk -v removals="$removals" '
+  fp_set_param downgrades
+  awk -v removals="$removals" -v downgrades="$downgrades" '
     function join(text, more) { return text (text == "" ? "" : ", ") more }
-    FILENAME == ARGV[1] || FILENAME == ARGV[2] { may[$0]; next }
+    FILENAME == ARGV[1] || FILENAME == ARGV[2] { may[$0]; if (FILENAME == ARGV[2] && downgrades == "yes") back[$0]; next }
     { version[$1, $2] = $3; ids[$2] }
     END {
       for (id in ids) {
         new = version["down", id] version["in", id]
         if (new == "") gone = join(gone, id) # with a new version, it is an old kernel that goes
-        else if (version["down", id] != "" || (version["out", id] != "" && !(id in may))) other = join(other, id " " version["out", id] " -> " new)
+        else if ((version["down", id] != "" && !(id in back)) || (version["out", id] != "" && !(id in may))) other = join(other, id " " version["out", id] " -> " new)
       }
       if (removals != "yes" && gone != "") print "removals", gone
       else if (other != "") print "unexpected", other

@@ -4,7 +4,7 @@
 # Parameters: those of transactions.sh, tx_N_packages (list: packages as the tool takes them, "NAME-VERSION-RELEASE.ARCH"),
 # tx_N_names (list: their ids, in the same order), tx_N_present (list: the ids of them that were installed when they
 # were chosen), allowed (list: ids of other packages that may change), excluded (list: masks of packages that must not
-# be installed), allow_removals ("yes").
+# be installed), allow_removals ("yes"), downgrades ("yes").
 # Its files are beside the job's own; their names begin with "rpm-".
 #
 # The tool's package_tool.sh defines, for lists of packages:

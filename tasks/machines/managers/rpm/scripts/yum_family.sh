@@ -67,7 +67,7 @@ discard() { # remove what was installed; the tool itself would remove what is do
   ! grep -qsiE '^keepcache *= *(1|true|yes|on) *$' /etc/dnf/dnf.conf || return 0
   folders=$(tool_folders)
   while read -r action _ _ package _; do
-    [ "$action" != in ] || print_files "$package"
+    case $action in in | down) print_files "$package" ;; esac
   done <"$FP_JOB_DIR/rpm-would" | tr '\n' '\000' | xargs -0 rm -f
 }
 

@@ -228,8 +228,9 @@ simulate_tool() { # PACKAGES…
     folder=$(mktemp -d) || exit 1
     lock_kept "$folder"
   fi
-  # shellcheck disable=SC2046  # an option, or nothing
-  ask_briefly install --dry-run $([ "$(fp_param accept_licences)" != yes ] || echo --auto-agree-with-licenses) "$@"; fp_section simulation say
+  # shellcheck disable=SC2046  # options, or nothing
+  ask_briefly install --dry-run $([ "$(fp_param accept_licences)" != yes ] || echo --auto-agree-with-licenses) \
+    $([ "$(fp_param downgrades)" != yes ] || echo --oldpackage) "$@"; fp_section simulation say
   [ -z "$(fp_param keep)" ] || rm -rf "$folder"
   [ -n "$(fp_param keep)" ] || fp_section cached find "$cached" -name '*.rpm' -size +0 -printf '%f\n'
 }

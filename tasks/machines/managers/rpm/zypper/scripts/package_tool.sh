@@ -12,6 +12,8 @@ install="install $solver_options" # with its options
 fp_set_param accept_licences
 readable=$(find_readable) # once for the whole job: the packages were chosen without the others
 [ "$accept_licences" != yes ] || install="$install --auto-agree-with-licenses"
+fp_set_param downgrades
+[ "$downgrades" != yes ] || install="$install --oldpackage"
 
 # A check changes nothing, so it does not wait for zypper's lock (see package_queries.sh).
 tool_simulate() ( zypper_words="$zypper_words --xmlout"; tool_explain "$@" )

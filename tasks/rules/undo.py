@@ -1,0 +1,245 @@
+"""What of an earlier run can be taken back on one machine, and why the rest can't. Pure.
+
+The version that is there now decides: only what is still as the run has left it goes back. What has changed again
+since belongs to somebody else.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from inventory.data_class import dataclass
+from inventory.name_lists import join_first_names
+from tasks.domain.components import COMPONENT_PREFIX
+from tasks.domain.model import Finding, InstallResult, RunReport, Selection, Update, UpdateResult
+from tasks.domain.protocols.package_manager import InstalledKernels
+from tasks.domain.states import INSTALLED_UPDATE_STATES, UpdateState
+from tasks.domain.undo import InstalledChange, UndoOrder
+from tasks.rules.updates.selection import find_exclude_mask
+
+UNDO_CHECK: Final = "undo"
+REMOVAL_REASON: Final = "the run has installed it anew: it is removed when the others are back"
+_NOT_BACK = frozenset({UpdateState.BLOCKED, UpdateState.EXCLUDED, UpdateState.FAILED, UpdateState.NOT_ATTEMPTED})
+
+
+@dataclass(frozen=True, slots=True)
+class UndoChoice:
+    """What goes back on one machine.
+
+    Attributes:
+        back: updates to the versions before, to be installed.
+        skipped: the others, each with the reason. What is to be removed is among them: see find_removals.
+    """
+
+    back: tuple[Update, ...]
+    skipped: tuple[UpdateResult, ...]
+
+
+def collect_order(report: RunReport) -> UndoOrder:
+    """Return what a run has changed, from its report.
+
+    Which update came, and from which version, its plans say: they are sealed, outcomes are not. Outcomes only say what
+    became of it.
+    """
+    planned = {
+        plan.machine: {u.id: u for u in (*(r.update for r in plan.skipped), *plan.chosen)} for plan in report.plans
+    }
+    changes: dict[str, tuple[InstalledChange, ...]] = {}
+    unknown: dict[str, tuple[str, ...]] = {}
+    for outcome in report.outcomes:
+        known = planned.get(outcome.machine, {})
+        changed = [result for result in outcome.updates if _has_changed(result)]
+        found = [InstalledChange(known[r.update.id], r.version_after or "") for r in changed if r.update.id in known]
+        if found:
+            changes[outcome.machine] = tuple(found)
+        if lacking := [r.update.id for r in changed if r.update.id not in known]:
+            unknown[outcome.machine] = tuple(lacking)
+    commands = {outcome.machine: _list_commands(outcome.install) for outcome in report.outcomes}
+    return UndoOrder(report.run.id, changes, unknown, {name: found for name, found in commands.items() if found})
+
+
+def _has_changed(result: UpdateResult) -> bool:
+    may_have = result.state in INSTALLED_UPDATE_STATES or result.state is UpdateState.FAILED
+    return may_have and bool(result.version_after) and result.version_after != result.update.installed
+
+
+def _list_commands(install: InstallResult | None) -> tuple[str, ...]:
+    return tuple(part.undo for part in install.transactions if part.undo) if install is not None else ()
+
+
+def choose_changes(
+    changes: Sequence[InstalledChange],
+    now: Mapping[str, str],
+    kernels: InstalledKernels,
+    held: Collection[str],
+    selection: Selection,
+    run_id: str,
+) -> UndoChoice:
+    """Return what goes back.
+
+    Args:
+        changes: what the run has changed on this machine.
+        now: the installed versions, by the id of the update.
+        kernels: of the machine.
+        held: packages that its administrator holds.
+        selection: of the request: its exclude masks win.
+        run_id: of the run that is taken back.
+    """
+    back: list[Update] = []
+    skipped: list[UpdateResult] = []
+    for change in changes:
+        update = _turn_round(change)
+        if result := _find_obstacle(change, update, now.get(update.id), kernels, held, selection, run_id):
+            skipped.append(result)
+        elif update.available:
+            back.append(update)
+        else:
+            skipped.append(UpdateResult(update, UpdateState.NOT_SELECTED, REMOVAL_REASON))
+    return UndoChoice(tuple(back), tuple(skipped))
+
+
+def _turn_round(change: InstalledChange) -> Update:
+    """Return the way back. What the update said of itself, beside its need of a reboot, is not true of the way back."""
+    update = change.update
+    return Update(
+        id=update.id,
+        name=update.name,
+        arch=update.arch,
+        installed=change.after,
+        available=update.installed or "",
+        classification=update.classification,
+        group=update.group,
+        requires_reboot=update.requires_reboot,
+        kb=update.kb,
+        changes_boot=update.changes_boot,
+        title=update.title,
+        goes_back=True,
+    )
+
+
+def _find_obstacle(
+    change: InstalledChange,
+    update: Update,
+    now: str | None,
+    kernels: InstalledKernels,
+    held: Collection[str],
+    selection: Selection,
+    run_id: str,
+) -> UpdateResult | None:
+    """Return why a change is not taken back, with what is there now; or None."""
+    names, here = {update.id, update.name}, replace(update, installed=now)
+    if now is not None and now == update.available:
+        return UpdateResult(here, UpdateState.NOT_SELECTED, f"version {now} is there already")
+    if now is None and not update.available:
+        return UpdateResult(here, UpdateState.NOT_SELECTED, "it is not installed any more")
+    if mask := find_exclude_mask(names, selection):
+        return UpdateResult(here, UpdateState.EXCLUDED, f'excluded by mask "{mask}"')
+    if names & set(held):
+        return UpdateResult(here, UpdateState.EXCLUDED, "a hold on the machine excludes it")
+    reason = _explain_changed(change, now, run_id) or _explain_kernel(update, kernels)
+    return UpdateResult(here, UpdateState.BLOCKED, reason) if reason else None
+
+
+def _explain_changed(change: InstalledChange, now: str | None, run_id: str) -> str:
+    if change.update.id.startswith(COMPONENT_PREFIX):
+        name = change.update.name
+        return f"it is a component: `fleetpatch components upgrade {name} --to {change.update.installed}` puts it back"
+    if now is None:
+        return f"nothing whole of it is there now; run {run_id} has installed {change.after}"
+    if now != change.after:
+        return f"it has changed again since: run {run_id} has installed {change.after}, {now} is there now"
+    return ""
+
+
+def _explain_kernel(update: Update, kernels: InstalledKernels) -> str:
+    """Return why a kernel, or what may be one, stays. A new kernel stands beside the older one."""
+    mine = [k for k in kernels.packages if (k.package.name, k.package.available) == (update.name, update.installed)]
+    if any(kernel.is_running for kernel in mine):
+        return f"it belongs to the running kernel {kernels.running}, which is never taken away"
+    if mine:
+        return f"a kernel stays beside the others ({kernels.running} is running): choose one in the boot menu"
+    if kernels.obstacle and not update.available:
+        return f"whether it belongs to a kernel is not known: {kernels.obstacle}"
+    return ""
+
+
+def keep_others(selection: Selection, skipped: Iterable[UpdateResult]) -> Selection:
+    """Return a selection that lets nothing that stays change as a dependency."""
+    staying = {r.update.name for r in skipped if r.update.goes_back and r.state is not UpdateState.NOT_SELECTED}
+    return replace(selection, exclude=(*selection.exclude, *sorted(staying)))
+
+
+def find_removals(results: Iterable[UpdateResult]) -> tuple[Update, ...]:
+    """Return the packages that are to be removed, as a job of kind REMOVE takes them."""
+    return tuple(
+        replace(result.update, available=result.update.installed or "")
+        for result in results
+        if result.update.goes_back and not result.update.available and result.state is UpdateState.NOT_SELECTED
+        if result.reason == REMOVAL_REASON
+    )
+
+
+def mark_removals(
+    results: Iterable[UpdateResult], now: Mapping[str, str], planned: Collection[str], reason: str
+) -> tuple[UpdateResult, ...]:
+    """Return the results, with what became of packages that were to be removed.
+
+    Args:
+        results: of all updates.
+        now: the installed versions, by id; without those that are gone.
+        planned: ids of what was to be removed.
+        reason: why some of it may be there still.
+    """
+    return tuple(_mark_removal(r, now.get(r.update.id), reason) if r.update.id in planned else r for r in results)
+
+
+def _mark_removal(result: UpdateResult, now: str | None, reason: str) -> UpdateResult:
+    if now is None:
+        return replace(
+            result, state=UpdateState.INSTALLED, reason="removed: it was not there before", version_after=None
+        )
+    return replace(result, state=UpdateState.BLOCKED, reason=f"not removed: {reason}", version_after=now)
+
+
+def describe_undo(results: Iterable[UpdateResult], unknown: Sequence[str]) -> tuple[Finding, ...]:
+    """Return findings about what is not back on a machine, and how the same is kept from coming again.
+
+    Args:
+        results: what became of each way back.
+        unknown: ids of changes of which the sealed plans know nothing.
+    """
+    ways = [result for result in results if result.update.goes_back]
+    findings: list[Finding] = []
+    stays = [f"{result.update.name} ({result.reason})" for result in ways if result.state in _NOT_BACK]
+    stays += [f"{update_id} (the run's plans, which are sealed, do not have it)" for update_id in unknown]
+    if stays:
+        remedy = "Read the reasons. What the package manager can't take back, only a backup or a snapshot can."
+        findings.append(Finding.warn(UNDO_CHECK, f"not taken back: {'; '.join(stays)}", remedy))
+    if names := sorted({r.update.name for r in ways if r.state in INSTALLED_UPDATE_STATES and r.update.available}):
+        findings.append(Finding.good(UNDO_CHECK, describe_return(names)))
+    return tuple(findings)
+
+
+def describe_return(names: Sequence[str]) -> str:
+    """Return that the next run brings the same updates again, and the line of a request that prevents it."""
+    masks = ", ".join(f'"{name}"' for name in names)
+    return f"the next run installs them again unless its request has this line below `updates`: exclude: [{masks}]"
+
+
+def describe_plan(run_id: str, how: str, caution: str, choice: UndoChoice, commands: Sequence[str]) -> tuple[str, ...]:
+    """Return the notes of a plan that takes a run back. ``how`` names its means."""
+    notes = [f"undo of run {run_id} {how}"]
+    if choice.back and caution:
+        notes.append(caution)
+    stays = [f"{r.update.name}: {r.reason}" for r in choice.skipped if r.state in _NOT_BACK and r.update.goes_back]
+    if removals := find_removals(choice.skipped):
+        unless = " (unless what stays needs it)" if stays else ""
+        names = join_first_names([update.id for update in removals])
+        notes.append(f"to be removed{unless}, because the run has installed it anew: {names}")
+    if stays:
+        notes.append(f"can't be undone: {'; '.join(stays)}")
+    if choice.back:
+        notes.append("files and data that have changed since stay as they are")
+        notes.append(describe_return(sorted({update.name for update in choice.back})))
+    notes += [f"the package manager said after that run: {command}" for command in commands]
+    return tuple(notes)

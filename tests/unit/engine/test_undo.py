@@ -1,0 +1,157 @@
+"""Runs that take others back, with the real engine on a simulated machine."""
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from flows.engine.fleet_run import FleetRun
+from flows.engine.undo_orders import find_undo_order
+from flows.local_run import LocalRunner
+from flows.ports.ports import Ports
+from flows.undo import build_undo_request
+from tasks.domain.errors import RequestError
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.package_manager import InstalledKernels, WayBack
+from tasks.domain.states import OperationState, UpdateState
+from tasks.records.queries.history import History
+from tests.support import taking_up
+from tests.support.fake_manager import FakeManager
+from tests.support.fake_packages import FakePackage
+from tests.support.fake_records import FakeHistory
+from tests.support.fleet import SimFleet, outcome_of, result_of
+from tests.support.mortal import Killed, Life, choose_calls
+from tests.support.sim_machine import SimMachine
+
+PATCHED = "20260309-010000-bbbbbb"
+
+
+class UndoFleet(SimFleet):
+    """A machine on which a run has updated two packages, and has installed a third one with them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        lib = FakePackage("lib", installed=None)
+        self.web: SimMachine = self.add("web", [FakePackage("shop", needs=("lib",)), FakePackage("app"), lib])
+        self.before = self.web.world.whole()
+        request = self.request("shop", "app")
+        self.patched = FleetRun(request, super().ports(), LocalRunner(), run_id=PATCHED).execute()
+        for name in ("shop", "app"):
+            self.web.world[name].available = "1.0"  # what its repository also has
+        self.web.world["shop"].needs = ()
+
+    @property
+    def history(self) -> History:
+        return cast("History", FakeHistory(self.records))
+
+    def ports(self) -> Ports:
+        return replace(super().ports(), find_undo_order=lambda run: find_undo_order(self.history, run))
+
+    def undo(self, **fields: Any) -> RunReport:
+        request = build_undo_request(self.history, self.patched.run.id, **fields)
+        return self.campaign(request.model_copy(update={"settle_seconds": 0})).execute()
+
+
+@pytest.fixture
+def fleet() -> UndoFleet:
+    return UndoFleet()
+
+
+def test_versions_are_as_before_and_what_came_anew_is_gone(fleet: UndoFleet) -> None:
+    assert fleet.web.world.whole() == {"shop": "2.0", "app": "2.0", "lib": "2.0"}
+    outcome = outcome_of(fleet.undo(), "web")
+    assert fleet.web.world.whole() == fleet.before == {"shop": "1.0", "app": "1.0"}
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    assert {name: result_of(outcome, name).state for name in ("shop", "app", "lib")} == dict.fromkeys(
+        ("shop", "app", "lib"), UpdateState.INSTALLED
+    )
+    (note,) = [finding.message for finding in outcome.findings if finding.check == "undo"]
+    assert 'exclude: ["app", "shop"]' in note
+
+
+def test_the_plan_changes_nothing_and_says_the_same(fleet: UndoFleet) -> None:
+    now = fleet.web.world.whole()
+    (plan,) = fleet.undo(dry_run=True).plans
+    assert fleet.web.world.whole() == now
+    assert [(update.id, update.available) for update in plan.chosen] == [("shop", "1.0"), ("app", "1.0")]
+    assert "to be removed, because the run has installed it anew: lib" in plan.notes
+
+
+def test_asked_twice_it_is_done_once(fleet: UndoFleet) -> None:
+    fleet.undo()
+    jobs = len(fleet.web.jobs())
+    outcome = outcome_of(fleet.undo(), "web")
+    assert len(fleet.web.jobs()) == jobs
+    assert (outcome.state, fleet.web.world.whole()) == (OperationState.SUCCEEDED, fleet.before)
+
+
+def test_what_changed_since_and_what_is_no_longer_offered_stays(fleet: UndoFleet) -> None:
+    fleet.web.world["app"].installed = "2.1"
+    fleet.web.world["shop"].refused = "no longer offered"
+    outcome = outcome_of(fleet.undo(), "web")
+    assert fleet.web.world.whole() == {"shop": "2.0", "app": "2.1"}
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert "no longer offered" in outcome.reason
+    assert "it has changed again since" in outcome.reason
+
+
+def test_a_manager_that_takes_nothing_back_says_so(fleet: UndoFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeManager, "way_back", WayBack("go back as a whole"))
+    outcome = outcome_of(fleet.undo(), "web")
+    assert fleet.web.world.whole() == {"shop": "2.0", "app": "2.0", "lib": "2.0"}
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert outcome.reason.count("package manager: go back as a whole") == 3
+
+
+def test_kernels_that_can_t_be_told_keep_new_packages(fleet: UndoFleet) -> None:
+    fleet.web.world.shelf.kernels = InstalledKernels(obstacle="no answer")
+    outcome = outcome_of(fleet.undo(), "web")
+    assert fleet.web.world.whole() == {"shop": "1.0", "app": "1.0", "lib": "2.0"}
+    assert "whether it belongs to a kernel is not known: no answer" in outcome.reason
+
+
+def test_a_failed_way_back_keeps_what_it_may_need(fleet: UndoFleet) -> None:
+    fleet.web.world["shop"].fails = "cannot migrate data back"
+    outcome = outcome_of(fleet.undo(), "web")
+    assert outcome.state is OperationState.FAILED
+    assert fleet.web.world["lib"].installed == "2.0"
+    assert "not removed: what may need it is not back: shop" in outcome.reason + str(outcome.findings)
+
+
+@pytest.mark.parametrize("calls", choose_calls(120, 12))
+def test_a_dead_controller_s_undo_is_finished_once(calls: int) -> None:
+    fleet = UndoFleet()
+    request = build_undo_request(fleet.history, fleet.patched.run.id).model_copy(update={"settle_seconds": 0})
+    life = Life(calls)
+    try:
+        taking_up.begin(fleet, request, life)
+    except Killed:
+        report = taking_up.resume(fleet)
+        assert report.run.state in {OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS}
+    assert fleet.web.world.whole() == fleet.before
+    configured = fleet.web.world.shelf.configured
+    assert [configured.count(f"{name} 1.0") for name in ("shop", "app")] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"component": "exporter"}, "component must be empty"),
+        ({"download_only": True}, "download_only must be off"),
+        ({"remove_unused_kernels": True}, "remove_unused_kernels must be off"),
+    ],
+)
+def test_an_undo_does_nothing_else(fleet: UndoFleet, fields: dict[str, Any], words: str) -> None:
+    request = build_undo_request(fleet.history, fleet.patched.run.id).model_copy(update=fields)
+    with pytest.raises(RequestError, match=words):
+        FleetRun(request, fleet.ports(), LocalRunner())
+
+
+def test_a_run_that_changed_nothing_can_t_be_taken_back(fleet: UndoFleet) -> None:
+    planned = fleet.patch(dry_run=True)
+    with pytest.raises(RequestError, match="has installed nothing"):
+        build_undo_request(fleet.history, planned.run.id)
+    with pytest.raises(RequestError, match="has installed nothing on 'wbe'"):
+        build_undo_request(fleet.history, fleet.patched.run.id, ["wbe"])
+    with pytest.raises(RequestError, match="there is no run"):
+        build_undo_request(fleet.history, "20200101")
