@@ -243,6 +243,15 @@ _ROWS = (
         panel="Policies",
     ),
     RequestOption("announce.notice_minutes", "--notice", "Time from the announcement on.", "MINUTES", panel="Policies"),
+    RequestOption(
+        "snapshot.take",
+        "--snapshot",
+        "Take a snapshot of each machine by its provider before its first change: before or never.",
+        panel="Policies",
+    ),
+    RequestOption(
+        "snapshot.revert_on_failure", help="Put a machine back to it if the run fails on it.", panel="Policies"
+    ),
     RequestOption("allow_removals"),
     RequestOption("remove_unused_kernels", help="After the validation, remove kernels that are in no use."),
     RequestOption("accept_licences", help="Accept licence terms of updates."),
@@ -261,6 +270,7 @@ _NOT_OPTIONS = frozenset(
     {"dry_run", "approval", "hooks", "notify", "freezes", "configuration", "report_formats", "updates.as_in_run"}
     | {"window.lead_minutes", "going_down_minutes", "coming_up_minutes", "settle_seconds", "assess_at_once"}
     | {"native_updaters", "download_only", "announce.approval", "maintenance"}
+    | {"snapshot.keep_days", "snapshot.patch_without", "snapshot.with_data_disks"}
 )
 """Fields that only a request file sets, and ``dry_run``, which depends on the verb."""
 

@@ -21,12 +21,12 @@ from tasks.rules.runs.hooks import build_set_hooks
 from tasks.rules.runs.power import restore_power_cycle
 from tasks.rules.runs.resource_turns import ASSESSMENT_KINDS
 from tasks.rules.runs.set_capacity import index_sets
-from tasks.steps.checkpoint import restore_checkpoint
+from tasks.steps.checkpoint import restore_checkpoint, save_checkpoint
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.hooks import restore_hook_results
 from tasks.steps.outcome import build_outcome
-from tasks.steps.pipeline import hand_back_machine, is_turn_over, save_checkpoint
+from tasks.steps.pipeline import hand_back_machine, is_turn_over
 from tasks.steps.power import can_wake, is_wake_due, judge_wake, wake_machine
 
 

@@ -28,6 +28,7 @@ from flows.request.request_parts import (
     HoldRequest,
     HooksRequest,
     Notifications,
+    SnapshotRequest,
 )
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PinnedUpdates, Selection, Window
@@ -46,6 +47,7 @@ _DOWNLOAD_ONLY: Mapping[str, Any] = {
     "remove_unused_kernels": False,
     "restart_services": "Never",
     "announce": None,
+    "snapshot": None,
     "hooks": (),
 }
 """What a run that only downloads does, whatever the request says."""
@@ -213,6 +215,9 @@ class PatchRequest(ScopeRequest):
     announce: AnnounceRequest = Field(
         default=AnnounceRequest(), description="Whether machines and their programs are told before interruptions."
     )
+    snapshot: SnapshotRequest = Field(
+        default=SnapshotRequest(), description="Whether machines get a snapshot before their first change."
+    )
     notify: Notifications = Field(default=[])
     freezes: list[FreezeRequest] = Field(
         default=[], max_length=500, description="Times in which nothing may be changed. They override the window."
@@ -374,6 +379,7 @@ class PatchRequest(ScopeRequest):
             max_unreachable_seconds=DEFAULT_MAX_UNREACHABLE_SECONDS,
             window=window,
             announce=self.announce.to_event_notice(),
+            snapshot=self.snapshot.to_snapshot_policy(),
             hooks=hooks,
             component_order=None,
             undo_order=None,

@@ -13,6 +13,7 @@ from tasks.domain.states import Classification, HookKind, HookMode, HookPoint, i
 from tasks.rules.calendar.freezes import Freeze, build_freeze
 from tasks.rules.maintenance.model import ApplyMode, HoldPolicy
 from tasks.rules.runs.hooks import check_hook_target
+from tasks.rules.runs.snapshots import SnapshotPolicy
 from tasks.rules.scheduled_events import EventNotice
 
 HookName = Annotated[
@@ -225,6 +226,40 @@ class AnnounceRequest(FormModel):
     def to_event_notice(self) -> EventNotice | None:
         """Return how interruptions are announced; None: they are not."""
         return EventNotice(self.notice_minutes * 60, self.approval) if self.enabled else None
+
+
+class SnapshotRequest(FormModel):
+    """Whether each machine gets a snapshot by its provider before its first change, and what is done with it."""
+
+    take: Literal["never", "before"] = Field(
+        default="never",
+        description="before: one snapshot of each machine, just before its first change. A machine whose provider "
+        "can't take one is not changed.",
+    )
+    keep_days: float = Field(default=3, gt=0, le=365, description="Days after which the snapshot is deleted.")
+    revert_on_failure: bool = Field(
+        default=False,
+        description="Put a machine back to its snapshot if the run fails on it. Otherwise the report tells how a "
+        "person can.",
+    )
+    patch_without: bool = Field(
+        default=False, description="Patch a machine also if no snapshot can be taken, with a warning."
+    )
+    with_data_disks: bool = Field(
+        default=False, description="Also put data disks back. What was written to them since is lost."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_word(cls, given: object) -> object:
+        """Accept ``snapshot: before`` for ``snapshot: {take: before}``."""
+        return {"take": given} if isinstance(given, str) else given
+
+    def to_snapshot_policy(self) -> SnapshotPolicy | None:
+        """Return what is done with snapshots; None: none are taken."""
+        if self.take == "never":
+            return None
+        return SnapshotPolicy(self.keep_days, self.revert_on_failure, self.patch_without, self.with_data_disks)
 
 
 MINUTES_PER_DAY = 24 * 60

@@ -24,6 +24,7 @@ from tasks.domain.assessment import (  # noqa: F401 - others import them from he
     Update,
 )
 from tasks.domain.compliance import RepositoryProblem  # noqa: F401 - others import it from here
+from tasks.domain.provided_machines import SnapshotResult
 from tasks.domain.services import Listener, Services  # noqa: F401 - others import them from here
 from tasks.domain.states import (
     Classification,
@@ -262,6 +263,7 @@ class Outcome:
         facts: from the machine's validation, or else from its pre-check.
         kernel_before: the kernel's release or the build that ran at the assessment; ``facts`` has that at the end. ""
             when unknown.
+        snapshot: the snapshot that was ordered before its first change; None: none.
     """
 
     run_id: str
@@ -283,6 +285,7 @@ class Outcome:
     error: ErrorInfo | None = None
     services_to_restart: tuple[str, ...] = ()  # services that used replaced files at the last check
     kernel_before: str = ""
+    snapshot: SnapshotResult | None = None
 
     @property
     def kernel_change(self) -> str:

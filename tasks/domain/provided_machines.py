@@ -191,3 +191,37 @@ class ProviderOrder:
     with_data_disks: bool = False
     is_quiesced: bool = True
     user_data: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotResult:
+    """The snapshot that a run took of a machine before its first change, and what became of it in that run.
+
+    Attributes:
+        id: of the snapshot, as its provider has it.
+        ordered_at: when the run first ordered it.
+        taken_at: when the provider had it; None: it is not known that there is one. It is never used then.
+        expires_at: from when it is deleted; None: none was taken.
+        used_bytes: when it was new; None: not known.
+        seconds: how long it took; None: not known.
+        failure: why none was taken, or "".
+        revert_reason: why the machine is reverted to it, or "". A revert may have begun as soon as this is known.
+        boots_before: the ids of the boots that the machine had before that.
+        reverted_at: when the machine answered after the revert; None: it did not, so far.
+        revert_seconds: how long that took; None: not known.
+        revert_note: what became of the revert in the end, for the report; "": it has not ended.
+    """
+
+    id: str
+    ordered_at: datetime
+    taken_at: datetime | None = None
+    expires_at: datetime | None = None
+    consistency: Consistency = Consistency.UNKNOWN
+    used_bytes: int | None = None
+    seconds: float | None = None
+    failure: str = ""
+    revert_reason: str = ""
+    boots_before: tuple[str, ...] = ()
+    reverted_at: datetime | None = None
+    revert_seconds: float | None = None
+    revert_note: str = ""

@@ -20,6 +20,7 @@ from tasks.domain.states import RebootState
 from tasks.records import page_schema, schema
 from tasks.records.storage.column_types import KeyType
 from tasks.records.storage.database import Database
+from tasks.rules.runs.snapshots import REVERT_MEASURE, SNAPSHOT_MEASURE
 
 NEWEST_SAMPLE_WEIGHT = 0.3
 """Weight of the newest sample. After five runs on new hardware, 5/6 of the mean come from the new hardware."""
@@ -31,7 +32,14 @@ INSTALL_SECONDS_PER_UPDATE = "install_seconds_per_update"
 TRANSACTION_SECONDS = "transaction_seconds"
 DOWNLOAD_BYTES_PER_SECOND = "download_bytes_per_second"
 REBOOT_SECONDS = "reboot_seconds"
-MEASURES = (INSTALL_SECONDS_PER_UPDATE, TRANSACTION_SECONDS, DOWNLOAD_BYTES_PER_SECOND, REBOOT_SECONDS)
+MEASURES = (
+    INSTALL_SECONDS_PER_UPDATE,
+    TRANSACTION_SECONDS,
+    DOWNLOAD_BYTES_PER_SECOND,
+    REBOOT_SECONDS,
+    SNAPSHOT_MEASURE,
+    REVERT_MEASURE,
+)
 
 MIN_MEASURED_DOWNLOAD_BYTES = 1_000_000
 """Smaller downloads are not measured: most of their time is overhead, so their rate is too low for a large download."""
@@ -59,6 +67,8 @@ def compute_measures(outcome: Outcome) -> dict[str, float]:
     - ``install_seconds_per_update``: the additional time of each update.
     - ``download_bytes_per_second``: of staged updates, if at least MIN_MEASURED_DOWNLOAD_BYTES were downloaded.
     - ``reboot_seconds``: from the reboot command to the first login that works.
+    - ``snapshot_seconds``: from the order of the snapshot to its proof.
+    - ``revert_seconds``: from the order of the revert to the first login that works.
 
     The fixed time and the time of each update cannot be measured separately. Their ratio comes from the package
     manager's default rates; their sum is exactly the measured time.
@@ -82,6 +92,9 @@ def compute_measures(outcome: Outcome) -> dict[str, float]:
         phases = [seconds for seconds in (reboot.down_seconds, reboot.up_seconds) if seconds is not None]
         if len(phases) == 2:
             measured[REBOOT_SECONDS] = sum(phases)
+    if outcome.snapshot is not None:
+        measured[SNAPSHOT_MEASURE] = outcome.snapshot.seconds or 0.0
+        measured[REVERT_MEASURE] = outcome.snapshot.revert_seconds or 0.0
     return {measure: value for measure, value in measured.items() if math.isfinite(value) and value > 0}
 
 

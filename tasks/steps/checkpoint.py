@@ -28,6 +28,7 @@ from tasks.domain.model import (
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.power import POWER_OFF_ACT, restore_power_cycle
+from tasks.rules.runs.snapshots import restore_snapshot
 from tasks.steps.context.journal import MACHINE_CHANGING_ACTS, record_end
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
@@ -89,6 +90,15 @@ def build_checkpoint(machine_state: MachineState) -> dict[str, object]:
     return data
 
 
+def save_checkpoint(context: MachineContext, step: Step) -> None:
+    """Store the machine's progress, so that another process can resume from here.
+
+    Raises:
+        RecordsError: it can't be stored.
+    """
+    record_end(context, step, CHECKPOINT_ACT, step.value, build_checkpoint(context.state))
+
+
 def _find_new_plan(machine_state: MachineState) -> tuple[PackageState, MachinePlan] | None:
     packages, plan = machine_state.assessed_packages, machine_state.plan
     return (packages, plan) if machine_state.was_replanned and packages is not None and plan is not None else None
@@ -135,6 +145,7 @@ def restore_checkpoint(machine_state: MachineState, entries: tuple[JournalEntry,
         may_have_paused_updaters=may_have_paused_updaters,
         may_hold_lock=True,
         power=restore_power_cycle(entries),
+        snapshot=restore_snapshot(entries),
     )
     machine_state = _restore_last_checkpoint(machine_state, entries)
     # a machine that may be off by now is halted: its turn was over, nothing is repeated

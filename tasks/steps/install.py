@@ -25,7 +25,6 @@ from tasks.steps.assess import replan_updates
 from tasks.steps.checkpoint import record_new_plan, restore_new_plan
 from tasks.steps.component_files import send_component_files
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.hooks import run_before_hooks
 from tasks.steps.jobs.install_result import (
     InstallLog,
     build_state_after_abort,
@@ -42,6 +41,7 @@ from tasks.steps.machine.package_state import (
     wait_for_idle_packages,
 )
 from tasks.steps.scheduled_events import announce_expected_reboot
+from tasks.steps.snapshots import prepare_first_change
 from tasks.steps.start_checks import (
     check_cut_off_fit,
     describe_time_taken,
@@ -308,7 +308,8 @@ def _prepare_round(
     if _skip_all_if_stopping(context, install_log, pending):
         return ()
     options = context.options
-    if context.has_hooks or is_pause_wanted(context) or options.patched_by_others != "warn":
+    is_prepared = context.has_hooks or options.snapshot is not None or is_pause_wanted(context)
+    if is_prepared or options.patched_by_others != "warn":
         parts = _divide_into_transactions(context, install_log, pending, number)
         if not parts or not _may_be_changed(context, install_log):
             return ()
@@ -325,7 +326,7 @@ def _prepare_round(
 def _may_be_changed(context: MachineContext, install_log: InstallLog) -> bool:
     """Return whether a machine may be changed. The hooks before it have run then. What has begun is finished."""
     has_begun = install_log.next_transaction_number or find_submitted_transactions(context, Kind.REPAIR, 0)
-    return (bool(has_begun) or not halt_if_others_patch(context)) and run_before_hooks(context)
+    return (bool(has_begun) or not halt_if_others_patch(context)) and prepare_first_change(context)
 
 
 def _skip_all_if_stopping(context: MachineContext, install_log: InstallLog, pending: tuple[Update, ...]) -> bool:

@@ -101,6 +101,7 @@ def build_outcome(context: MachineContext) -> Outcome:
         kernel_before=machine_state.assessment.facts.kernel
         if machine_state.assessment and machine_state.assessment.facts
         else "",
+        snapshot=machine_state.snapshot,
     )
 
 

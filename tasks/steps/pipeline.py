@@ -12,9 +12,8 @@ from tasks.domain.model import Assessment, ErrorInfo, StepRecord
 from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.steps.assess import assess_and_plan
-from tasks.steps.checkpoint import CHECKPOINT_ACT, build_checkpoint
+from tasks.steps.checkpoint import save_checkpoint
 from tasks.steps.component_upgrade import validate_component
-from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions
 from tasks.steps.hooks import run_after_hooks
@@ -26,6 +25,7 @@ from tasks.steps.power import power_off_again
 from tasks.steps.precheck import precheck
 from tasks.steps.reboot import reboot
 from tasks.steps.scheduled_events import close_events, describe_end, explain_no_time_for_notice
+from tasks.steps.snapshot_revert import is_revert_begun, settle_snapshot
 from tasks.steps.start_checks import (
     explain_no_time_left,
     explain_stop_request,
@@ -124,11 +124,13 @@ def run_steps(
     step; REPORT: all.
     """
     try:
-        is_over = is_turn_over(context.state)
+        is_over = is_turn_over(context.state) or is_revert_begun(context.state.snapshot)
         while not is_over and (step := find_next_step(context.state, context.options)) is not Step.REPORT:
             _run_step(context, step, execute_step)
             is_over = step is last or bool(context.state.halted)
         if last is Step.REPORT or is_turn_over(context.state):
+            if not is_turn_over(context.state):
+                settle_snapshot(context)
             hand_back_machine(context)
     finally:
         is_done = find_next_step(context.state, context.options) is Step.REPORT
@@ -202,15 +204,6 @@ def _describe_result(machine_state: MachineState, step: Step) -> str:
     if plan is None:
         return f"updates pending: {len(packages.updates)}" if packages is not None else ""
     return f"updates chosen: {len(plan.chosen)} of {len(plan.chosen) + len(plan.skipped)}"
-
-
-def save_checkpoint(context: MachineContext, step: Step) -> None:
-    """Store the machine's progress, so that another process can resume from here.
-
-    Raises:
-        RecordsError: it can't be stored.
-    """
-    journal.record_end(context, step, CHECKPOINT_ACT, step.value, build_checkpoint(context.state))
 
 
 def _store_error_in_state(

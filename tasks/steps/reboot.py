@@ -19,7 +19,6 @@ from tasks.rules.runs.reboot_decision import RebootDecision, decide_reboot
 from tasks.rules.updates.transaction_errors import find_boot_danger
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.hooks import run_before_hooks
 from tasks.steps.machine.guests import bring_guests_back, put_guests_away
 from tasks.steps.machine.machine_lock import announce_attempt, with_lock_token
 from tasks.steps.machine.reboot_obstacles import OBSTACLE_KINDS, RebootWait
@@ -40,6 +39,7 @@ from tasks.steps.scheduled_events import (
     describe_end,
 )
 from tasks.steps.service_restarts import restart_services, resume_service_restarts
+from tasks.steps.snapshots import prepare_first_change
 from tasks.steps.start_checks import check_window_fit, find_machine_cut_off
 
 
@@ -78,7 +78,7 @@ def reboot(context: MachineContext) -> MachineState:
 def _reboot_as_announced(context: MachineContext, decision: RebootDecision, *, early: bool) -> None:
     """Reboot a machine when its event may begin, after the hooks before it."""
     why_not, approvals = await_event(context, build_reboot_interruption(context, early=early), Step.REBOOT)
-    if not why_not and not run_before_hooks(context):
+    if not why_not and not prepare_first_change(context):
         why_not = context.state.halted
     if why_not:
         refusal = f"not rebooted although {decision.reason}: {why_not}"

@@ -48,18 +48,23 @@ def describe_time_taken(context: MachineContext) -> str:
 def find_machine_cut_off(context: MachineContext) -> datetime:
     """Return the machine's cut-off."""
     cut_off = compute_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds)
-    return cut_off - timedelta(seconds=context.component_reserve_seconds + context.notice_reserve_seconds)
+    return cut_off - timedelta(seconds=sum(_list_reserves(context).values()))
 
 
 def describe_machine_cut_off(context: MachineContext) -> str:
     """Return the source of the machine's cut-off in words."""
     source = describe_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds)
-    kept = {
+    reserves = _list_reserves(context).items()
+    parts = (f", {format_duration(seconds)} kept for {purpose}" for purpose, seconds in reserves if seconds)
+    return source + "".join(parts)
+
+
+def _list_reserves(context: MachineContext) -> dict[str, float]:
+    return {
         "its health and the way back": context.component_reserve_seconds,
         "the notice of a reboot": context.notice_reserve_seconds,
+        "its snapshot": context.snapshot_reserve_seconds,
     }
-    parts = (f", {format_duration(seconds)} kept for {purpose}" for purpose, seconds in kept.items() if seconds)
-    return source + "".join(parts)
 
 
 def check_cut_off_fit(context: MachineContext, seconds: float, work: str) -> TimeFit:
@@ -136,5 +141,6 @@ def describe_time_shortage(context: MachineContext) -> str:
         return ""
     installation, seconds = find_shortest_installation(plan.chosen, context.rates, plan.prediction.stage)
     now, policy = context.clock.now(), context.options.reboot
-    window = replace(context.window, end=context.window.end - timedelta(seconds=context.component_reserve_seconds))
+    kept = timedelta(seconds=context.component_reserve_seconds + context.snapshot_reserve_seconds)
+    window = replace(context.window, end=context.window.end - kept)
     return describe_shortage(window, now, installation, seconds, policy, context.reboot_reserve_seconds)

@@ -214,7 +214,9 @@ def _check_boot(context: MachineContext, facts: Facts) -> list[Finding]:
     if context.state.baseline is None:
         return []
     expected = {context.state.baseline.boot_id} | {result.boot_id_after for result in context.state.reboots}
-    if facts.boot_id in expected:
+    snapshot = context.state.snapshot
+    was_reverted = snapshot is not None and snapshot.reverted_at is not None
+    if facts.boot_id in expected or was_reverted:
         return []
     message = "the machine was rebooted, and not by this run"
     return [Finding("boot", FindingLevel.WARN, message, "Find out who or what rebooted it.")]

@@ -80,6 +80,11 @@ def mortal_machine(machine: Any, life: Life) -> Any:
     return Mortal(machine, life, frozenset({"run_script", "start_job", "poll_job"}))
 
 
+def mortal_provider(provider: Any, life: Life) -> Any:
+    """Return the provider of a machine that the controller reaches for as long as it lives; None stays None."""
+    return provider and Mortal(provider, life, frozenset({"read_machine", "carry_out"}))
+
+
 def mortal_events(events: Any, life: Life) -> Any:
     """Return scheduled events that the controller reaches for as long as it lives."""
     return Mortal(events, life, frozenset({"announce", "approve", "change", "find", "read_document"}))

@@ -11,7 +11,7 @@ from tasks.steps.context.run_control import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet
-from tests.support.mortal import Life, mortal_events, mortal_machine, mortal_records
+from tests.support.mortal import Life, mortal_events, mortal_machine, mortal_provider, mortal_records
 
 RUN = "20260310-010000-aaaaaa"
 
@@ -38,6 +38,7 @@ def _campaign(
         records=mortal_records(ports.records, life),
         events=mortal_events(ports.events, life),
         connect=lambda machine: mortal_machine(ports.connect(machine), life),
+        open_provider=lambda machine: mortal_provider(ports.open_provider(machine), life),
     )
     return FleetRun(request, mortal, LocalRunner(), run_id=RUN, **more)  # type: ignore[arg-type]
 

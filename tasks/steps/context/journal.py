@@ -8,7 +8,9 @@ from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import Step
 from tasks.steps.context.machine_context import MachineContext
 
-MACHINE_CHANGING_ACTS = frozenset({"stage", "install", "repair", "remove", "roll-back", "reboot", "restart", "guests"})
+MACHINE_CHANGING_ACTS = frozenset(
+    {"stage", "install", "repair", "remove", "roll-back", "reboot", "restart", "guests", "revert"}
+)
 """Acts that may have changed a machine if the journal has them."""
 UNLOCK_ACT = "unlock"
 """The act of entries that say who removed a run's machine lock. The run itself has changed nothing then."""

@@ -26,11 +26,18 @@ from tasks.domain.model import (
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import COMING_UP_SECONDS, GOING_DOWN_SECONDS, PackageManager, Rates
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptParameter, Transport
+from tasks.domain.provided_machines import SnapshotResult
 from tasks.domain.scheduled_events import ScheduledEvent
 from tasks.domain.states import OperationState, RebootPolicy, Step, YesNoUnknown
 from tasks.rules.runs.figures import predict_reboot
 from tasks.rules.runs.power import PowerCycle
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
+from tasks.rules.runs.snapshots import (
+    REVERT_MEASURE,
+    SNAPSHOT_MEASURE,
+    USUAL_REVERT_SECONDS,
+    USUAL_SNAPSHOT_SECONDS,
+)
 from tasks.rules.updates.transaction_planning import learn_rates
 from tasks.steps.context.run_context import RunContext
 
@@ -82,6 +89,7 @@ class MachineState:
     may_have_paused_updaters: bool = False
     may_hold_lock: bool = False
     power: PowerCycle | None = None
+    snapshot: SnapshotResult | None = None
     halted: str = ""
     halted_as: OperationState = OperationState.FAILED
     error: ErrorInfo | None = None
@@ -314,6 +322,17 @@ class MachineContext:
             return 0.0
         may_reboot = self.options.reboot is not RebootPolicy.NEVER and self.facts.can_reboot
         return notice.notice_seconds if may_reboot and predict_reboot(plan) is YesNoUnknown.UNKNOWN else 0.0
+
+    @property
+    def snapshot_reserve_seconds(self) -> float:
+        """The seconds of the window for the snapshot ahead, and for the way back to it."""
+        policy, snapshot = self.options.snapshot, self.state.snapshot
+        if policy is None:
+            return 0.0
+        is_taken = snapshot is not None and snapshot.taken_at is not None
+        ahead = 0.0 if is_taken else self._read_learned(SNAPSHOT_MEASURE) or USUAL_SNAPSHOT_SECONDS
+        back = self._read_learned(REVERT_MEASURE) or USUAL_REVERT_SECONDS
+        return ahead + back if policy.reverts_on_failure else ahead
 
     @property
     def going_down_seconds(self) -> float:

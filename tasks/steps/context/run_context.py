@@ -22,6 +22,7 @@ from tasks.domain.states import RebootPolicy
 from tasks.domain.undo import UndoOrder
 from tasks.rules.machine_checks.packages import OthersPolicy
 from tasks.rules.runs.reboot_decision import LivePatchPolicy
+from tasks.rules.runs.snapshots import SnapshotPolicy
 from tasks.rules.scheduled_events import EventNotice
 from tasks.steps.context.run_control import LoggingListener, ProgressListener, StopToken
 
@@ -57,6 +58,7 @@ class PatchOptions:
         announce: how reboots and restarts of services are announced as scheduled events; None: they are not.
         component_order: the one component that the run upgrades; None: it installs updates of packages.
         undo_order: what the run takes back; None: it is no undo.
+        snapshot: what is done with the snapshot before a machine's first change; None: none is taken.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -85,6 +87,7 @@ class PatchOptions:
     hooks: tuple[Hook, ...] = ()
     component_order: ComponentOrder | None = None
     undo_order: UndoOrder | None = None
+    snapshot: SnapshotPolicy | None = None
 
     @property
     def pauses_updaters(self) -> bool:

@@ -1,0 +1,91 @@
+"""Gives orders to the provider of a machine, and looks afterwards what became of them."""
+
+import logging
+
+from inventory.machine_providers import find_provider_name
+from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.machine_provider import MachineProvider
+from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine.retry import retry_transient
+
+ORDER_SECONDS = 3600.0
+"""The longest time for one order. The provider's own limit in providers.yaml is shorter."""
+RETRY_SECONDS = 120.0
+"""How long a provider that does not answer is asked again."""
+
+logger = logging.getLogger(__name__)
+
+
+def require_provider(context: MachineContext, *acts: ProviderAct) -> MachineProvider:
+    """Return the provider of the machine, which can do these acts.
+
+    Raises:
+        ProviderError: the inventory names none, or it can't do one of them.
+        FleetpatchError: it can't be opened.
+    """
+    provider = context.run_context.open_provider(context.state.machine)
+    if provider is None:
+        hint = "Give `provider` in its inventory entry, or don't ask for snapshots of it."
+        raise ProviderError("the inventory does not say who holds its disks", machine=context.name, hint=hint)
+    if missing := sorted(act.value for act in acts if act not in provider.acts):
+        name = find_provider_name(context.state.machine)
+        raise ProviderError(f"the provider {name} ({provider.kind}) can't {', '.join(missing)}", machine=context.name)
+    return provider
+
+
+def read_provided_machine(context: MachineContext, provider: MachineProvider) -> ProvidedMachine:
+    """Return the machine as its provider sees it now. One that does not answer is asked again for a while.
+
+    Raises:
+        FleetpatchError: it does not say.
+    """
+    clock = context.clock
+    return retry_transient(
+        context,
+        lambda: provider.read_machine(deadline=context.build_read_deadline()),
+        Deadline.after(clock, RETRY_SECONDS),
+    )
+
+
+def order_and_read(
+    context: MachineContext, provider: MachineProvider, order: ProviderOrder
+) -> tuple[ProvidedMachine, str]:
+    """Give an order, again if its answer is lost. Return the machine as it is afterwards, and what went wrong, or "".
+
+    Raises:
+        RecordsError: another process executes the run now; nothing was ordered.
+        FleetpatchError: how the machine is afterwards can't be read. The order may have been carried out.
+    """
+    clock, refusal = context.clock, ""
+
+    def give() -> str:
+        # this process may have been suspended since the last check
+        if not context.stop_token.still_holds_lease():
+            raise RecordsError("another process executes this run now, so this process does nothing more")
+        return provider.carry_out(order, deadline=Deadline.after(clock, ORDER_SECONDS))
+
+    try:
+        note = retry_transient(context, give, Deadline.after(clock, RETRY_SECONDS))
+        if note:
+            logger.info("%s: %s: %s", context.name, order.act, note)
+    except RecordsError:
+        raise
+    except FleetpatchError as error:
+        refusal = error.message
+    return read_provided_machine(context, provider), refusal
+
+
+def start_if_stopped(context: MachineContext, provider: MachineProvider, machine: ProvidedMachine) -> ProvidedMachine:
+    """Start a machine that does not run, and return it as it is afterwards.
+
+    Raises:
+        FleetpatchError: it can't be started, or read.
+    """
+    if machine.power is PowerState.RUNNING or ProviderAct.START not in provider.acts:
+        return machine
+    machine, refusal = order_and_read(context, provider, ProviderOrder(ProviderAct.START))
+    if machine.power is not PowerState.RUNNING:
+        raise ProviderError(f"it is {machine.power.value} after the order to start: {refusal or 'no reason was given'}")
+    return machine

@@ -1,0 +1,178 @@
+"""Puts a machine on which the run has failed back to the snapshot of before, and looks whether it is as it was.
+
+The provider does it: the machine itself need not answer. The journal has the order before it is given. A run that is
+resumed completes a revert that has begun, and does nothing else on the machine.
+"""
+
+import logging
+from dataclasses import replace
+from datetime import datetime
+
+from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
+from tasks.domain.model import Finding, StepRecord, UpdateResult, ValidationResult
+from tasks.domain.provided_machines import ProviderAct, ProviderOrder, SnapshotResult
+from tasks.domain.states import FindingLevel, OperationState, Step
+from tasks.rules.machine_checks.findings import describe_blocking_findings
+from tasks.rules.runs.snapshots import (
+    REVERT_ACT,
+    SNAPSHOT_CHECK,
+    build_end_detail,
+    explain_unusable,
+    find_revert_reason,
+    list_version_differences,
+    mark_reverted,
+)
+from tasks.steps.checkpoint import save_checkpoint
+from tasks.steps.context import journal
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine.provider_orders import (
+    order_and_read,
+    read_provided_machine,
+    require_provider,
+    start_if_stopped,
+)
+from tasks.steps.machine.reboot_watch import read_boot_id, wait_for_boot_id
+from tasks.steps.machine.retry import build_retry_deadline, retry_transient
+from tasks.steps.outcome import build_outcome
+from tasks.steps.validate import validate
+
+logger = logging.getLogger(__name__)
+
+
+def is_revert_begun(snapshot: SnapshotResult | None) -> bool:
+    """Return whether the machine may have been put back already: nothing else is done on it then. Pure."""
+    return snapshot is not None and bool(snapshot.revert_reason)
+
+
+def settle_snapshot(context: MachineContext) -> None:
+    """Put a machine back that failed, if the policy says so; else tell how a person can. Raises nothing.
+
+    Neither a request to stop nor the window's end keeps the way back away: the machine would stay broken. If another
+    process has taken the run over, that process does it.
+    """
+    snapshot, policy = context.state.snapshot, context.options.snapshot
+    if snapshot is None or snapshot.taken_at is None or snapshot.revert_note or context.stop_token.is_lease_lost:
+        return
+    try:
+        reason = snapshot.revert_reason or _find_reason(context)
+        if not reason:
+            return
+        if not snapshot.revert_reason and (policy is None or not policy.reverts_on_failure):
+            _tell_way_back(context, snapshot)
+            return
+        _revert_and_record(context, snapshot, reason)
+    except RecordsError as error:
+        context.record_failed_records(error)
+
+
+def _find_reason(context: MachineContext) -> str:
+    entries = context.records.read_entries(context.run.id, context.name)
+    return find_revert_reason(build_outcome(context), entries)
+
+
+def _tell_way_back(context: MachineContext, snapshot: SnapshotResult) -> None:
+    until = f"until {snapshot.expires_at:%Y-%m-%d %H:%M} UTC" if snapshot.expires_at else "until it is deleted"
+    message = f"the machine as it was before the run is in the snapshot {snapshot.id}, {until}"
+    remedy = f"To put it back: fleetpatch undo {context.run.id} {context.name}"
+    context.add_finding(Finding(SNAPSHOT_CHECK, FindingLevel.WARN, message, remedy))
+
+
+def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason: str) -> None:
+    """Raises: RecordsError: the order could not be recorded, and was not given; or its end could not be."""
+    began, clock = context.clock.now(), context.clock
+    if not snapshot.revert_reason:
+        snapshot = replace(snapshot, revert_reason=reason, boots_before=_list_boots(context))
+    detail: dict[str, object] = {"reason": reason, "boots_before": list(snapshot.boots_before)}
+    journal.record_start(context, Step.VALIDATE, REVERT_ACT, snapshot.id, detail)
+    context.state = replace(context.state, snapshot=snapshot)
+    context.report_progress(Step.VALIDATE, f"putting it back to its snapshot: {reason}")
+    taken = f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+    try:
+        _revert(context, snapshot)
+        context.state = replace(
+            context.state,
+            snapshot=replace(snapshot, reverted_at=clock.now(), revert_seconds=(clock.now() - began).total_seconds()),
+        )
+        differences = _compare(context, f"reverted to the snapshot of {taken}: {reason}")
+        note = f"reverted to the snapshot of {taken}: " + (differences or "the machine is as it was before")
+    except RecordsError:
+        raise
+    except FleetpatchError as error:
+        logger.info("%s: the revert has failed: %s", context.name, error.message)
+        answered = context.state.snapshot is not None and context.state.snapshot.reverted_at is not None
+        done = f"reverted to the snapshot of {taken}, and could not be looked at" if answered else "not reverted"
+        note = f"{done}: {error.message}"
+    _finish(context, note, reason, began)
+
+
+def _finish(context: MachineContext, note: str, reason: str, began: datetime) -> None:
+    finding = Finding(SNAPSHOT_CHECK, FindingLevel.BLOCK, f"{note}; because: {reason}", "Look at the machine.")
+    validation = context.state.validation or ValidationResult(())
+    validation = replace(validation, findings=(*validation.findings, finding))
+    snapshot = context.state.snapshot
+    assert snapshot is not None  # noqa: S101 - for the type checker
+    snapshot = replace(snapshot, revert_note=note)
+    record = StepRecord(Step.VALIDATE, began, context.clock.now(), OperationState.FAILED, note)
+    steps = (*context.state.steps, record)
+    context.state = replace(context.state, validation=validation, snapshot=snapshot, steps=steps)
+    save_checkpoint(context, Step.VALIDATE)
+    journal.record_end(context, Step.VALIDATE, REVERT_ACT, snapshot.id, build_end_detail(snapshot))
+    context.listener.on_step_finished(context.name, Step.VALIDATE, OperationState.FAILED.value, note)
+
+
+def _list_boots(context: MachineContext) -> tuple[str, ...]:
+    """Return the ids of all boots of the machine so far that are known. It need not answer."""
+    state = context.state
+    known = [state.baseline.boot_id] if state.baseline is not None else []
+    for result in state.reboots:
+        known += [result.boot_id_before, result.boot_id_after]
+    try:
+        known.append(read_boot_id(context) or "")
+    except FleetpatchError as error:
+        logger.info("%s: its boot before the revert is not known: %s", context.name, error.message)
+    return tuple(dict.fromkeys(filter(None, known)))
+
+
+def _revert(context: MachineContext, snapshot: SnapshotResult) -> None:
+    """Put the OS disks back, and wait until the machine answers in another boot.
+
+    Raises:
+        FleetpatchError: it could not be put back, or it does not answer.
+    """
+    policy = context.options.snapshot
+    provider = require_provider(context, ProviderAct.REVERT)
+    if fault := explain_unusable(read_provided_machine(context, provider), snapshot.id):
+        raise ProviderError(f"the snapshot {snapshot.id} can't be used: {fault}")
+    context.transport.close()
+    with_data = policy is not None and policy.with_data_disks
+    order = ProviderOrder(ProviderAct.REVERT, snapshot.id, with_data_disks=with_data)
+    machine, refusal = order_and_read(context, provider, order)
+    if refusal:
+        raise ProviderError(f"the provider did not do it: {refusal}")
+    start_if_stopped(context, provider, machine)
+    if not wait_for_boot_id(context, lambda boot: boot is not None and boot not in snapshot.boots_before):
+        raise ProviderError(f"it did not answer in a new boot in {context.coming_up_seconds:.0f} s after the revert")
+
+
+def _compare(context: MachineContext, reason: str) -> str:
+    """Validate a machine that was put back. Return what is not as before, or ""."""
+    install = context.state.install
+    results = install.results if install is not None else ()
+    until = build_retry_deadline(context)
+    versions = retry_transient(context, lambda: _read_versions(context, results), until)
+    if install is not None:
+        install = replace(install, results=mark_reverted(results, versions, reason))
+    # what was read after the installation is past: the validation reads it again
+    context.state = replace(context.state, install=install, packages_after=None, validation=None)
+    context.state = retry_transient(context, lambda: validate(context), until)
+    validation = context.state.validation
+    blocking = describe_blocking_findings(validation.findings) if validation is not None else "not validated"
+    return "; ".join(filter(None, [*list_version_differences(results, versions), blocking]))
+
+
+def _read_versions(context: MachineContext, results: tuple[UpdateResult, ...]) -> dict[str, str | None]:
+    if not results:
+        return {}
+    updates = [result.update for result in results]
+    deadline = context.build_package_deadline()
+    return dict(context.manager.read_installed_versions(context.transport, updates, deadline=deadline))

@@ -1,0 +1,287 @@
+"""A snapshot before the first change of a machine, and the way back to it when the run fails there."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tasks.domain.model import Outcome
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.provided_machines import Consistency, ProvidedMachine, ProviderAct, Snapshot
+from tasks.domain.states import FindingLevel, OperationState, UpdateState
+from tasks.rules.runs.snapshots import SNAPSHOT_ACT, build_snapshot_id
+from tests.support.fake_packages import FakePackage
+from tests.support.fake_provider import ProviderFault
+from tests.support.fleet import outcome_of, result_of
+from tests.support.mortal import Killed, Life, choose_calls
+from tests.support.snapshot_fleet import SnapshotFleet
+from tests.support.taking_up import RUN, begin, resume
+
+TAKE, REVERT, DELETE = ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT
+POLICY = {"take": "before", "revert_on_failure": True}
+BEFORE = {"a": "1.0", "b": "1.0"}
+
+
+@pytest.fixture
+def fleet() -> SnapshotFleet:
+    fleet = SnapshotFleet()
+    fleet.add("web", [FakePackage("a", seconds=20), FakePackage("b", seconds=20, asks_reboot=True)])
+    return fleet
+
+
+def find_messages(outcome: Outcome) -> list[str]:
+    return [finding.message for finding in outcome.findings if finding.check == "snapshot"]
+
+
+def is_untouched(fleet: SnapshotFleet, name: str = "web") -> bool:
+    machine = fleet.machines[name]
+    return not machine.installs() and machine.boots.count == 0
+
+
+def break_boot(fleet: SnapshotFleet) -> None:
+    fleet.machines["web"].boots.up_after = None
+
+
+def test_one_snapshot_is_taken_just_before_the_first_change(fleet: SnapshotFleet) -> None:
+    report = fleet.patch_with_snapshot()
+    outcome = outcome_of(report, "web")
+    assert outcome.state is OperationState.SUCCEEDED
+    assert [order.id for order in fleet.find_acts("web", TAKE)] == [build_snapshot_id(RUN, "web")]
+    (taken,) = fleet.provided("web").snapshots
+    assert taken.taken_at is not None
+    assert taken.taken_at <= min(begun.at for begun in fleet.machines["web"].begun() if begun.work == "install")
+    assert outcome.snapshot is not None
+    assert outcome.snapshot.consistency is Consistency.FILE_SYSTEM
+    assert outcome.snapshot.taken_at is not None
+    assert outcome.snapshot.expires_at == outcome.snapshot.taken_at + timedelta(days=3)
+    assert any("file-system-consistent" in message for message in find_messages(outcome))
+
+
+def test_its_order_is_in_the_journal_first(fleet: SnapshotFleet) -> None:
+    seen: list[bool] = []
+    follow = fleet.hypervisor.apply
+
+    def look(machine: str, order: object) -> None:
+        entries = fleet.records.read_entries(RUN, "web")
+        seen.append(any(e.act == SNAPSHOT_ACT and e.mark is JournalMark.BEFORE for e in entries))
+        follow(machine, order)  # type: ignore[arg-type]  # passed on as it came
+
+    fleet.hypervisor.apply = look
+    fleet.patch_with_snapshot()
+    assert seen == [True]
+
+
+@pytest.mark.parametrize("fields", [{}, {"download_only": True}, {"dry_run": True}])
+def test_no_snapshot_is_taken_that_nobody_asked_for_or_needs(fleet: SnapshotFleet, fields: dict[str, Any]) -> None:
+    fleet.patch(snapshot="before" if fields else "never", **fields)
+    assert not fleet.hypervisor.orders
+
+
+def test_a_machine_without_anything_to_install_gets_none(fleet: SnapshotFleet) -> None:
+    fleet.patch_with_snapshot("nothing-is-called-so")
+    assert not fleet.hypervisor.orders
+
+
+def test_an_early_reboot_waits_for_the_snapshot(fleet: SnapshotFleet) -> None:
+    fleet.machines["web"].world.shelf.reboot_reasons.append("linux-image")
+    report = fleet.patch(snapshot="before", reboot_pending_first=True)
+    (taken,) = fleet.provided("web").snapshots
+    assert taken.taken_at is not None
+    assert taken.taken_at <= fleet.machines["web"].boots.ordered_at[0]
+    assert len(fleet.find_acts("web", TAKE)) == 1
+    assert outcome_of(report, "web").state is OperationState.SUCCEEDED
+
+
+def test_a_machine_without_a_provider_is_not_changed(fleet: SnapshotFleet) -> None:
+    fleet.add("lone", [FakePackage("a")], provider="")
+    outcome = outcome_of(fleet.patch_with_snapshot(), "lone")
+    assert outcome.state is OperationState.FAILED
+    assert "who holds its disks" in outcome.reason
+    assert is_untouched(fleet, "lone")
+
+
+def test_a_provider_that_is_away_keeps_the_machine_as_it_is(fleet: SnapshotFleet) -> None:
+    fleet.hypervisor.is_away = True
+    outcome = outcome_of(fleet.patch_with_snapshot(), "web")
+    assert outcome.state is OperationState.FAILED
+    assert "does not answer" in outcome.reason
+    assert is_untouched(fleet)
+
+
+def test_a_provider_that_goes_away_before_the_order_leaves_the_machine_not_started(fleet: SnapshotFleet) -> None:
+    fleet.hypervisor.faults[TAKE] = [ProviderFault.AWAY_BEFORE] * 1000
+    outcome = outcome_of(fleet.patch_with_snapshot(), "web")
+    assert outcome.state is OperationState.FAILED  # it answers, and did not take it
+    assert is_untouched(fleet)
+    assert result_of(outcome, "a").state is UpdateState.NOT_ATTEMPTED
+
+
+@pytest.mark.parametrize("fault", [ProviderFault.AWAY_BEFORE, ProviderFault.AWAY_AFTER])
+def test_a_lost_answer_is_asked_for_again_and_makes_no_second_snapshot(
+    fleet: SnapshotFleet, fault: ProviderFault
+) -> None:
+    fleet.hypervisor.faults[TAKE] = [fault, fault]
+    outcome = outcome_of(fleet.patch_with_snapshot(), "web")
+    assert outcome.state is OperationState.SUCCEEDED
+    assert len(fleet.provided("web").snapshots) == 1
+
+
+def test_a_refused_snapshot_fails_the_machine_unless_the_request_patches_without(fleet: SnapshotFleet) -> None:
+    fleet.hypervisor.faults[TAKE] = [ProviderFault.REFUSED]
+    outcome = outcome_of(fleet.patch_with_snapshot(), "web")
+    assert outcome.state is OperationState.FAILED
+    assert "take-snapshot was refused" in outcome.reason
+    assert is_untouched(fleet)
+
+
+def test_a_machine_is_patched_without_a_snapshot_only_with_a_warning(fleet: SnapshotFleet) -> None:
+    fleet.hypervisor.faults[TAKE] = [ProviderFault.REFUSED]
+    outcome = outcome_of(fleet.patch_with_snapshot(patch_without=True), "web")
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert "no snapshot was taken" in outcome.reason
+    assert result_of(outcome, "a").state is UpdateState.INSTALLED
+
+
+def test_a_snapshot_that_lacks_the_os_disk_is_none_and_is_deleted(fleet: SnapshotFleet) -> None:
+    def keep_data_only(name: str, order: object) -> None:
+        machine = fleet.provided(name)
+        halves = tuple(Snapshot(one.id, one.taken_at, ("vdb",)) for one in machine.snapshots)
+        fleet.hypervisor.machines[name] = ProvidedMachine(machine.id, machine.power, machine.disks, halves)
+
+    fleet.hypervisor.apply = keep_data_only
+    outcome = outcome_of(fleet.patch_with_snapshot(), "web")
+    assert outcome.state is OperationState.FAILED
+    assert "it lacks the disk vda" in outcome.reason
+    assert not fleet.provided("web").snapshots
+    assert is_untouched(fleet)
+
+
+def test_snapshots_of_others_are_left_alone(fleet: SnapshotFleet) -> None:
+    machine = fleet.provided("web")
+    foreign = Snapshot("before-the-migration", fleet.clock.now(), ("vda",))
+    fleet.hypervisor.machines["web"] = ProvidedMachine(machine.id, machine.power, machine.disks, (foreign,))
+    fleet.patch_with_snapshot()
+    assert foreign in fleet.provided("web").snapshots
+    assert not fleet.find_acts("web", DELETE)
+
+
+def test_its_time_is_kept_of_the_window(fleet: SnapshotFleet) -> None:
+    fleet.teach(snapshot_seconds=3600)
+    outcome = outcome_of(fleet.patch(snapshot="before", minutes=60, reboot="Never"), "web")
+    assert "kept for its snapshot" in outcome.reason
+    assert not fleet.hypervisor.orders
+
+
+def test_a_failed_update_is_reverted_by_policy(fleet: SnapshotFleet) -> None:
+    fleet.add("db", [FakePackage("a"), FakePackage("bad", fails="no space")])
+    outcome = outcome_of(fleet.patch_with_snapshot(revert_on_failure=True), "db")
+    assert outcome.state is OperationState.FAILED
+    assert "reverted to the snapshot of 2026-03-10" in outcome.reason
+    assert "the machine is as it was before" in outcome.reason
+    assert fleet.machines["db"].world.whole() == {"a": "1.0", "bad": "1.0"}
+    assert {result.state for result in outcome.updates} == {UpdateState.FAILED}
+    assert result_of(outcome, "a").version_after == "1.0"
+    (revert,) = fleet.find_acts("db", REVERT)
+    assert not revert.with_data_disks
+    assert not fleet.find_acts("web", REVERT)
+
+
+def test_without_the_policy_the_report_tells_the_command(fleet: SnapshotFleet) -> None:
+    fleet.add("db", [FakePackage("a"), FakePackage("bad", fails="no space")])
+    outcome = outcome_of(fleet.patch_with_snapshot(), "db")
+    assert not fleet.find_acts("db", REVERT)
+    remedies = [finding.remedy for finding in outcome.findings if finding.level is FindingLevel.WARN]
+    assert f"To put it back: fleetpatch undo {RUN} db" in remedies
+
+
+def test_a_machine_that_never_comes_back_is_reverted_without_its_answer(fleet: SnapshotFleet) -> None:
+    break_boot(fleet)
+    outcome = outcome_of(fleet.patch_with_snapshot(revert_on_failure=True), "web")
+    assert outcome.state is OperationState.FAILED
+    assert "the machine is as it was before" in outcome.reason
+    assert fleet.machines["web"].world.whole() == BEFORE
+    assert outcome.snapshot is not None
+    assert outcome.snapshot.reverted_at is not None
+    assert result_of(outcome, "b").version_after == "1.0"
+    assert fleet.machines["web"].locked_by is None
+
+
+def test_a_machine_that_stays_away_after_the_revert_is_told(fleet: SnapshotFleet) -> None:
+    break_boot(fleet)
+    fleet.comes_back = False
+    outcome = outcome_of(fleet.patch_with_snapshot(revert_on_failure=True), "web")
+    assert "did not answer in a new boot" in outcome.reason
+    assert outcome.snapshot is not None
+    assert outcome.snapshot.reverted_at is None
+    assert result_of(outcome, "a").state is UpdateState.INSTALLED  # what is there is not known to be gone
+
+
+@pytest.mark.parametrize("fault", [ProviderFault.AWAY_BEFORE, ProviderFault.AWAY_AFTER])
+def test_a_provider_that_goes_away_in_the_revert_is_asked_again(fleet: SnapshotFleet, fault: ProviderFault) -> None:
+    break_boot(fleet)
+    fleet.hypervisor.faults[REVERT] = [fault]
+    fleet.patch_with_snapshot(revert_on_failure=True)
+    assert fleet.machines["web"].world.whole() == BEFORE
+
+
+def test_a_revert_that_is_refused_leaves_the_machine_failed_and_told(fleet: SnapshotFleet) -> None:
+    break_boot(fleet)
+    fleet.hypervisor.faults[REVERT] = [ProviderFault.REFUSED]
+    outcome = outcome_of(fleet.patch_with_snapshot(revert_on_failure=True), "web")
+    assert outcome.state is OperationState.FAILED
+    assert "not reverted: the provider did not do it: revert was refused" in outcome.reason
+    assert fleet.machines["web"].world.whole() != BEFORE
+
+
+def test_a_machine_that_is_only_cut_off_is_not_reverted(fleet: SnapshotFleet) -> None:
+    machine = fleet.machines["web"]
+    machine.on_start("install", 1, lambda: machine.cut(20_000))
+    outcome = outcome_of(fleet.patch_with_snapshot(revert_on_failure=True), "web")
+    assert outcome.state is OperationState.FAILED
+    assert not fleet.find_acts("web", REVERT)
+
+
+def test_a_good_machine_is_never_reverted_and_keeps_its_snapshot(fleet: SnapshotFleet) -> None:
+    fleet.patch_with_snapshot(revert_on_failure=True)
+    assert not fleet.find_acts("web", REVERT)
+    assert len(fleet.provided("web").snapshots) == 1
+
+
+def test_data_disks_go_back_only_if_the_request_says_so(fleet: SnapshotFleet) -> None:
+    break_boot(fleet)
+    fleet.patch_with_snapshot(revert_on_failure=True, with_data_disks=True)
+    (revert,) = fleet.find_acts("web", REVERT)
+    assert revert.with_data_disks
+
+
+def make_failing_fleet() -> SnapshotFleet:
+    fleet = SnapshotFleet()
+    fleet.add("bad", [FakePackage("a", seconds=20), FakePackage("b", seconds=20, asks_reboot=True)])
+    fleet.machines["bad"].boots.up_after = None
+    fleet.add("good", [FakePackage("a", seconds=20)])
+    return fleet
+
+
+def count_calls() -> int:
+    life, fleet = Life(), make_failing_fleet()
+    begin(fleet, fleet.request(waves={"failure_budget_count": 5}, snapshot=POLICY), life)
+    return life.calls
+
+
+@pytest.mark.parametrize("after_the_act", [False, True])
+def test_a_run_that_is_killed_anywhere_ends_as_if_it_was_not(after_the_act: bool) -> None:
+    for call in choose_calls(count_calls(), 4):
+        fleet = make_failing_fleet()
+        request = fleet.request(waves={"failure_budget_count": 5}, snapshot=POLICY)
+        with pytest.raises(Killed):
+            begin(fleet, request, Life(dies_at=call, after_the_act=after_the_act))
+        fleet.clock.advance(300)
+        report = resume(fleet)
+        for name in ("bad", "good"):
+            assert len(fleet.provided(name).snapshots) == 1, (call, name)
+        assert fleet.machines["bad"].world.whole() == BEFORE, call
+        assert fleet.machines["good"].world.whole() == {"a": "2.0"}, call
+        assert not fleet.find_acts("good", REVERT), call
+        assert outcome_of(report, "bad").state is OperationState.FAILED, call
+        assert "the machine is as it was before" in outcome_of(report, "bad").reason, call
+        assert result_of(outcome_of(report, "bad"), "b").state is UpdateState.FAILED, call
