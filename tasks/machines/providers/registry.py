@@ -29,7 +29,9 @@ class ProviderPorts:
     resolve_credential: Callable[[str], Credential]
 
 
-_PLACES: Final[Mapping[ProviderKind, str]] = {}
+_PLACES: Final[Mapping[ProviderKind, str]] = {
+    ProviderKind.AWS: "aws.open_aws",
+}
 """Where the function is that opens each provider: (settings, machine, ports) -> MachineProvider."""
 
 
@@ -43,6 +45,10 @@ def open_provider(settings: ProviderSettings, machine: Machine, ports: ProviderP
     if place is None:
         raise ProviderError(f"{settings.name}: providers of kind {settings.kind} are not known here")
     module, _, name = place.rpartition(".")
-    opener: Any = getattr(import_module(f"tasks.machines.providers.{module}"), name)
+    try:
+        opener: Any = getattr(import_module(f"tasks.machines.providers.{module}"), name)
+    except ModuleNotFoundError as error:
+        hint = f"Install it where runs are carried out: pip install 'fleetpatch[{settings.kind}]'"
+        raise ProviderError(f"{settings.name}: the library {error.name} is not installed here", hint=hint) from error
     provider: MachineProvider = opener(settings, machine, ports)
     return provider

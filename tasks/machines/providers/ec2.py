@@ -1,0 +1,146 @@
+"""What Amazon EC2 says of one instance, and its errors in our words."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+
+from inventory.credentials import Secret
+from tasks.domain.errors import ProviderError, ProviderUnavailable
+
+Item = dict[str, Any]
+"""A part of an answer of EC2."""
+
+_BUSY: Final = frozenset({"RequestLimitExceeded", "Throttling", "InternalError", "ServiceUnavailable", "Unavailable"})
+_REFUSED: Final = frozenset(
+    {
+        "AuthFailure",
+        "UnauthorizedOperation",
+        "SignatureDoesNotMatch",
+        "InvalidClientTokenId",
+        "RequestExpired",
+        "Blocked",
+    }
+)
+_MAX_MESSAGE_CHARACTERS: Final = 300
+_CONFIG: Final = Config(connect_timeout=10, read_timeout=60, retries={"total_max_attempts": 1})
+"""One attempt: an order whose answer was lost must not be repeated blindly."""
+
+
+class Ec2:
+    """EC2 of one region, for one instance. Every method raises ProviderError or ProviderUnavailable.
+
+    Attributes:
+        instance_id: the id of the instance.
+    """
+
+    def __init__(self, client: Any, instance_id: str) -> None:  # noqa: ANN401 - botocore makes its classes while it runs
+        self._client, self.instance_id = client, instance_id
+
+    def ask(self, operation: str, values: Mapping[str, object], gone: str = "") -> Item:
+        """Call an operation of EC2. The code ``gone`` means that there is nothing left to do: the answer is empty."""
+        try:
+            answer: Item = getattr(self._client, operation)(**values)
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if gone and code == gone:
+                return {}
+            raise _translate(error, code, operation) from error
+        except (ConnectionError, HTTPClientError) as error:  # no connection, no answer in time, a broken answer
+            raise ProviderUnavailable(f"AWS does not answer {operation} ({type(error).__name__})") from error
+        except BotoCoreError as error:  # no login, a wrong parameter
+            raise ProviderError(f"AWS can't be asked for {operation}: {_shorten(str(error))}") from error
+        return answer
+
+    def list_items(self, operation: str, key: str, filters: Mapping[str, str], **values: object) -> list[Item]:
+        """Return all items of a list, by filters."""
+        asked = [{"Name": name, "Values": [value]} for name, value in filters.items()]
+        items: list[Item] = []
+        page: Item = {}
+        while True:
+            token = {"NextToken": page["NextToken"]} if page.get("NextToken") else {}
+            page = self.ask(operation, {"Filters": asked, **values, **token})
+            items += page.get(key, [])
+            if not page.get("NextToken"):
+                return items
+
+    def read_instance(self) -> Item:
+        """Return the instance."""
+        reservations = self.ask("describe_instances", {"InstanceIds": [self.instance_id]}).get("Reservations", [])
+        instances = [instance for reservation in reservations for instance in reservation.get("Instances", [])]
+        if len(instances) != 1 or instances[0].get("State", {}).get("Name") == "terminated":
+            raise ProviderError(
+                f"AWS has no instance {self.instance_id} (any more)", hint="Correct `provider` in the inventory."
+            )
+        return dict(instances[0])
+
+    def list_volumes(self, filters: Mapping[str, str]) -> dict[str, Item]:
+        """Return volumes by their ids."""
+        return {item["VolumeId"]: item for item in self.list_items("describe_volumes", "Volumes", filters)}
+
+    def list_snapshots(self, filters: Mapping[str, str]) -> dict[str, Item]:
+        """Return snapshots of this account by their ids."""
+        items = self.list_items("describe_snapshots", "Snapshots", filters, OwnerIds=["self"])
+        return {item["SnapshotId"]: item for item in items}
+
+    def list_tasks(self) -> list[Item]:
+        """Return the replacements of the root volume of the instance, as far back as EC2 knows them."""
+        return self.list_items(
+            "describe_replace_root_volume_tasks", "ReplaceRootVolumeTasks", {"instance-id": self.instance_id}
+        )
+
+    def tag(self, resource: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a volume."""
+        self.ask("create_tags", {"Resources": [resource], "Tags": _build_list(tags)})
+
+
+@lru_cache(maxsize=16)
+def open_client(region: str, key_id: str, secret: Secret | None) -> Any:  # noqa: ANN401 - botocore makes its classes while it runs
+    """Return a client of EC2, which is thread-safe and dear to make. Without a key, botocore finds its login.
+
+    Raises:
+        ProviderError: the region is not one.
+    """
+    login = {"aws_access_key_id": key_id, "aws_secret_access_key": secret.reveal()} if secret is not None else {}
+    try:
+        return botocore.session.get_session().create_client("ec2", region_name=region, config=_CONFIG, **login)
+    except (BotoCoreError, ValueError) as error:
+        raise ProviderError(f"AWS can't be asked: {_shorten(str(error))}") from error
+
+
+def list_attached(instance: Item) -> dict[str, str]:
+    """Return device → volume id of an instance."""
+    mappings = instance.get("BlockDeviceMappings", [])
+    return {mapping["DeviceName"]: mapping["Ebs"]["VolumeId"] for mapping in mappings if "Ebs" in mapping}
+
+
+def read_tags(item: Item) -> dict[str, str]:
+    """Return the tags of an item."""
+    return {tag["Key"]: tag["Value"] for tag in item.get("Tags", [])}
+
+
+def build_tags(resource_type: str, tags: Mapping[str, str]) -> list[Item]:
+    """Return the tags for something that is about to be made."""
+    return [{"ResourceType": resource_type, "Tags": _build_list(tags)}]
+
+
+def _build_list(tags: Mapping[str, str]) -> list[Item]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def _translate(error: ClientError, code: str, operation: str) -> ProviderError:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    message = _shorten(str(error.response.get("Error", {}).get("Message", "")))
+    if code in _BUSY or status >= 500 or status == 429:
+        return ProviderUnavailable(f"AWS can't answer {operation} now: {code}: {message}")
+    if code in _REFUSED:
+        hint = "docs/reference/providers.md has the permissions that fleetpatch needs."
+        return ProviderError(f"AWS does not let fleetpatch {operation}: {code}: {message}", hint=hint)
+    return ProviderError(f"AWS refused {operation}: {code}: {message}")
+
+
+def _shorten(text: str) -> str:
+    return " ".join(text.split())[:_MAX_MESSAGE_CHARACTERS]
