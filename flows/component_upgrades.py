@@ -1,4 +1,4 @@
-"""The flow upgrade-components. A schedule starts it every hour: it upgrades one enrolled component that is due."""
+"""The flow upgrade-components. A schedule starts it every hour: it upgrades one component, or group, that is due."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +11,8 @@ from flows.components.fleet_components import read_knowledge
 from flows.components.upgrades import ComponentUpgrade, plan_enrolled_upgrades, require_own_files
 from flows.engine.run_lease import build_component_lease
 from flows.flow_execution import cast_to_report, execute_in_flow
+from flows.images.fleet_images import read_image_knowledge
+from flows.images.image_file import load_image_groups
 from flows.ports.caller import Caller, current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_origin import name_starter
@@ -41,6 +43,8 @@ it tried each hour.
 def upgrade_components(scope: str = "*", inventory: Path | None = None) -> RunReport:
     """Upgrade one component on the machines where it is enrolled and due: a run as of patch_fleet, in this flow run.
 
+    A group of images.yaml that is automatic is one of them: its machines get new OS disks.
+
     If several are due, each has its turn in another hour, in their order. One that a run has upgraded, or was to, since
     a day has none.
 
@@ -70,15 +74,18 @@ def _find_next_upgrade(
 ) -> ComponentUpgrade | None:
     inventory = load_inventory(find_inventory(inventory_path))
     machines = Scope.parse(scope).select_machines(inventory)
-    catalogue = load_catalogue(inventory.source)
+    catalogue, groups = load_catalogue(inventory.source), load_image_groups(inventory.source)
     with open_records(caller.records_url) as records:
-        knowledge = read_knowledge(records.database, catalogue)
         recent = SqlComponents(records.database).read_components_of_runs(find_site(), now - TURN_INTERVAL)
-        for upgrade in plan_enrolled_upgrades(knowledge, machines, inventory, now, path=inventory.source):
-            name = upgrade.component.name
-            # what was not asked yet is asked by the next assessment
-            if upgrade.pending and name not in recent and not _is_under_way(records, name):
-                return upgrade
+        for knowledge in (
+            read_knowledge(records.database, catalogue),
+            read_image_knowledge(records.database, groups, inventory),
+        ):
+            for upgrade in plan_enrolled_upgrades(knowledge, machines, inventory, now, path=inventory.source):
+                name = upgrade.component.name
+                # what was not asked yet is asked by the next assessment
+                if upgrade.pending and name not in recent and not _is_under_way(records, name):
+                    return upgrade
     return None
 
 

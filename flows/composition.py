@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flows.components.component_place import has_component_file
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.engine.run_info import is_rollout_run
+from flows.images.image_place import has_image_file
 from flows.notify.audit_forwarding import forward_audit_log
 from flows.notify.notifier import AppriseNotifier, open_notifier
 from flows.notify.told_events import ToldEvents
@@ -25,7 +26,9 @@ from inventory.credentials import Credential, Secret, SecretSources, resolve_cre
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory, Machine
 from inventory.secret_store import CertificateIssuer, SecretStore
+from tasks.domain.components import Component
 from tasks.domain.errors import CannotRun, CredentialError, RecordsError, RequestError
+from tasks.domain.images import IMAGE_PREFIX
 from tasks.domain.model import Hook, HookResult, PinnedUpdates, RunReport
 from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
 from tasks.domain.protocols.machine_provider import MachineProvider
@@ -198,15 +201,28 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
 def _open_components(
     records: SqlRecords, inventory: Inventory, request: RunRequest, caller: Caller, clock: Clock
 ) -> dict[str, Any]:
-    """Return the ports of components; none if there is no file of them."""
-    requested = request.component if isinstance(request, PatchRequest) else ""
-    path = inventory.source
-    if not requested and not has_component_file(path):
-        return {}
-    from flows.components.fleet_components import FleetComponents  # noqa: PLC0415 - few fleets have components
+    """Return the ports of components, and of images; none if there is no file of them."""
+    requested, say = request.component if isinstance(request, PatchRequest) else "", caller.listener.on_message
+    is_image, path = requested.startswith(IMAGE_PREFIX), inventory.source
+    sources: list[Any] = []
+    if (requested and not is_image) or has_component_file(path):
+        from flows.components.fleet_components import FleetComponents  # noqa: PLC0415 - few fleets have components
 
-    components = FleetComponents(records.database, inventory, path, clock, caller.listener.on_message, requested)
-    return {"list_components": components.list_components, "find_component_order": components.find_order}
+        of_run = "" if is_image else requested
+        sources.append(FleetComponents(records.database, inventory, path, clock, say, of_run))
+    if is_image or has_image_file(path):
+        from flows.images.fleet_images import FleetImages  # noqa: PLC0415 - few fleets have images
+
+        sources.append(FleetImages(records.database, inventory, say, requested if is_image else ""))
+    if not sources:
+        return {}
+
+    def list_components(machine: Machine) -> tuple[Component, ...]:
+        return tuple(component for source in sources for component in source.list_components(machine))
+
+    # that of the images is the last one
+    find_order = sources[-1 if is_image else 0].find_order
+    return {"list_components": list_components, "find_component_order": find_order}
 
 
 def _open_provider(

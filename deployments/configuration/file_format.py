@@ -159,6 +159,7 @@ NOT_SHARED_FIELDS = frozenset(
         "scope",
         "component",
         "component_version",
+        "roll_back",
         "only_machines",
         "inventory",
         "window",

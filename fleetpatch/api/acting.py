@@ -59,6 +59,7 @@ NOT_BY_TOKEN: Final = (
     "notify",
     "outside_window",
     "report_directory",
+    "roll_back",
     "shard",
     "shard_limits",
     "undo_of",

@@ -72,10 +72,13 @@ def _validate_pattern(text: str) -> str:
     return text
 
 
+VersionText = Annotated[str, AfterValidator(_validate_version)]
+
+
 class VersionForm(FormModel):
     """One version, and where it comes from."""
 
-    version: Annotated[str, AfterValidator(_validate_version)] = Field(description="As the machine reports it.")
+    version: VersionText = Field(description="As the machine reports it.")
     url: Annotated[str, StringConstraints(max_length=2000), AfterValidator(validate_url)] | None = Field(
         default=None, description="Where the machine downloads its file."
     )
@@ -114,6 +117,9 @@ def _validate_health(checks: list[Any]) -> list[Any]:
     return checks
 
 
+HealthChecks = Annotated[CheckList, Field(max_length=50), AfterValidator(_validate_health)]
+
+
 class ComponentForm(FormModel):
     """One component."""
 
@@ -128,9 +134,7 @@ class ComponentForm(FormModel):
     roll_back: Command | None = Field(
         default=None, description="Puts the version before back. Default: the installation of that version."
     )
-    health: Annotated[CheckList, Field(max_length=50), AfterValidator(_validate_health)] = Field(
-        default=[], description="Its own checks beside the probes of the machine."
-    )
+    health: HealthChecks = Field(default=[], description="Its own checks beside the probes of the machine.")
     health_minutes: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = Field(
         default=5, description="How long they may take to be good after an upgrade."
     )

@@ -18,15 +18,21 @@ def find_component_file(inventory: Path | None = None) -> Path | None:
     Raises:
         InventoryError: the variable names what does not exist, or there is no inventory.
     """
-    named = os.environ.get(COMPONENTS_VARIABLE, "")
-    if named:
+    return find_named_file(COMPONENTS_VARIABLE, COMPONENTS_FILE_NAME, inventory)
+
+
+def find_named_file(variable: str, file_name: str, inventory: Path | None) -> Path | None:
+    """Return the file that a variable of the environment names, or the one beside the inventory. None: none there.
+
+    Raises:
+        InventoryError: the variable names what does not exist, or there is no inventory.
+    """
+    if named := os.environ.get(variable, ""):
         path = expand_home(Path(named)).absolute()
         if not path.exists():
-            raise InventoryError(
-                f"there is no such file, named by {COMPONENTS_VARIABLE}", file=path, hint="Correct the variable."
-            )
+            raise InventoryError(f"there is no such file, named by {variable}", file=path, hint="Correct the variable.")
         return path
-    path = find_inventory(inventory).absolute().parent / COMPONENTS_FILE_NAME
+    path = find_inventory(inventory).absolute().parent / file_name
     return path if path.exists() else None
 
 

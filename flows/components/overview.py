@@ -95,13 +95,19 @@ def find_held_back(
 
 
 def build_component_rows(
-    knowledge: ComponentKnowledge, machines: Sequence[Machine], now: datetime
+    knowledge: ComponentKnowledge, machines: Sequence[Machine], now: datetime, *, members_only: bool = False
 ) -> Iterator[ComponentRow]:
-    """Yield the row of each component on each machine whose system can have it, in the order of the file."""
+    """Yield the row of each component on each machine whose system can have it, in the order of the file.
+
+    With ``members_only``, of the machines where it is enrolled or that have told of it.
+    """
     for component in knowledge.catalogue.components:
         scopes = find_enrolled_scopes(machines, component.name, knowledge.enrolments)
         last_tries = {one.machine: one for one in knowledge.tries.get(component.name, ())}  # the newest counts
         for machine in machines:
+            told = component.name in knowledge.installed.get(machine.name, {})
+            if members_only and machine.name not in scopes and not told:
+                continue
             choice = choose_for_machine(knowledge, component, machine, now)
             yield _build_row(
                 component,

@@ -13,7 +13,6 @@ from tasks.domain.components import Component, ComponentStanding, ComponentVersi
 from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.states import RebootPolicy
-from tasks.rules.components.health import MAX_BATCH_PERCENT
 from tasks.rules.components.versions import find_listed_version
 
 DEFAULT_WINDOW_MINUTES = 12 * 60.0
@@ -76,6 +75,7 @@ def plan_upgrade(
     window: WindowRequest | None = None,
     path: Path | None = None,
     dry_run: bool = False,
+    roll_back: bool = True,
 ) -> ComponentUpgrade:
     """Return the run that upgrades a component on machines.
 
@@ -89,6 +89,7 @@ def plan_upgrade(
         window: of the run; None: it opens now.
         path: of the inventory.
         dry_run: plan only.
+        roll_back: whether the version before is put back where the machine is not healthy.
 
     Raises:
         RequestError: the file does not have the version, or no machine can have the component.
@@ -115,6 +116,7 @@ def plan_upgrade(
         if name not in held_back and (choice.standing in may_be_due or bool(wanted))
     )
     pending = tuple(name for name in due if choices[name].standing is ComponentStanding.PENDING)
+    image = component.image
     request = PatchRequest(
         scope="*",
         inventory=path,
@@ -123,10 +125,13 @@ def plan_upgrade(
         component_version=wanted,
         reboot=RebootPolicy.NEVER,
         dry_run=dry_run,
+        roll_back=roll_back,
         window=window or WindowRequest(minutes=DEFAULT_WINDOW_MINUTES),
         waves=WavesRequest(
-            percent=MAX_BATCH_PERCENT,
+            percent=component.limits.batch,
             round_down=True,
+            pause_minutes=image.pause_minutes if image is not None else 0,
+            keep_locations_apart=image is not None and not image.crosses_zones,
             first_locations=find_first_locations(component, supported, due, pending),
         ),
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from flows.engine.health_counter import HealthCounter
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
+from tasks.domain.components import ComponentOrder
 from tasks.domain.model import Outcome, Wave
 from tasks.rules.runs.failure_budget import (
     FailureBudget,
@@ -106,10 +107,10 @@ RunCounter = FailureCounter | HealthCounter
 """What decides when no further machine may begin: failures, or the health with a component."""
 
 
-def build_failure_counter(request: PatchRequest | AssessRequest) -> RunCounter:
+def build_failure_counter(request: PatchRequest | AssessRequest, order: ComponentOrder | None) -> RunCounter:
     """Return the counter for a request. An assessment has no failure budget, so failures never stop it."""
     if isinstance(request, AssessRequest):
         return FailureCounter(FailureBudget())
-    if request.component:
-        return HealthCounter()
+    if order is not None:
+        return HealthCounter(order.component.limits)
     return FailureCounter(request.waves.to_wave_policy().budget, only_downloads=request.download_only)

@@ -82,7 +82,7 @@ class FleetRun:
         self._request = request
         self._records_error: RecordsError | None = None
         self._resume_state, self._flow_run_id = resume_state, flow_run_id
-        now, self._failure_counter = ports.clock.now(), build_failure_counter(request)
+        now = ports.clock.now()
         self._run_info = build_run_info(
             request,
             run_id or build_run_id(now),
@@ -110,6 +110,7 @@ class FleetRun:
             instances=MachineInstances(resume_state.known_facts if resume_state else ()),
             **build_event_parts(request, ports),
         )
+        self._failure_counter = build_failure_counter(request, self._run_context.options.component_order)
         self._contexts: list[MachineContext] = []
         self._plan_lock = Lock()
         self._waves: tuple[Wave, ...] = ()

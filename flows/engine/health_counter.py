@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Iterable
 
+from tasks.domain.images import RolloutLimits
 from tasks.domain.model import Outcome, Wave
 from tasks.domain.states import OperationState
-from tasks.rules.components.health import explain_unhealthy_scope, explain_unhealthy_upgraded
+from tasks.rules.components.health import AZURE_LIMITS, explain_unhealthy_scope, explain_unhealthy_upgraded
 from tasks.rules.components.tries import find_try, shows_version
 
 
@@ -15,7 +16,8 @@ class HealthCounter:
     A batch that has begun goes on to its end. It has the methods of FailureCounter.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: RolloutLimits = AZURE_LIMITS) -> None:
+        self._limits = limits
         self._lock = threading.Lock()
         self._machine_count = 0
         self._unhealthy: set[str] = set()
@@ -45,7 +47,9 @@ class HealthCounter:
     def begin_counting_wave(self, wave: Wave) -> None:
         """Decide whether a batch may begin: too many machines of the scope may be unhealthy by now."""
         with self._lock:
-            reason = explain_unhealthy_scope(self._unhealthy, self._machine_count)
+            reason = explain_unhealthy_scope(
+                self._unhealthy, self._machine_count, self._limits, has_begun=bool(self._upgrades)
+            )
             if not reason and not wave.canary and self._canaries and not self._canaries & self._known:
                 reason = "no machine of the canary locations has shown that the version works"
             self._stop_reason = self._stop_reason or reason
@@ -54,7 +58,9 @@ class HealthCounter:
         """After a batch: too many of the machines that were upgraded may be unhealthy."""
         with self._lock:
             upgraded = self._upgrades.values()
-            reason = explain_unhealthy_upgraded(sum(not succeeded for succeeded in upgraded), len(upgraded))
+            reason = explain_unhealthy_upgraded(
+                sum(not succeeded for succeeded in upgraded), len(upgraded), self._limits
+            )
             self._stop_reason = self._stop_reason or reason
 
     def add_outcome(self, outcome: Outcome) -> None:

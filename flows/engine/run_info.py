@@ -15,13 +15,13 @@ from inventory.errors import EmptyScopeError
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
 from inventory.sites import explain_other_site, find_site
+from tasks.domain.components import Component
 from tasks.domain.errors import OtherSite, RequestError
 from tasks.domain.model import ErrorInfo, Outcome, PinnedUpdates, RunInfo, Window
 from tasks.domain.protocols.records import ROLLOUT_PREFIX
 from tasks.domain.states import OperationState, RebootPolicy
 from tasks.machines.managers.registry import find_typical_work
 from tasks.reports.formatting import format_count
-from tasks.rules.components.health import MAX_BATCH_PERCENT
 from tasks.rules.timing.admission import check_patch_owner
 from tasks.rules.timing.maintenance_window import build_window, describe_shortage
 from tasks.steps.context.run_context import PatchOptions
@@ -72,9 +72,11 @@ def build_options(
         return replace(options, undo_order=ports.find_undo_order(request.undo_of))
     if not request.component:
         return options
-    require_component_limits(request)
     order = ports.find_component_order(request.component, request.component_version)
-    return replace(options, component_order=order)
+    require_component_limits(request, order.component)
+    image = order.component.image
+    rolls_back = request.roll_back and (image is None or image.rolls_back)
+    return replace(options, component_order=replace(order, rolls_back=rolls_back))
 
 
 def require_undo_limits(request: PatchRequest) -> None:
@@ -95,25 +97,25 @@ def require_undo_limits(request: PatchRequest) -> None:
             raise RequestError(f"the undo of a run: {rule}", hint="Start it with `fleetpatch undo RUN`.")
 
 
-def require_component_limits(request: PatchRequest) -> None:
+def require_component_limits(request: PatchRequest, component: Component) -> None:
     """Refuse the run of a component that would do more than upgrade it, in larger batches, or with reboots.
 
     Raises:
         RequestError: a field of the request is wrong; the error names it.
     """
-    waves = request.waves
+    waves, percent = request.waves, component.limits.batch
     wrong = {
         "reboot must be Never": request.reboot is not RebootPolicy.NEVER,
         "reboot_pending_first must be off": request.reboot_pending_first,
         "download_only must be off": request.download_only,
         "remove_unused_kernels must be off": request.remove_unused_kernels,
-        f"waves.percent must be at most {MAX_BATCH_PERCENT}": waves.percent > MAX_BATCH_PERCENT,
+        f"waves.percent must be at most {percent}": waves.percent > percent,
         "waves.round_down must be on": not waves.round_down,
         "waves.size must be empty": waves.size is not None,
     }
     for rule, is_broken in wrong.items():
         if is_broken:
-            raise RequestError(f"the run of a component: {rule}", hint="Start it with `fleetpatch components upgrade`.")
+            raise RequestError(f"the run of a component: {rule}", hint=f"Start it with `{component.command}`.")
 
 
 def require_one_process(request: PatchRequest | AssessRequest, *, is_divided: bool) -> None:

@@ -192,7 +192,8 @@ class PatchRequest(ScopeRequest):
     updates: UpdatesRequest = Field(default=UpdatesRequest(), description="Which pending updates are installed.")
     component: Annotated[str, StringConstraints(max_length=100)] = Field(
         default="",
-        description="Upgrade this component of components.yaml instead, and nothing else. Empty: install updates.",
+        description="Upgrade this component of components.yaml instead, and nothing else; or give the machines of a "
+        "group of images.yaml new OS disks: `image:` and its name. Empty: install updates.",
     )
     component_version: Annotated[str, StringConstraints(max_length=100)] = Field(
         default="",
@@ -202,6 +203,11 @@ class PatchRequest(ScopeRequest):
         default="",
         title="Undo Run",
         description="Take back what this run has installed, and do nothing else: its id. Empty: install updates.",
+    )
+    roll_back: bool = Field(
+        default=True,
+        description="Put the version before of a component, or the OS disk before, back on a machine that is not "
+        "healthy with the new one.",
     )
     window: WindowRequest = Field(default=WindowRequest(), description="When machines may be changed.")
     reboot: RebootPolicy = Field(

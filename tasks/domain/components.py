@@ -11,6 +11,7 @@ from typing import Final
 
 from inventory.data_class import dataclass
 from inventory.machine import Check, OsFamily
+from tasks.domain.images import IMAGE_PREFIX, ImageModel, RolloutLimits
 
 COMPONENT_PREFIX: Final = "component:"
 """The ids of updates of components begin with it: no package and no update of Windows has such an id."""
@@ -58,6 +59,8 @@ class Component:
         after: components that are upgraded before this one.
         canary_locations: locations whose machines are first; empty: the first location by name.
         versions: from the oldest to the newest.
+        limits: of its way through the machines.
+        image: how machines get its versions as new OS disks; None: it is no group of images.yaml.
     """
 
     name: str
@@ -74,11 +77,20 @@ class Component:
     settings: Mapping[str, str] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     canary_locations: tuple[str, ...] = ()
+    limits: RolloutLimits = RolloutLimits()
+    image: ImageModel | None = None
 
     @property
     def update_id(self) -> str:
         """The id of its updates in plans and results."""
         return f"{COMPONENT_PREFIX}{self.name}"
+
+    @property
+    def command(self) -> str:
+        """The command that upgrades it, as people type it."""
+        if self.image is None:
+            return f"fleetpatch components upgrade {self.name}"
+        return f"fleetpatch images upgrade {self.name.removeprefix(IMAGE_PREFIX)}"
 
     def find_version(self, version: str) -> ComponentVersion | None:
         """Return the version of that text, or None."""
@@ -166,9 +178,11 @@ class ComponentOrder:
         wanted: the version that a person orders; "": what comes by itself.
         tries: earlier tries of this component, on all machines.
         held_back: machines that wait for another component, each with the reason.
+        rolls_back: whether the version before is put back on a machine that is not healthy.
     """
 
     component: Component
     wanted: str = ""
     tries: tuple[ComponentTry, ...] = ()
     held_back: Mapping[str, str] = field(default_factory=dict)
+    rolls_back: bool = True

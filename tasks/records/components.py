@@ -1,7 +1,7 @@
 """Stores which components are upgraded by themselves, and reads what became of their upgrades."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, func, select
@@ -95,13 +95,22 @@ class SqlComponents:
 
     def read_components_of_runs(self, site: str, since: datetime) -> frozenset[str]:
         """Return the components that patch runs of a site, begun since a time, have upgraded or were to upgrade."""
-        runs = schema.runs
-        query = select(runs.c.document).where(runs.c.kind == "patch", runs.c.started_at >= since)
-        rows = self._database.read_rows("read the runs of components", query)
-        begun = (decode(RunInfo, row.document) for row in rows)
+        begun = self._read_runs(since)
         return frozenset(
             str(run.request["component"]) for run in begun if run.site == site and run.request.get("component")
         )
+
+    def read_run_ids(self, component: str, since: datetime, limit: int) -> tuple[str, ...]:
+        """Return the patch runs of a component that began since a time, the newest first, at most so many."""
+        ids = [run.id for run in self._read_runs(since) if run.request.get("component") == component]
+        return tuple(ids[:limit])
+
+    def _read_runs(self, since: datetime) -> Iterator[RunInfo]:
+        """Return the patch runs that began since a time, the newest first."""
+        runs = schema.runs
+        query = select(runs.c.document).where(runs.c.kind == "patch", runs.c.started_at >= since)
+        rows = self._database.read_rows("read the runs of components", query.order_by(runs.c.started_at.desc()))
+        return (decode(RunInfo, row.document) for row in rows)
 
 
 def _build_try(component: str, row: Sequence[object]) -> ComponentTry:

@@ -16,9 +16,11 @@ from tasks.rules.components.tries import COMPONENT_CHECK
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.steps.component_choice import get_component_order
 from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.image_upgrade import is_disk_going_back, is_image_run, mark_failed, put_disk_back
 from tasks.steps.jobs.job_result import JobResult
 from tasks.steps.jobs.package_job import find_submitted_update_ids, run_job
 from tasks.steps.machine.custom_checks import run_check
+from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.retry import build_retry_deadline, close_before_pause, retry_transient
 from tasks.steps.validate import validate
 
@@ -39,12 +41,19 @@ def validate_component(context: MachineContext) -> MachineState:
     result = _find_result(context)
     if result is None or not _has_changed(result):
         return validate(context)
-    is_going_back = bool(find_submitted_update_ids(context, JobKind.ROLL_BACK))
+    is_image = is_image_run(context.options)
+    is_going_back = (
+        is_disk_going_back(context) if is_image else bool(find_submitted_update_ids(context, JobKind.ROLL_BACK))
+    )
     problem = "an earlier process of this run found it not healthy" if is_going_back else _find_problem(context, result)
     problem = problem or _validate_upgrade(context)
     if not problem:
         return context.state
-    message = _put_back(context, result.update, problem)
+    if not get_component_order(context).rolls_back:
+        message = _leave(context, result.update, problem)
+    else:
+        put_back = put_disk_back if is_image else _put_back
+        message = put_back(context, result.update, problem)
     # what was read after the installation is past: the validation reads it again
     context.state = replace(context.state, packages_after=None)
     context.state = validate(context)
@@ -116,6 +125,8 @@ def _validate_upgrade(context: MachineContext) -> str:
 
 def _require_version(context: MachineContext, update: Update) -> str:
     """Return what is wrong with the version on the machine, or "". Its answer is the proof that it answers again."""
+    if is_image_run(context.options):  # the provider tells the version, and knows nothing of the machine's health
+        read_facts(context.transport, context.clock, context.build_read_deadline(), context.known_facts)
     deadline = context.build_package_deadline()
     now = context.manager.read_installed_versions(context.transport, [update], deadline=deadline).get(update.id)
     return "" if now == update.available else f"version {now or 'none'} is there, and not {update.available}"
@@ -136,6 +147,13 @@ def _ask_health(context: MachineContext, update: Update, checks: Sequence[Check]
         is_healthy = None if isinstance(error, TransportError) else False
         return HealthAnswer(context.clock.now(), is_healthy, error.message)
     return HealthAnswer(context.clock.now(), not problems, "; ".join(problems))
+
+
+def _leave(context: MachineContext, update: Update, problem: str) -> str:
+    """Leave a version that is not healthy, as whoever started the run wants it. Return that."""
+    message = f"{update.name} {update.available}: {problem}; it was left: this run puts nothing back"
+    mark_failed(context, update, message, _read_version(context, update))
+    return message
 
 
 def _put_back(context: MachineContext, update: Update, problem: str) -> str:
@@ -169,7 +187,8 @@ def _put_back(context: MachineContext, update: Update, problem: str) -> str:
     message = f"{update.name} {update.available} was taken back: {problem}; {outcome}"
     message = f"{message}: {errors}" if errors and not is_back else message
     if install is not None:
-        context.state = replace(context.state, install=_mark_put_back(install, update, message, now, job_result))
+        mark_failed(context, update, message, now)
+        context.state = replace(context.state, install=_with_job(context.state.install or install, job_result))
     return message
 
 
@@ -191,14 +210,6 @@ def _read_version(context: MachineContext, update: Update) -> str | None:
     return versions.get(update.id)
 
 
-def _mark_put_back(
-    install: InstallResult, update: Update, message: str, now: str | None, job_result: JobResult
-) -> InstallResult:
-    results = tuple(
-        replace(result, state=UpdateState.FAILED, reason=message, version_after=now)
-        if result.update.id == update.id
-        else result
-        for result in install.results
-    )
+def _with_job(install: InstallResult, job_result: JobResult) -> InstallResult:
     transactions = (*install.transactions, *job_result.transactions)
-    return replace(install, results=results, transactions=transactions, job_ids=(*install.job_ids, job_result.job_id))
+    return replace(install, transactions=transactions, job_ids=(*install.job_ids, job_result.job_id))

@@ -17,6 +17,7 @@ from tasks.steps.component_upgrade import validate_component
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions
 from tasks.steps.hooks import run_after_hooks
+from tasks.steps.image_upgrade import install_image, is_image_run
 from tasks.steps.install import install
 from tasks.steps.machine.auto_updaters import restore_updaters
 from tasks.steps.machine.guests import bring_guests_back
@@ -47,6 +48,10 @@ def _validate(context: MachineContext) -> MachineState:
     return validate_undo(context) if options.undo_order is not None else validate_and_follow_up(context)
 
 
+def _install(context: MachineContext) -> MachineState:
+    return install_image(context) if is_image_run(context.options) else install(context)
+
+
 _STATES_AFTER_REBOOT: Mapping[RebootState, OperationState] = {
     RebootState.FAILED: OperationState.FAILED,
     RebootState.REQUIRED: OperationState.COMPLETED_WITH_WARNINGS,  # it was due, and it was not done
@@ -57,7 +62,7 @@ _STATES_AFTER_REBOOT: Mapping[RebootState, OperationState] = {
 STEP_FUNCTIONS: Mapping[Step, StepFunction] = {
     Step.ASSESS: assess_and_plan,
     Step.PRECHECK: precheck,
-    Step.INSTALL: install,
+    Step.INSTALL: _install,
     Step.REBOOT: reboot,
     Step.VALIDATE: _validate,
 }

@@ -1,6 +1,5 @@
 """components: list the components of machines, upgrade them, and choose which ones are upgraded by themselves."""
 
-from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,12 +20,10 @@ from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
     from flows.components.overview import ComponentKnowledge
-    from flows.components.upgrades import ComponentUpgrade
     from inventory.machine import Inventory, Machine
-    from tasks.domain.components import Component, ComponentStanding
     from tasks.records.components import SqlComponents
 
 components_app = typer.Typer(
@@ -189,54 +186,17 @@ def _upgrade(
     as_flow: bool,
     dry_run: bool,
 ) -> None:
-    from fleetpatch.cli.runtime.error_description import describe_error
-    from fleetpatch.cli.runtime.exit_codes import ExitCode, find_worst_exit_code
-    from fleetpatch.cli.runtime.run_session import run_request_in_session
-    from fleetpatch.cli.views.components import ComponentRun, print_runs, print_runs_json
-    from flows.components.fleet_components import require_component
-    from flows.components.overview import build_component_rows, count_unsettled
-    from flows.components.upgrades import UpgradeResult, carry_out, require_own_files
+    from fleetpatch.cli.runtime.component_runs import UpgradeOrder, run_upgrades
     from tasks.domain.errors import RequestError
-    from tasks.domain.model import RunReport
     from tasks.domain.protocols.clock import SystemClock
 
     if to is not None and name is None:
         raise RequestError("--to needs a component", hint="fleetpatch components upgrade COMPONENT SCOPE --to VERSION")
-    clock, codes, is_stopped = SystemClock(), list[ExitCode](), [False]
 
-    def plan_one(component: "Component") -> "ComponentUpgrade | None":
-        from flows.components.upgrades import plan_enrolled_upgrades, plan_upgrade
-        from flows.request.patch_request import WindowRequest
-
-        window = WindowRequest(minutes=minutes)
-        # what the run before did is known only now
+    @contextmanager
+    def open_fleet() -> "Iterator[tuple[ComponentKnowledge, Inventory, Sequence[Machine]]]":
         with _open_fleet(inventory, scope, records) as (knowledge, fleet, machines, _store):
-            require_own_files(component)
-            options = {"window": window, "path": fleet.source, "dry_run": dry_run}
-            if name is not None:
-                return plan_upgrade(knowledge, component, machines, fleet, clock.now(), wanted=to or "", **options)  # type: ignore[arg-type]
-            enrolled = plan_enrolled_upgrades(knowledge, machines, fleet, clock.now(), **options)  # type: ignore[arg-type]
-            return next((one for one in enrolled if one.component.name == component.name), None)
+            yield knowledge, fleet, machines
 
-    def run_one(planned: "ComponentUpgrade") -> RunReport:
-        result = run_request_in_session(planned.request, planned.machines, as_flow=as_flow, records=records)
-        codes.append(result.exit_code)
-        is_stopped[0] = result.was_interrupted
-        return result.report
-
-    with _open_fleet(inventory, scope, records) as (knowledge, _, _, _):
-        catalogue = knowledge.catalogue
-    components: Sequence[Component] = catalogue.components if name is None else (require_component(catalogue, name),)
-    results: list[UpgradeResult] = list(carry_out(components, plan_one, run_one, lambda: is_stopped[0]))
-    runs: list[ComponentRun] = [ComponentRun.of(result) for result in results]
-    unsettled: Mapping[ComponentStanding, int] = {}
-    if name is None:
-        with _open_fleet(inventory, scope, records) as (knowledge, _, machines, _store):
-            unsettled = count_unsettled(build_component_rows(knowledge, machines, clock.now()))
-    if as_json:
-        print_runs_json(runs)
-    else:
-        print_runs(runs, unsettled)
-    codes += [describe_error(result.error).exit_code for result in results if result.error is not None]
-    codes += [ExitCode.WARNINGS] if unsettled else []
-    raise typer.Exit(int(find_worst_exit_code(codes)))
+    order = UpgradeOrder(name, to or "", minutes, dry_run=dry_run)
+    run_upgrades(order, open_fleet, records, SystemClock(), as_flow=as_flow, as_json=as_json)

@@ -27,15 +27,15 @@ _COLUMNS: Final = (
 )
 
 
-def build_rows_json(rows: Sequence[ComponentRow], path: Path | None) -> dict[str, object]:
+def build_rows_json(rows: Sequence[ComponentRow], path: Path | None, subject: str = "components") -> dict[str, object]:
     """Return components on machines as JSON data."""
-    return {"components": [build_row_json(row) for row in rows], "file": str(path) if path is not None else None}
+    return {subject: [build_row_json(row) for row in rows], "file": str(path) if path is not None else None}
 
 
-def print_rows(rows: Sequence[ComponentRow], path: Path | None) -> None:
+def print_rows(rows: Sequence[ComponentRow], path: Path | None, subject: str = "components") -> None:
     """Print components on machines as a table."""
     if path is None:
-        print_to_stderr("There is no file of components: write components.yaml beside the inventory.")
+        print_to_stderr(f"There is no file of {subject}: write {subject}.yaml beside the inventory.")
         return
     shown = [row for row in rows if row.standing is not ComponentStanding.NOT_SUPPORTED]
     print_to_stdout(build_row_table(ComponentRow, shown, _COLUMNS))

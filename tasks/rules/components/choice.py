@@ -61,9 +61,13 @@ def choose_version(
     """
     present = _find_present_version(component, installed, family)
     if isinstance(present, ComponentChoice):
-        return present
+        # the disk before is kept, so a person may order the first image of a machine
+        may_be_ordered = component.image is not None and present.standing is ComponentStanding.NOT_INSTALLED
+        return _choose_ordered(component, None, wanted) if wanted and may_be_ordered else present
     version, rank = present
     listed = find_listed_version(component.versions, version)
+    if listed is None and component.image is not None:
+        listed = ComponentVersion(version)
     if wanted:
         return _choose_ordered(component, listed, wanted)
     target, standing = _find_newest(component, rank)
@@ -94,7 +98,10 @@ def _find_present_version(
         reason = installed.problem if installed is not None else "the machine was not asked for it yet"
         return ComponentChoice(ComponentStanding.UNKNOWN, reason=reason)
     if installed.version is None:
-        return ComponentChoice(ComponentStanding.NOT_INSTALLED, reason="it is not installed: only upgrades are done")
+        reason = "it is not installed: only upgrades are done"
+        if component.image is not None:
+            reason = "its OS disk is of no known version: a person must order its first one"
+        return ComponentChoice(ComponentStanding.NOT_INSTALLED, reason=reason)
     rank = rank_version(installed.version)
     if rank is None:
         reason = f"the machine has the version {installed.version!r}, which can't be compared"
@@ -108,7 +115,12 @@ def _find_newest(component: Component, rank: VersionRank) -> tuple[ComponentVers
         for offered in component.versions
         if not offered.withdrawn and (offered_rank := rank_version(offered.version)) is not None
     ]
-    minor = [(offered, one) for offered, one in ranked if is_minor_upgrade(rank, one)]
+    is_image = component.image is not None  # a channel of an image has no versions that people have to order
+    minor = [
+        (offered, one)
+        for offered, one in ranked
+        if (one > rank and not one.is_prerelease if is_image else is_minor_upgrade(rank, one))
+    ]
     if minor:
         return max(minor, key=lambda pair: pair[1])[0], ComponentStanding.PENDING
     has_major = any(one.major > rank.major and not one.is_prerelease for _, one in ranked)
@@ -121,7 +133,7 @@ def _choose_ordered(component: Component, listed: ComponentVersion | None, wante
         why = f"was withdrawn: {target.withdrawn}" if target is not None else "is not in the file of components"
         standing = ComponentStanding.CURRENT if listed is not None else ComponentStanding.UNLISTED
         return ComponentChoice(standing, installed=listed, reason=f"version {wanted} {why}")
-    if listed is None:
+    if listed is None and component.image is None:
         reason = "the file of components does not have its present version: it could not be put back"
         return ComponentChoice(ComponentStanding.UNLISTED, reason=reason)
     if target == listed:
@@ -131,13 +143,13 @@ def _choose_ordered(component: Component, listed: ComponentVersion | None, wante
 
 def build_component_update(component: Component, choice: ComponentChoice) -> Update | None:
     """Return the update that a plan has for a choice, or None: there is nothing to install."""
-    if choice.target is None or choice.installed is None:
+    if choice.target is None or (choice.installed is None and component.image is None):
         return None
     return Update(
         id=component.update_id,
         name=component.name,
         arch="",
-        installed=choice.installed.version,
+        installed=choice.installed.version if choice.installed is not None else None,
         available=choice.target.version,
         classification=Classification.OTHER,
         origins=(component.kind,),

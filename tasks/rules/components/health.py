@@ -2,20 +2,29 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 from inventory.data_class import dataclass
+from tasks.domain.images import RolloutLimits
 
-MAX_BATCH_PERCENT: Final = 20
-MAX_UNHEALTHY_PERCENT: Final = 20
-"""Of the whole scope before the first upgrade and before each batch."""
-MAX_UNHEALTHY_UPGRADED_PERCENT: Final = 20
-"""Of the machines that were upgraded so far, after each batch."""
+AZURE_LIMITS: Final = RolloutLimits()
 
 
-def compute_batch_size(total: int) -> int:
-    """Return how many machines are upgraded together: at most 20 % of all, at least one."""
-    return max(1, total * MAX_BATCH_PERCENT // 100)
+class RolloutFault(StrEnum):
+    """Why a way through the machines was ended. Azure's error codes of rolling upgrades."""
+
+    BEFORE = "MaxUnhealthyInstancePercentExceededBeforeRollingUpgrade"
+    DURING = "MaxUnhealthyInstancePercentExceededInRollingUpgrade"
+    UPGRADED = "MaxUnhealthyUpgradedInstancePercentExceededInRollingUpgrade"
+    FAILED = "RollingUpgradeInProgressWithFailedUpgradedVMs"
+    TIME = "RollingUpgradeTimeoutError"
+    INTERNAL = "InternalExecutionError"
+
+
+def compute_batch_size(total: int, limits: RolloutLimits = AZURE_LIMITS) -> int:
+    """Return how many machines are upgraded together: at most their share of all, at least one."""
+    return max(1, total * limits.batch // 100)
 
 
 def exceeds_percent(count: int, total: int, percent: int) -> bool:
@@ -23,20 +32,23 @@ def exceeds_percent(count: int, total: int, percent: int) -> bool:
     return count * 100 > total * percent
 
 
-def explain_unhealthy_scope(unhealthy: Collection[str], total: int) -> str:
+def explain_unhealthy_scope(
+    unhealthy: Collection[str], total: int, limits: RolloutLimits = AZURE_LIMITS, *, has_begun: bool = False
+) -> str:
     """Return why no further machine may be upgraded: too many of the scope are unhealthy for any reason. Or ""."""
-    if not exceeds_percent(len(unhealthy), total, MAX_UNHEALTHY_PERCENT):
+    if not exceeds_percent(len(unhealthy), total, limits.unhealthy):
         return ""
-    return f"{len(unhealthy)} of {total} machines of the scope are unhealthy, and {MAX_UNHEALTHY_PERCENT} % may be"
+    fault = RolloutFault.DURING if has_begun else RolloutFault.BEFORE
+    return f"{len(unhealthy)} of {total} machines of the scope are unhealthy, and {limits.unhealthy} % may be ({fault})"
 
 
-def explain_unhealthy_upgraded(unhealthy: int, upgraded: int) -> str:
+def explain_unhealthy_upgraded(unhealthy: int, upgraded: int, limits: RolloutLimits = AZURE_LIMITS) -> str:
     """Return why no further machine may be upgraded: too many of those that were are unhealthy. Or ""."""
-    if not exceeds_percent(unhealthy, upgraded, MAX_UNHEALTHY_UPGRADED_PERCENT):
+    share = limits.unhealthy_upgraded
+    if not exceeds_percent(unhealthy, upgraded, share):
         return ""
-    return (
-        f"{unhealthy} of {upgraded} upgraded machines became unhealthy, and {MAX_UNHEALTHY_UPGRADED_PERCENT} % may be"
-    )
+    fault = RolloutFault.UPGRADED
+    return f"{unhealthy} of {upgraded} upgraded machines became unhealthy, and {share} % may be ({fault})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,21 @@ from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import Step
 from tasks.steps.context.machine_context import MachineContext
 
+REPLACE_ACT, RESTORE_ACT = "replace-os-disk", "restore-os-disk"
 MACHINE_CHANGING_ACTS = frozenset(
-    {"stage", "install", "repair", "remove", "roll-back", "reboot", "restart", "guests", "revert"}
+    {
+        "stage",
+        "install",
+        "repair",
+        "remove",
+        "roll-back",
+        "reboot",
+        "restart",
+        "guests",
+        "revert",
+        REPLACE_ACT,
+        RESTORE_ACT,
+    }
 )
 """Acts that may have changed a machine if the journal has them."""
 UNLOCK_ACT = "unlock"

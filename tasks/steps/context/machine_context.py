@@ -126,6 +126,8 @@ COMMAND_GRACE_SECONDS = 15.0
 """Added to the timeout of a check's own command, for the connection."""
 WAY_BACK_START_SECONDS = 240.0
 """For reading a component's version, and for the start of a job: Windows may take 180 s for that."""
+REPLACEMENT_SECONDS = 900.0
+"""For a new OS disk, or the one before, and the boot from it: it is not begun with less time left."""
 READ_TIMEOUT_SECONDS = 300.0
 """The timeout of a read-only call, but for questions to the package manager."""
 
@@ -272,7 +274,7 @@ class MachineContext:
             return base
         from tasks.machines.managers.components.manager import ComponentManager  # noqa: PLC0415 - few machines have them
 
-        return ComponentManager(base, components)
+        return ComponentManager(base, components, lambda: self.run_context.open_provider(self.state.machine))
 
     def build_shared_script(
         self, name: str, params: Mapping[str, ScriptParameter], *, read_only: bool = True
@@ -312,6 +314,8 @@ class MachineContext:
         checks = (*self.state.machine.probes, *order.component.health)
         check_seconds = sum(check.timeout_seconds + COMMAND_GRACE_SECONDS for check in checks)
         watching = order.component.health_seconds + check_seconds + self.options.settle_seconds
+        if order.component.image is not None:
+            return watching + REPLACEMENT_SECONDS
         return watching + WAY_BACK_START_SECONDS + self.rates.predict_install_seconds(1)
 
     @property

@@ -85,9 +85,18 @@ def _format_target(check: Check) -> str:
 
 
 def _check_command(context: MachineContext, check: Check) -> str:
-    deadline = Deadline.after(context.clock, check.timeout_seconds + COMMAND_GRACE_SECONDS)
-    parameters = {"command": check.target, "timeout": f"{check.timeout_seconds:.0f}"}
-    script = context.build_shared_script("probe", parameters)
+    return run_command(context, check.target, check.timeout_seconds)
+
+
+def run_command(context: MachineContext, command: str, timeout_seconds: float, *, read_only: bool = True) -> str:
+    """Run an owner's command on the machine. Return what is wrong, or "".
+
+    Raises:
+        TransportError: the machine can't be asked.
+    """
+    deadline = Deadline.after(context.clock, timeout_seconds + COMMAND_GRACE_SECONDS)
+    parameters = {"command": command, "timeout": f"{timeout_seconds:.0f}"}
+    script = context.build_shared_script("probe", parameters, read_only=read_only)
     answer = context.transport.run_script(script, deadline=deadline).find_records("probe")
     if not answer:
         return "the machine gave no answer"

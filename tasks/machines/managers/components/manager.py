@@ -1,13 +1,20 @@
 """The PackageManager of a machine with components: its own one, which is asked for the components, too."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from inventory.machine import OsFamily
 from tasks.domain.components import COMPONENT_PREFIX, Component, ComponentVersion, InstalledComponent
-from tasks.domain.errors import DeadlineExceeded, ProtocolViolation, RequestError, ScriptFailed
+from tasks.domain.errors import (
+    DeadlineExceeded,
+    FleetpatchError,
+    ProtocolViolation,
+    RequestError,
+    ScriptFailed,
+)
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.protocols.package_manager import (
     InstalledKernels,
     JobKind,
@@ -34,9 +41,15 @@ class ComponentManager:
     Args:
         base: the machine's own package manager.
         components: those that the machine may have.
+        open_provider: opens who holds the machine's disks; it tells the versions of images.
     """
 
-    def __init__(self, base: PackageManager, components: Sequence[Component]) -> None:
+    def __init__(
+        self,
+        base: PackageManager,
+        components: Sequence[Component],
+        open_provider: Callable[[], MachineProvider | None] = lambda: None,
+    ) -> None:
         self._base = base
         self.name, self.default_rates, self.script_package = base.name, base.default_rates, base.script_package
         self.updaters_script, self.health_script = base.updaters_script, base.health_script
@@ -44,7 +57,9 @@ class ComponentManager:
         self.lock_files, self.change_lock_files = base.lock_files, base.change_lock_files
         self.offers_more_later, self.longest_poll_seconds = base.offers_more_later, base.longest_poll_seconds
         self.way_back = base.way_back
-        self._components = {component.update_id: component for component in components}
+        self._components = {component.update_id: component for component in components if component.image is None}
+        self._images = {component.update_id: component for component in components if component.image is not None}
+        self._open_provider = open_provider
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Return the pending updates of packages, and the versions of the components."""
@@ -57,7 +72,22 @@ class ComponentManager:
                 InstalledComponent(component.name, problem=error.message[:_MAX_PROBLEM_LENGTH])
                 for component in self._components.values()
             )
-        return replace(packages, components=components)
+        images = tuple(self._read_image(component, deadline) for component in self._images.values())
+        return replace(packages, components=(*components, *images))
+
+    def _read_image(self, component: Component, deadline: Deadline) -> InstalledComponent:
+        """Return the version of the machine's OS disk. What the provider can't tell is a problem, and no error."""
+        try:
+            return InstalledComponent(component.name, self._read_image_version(deadline) or None)
+        except FleetpatchError as error:
+            return InstalledComponent(component.name, problem=error.message[:_MAX_PROBLEM_LENGTH])
+
+    def _read_image_version(self, deadline: Deadline) -> str:
+        provider = self._open_provider()
+        if provider is None:
+            raise RequestError("its inventory entry names nobody who holds its disks", hint="Give it a `provider`.")
+        images = {disk.image for disk in provider.read_machine(deadline=deadline).os_disks}
+        return images.pop() if len(images) == 1 else ""
 
     def read_components(self, transport: Transport, *, deadline: Deadline) -> tuple[InstalledComponent, ...]:
         """Ask a machine for the versions of its components, in one call. Change nothing.
@@ -67,6 +97,8 @@ class ComponentManager:
             ScriptFailed, ProtocolViolation, ReportTooLarge: the answer is not valid.
         """
         asked = tuple(self._components.values())
+        if not asked:
+            return ()
         params: dict[str, ScriptParameter] = {
             "count": str(len(asked)),
             "timeout": str(QUESTION_SECONDS),
@@ -97,7 +129,10 @@ class ComponentManager:
         """Return the installed versions: update id -> version. Those of components have the words of their file."""
         packages = [update for update in updates if not _is_component(update)]
         versions = dict(self._base.read_installed_versions(transport, packages, deadline=deadline)) if packages else {}
-        if len(packages) == len(updates):
+        for update in updates:
+            if update.id in self._images and (image := self._read_image_version(deadline)):
+                versions[update.id] = image
+        if not any(update.id in self._components for update in updates):
             return versions
         by_name = {
             installed.name: installed.version for installed in self.read_components(transport, deadline=deadline)

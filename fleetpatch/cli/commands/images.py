@@ -1,0 +1,184 @@
+"""images: list the groups of machines that get OS disks from images, upgrade them, and show what became of that."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleetpatch.cli.app import InventoryOption, JsonOption, NoPrefectOption, RecordsOption, YesOption, app
+from fleetpatch.cli.runtime.acting_command import ActingCommand
+from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flows.components.overview import ComponentKnowledge
+    from inventory.machine import Inventory, Machine
+
+images_app = typer.Typer(
+    help="Give machines new OS disks from images, in groups that images.yaml describes.", no_args_is_help=True
+)
+app.add_typer(images_app, name="images", rich_help_panel="Patch")
+
+GroupArgument = Annotated[str, typer.Argument(metavar="GROUP", help="The name of a group in images.yaml.")]
+OptionalGroupArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="GROUP", help="A group. Without one: all that are automatic, one after the other."),
+]
+ToOption = Annotated[
+    str | None, typer.Option("--to", metavar="VERSION", help="The version that they get. Default: the newest.")
+]
+RollBackOption = Annotated[
+    bool,
+    typer.Option(
+        "--roll-back",
+        help="Put the disk before back where a machine is not healthy. Upgrades that come by themselves always do.",
+    ),
+]
+MinutesOption = Annotated[
+    float, typer.Option("--minutes", min=1, max=31 * 24 * 60, help="How long the run of a group may take.")
+]
+_DEFAULT_MINUTES = 720.0
+
+
+@images_app.command("list")
+def list_images(
+    group: OptionalGroupArgument = None,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the machines of groups and their versions, from their last assessment. Contacts no machine."""
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from fleetpatch.cli.views.components import build_rows_json, print_rows
+    from flows.components.overview import build_component_rows, count_unsettled
+    from tasks.domain.images import IMAGE_PREFIX
+    from tasks.domain.protocols.clock import SystemClock
+
+    with _open_groups(inventory, None, records) as (knowledge, fleet, _):
+        rows = [
+            row
+            for row in build_component_rows(knowledge, fleet.machines, SystemClock().now(), members_only=True)
+            if group in {None, row.component.removeprefix(IMAGE_PREFIX)}
+        ]
+        print_json_or_text(as_json, build_rows_json, print_rows, rows, knowledge.catalogue.path, "images")
+    if count_unsettled(rows):
+        raise typer.Exit(int(ExitCode.WARNINGS))
+
+
+@images_app.command("history")
+def show_history(
+    group: GroupArgument,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the last upgrades of a group: its state, counts, and why it ended. From the records."""
+    from fleetpatch.cli.views.images import build_history_json, print_history
+    from flows.images.fleet_images import require_group
+    from flows.images.history import read_attempts
+    from flows.images.image_file import load_image_groups
+    from inventory.loader import find_inventory
+    from tasks.domain.protocols.clock import SystemClock
+    from tasks.records.setup import open_records
+
+    found = require_group(load_image_groups(find_inventory(inventory)), group)
+    with open_records(records) as opened:
+        attempts = read_attempts(opened, found.component.name, SystemClock().now())
+    print_json_or_text(as_json, build_history_json, print_history, attempts)
+
+
+@images_app.command("plan")
+def plan(
+    group: OptionalGroupArgument = None,
+    to: ToOption = None,
+    minutes: MinutesOption = _DEFAULT_MINUTES,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what upgrade would do: which machines, in which batches, and why not. Changes nothing."""
+    _upgrade(group, to, minutes, inventory, records, as_json=as_json, as_flow=False, dry_run=True, roll_back=True)
+
+
+@images_app.command("upgrade", cls=ActingCommand)
+def upgrade(
+    group: OptionalGroupArgument = None,
+    to: ToOption = None,
+    roll_back: RollBackOption = False,
+    minutes: MinutesOption = _DEFAULT_MINUTES,
+    yes: YesOption = False,
+    no_prefect: NoPrefectOption = False,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give the machines of a group, or of all automatic ones, new OS disks, in batches. Data disks stay."""
+    what = f"the OS disks of the group {group}" if group else "the OS disks of all automatic groups"
+    subject = "images upgrade replaces OS disks and"
+    if not (yes or confirm(f"Replace {what}?", subject, "Add --yes, or see: fleetpatch images plan.")):
+        return
+    roll_back = roll_back or group is None
+    _upgrade(
+        group,
+        to,
+        minutes,
+        inventory,
+        records,
+        as_json=as_json,
+        as_flow=not no_prefect,
+        dry_run=False,
+        roll_back=roll_back,
+    )
+
+
+@images_app.command("schema")
+def print_images_schema() -> None:
+    """Print the JSON Schema of images.yaml, for editors."""
+    from flows.images.image_file import build_images_schema
+
+    print_json(build_images_schema())
+
+
+@contextmanager
+def _open_groups(
+    inventory: Path | None, group: str | None, records: str | None
+) -> "Iterator[tuple[ComponentKnowledge, Inventory, Sequence[Machine]]]":
+    """Open the groups, the inventory, and the machines of one group; None: all machines."""
+    from flows.images.fleet_images import read_image_knowledge, require_group, select_members
+    from flows.images.image_file import load_image_groups
+    from inventory.loader import find_inventory, load_inventory
+    from tasks.records.setup import open_records
+
+    fleet = load_inventory(find_inventory(inventory))
+    groups = load_image_groups(fleet.source)
+    machines = fleet.machines if group is None else select_members(require_group(groups, group), fleet)
+    with open_records(records) as opened:
+        yield read_image_knowledge(opened.database, groups, fleet), fleet, machines
+
+
+def _upgrade(
+    group: str | None,
+    to: str | None,
+    minutes: float,
+    inventory: Path | None,
+    records: str | None,
+    *,
+    as_json: bool,
+    as_flow: bool,
+    dry_run: bool,
+    roll_back: bool,
+) -> None:
+    from fleetpatch.cli.runtime.component_runs import UpgradeOrder, run_upgrades
+    from tasks.domain.errors import RequestError
+    from tasks.domain.images import IMAGE_PREFIX
+    from tasks.domain.protocols.clock import SystemClock
+
+    if to is not None and group is None:
+        raise RequestError("--to needs a group", hint="fleetpatch images upgrade GROUP --to VERSION")
+    name = f"{IMAGE_PREFIX}{group}" if group is not None else None
+    order = UpgradeOrder(name, to or "", minutes, roll_back, dry_run)
+    run_upgrades(
+        order, lambda: _open_groups(inventory, group, records), records, SystemClock(), as_flow=as_flow, as_json=as_json
+    )

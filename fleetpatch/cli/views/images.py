@@ -1,0 +1,35 @@
+"""Prints the upgrades of a group of images, and builds their JSON."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from fleetpatch.cli.runtime.output import print_to_stdout
+from fleetpatch.cli.runtime.row_table import Shown, build_row_table
+from tasks.domain.rows.images import ImageUpgradeRow
+from tasks.reports.export.tabular_formats import build_row_json
+
+_COLUMNS: Final = (
+    "run_id",
+    "state",
+    "version",
+    "successful",
+    "failed",
+    "in_progress",
+    "pending",
+    "started_by",
+    "started_at",
+    Shown("message", limit=300, wraps=True),
+)
+
+
+def build_history_json(rows: Sequence[ImageUpgradeRow]) -> dict[str, object]:
+    """Return the upgrades as JSON data."""
+    return {"upgrades": [build_row_json(row) for row in rows]}
+
+
+def print_history(rows: Sequence[ImageUpgradeRow]) -> None:
+    """Print the upgrades as a table, the newest first."""
+    if not rows:
+        print_to_stdout("No run has upgraded this group in the last two months.")
+        return
+    print_to_stdout(build_row_table(ImageUpgradeRow, rows, _COLUMNS))

@@ -1,0 +1,110 @@
+"""What is known of the groups of images.yaml: which machines are theirs, and which versions these have."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from flows.components.fleet_components import read_knowledge
+from flows.components.overview import ComponentKnowledge
+from flows.images.image_file import ImageGroup, ImageGroups, load_image_groups
+from inventory.errors import EmptyScopeError, InvalidFiles, InventoryError
+from inventory.files.problems import did_you_mean
+from inventory.machine import Inventory, Machine
+from inventory.scope import Scope
+from tasks.domain.components import Component, ComponentEnrolment, ComponentOrder
+from tasks.domain.errors import RequestError
+from tasks.domain.images import IMAGE_PREFIX
+from tasks.records.storage.database import Database
+
+_NO_TIME = datetime.fromtimestamp(0, UTC)
+
+
+def select_members(group: ImageGroup, inventory: Inventory) -> tuple[Machine, ...]:
+    """Return the machines of a group; none, if its scope selects none."""
+    try:
+        return tuple(Scope.parse(group.scope).select_machines(inventory))
+    except EmptyScopeError:
+        return ()
+
+
+def require_group(groups: ImageGroups, name: str) -> ImageGroup:
+    """Return a group of the file.
+
+    Raises:
+        RequestError: the file does not have it, or there is no file.
+    """
+    group = next((group for group in groups.groups if group.name == name), None)
+    if group is not None:
+        return group
+    where = f"in {groups.path}" if groups.path is not None else "beside the inventory: images.yaml"
+    names = [group.name for group in groups.groups]
+    raise RequestError(
+        f"there is no group {name!r} {where}", hint=f"{did_you_mean(name, names)}`fleetpatch images list` shows all."
+    )
+
+
+def require_one_group_each(groups: ImageGroups, inventory: Inventory) -> None:
+    """Refuse machines of two groups: each would replace what the other has made.
+
+    Raises:
+        RequestError: there is such a machine.
+    """
+    seen: dict[str, str] = {}
+    for group in groups.groups:
+        for machine in select_members(group, inventory):
+            if (other := seen.setdefault(machine.name, group.name)) != group.name:
+                raise RequestError(
+                    f"{machine.name} is a machine of two groups of images.yaml: {other} and {group.name}",
+                    hint="Correct the `scope` of one of them.",
+                )
+
+
+def read_image_knowledge(database: Database, groups: ImageGroups, inventory: Inventory) -> ComponentKnowledge:
+    """Return what the records know of the groups. A group that is automatic is enrolled in its scope.
+
+    Raises:
+        RecordsError: they can't be read.
+        RequestError: a machine is in two groups.
+    """
+    require_one_group_each(groups, inventory)
+    enrolments = tuple(
+        ComponentEnrolment(group.component.name, group.scope, "images.yaml", _NO_TIME)
+        for group in groups.groups
+        if group.is_automatic
+    )
+    return replace(read_knowledge(database, groups.catalogue), enrolments=enrolments)
+
+
+class FleetImages:
+    """The groups for the ports of one run, with the same methods as FleetComponents.
+
+    A file that is not valid ends only the run of a group: others go on without it, and say so.
+
+    Args:
+        requested: the component of the group that the run upgrades, or "".
+    """
+
+    def __init__(self, database: Database, inventory: Inventory, say: Callable[[str], None], requested: str) -> None:
+        self._database, self._inventory = database, inventory
+        try:
+            self._groups = load_image_groups(inventory.source)
+        except (InvalidFiles, InventoryError) as error:
+            if requested:
+                raise
+            say(f"machines are not asked for the versions of their images: {error}")
+            self._groups = ImageGroups()
+        self._asked: dict[str, tuple[Component, ...]] = {}
+        for group in self._groups.groups:
+            for machine in select_members(group, inventory):
+                if machine.provider and machine.os is group.component.family:
+                    self._asked[machine.name] = (*self._asked.get(machine.name, ()), group.component)
+
+    def list_components(self, machine: Machine) -> tuple[Component, ...]:
+        """Return the groups of a machine whose disks somebody holds."""
+        return self._asked.get(machine.name, ())
+
+    def find_order(self, name: str, wanted: str) -> ComponentOrder:
+        """Return what a run upgrades, with what is known of it. See ComponentOrderFinder."""
+        group = require_group(self._groups, name.removeprefix(IMAGE_PREFIX))
+        knowledge = read_image_knowledge(self._database, self._groups, self._inventory)
+        return ComponentOrder(group.component, wanted, tuple(knowledge.tries.get(group.component.name, ())))

@@ -1,0 +1,363 @@
+"""The format of images.yaml: images with their versions, and groups of machines that get them as OS disks."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import yaml
+from pydantic import Field, StringConstraints, model_validator
+
+from flows.components.component_file import Catalogue, HealthChecks, VersionText
+from flows.images.image_place import find_image_file
+from flows.request.base import FormModel
+from inventory.data_class import dataclass
+from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
+from inventory.files.located_yaml import iterate_entries, parse_yaml
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
+from inventory.files.text_files import read_text_file
+from inventory.machine import Check, OsFamily
+from inventory.schema.validation import validate_mapping
+from inventory.schema.value_types import build_validation_error
+from inventory.scope import Scope
+from tasks.domain.components import Component, ComponentVersion
+from tasks.domain.images import IMAGE_PREFIX, ImageModel, ImageScript, RolloutLimits
+from tasks.rules.components.versions import rank_version
+from tasks.rules.images.user_data import OWN_KEYS
+
+_MAX_FILE_BYTES: Final = 64 * 1024
+_MAX_INDEX_BYTES: Final = 4 * 1024 * 1024
+_INDEX_LINE: Final = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
+ImageName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,2}$")]
+GroupName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+Percent = Annotated[int, Field(ge=5, le=100)]
+
+
+class InvalidImages(InvalidFiles):
+    """All problems of a file of images. No machine gets a new OS disk until they are corrected."""
+
+    subject = "images"
+
+
+class ImageVersionForm(FormModel):
+    """One version of an image."""
+
+    version: VersionText = Field(description="Ordered as versions of software are, such as 12.7 or 20261101.")
+    reference: Text = Field(description="What the provider makes a disk from: a path on its host, a template, an AMI.")
+    sha256: Digest | None = Field(default=None, description="The digest of that file, where it is one.")
+    withdrawn: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
+        default=None, description="Why no machine gets it any more."
+    )
+
+
+class IndexForm(FormModel):
+    """A list of files with their digests, as `sha256sum` prints it. Each file whose name fits is a version."""
+
+    file: Text = Field(description="The list, relative to images.yaml. A new line in it is a new version.")
+    pattern: Text = Field(description="Finds the version in the name of a file, by its one group.")
+    folder: Text = Field(description="Where the files are for the provider: the reference is this folder and the name.")
+
+    @model_validator(mode="after")
+    def _check_pattern(self) -> "IndexForm":
+        try:
+            groups = re.compile(self.pattern).groups
+        except re.error as error:
+            raise build_validation_error(f"this is no regular expression: {error}", "Correct `pattern`.") from None
+        if groups != 1:
+            raise build_validation_error(f"this expression has {groups} groups", "Give it one group: the version.")
+        return self
+
+
+class ImageForm(FormModel):
+    """One image: a publisher, an offer and a channel, with its versions."""
+
+    name: ImageName = Field(description="publisher/offer/channel, unique in the file.")
+    versions: list[ImageVersionForm] = Field(default=[], max_length=500, description="Its versions.")
+    index: IndexForm | None = Field(default=None, description="More versions, from a list of files with digests.")
+
+
+class IdentityForm(FormModel):
+    """What a new OS disk keeps of the machine's identity, beside its name and addresses."""
+
+    host_keys: bool = Field(
+        default=True,
+        description="cloud-init writes the host keys of SSH of the old disk. `false`: your image or your provider "
+        "keeps them. A machine that answers with another key is never trusted: its disk is put back.",
+    )
+    machine_id: bool = Field(default=True, description="cloud-init writes the machine id of the old disk.")
+
+
+class GroupForm(FormModel):
+    """A group of machines that get the versions of an image as OS disks."""
+
+    name: GroupName = Field(description="Its name, unique in the file.")
+    image: ImageName = Field(description="The image that its machines get.")
+    scope: Annotated[str, StringConstraints(min_length=1, max_length=1500)] = Field(description="Its machines.")
+    automatic: bool = Field(
+        default=True, description="Whether a new version comes by itself. `false`: a person starts each upgrade."
+    )
+    disable_automatic_rollback: bool = Field(
+        default=False, description="Leave a machine that is not healthy with its new disk."
+    )
+    user_data: Text | None = Field(
+        default=None, description="A cloud-config of cloud-init for the first boot, relative to this file."
+    )
+    scripts: list[Text] = Field(
+        default=[], max_length=50, description="Shell scripts, relative to this file, that run there in this order."
+    )
+    script_minutes: Annotated[float, Field(gt=0, le=120)] = Field(default=10, description="How long each may take.")
+    identity: IdentityForm = Field(default=IdentityForm(), description="What the new disk keeps.")
+    health: HealthChecks = Field(default=[], description="Checks beside the probes of the machines.")
+    health_minutes: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = Field(
+        default=5, description="How long a machine may take to be healthy, from when it answers again."
+    )
+    max_batch_percent: Percent = Field(default=20, description="Machines that are upgraded together, rounded down.")
+    max_unhealthy_percent: Percent = Field(
+        default=20, description="Machines that may be unhealthy before the first batch, and before each."
+    )
+    max_unhealthy_upgraded_percent: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=20, description="Upgraded machines that may be unhealthy after a batch."
+    )
+    pause_minutes: Annotated[float, Field(ge=0, le=24 * 60, allow_inf_nan=False)] = Field(
+        default=0, description="The pause between batches."
+    )
+    cross_zone: bool = Field(default=False, description="Whether a batch may have machines of several locations.")
+    canary_locations: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
+        default=[], max_length=100, description="Locations whose machines are first."
+    )
+    keep_disk_days: Annotated[float, Field(gt=0, le=365, allow_inf_nan=False)] = Field(
+        default=7, description="Days for which the disk before is kept after a success."
+    )
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> "GroupForm":
+        if self.max_unhealthy_percent < self.max_batch_percent:
+            raise build_validation_error(
+                "max_unhealthy_percent is smaller than max_batch_percent: a batch that fails would be too much",
+                "Raise max_unhealthy_percent, or lower max_batch_percent.",
+            )
+        return self
+
+
+class ImageFileForm(FormModel):
+    """The file images.yaml."""
+
+    images: list[ImageForm] = Field(min_length=1, max_length=200, description="What images there are.")
+    groups: list[GroupForm] = Field(default=[], max_length=500, description="Which machines get them.")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageGroup:
+    """A group of the file.
+
+    Attributes:
+        component: what all rules of components take it for.
+    """
+
+    component: Component
+    scope: str
+    is_automatic: bool
+
+    @property
+    def name(self) -> str:
+        """Its name in the file."""
+        return self.component.name.removeprefix(IMAGE_PREFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageGroups:
+    """The groups of a file.
+
+    Attributes:
+        path: the file; None: there is none.
+    """
+
+    groups: tuple[ImageGroup, ...] = ()
+    path: Path | None = None
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The groups as components."""
+        return Catalogue(tuple(group.component for group in self.groups), self.path)
+
+
+def build_images_schema() -> dict[str, Any]:
+    """Return the JSON Schema of images.yaml."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **ImageFileForm.model_json_schema(),
+        "title": "fleetpatch images",
+    }
+
+
+def load_image_groups(inventory: Path | None = None) -> ImageGroups:
+    """Load the groups of this controller; without a file, none.
+
+    Raises:
+        InvalidImages: the file can't be read or has problems. The error has each with its place and its hint.
+        InventoryError: see find_image_file.
+    """
+    path = find_image_file(inventory)
+    if path is None:
+        return ImageGroups()
+    problems = ProblemCollector()
+    try:
+        groups = _read_groups(path, problems)
+        problems.raise_if_any()
+    except InvalidInventory as error:
+        raise InvalidImages(error.problems) from error
+    return ImageGroups(groups, path)
+
+
+def _read_groups(path: Path, problems: ProblemCollector) -> tuple[ImageGroup, ...]:
+    text = read_text_file(path, problems)
+    located = parse_yaml(path, text, problems) if text is not None else None
+    if located is None:
+        if not problems:
+            problems.add(SourceLocation(path), "this file is empty", "Begin it with `images:`, or remove it.")
+        return ()
+    form = validate_mapping(ImageFileForm, located, problems, "`images:`")
+    if form is None or problems:
+        return ()
+    images: dict[str, tuple[ComponentVersion, ...]] = {}
+    for image, entry in zip(form.images, iterate_entries(located, "images", problems), strict=True):
+        if image.name in images:
+            problems.add(entry.locate(("name",)), f"the image {image.name!r} is here a second time", "Rename it.")
+        images[image.name] = _build_versions(image, entry, path, problems)
+    groups: dict[str, ImageGroup] = {}
+    for group, entry in zip(form.groups, iterate_entries(located, "groups", problems), strict=True):
+        if group.name in groups:
+            problems.add(entry.locate(("name",)), f"the group {group.name!r} is here a second time", "Rename it.")
+        for key, message, hint in _find_group_faults(group, images):
+            problems.add(entry.locate((key,)), message, hint)
+        if not problems:
+            groups[group.name] = _build_group(group, images[group.image], entry, path, problems)
+    return tuple(groups.values())
+
+
+def _find_group_faults(group: GroupForm, images: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    if group.image not in images:
+        hint = f"{did_you_mean(group.image, images)}Name an image of this file."
+        yield "image", f"there is no image {group.image!r} here", hint
+    try:
+        Scope.parse(group.scope)
+    except InventoryError as error:
+        yield "scope", error.message, error.hint
+
+
+def _build_versions(
+    image: ImageForm, entry: LocatedData, path: Path, problems: ProblemCollector
+) -> tuple[ComponentVersion, ...]:
+    versions = [
+        ComponentVersion(
+            one.version,
+            sha256=(one.sha256 or "").lower(),
+            reference=one.reference,
+            withdrawn=one.withdrawn or "",
+        )
+        for one in image.versions
+    ]
+    listed = {rank_version(one.version) for one in versions}
+    if len(listed) != len(versions):
+        problems.add(entry.locate(("versions",)), f"{image.name} has a version a second time", "Remove one of them.")
+    if image.index is not None:
+        indexed = _read_index(image.index, entry, path, problems)
+        versions += [one for one in indexed if rank_version(one.version) not in listed]  # the file has the last word
+    if not versions:
+        problems.add(entry.locate(("name",)), f"the image {image.name} has no version", "Give `versions` or `index`.")
+    return tuple(sorted(versions, key=lambda one: rank_version(one.version)))  # type: ignore[arg-type,return-value]  # all have one
+
+
+def _read_index(
+    index: IndexForm, entry: LocatedData, path: Path, problems: ProblemCollector
+) -> Iterator[ComponentVersion]:
+    text = _read_own_file(index.file, path, entry.locate(("index",)), problems, _MAX_INDEX_BYTES)
+    known = set()
+    for line in text.splitlines():
+        parsed = _INDEX_LINE.fullmatch(line)
+        match = re.fullmatch(index.pattern, parsed[2]) if parsed is not None else None
+        if parsed is None or match is None:
+            continue
+        rank = rank_version(match[1] or "")
+        if rank is None or rank in known:
+            what = "no version that can be compared" if rank is None else "a version that is there already"
+            problems.add(entry.locate(("index",)), f"{parsed[2]!r} has {what}", "Correct `pattern`, or the list.")
+            continue
+        known.add(rank)
+        yield ComponentVersion(match[1], sha256=parsed[1].lower(), reference=f"{index.folder.rstrip('/')}/{parsed[2]}")
+
+
+def _read_own_file(
+    name: str, path: Path, place: SourceLocation, problems: ProblemCollector, limit: int = _MAX_FILE_BYTES
+) -> str:
+    """Return the text of a file beside images.yaml, or "" with a problem."""
+    try:
+        with (path.absolute().parent / name).open("rb") as stream:
+            content = stream.read(limit + 1)
+        if len(content) <= limit:
+            return content.decode()
+        problems.add(place, f"{name} has more than {limit} bytes", "Make it smaller.")
+    except OSError as error:
+        problems.add(place, f"{name} can't be read: {error.strerror}", "Put it there, or correct its name.")
+    except UnicodeDecodeError:
+        problems.add(place, f"{name} is no text", "Write it as UTF-8.")
+    return ""
+
+
+def _build_group(
+    form: GroupForm,
+    versions: tuple[ComponentVersion, ...],
+    entry: LocatedData,
+    path: Path,
+    problems: ProblemCollector,
+) -> ImageGroup:
+    def read(name: str, key: str) -> str:
+        return _read_own_file(name, path, entry.locate((key,)), problems)
+
+    model = ImageModel(
+        image=form.image,
+        user_data=_read_user_data(form, read(form.user_data, "user_data"), entry, problems) if form.user_data else "",
+        scripts=tuple(
+            ImageScript(Path(name).name, read(name, "scripts"), form.script_minutes * 60) for name in form.scripts
+        ),
+        keeps_host_keys=form.identity.host_keys,
+        keeps_machine_id=form.identity.machine_id,
+        rolls_back=not form.disable_automatic_rollback,
+        keep_days=form.keep_disk_days,
+        pause_minutes=form.pause_minutes,
+        crosses_zones=form.cross_zone,
+    )
+    component = Component(
+        name=f"{IMAGE_PREFIX}{form.name}",
+        kind="image",
+        family=OsFamily.LINUX,
+        versions=versions,
+        health=tuple(Check(**check.model_dump()) for check in form.health),
+        health_seconds=form.health_minutes * 60,
+        canary_locations=tuple(form.canary_locations),
+        limits=RolloutLimits(form.max_batch_percent, form.max_unhealthy_percent, form.max_unhealthy_upgraded_percent),
+        image=model,
+    )
+    return ImageGroup(component, form.scope, form.automatic)
+
+
+def _read_user_data(form: GroupForm, text: str, entry: LocatedData, problems: ProblemCollector) -> str:
+    """Return a cloud-config as a JSON object, to which keys can be added."""
+    place = entry.locate(("user_data",))
+    try:
+        config = yaml.safe_load(text) if text.startswith("#cloud-config") else None
+        told = json.dumps(config)
+    except (yaml.YAMLError, TypeError, ValueError):
+        config, told = None, ""
+    if not isinstance(config, dict):
+        problems.add(place, f"{form.user_data} is no cloud-config", "Begin it with #cloud-config and write a mapping.")
+        return ""
+    own = [key for key in OWN_KEYS if key in config] if form.identity.host_keys else []
+    if own:
+        hint = "Leave it out, or say `identity: {host_keys: false}`."
+        problems.add(place, f"{form.user_data} sets {', '.join(own)}, which the old disk has", hint)
+    return told

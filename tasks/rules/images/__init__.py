@@ -1,0 +1,1 @@
+"""Decisions about machines that get new OS disks. Pure."""

@@ -1,0 +1,85 @@
+"""What the report of a run says of the upgrade of a group. Pure: there is no other truth than the run."""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from tasks.domain.components import ComponentTry
+from tasks.domain.images import IMAGE_PREFIX, RollingUpgradeState
+from tasks.domain.model import RunReport
+from tasks.domain.rows.images import ImageUpgradeRow
+from tasks.domain.states import OperationState
+from tasks.rules.components.health import RolloutFault
+from tasks.rules.components.tries import find_try
+
+_BY_ITSELF: Final = "the schedule of "
+_STATES: Final[Mapping[OperationState, RollingUpgradeState]] = {
+    OperationState.IN_PROGRESS: RollingUpgradeState.ROLLING_FORWARD,
+    OperationState.CANCELLED: RollingUpgradeState.CANCELLED,
+    OperationState.SUCCEEDED: RollingUpgradeState.COMPLETED,
+    OperationState.COMPLETED_WITH_WARNINGS: RollingUpgradeState.COMPLETED,
+}
+
+
+def build_upgrade_row(report: RunReport, begun: Collection[str]) -> ImageUpgradeRow:
+    """Return the row of a run that upgrades a group.
+
+    Args:
+        report: of the run, as far as it is.
+        begun: machines whose OS disk was ordered to be replaced.
+    """
+    run = report.run
+    tries = {outcome.machine: attempt for outcome in report.outcomes if (attempt := find_try(outcome)) is not None}
+    failed = [attempt for attempt in tries.values() if not attempt.succeeded]
+    back = sum(_is_back(report, attempt) for attempt in failed)
+    planned = {plan.machine: plan.chosen[0].available for plan in report.plans if plan.chosen}
+    in_progress = {name for name in begun if name not in tries} if run.ended_at is None else set()
+    state = _STATES.get(run.state, RollingUpgradeState.FAULTED)
+    message = _find_message(report)
+    fault = _find_fault(state, message, has_failed=bool(failed))
+    if fault:
+        state = RollingUpgradeState.FAULTED
+    return ImageUpgradeRow(
+        run_id=run.id,
+        group=str(run.request.get("component", "")).removeprefix(IMAGE_PREFIX),
+        version=next((attempt.version for attempt in tries.values()), next(iter(planned.values()), None)),
+        state=state,
+        error=fault or None,
+        message=message,
+        started_by="Platform" if run.started_by.startswith(_BY_ITSELF) else "User",
+        starter=run.started_by,
+        started_at=run.started_at,
+        ended_at=run.ended_at,
+        successful=len(tries) - len(failed),
+        failed=len(failed),
+        in_progress=len(in_progress),
+        pending=sum(name not in tries and name not in in_progress for name in planned),
+        rolled_back=back,
+        not_rolled_back=len(failed) - back,
+    )
+
+
+def _is_back(report: RunReport, attempt: ComponentTry) -> bool:
+    outcome = next(outcome for outcome in report.outcomes if outcome.machine == attempt.machine)
+    return any(
+        result.version_after is not None and result.version_after == result.update.installed
+        for result in outcome.updates
+        if result.update.name == attempt.component
+    )
+
+
+def _find_message(report: RunReport) -> str:
+    """Return why the run ended early, or what it says of itself, or ""."""
+    reasons = [outcome.reason for outcome in report.outcomes if outcome.state is OperationState.NOT_STARTED]
+    stops = [reason for reason in reasons if any(fault in reason for fault in RolloutFault)]
+    return next(iter(stops), "") or report.run.message or next(iter(reasons), "")
+
+
+def _find_fault(state: RollingUpgradeState, message: str, *, has_failed: bool) -> str:
+    named = next((fault.value for fault in RolloutFault if fault in message), "")
+    if named or state in {RollingUpgradeState.ROLLING_FORWARD, RollingUpgradeState.CANCELLED}:
+        return named
+    if has_failed:
+        return RolloutFault.FAILED
+    if state is not RollingUpgradeState.FAULTED:
+        return ""
+    return RolloutFault.TIME if "no time left" in message else RolloutFault.INTERNAL

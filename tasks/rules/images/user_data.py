@@ -1,0 +1,56 @@
+"""The user-data of the first boot of a new OS disk: the owner's cloud-config, and what keeps the machine's identity."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import field
+
+from inventory.data_class import dataclass
+from tasks.domain.images import ImageModel
+
+_TYPE_PATTERN = re.compile(r"[a-z0-9-]{1,30}")
+_MACHINE_ID_PATTERN = re.compile(r"[0-9a-f]{32}")
+OWN_KEYS = ("ssh_keys", "ssh_deletekeys", "hostname")
+"""Keys of cloud-config that only fleetpatch sets where it keeps the identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineIdentity:
+    """What makes a machine known to others. It has secrets, so its text has none of it.
+
+    Attributes:
+        host_keys: type -> private and public key.
+    """
+
+    name: str = ""
+    machine_id: str = ""
+    host_keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return the name alone."""
+        return f"MachineIdentity({self.name})"
+
+
+def explain_missing_identity(model: ImageModel, identity: MachineIdentity) -> str:
+    """Return what a machine lacks that its new disk would have to keep, or ""."""
+    if model.keeps_host_keys and not any(private for private, _ in identity.host_keys.values()):
+        return "its host keys can't be read, so nobody could trust its new OS disk"
+    if model.keeps_machine_id and not _MACHINE_ID_PATTERN.fullmatch(identity.machine_id):
+        return "it has no machine id that could be kept"
+    return ""
+
+
+def build_user_data(model: ImageModel, identity: MachineIdentity) -> str:
+    """Return the user-data for a new disk; "": it needs none. JSON is YAML, too."""
+    config = json.loads(model.user_data) if model.user_data else {}
+    if model.keeps_host_keys:
+        keys = {}
+        for kind, (private, public) in sorted(identity.host_keys.items()):
+            if _TYPE_PATTERN.fullmatch(kind) and private:
+                keys[f"{kind}_private"] = private.rstrip("\n") + "\n"
+                keys |= {f"{kind}_public": public.strip()} if public.strip() else {}
+        config |= {"ssh_keys": keys, "hostname": identity.name, "preserve_hostname": False}
+    if model.keeps_machine_id:
+        write = f"echo {identity.machine_id} >/etc/machine-id"
+        config["bootcmd"] = [write, *config.get("bootcmd", [])]
+    return f"#cloud-config\n{json.dumps(config)}\n" if config else ""

@@ -1,0 +1,133 @@
+"""Orders the OS disk of a machine from its provider. What really happened, the provider is asked afterwards."""
+
+import logging
+from dataclasses import replace
+
+from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError, RequestError, TransportError
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.machine_provider import MachineProvider
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.domain.states import Step
+from tasks.rules.images.user_data import MachineIdentity
+from tasks.steps.context import journal
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine.facts import read_facts
+from tasks.steps.machine.reboot_watch import wait_for_boot_id
+from tasks.steps.machine.retry import build_retry_deadline, retry_transient
+
+ORDER_SECONDS = 1800.0
+"""How long one order may take. A provider has its own, shorter limit."""
+_BOOT_POLL_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+def require_provider(context: MachineContext) -> MachineProvider:
+    """Return who holds the disks of the machine.
+
+    Raises:
+        RequestError: nobody, as its inventory entry says.
+    """
+    provider = context.run_context.open_provider(context.state.machine)
+    if provider is None:
+        raise RequestError(
+            f"{context.name} names nobody who holds its disks", hint="Give it a `provider` in the inventory."
+        )
+    return provider
+
+
+def build_order_id(context: MachineContext) -> str:
+    """Return the id of the order that replaces the machine's OS disk in this run, and of the disk that it keeps."""
+    return journal.build_job_id(context.run.id, context.name, journal.REPLACE_ACT, 0)
+
+
+def find_start(context: MachineContext, act: str) -> JournalEntry | None:
+    """Return the journal entry from before an act of this run on the machine; None: it has not begun."""
+    entries = context.records.read_entries(context.run.id, context.name)
+    return next((entry for entry in entries if entry.mark is JournalMark.BEFORE and entry.act == act), None)
+
+
+def read_provided(context: MachineContext, provider: MachineProvider) -> ProvidedMachine:
+    """Return the machine as its provider sees it now.
+
+    Raises:
+        FleetpatchError: the provider can't tell.
+    """
+    deadline = build_retry_deadline(context)
+    return retry_transient(context, lambda: provider.read_machine(deadline=deadline), deadline)
+
+
+def order(context: MachineContext, provider: MachineProvider, act: ProviderOrder) -> str:
+    """Give an order, again while the provider does not answer. Return why it was refused, or "".
+
+    The connection to the machine is closed: it goes away.
+
+    Raises:
+        RecordsError: another process executes this run now.
+    """
+    context.transport.close()
+    until = build_retry_deadline(context)
+
+    def give() -> str:
+        if not context.stop_token.still_holds_lease():
+            raise RecordsError("another process executes this run now", machine=context.name)
+        return provider.carry_out(act, deadline=Deadline.after(context.clock, ORDER_SECONDS))
+
+    try:
+        note = retry_transient(context, give, until)
+    except (ProviderError, TransportError) as error:
+        logger.info("%s: %s: %s", context.name, act.act, error.message)
+        return error.message
+    if note:
+        logger.info("%s: %s: %s", context.name, act.act, note)
+    return ""
+
+
+def wait_for_login(context: MachineContext, boot_id_before: str) -> str:
+    """Wait until the machine answers in another boot, and has ended that. Return why not, or "".
+
+    Its baseline is what it is now: a new system has other services, and another boot.
+    """
+    try:
+        if not wait_for_boot_id(context, lambda boot_id: boot_id not in {None, boot_id_before}):
+            return f"no login works after {context.coming_up_seconds:.0f} s"
+        until = Deadline.after(context.clock, context.coming_up_seconds)
+        while True:
+            facts = read_facts(
+                context.transport, context.clock, context.build_read_deadline(), context.known_facts, with_units=True
+            )
+            if not facts.boot_work or until.has_passed(context.clock):
+                break
+            context.report_progress(Step.REBOOT, f"waiting: {facts.boot_work}")
+            context.clock.sleep(_BOOT_POLL_SECONDS)
+    except RecordsError:
+        raise
+    except FleetpatchError as error:  # another host key, for example
+        context.transport.close()
+        return f"it can't be logged in to: {error.message}"
+    context.state = replace(context.state, baseline=facts)
+    return ""
+
+
+def start_if_stopped(context: MachineContext, provider: MachineProvider, machine: ProvidedMachine) -> None:
+    """Start a machine that an interrupted order has left off."""
+    if machine.power is not PowerState.RUNNING:
+        order(context, provider, ProviderOrder(ProviderAct.START))
+
+
+def read_identity(context: MachineContext) -> MachineIdentity:
+    """Read what makes the machine known to others. The answer is in no record and no log.
+
+    Raises:
+        TransportError: the machine does not answer.
+    """
+    script = context.build_shared_script("host_identity", {})
+    answer = context.transport.run_script(script, deadline=context.build_read_deadline())
+    keys = {
+        str(record.get("type")): (str(record.get("private") or ""), str(record.get("public") or ""))
+        for record in answer.find_records("host_key")
+    }
+    told = answer.find_records("identity")
+    name, machine_id = (told[0].get("name"), told[0].get("machine_id")) if told else ("", "")
+    return MachineIdentity(str(name or ""), str(machine_id or ""), keys)

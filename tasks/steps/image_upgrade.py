@@ -1,0 +1,281 @@
+"""Gives a machine a new OS disk from an image, in the place of the installation; and puts the one before back."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from tasks.domain.components import Component
+from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
+from tasks.domain.images import IMAGE_PREFIX, ImageModel
+from tasks.domain.model import InstallResult, RebootResult, TransactionResult, Update, UpdateResult
+from tasks.domain.protocols.machine_provider import MachineProvider
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.provided_machines import ImageVersion, PowerState, ProviderAct, ProviderOrder
+from tasks.domain.states import FindingLevel, RebootState, Step, UpdateState
+from tasks.rules.images.disks import (
+    explain_changed_data_disks,
+    explain_no_replacement,
+    find_os_source,
+    list_data_disks,
+)
+from tasks.rules.images.user_data import build_user_data, explain_missing_identity
+from tasks.steps.component_choice import get_component_order
+from tasks.steps.context import journal
+from tasks.steps.context.machine_context import REPLACEMENT_SECONDS, MachineContext, MachineState
+from tasks.steps.context.run_context import PatchOptions
+from tasks.steps.hooks import run_before_hooks
+from tasks.steps.image_disks import (
+    build_order_id,
+    find_start,
+    order,
+    read_identity,
+    read_provided,
+    require_provider,
+    start_if_stopped,
+    wait_for_login,
+)
+from tasks.steps.machine.auto_updaters import halt_if_others_patch
+from tasks.steps.machine.custom_checks import run_command
+from tasks.steps.machine.machine_lock import acquire_lock
+from tasks.steps.start_checks import check_cut_off_fit, explain_stop_request
+
+_SCRIPT_ACT = "image-script"
+_INTERRUPTED = "the replacement of its OS disk was interrupted"
+
+
+def is_image_run(options: PatchOptions) -> bool:
+    """Return whether a run gives machines new OS disks."""
+    return options.component_order is not None and options.component_order.component.image is not None
+
+
+def install_image(context: MachineContext) -> MachineState:
+    """Replace the OS disk of a machine, wait for its login, and run the owner's scripts there.
+
+    A machine that does not become what it should has a result that is not Installed: the validation puts its disk back.
+
+    Raises:
+        FleetpatchError: nothing was ordered; or the provider can't tell what became of its disk.
+    """
+    update = next(iter(context.plan.chosen), None)
+    if update is None:
+        return _with_result(context, None)
+    entry = find_start(context, journal.REPLACE_ACT)
+    if entry is None:
+        if reason := _explain_no_time(context):
+            return _with_result(context, UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, update.installed))
+        if halt_if_others_patch(context) or not run_before_hooks(context):
+            return context.state
+        if reason := explain_stop_request(context):
+            return _with_result(context, UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, update.installed))
+    began = context.clock.now()
+    try:
+        return _with_result(context, _replace_disk(context, update, entry), began)
+    except Exception as error:
+        if find_start(context, journal.REPLACE_ACT) is not None:
+            reason = f"its end was not seen: {getattr(error, 'message', error)}"
+            context.state = _with_result(context, UpdateResult(update, UpdateState.PENDING, reason), began)
+        raise
+
+
+def _explain_no_time(context: MachineContext) -> str:
+    fit = check_cut_off_fit(context, REPLACEMENT_SECONDS, "the replacement of its OS disk")
+    return explain_stop_request(context) or ("" if fit.fits else f"no time left: {fit.explanation}")
+
+
+def _with_result(context: MachineContext, result: UpdateResult | None, began: datetime | None = None) -> MachineState:
+    """Return the state with what became of the OS disk. The boot from it was no reboot that anybody decides about."""
+    results = (*((result,) if result is not None else ()), *context.plan.skipped)
+    transactions: tuple[TransactionResult, ...] = ()
+    if result is not None and began is not None:
+        is_good = result.state is UpdateState.INSTALLED
+        ended = context.clock.now()
+        transactions = (TransactionResult(0, (result.update.id,), began, ended, 0 if is_good else 1, result.reason),)
+    return replace(
+        context.state,
+        install=InstallResult(results, transactions),
+        packages_after=None,
+        reboot=RebootResult(RebootState.NOT_NEEDED, "the machine boots from its new OS disk"),
+    )
+
+
+def _replace_disk(context: MachineContext, update: Update, entry: JournalEntry | None) -> UpdateResult:
+    component = get_component_order(context).component
+    provider, order_id = require_provider(context), build_order_id(context)
+    if entry is None:
+        entry = _order_replacement(context, provider, component, update)
+    elif problem := _resume_replacement(context, provider, component, update, entry):
+        return UpdateResult(update, UpdateState.PENDING, problem)
+    machine = read_provided(context, provider)
+    if find_os_source(machine) == entry.detail["os"] and machine.power is PowerState.RUNNING:
+        reason = str(entry.detail.get("refusal") or "the provider has not replaced its OS disk")
+        return UpdateResult(update, UpdateState.FAILED, reason, update.installed)
+    now = machine.os_disks[0].image if len(machine.os_disks) == 1 else ""
+    problem = explain_changed_data_disks(_read_data_disks(entry), machine)
+    if now != update.available or machine.find_kept_disk(order_id) is None or machine.power is not PowerState.RUNNING:
+        problem = problem or f"{_INTERRUPTED}: its provider says that it is {machine.power} with {now or 'no version'}"
+    problem = problem or _set_up(context, component)
+    journal.record_end(context, Step.INSTALL, journal.REPLACE_ACT, order_id, {"problem": problem})
+    state = UpdateState.PENDING if problem else UpdateState.INSTALLED
+    return UpdateResult(update, state, problem, now or None)
+
+
+def _read_data_disks(entry: JournalEntry) -> dict[str, str]:
+    disks = entry.detail.get("data")
+    return {str(name): str(source) for name, source in disks.items()} if isinstance(disks, dict) else {}
+
+
+def _order_replacement(
+    context: MachineContext, provider: MachineProvider, component: Component, update: Update
+) -> JournalEntry:
+    """Look at the machine, store what is about to happen, and order it. Return the journal entry.
+
+    Raises:
+        FleetpatchError: nothing was ordered.
+    """
+    machine = read_provided(context, provider)
+    if reason := explain_no_replacement(machine, provider.acts):
+        raise ProviderError(f"its OS disk can't be replaced: {reason}", machine=context.name)
+    user_data = _build_user_data(context, component)
+    detail: dict[str, object] = {
+        "image": update.available,
+        "os": find_os_source(machine),
+        "data": list_data_disks(machine),
+        "boot": context.facts.boot_id,
+    }
+    order_id = build_order_id(context)
+    context.report_progress(Step.INSTALL, f"replacing its OS disk by {component.name} {update.available}")
+    journal.record_start(context, Step.INSTALL, journal.REPLACE_ACT, order_id, detail)
+    refusal = order(context, provider, _build_order(order_id, component, update, user_data))
+    entry = find_start(context, journal.REPLACE_ACT)
+    if entry is None:
+        raise RecordsError("the journal does not have what was just stored in it", machine=context.name)
+    return replace(entry, detail={**entry.detail, "refusal": refusal})
+
+
+def _build_order(order_id: str, component: Component, update: Update, user_data: str) -> ProviderOrder:
+    version = component.find_version(update.available)
+    if version is None or component.image is None:
+        raise ProviderError(f"images.yaml does not have {component.name} {update.available} (any more)")
+    image = ImageVersion(component.image.image, version.version, version.reference, version.sha256)
+    return ProviderOrder(ProviderAct.REPLACE_OS_DISK, order_id, image, user_data=user_data)
+
+
+def _build_user_data(context: MachineContext, component: Component) -> str:
+    model = component.image or ImageModel("")
+    identity = read_identity(context)
+    if reason := explain_missing_identity(model, identity):
+        raise ProviderError(
+            f"its OS disk is not replaced: {reason}",
+            machine=context.name,
+            hint="Repair that on the machine, or see `identity` in images.yaml.",
+        )
+    return build_user_data(model, identity)
+
+
+def _resume_replacement(
+    context: MachineContext, provider: MachineProvider, component: Component, update: Update, entry: JournalEntry
+) -> str:
+    """Order again what an earlier process of this run has ordered, if it was not done. Return what is wrong, or "".
+
+    The identity of the machine is on its old disk alone, so an order that was interrupted is taken back if the machine
+    does not answer.
+    """
+    machine, order_id = read_provided(context, provider), build_order_id(context)
+    if machine.find_kept_disk(order_id) is not None:
+        return ""
+    if find_os_source(machine) != entry.detail["os"]:
+        return _INTERRUPTED
+    try:
+        user_data = _build_user_data(context, component)
+    except RecordsError:
+        raise
+    except FleetpatchError as error:
+        return f"{_INTERRUPTED}: {error.message}"
+    order(context, provider, _build_order(order_id, component, update, user_data))
+    return ""
+
+
+def _set_up(context: MachineContext, component: Component) -> str:
+    """Wait for the login to the new disk, lock the machine again, and run the scripts. Return what is wrong, or ""."""
+    entry = find_start(context, journal.REPLACE_ACT)
+    boot_before = str(entry.detail.get("boot", "")) if entry is not None else ""
+    if problem := wait_for_login(context, boot_before):
+        return problem
+    try:
+        lock = acquire_lock(context).finding
+        if lock.level is FindingLevel.BLOCK:
+            return lock.message
+        return _run_scripts(context, component)
+    except RecordsError:
+        raise
+    except FleetpatchError as error:
+        return f"it could not be set up: {error.message}"
+
+
+def _run_scripts(context: MachineContext, component: Component) -> str:
+    """Run the scripts that have not ended yet, in their order. Return what is wrong with one that fails, or ""."""
+    ended = {
+        entry.key
+        for entry in context.records.read_entries(context.run.id, context.name)
+        if entry.act == _SCRIPT_ACT and entry.mark is JournalMark.AFTER
+    }
+    for number, script in enumerate(component.image.scripts if component.image is not None else ()):
+        key = f"{number}"
+        if key in ended:
+            continue
+        context.report_progress(Step.INSTALL, f"running the script {script.name}")
+        journal.record_start(context, Step.INSTALL, _SCRIPT_ACT, key, {"name": script.name})
+        if problem := run_command(context, script.command, script.timeout_seconds, read_only=False):
+            return f"the script {script.name} failed: {problem}"
+        journal.record_end(context, Step.INSTALL, _SCRIPT_ACT, key, {"name": script.name})
+    return ""
+
+
+def is_disk_going_back(context: MachineContext) -> bool:
+    """Return whether this run has begun to put the OS disk before back."""
+    return find_start(context, journal.RESTORE_ACT) is not None
+
+
+def put_disk_back(context: MachineContext, update: Update, problem: str) -> str:
+    """Put the OS disk before back. Return what became of it.
+
+    Neither a request to stop nor the window's end keeps it away.
+
+    Raises:
+        FleetpatchError: the provider can't tell what became of it.
+    """
+    name = f"{update.name.removeprefix(IMAGE_PREFIX)} {update.available}"
+    provider, order_id = require_provider(context), build_order_id(context)
+    entry = find_start(context, journal.REPLACE_ACT)
+    before = str(entry.detail.get("os", "")) if entry is not None else ""
+    context.report_progress(Step.VALIDATE, f"putting its OS disk back: {problem}")
+    journal.record_start(context, Step.VALIDATE, journal.RESTORE_ACT, order_id, {"problem": problem[:500]})
+    machine, refusal, boot = read_provided(context, provider), "", ""
+    if find_os_source(machine) != before or machine.find_kept_disk(order_id) is not None:
+        boot = context.facts.boot_id
+        refusal = order(context, provider, ProviderOrder(ProviderAct.RESTORE_OS_DISK, order_id))
+    machine = read_provided(context, provider)
+    start_if_stopped(context, provider, machine)
+    is_back = bool(before) and find_os_source(machine) == before
+    wrong = [explain_changed_data_disks(_read_data_disks(entry), machine) if entry is not None else ""]
+    wrong.append("" if machine.os_disks else "it has no OS disk: look at it at its provider")
+    wrong.append(wait_for_login(context, boot) if is_back else refusal)
+    outcome = "its disk before is back" if is_back else "its disk before is not back"
+    message = "; ".join([f"{name} was taken back: {problem}", outcome, *filter(None, wrong)])
+    journal.record_end(context, Step.VALIDATE, journal.RESTORE_ACT, order_id, {"outcome": outcome})
+    version = machine.os_disks[0].image if machine.os_disks else ""
+    mark_failed(context, update, message, version or None)
+    return message
+
+
+def mark_failed(context: MachineContext, update: Update, message: str, version_now: str | None) -> None:
+    """Mark the update of a machine as failed, with the version that is there now."""
+    install = context.state.install
+    if install is None:
+        return
+    results = tuple(
+        replace(result, state=UpdateState.FAILED, reason=message, version_after=version_now)
+        if result.update.id == update.id
+        else result
+        for result in install.results
+    )
+    context.state = replace(context.state, install=replace(install, results=results))

@@ -1,0 +1,148 @@
+"""images: the whole command, with real records and a file of images, on simulated machines and a provider in memory."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.images.fleet_images import FleetImages
+from flows.ports.caller import Caller
+from flows.ports.ports import Ports
+from tasks.records.setup import open_records
+from tests.contract.cli.conftest import Said, Stage
+from tests.support.image_fleet import NEW, OLD, ImageFleet
+
+QUICK = ("--yes", "--no-prefect", "--json")
+FILE = f"""
+images:
+  - name: debian/12/stable
+    versions: [{{version: "{OLD}", reference: /images/old}}, {{version: "{NEW}", reference: /images/new}}]
+groups:
+  - {{name: web, image: debian/12/stable, scope: all, cross_zone: true}}
+"""
+
+
+class Site:
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        stage.defaults["provider"] = "host"
+        (stage.folder / "providers.yaml").write_text("providers: [{name: host, kind: command, command: ask}]\n")
+        self.machines = ImageFleet(5, fleet=stage.fleet)
+        self.write(FILE)
+
+    def write(self, text: str) -> None:
+        (self.stage.folder / "images.yaml").write_text(text)
+
+    def run(self, *words: str) -> Said:
+        return self.stage.run("images", *words)
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        return {row["machineName"]: row for row in self.run("list", "--json").json["images"]}
+
+    def attempts(self) -> list[dict[str, Any]]:
+        upgrades: list[dict[str, Any]] = self.run("history", "web", "--json").json["upgrades"]
+        return upgrades
+
+
+@pytest.fixture
+def site(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    made = Site(stage)
+    monkeypatch.setattr("tasks.domain.protocols.clock.SystemClock", lambda: stage.fleet.clock)
+    plain = Stage.ports
+
+    def with_images(self: Stage, who: Caller) -> Ports:
+        ports = plain(self, who)
+        inventory = replace(ports.inventory, source=self.inventory)
+        images = FleetImages(open_records(who.records_url).database, inventory, print, "")
+        return replace(
+            ports,
+            inventory=inventory,
+            list_components=images.list_components,
+            find_component_order=images.find_order,
+            open_provider=made.machines.hypervisor.open,
+        )
+
+    monkeypatch.setattr(Stage, "ports", with_images)
+    yield made
+    assert made.machines.broken() == []
+
+
+def test_a_group_is_upgraded_and_its_history_tells_it(site: Site) -> None:
+    assert {row["standing"] for row in site.rows().values()} == {"Unknown"}  # nobody has asked yet
+    said = site.run("upgrade", "web", *QUICK)
+    assert said.code == 0, said.err
+    assert set(site.machines.versions.values()) == {NEW}
+    (attempt,) = site.attempts()
+    counts = {key: attempt[f"{key}InstanceCount"] for key in ("successful", "failed", "inProgress", "pending")}
+    assert counts == {"successful": 5, "failed": 0, "inProgress": 0, "pending": 0}
+    assert (attempt["code"], attempt["errorCode"], attempt["version"]) == ("Completed", None, NEW)
+    assert (attempt["startedBy"], attempt["groupName"]) == ("User", "web")
+    row = site.rows()["m1"]
+    assert (row["standing"], row["installed"], row["automaticUpgradeStatus"]) == ("Current", NEW, "Enabled")
+    assert "Completed" in site.run("history", "web").out
+
+
+def test_all_automatic_groups_are_upgraded_and_a_bad_version_goes_back(site: Site) -> None:
+    site.machines.bad = {(name, NEW) for name in site.machines.versions}
+    said = site.run("upgrade", *QUICK)
+    assert said.code != 0
+    assert set(site.machines.versions.values()) == {OLD}
+    (attempt,) = site.attempts()
+    assert attempt["code"] == "Faulted"
+    assert attempt["errorCode"] == "MaxUnhealthyUpgradedInstancePercentExceededInRollingUpgrade"
+    assert (attempt["successfulInstanceCount"], attempt["failedInstanceCount"]) == (0, 1)
+    assert (attempt["pendingInstanceCount"], attempt["successfullyRolledbackInstanceCount"]) == (4, 1)
+    assert site.rows()["m2"]["standing"] == "RetryLater"
+    assert "Nothing is due" in site.run("upgrade", "--yes", "--no-prefect").out
+
+
+def test_a_person_who_starts_it_puts_nothing_back_unless_asked(site: Site) -> None:
+    site.machines.bad = {("m1", NEW)}
+    site.run("upgrade", "web", *QUICK)
+    assert site.machines.versions["m1"] == NEW
+    (attempt,) = site.attempts()
+    assert (attempt["successfullyRolledbackInstanceCount"], attempt["failedRolledbackInstanceCount"]) == (0, 1)
+
+
+def test_a_person_may_order_the_way_back(site: Site) -> None:
+    site.machines.bad = {("m1", NEW)}
+    site.run("upgrade", "web", "--roll-back", *QUICK)
+    assert site.machines.versions["m1"] == OLD
+
+
+def test_a_group_that_opted_out_waits_for_a_person(site: Site) -> None:
+    site.write(FILE.replace("cross_zone: true", "cross_zone: true, automatic: false"))
+    assert "Nothing is due" in site.run("upgrade", "--yes", "--no-prefect").out
+    assert set(site.machines.versions.values()) == {OLD}
+    assert site.run("upgrade", "web", *QUICK).code == 0
+    assert set(site.machines.versions.values()) == {NEW}
+
+
+def test_a_plan_changes_nothing(site: Site) -> None:
+    said = site.run("plan", "web", "--json")
+    assert said.code == 0
+    assert site.machines.hypervisor.orders == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("upgrade", "wbe", *QUICK), "Did you mean 'web'"),
+        (("upgrade", "web", "--to", "9.9", *QUICK), "image:web has no version '9.9'"),
+        (("upgrade", "--to", NEW, *QUICK), "--to needs a group"),
+        (("history", "nobody"), "there is no group 'nobody'"),
+    ],
+)
+def test_what_can_not_be_is_refused_with_a_remedy(site: Site, words: tuple[str, ...], told: str) -> None:
+    said = site.run(*words)
+    assert said.code != 0
+    assert told in said.out + said.err
+    assert site.machines.hypervisor.orders == []
+
+
+def test_the_schema_is_printed(site: Site, tmp_path: Path) -> None:
+    assert site.run("schema").json["title"] == "fleetpatch images"
+    (tmp_path / "images.yaml").unlink()
+    assert "There is no file of images" in site.run("list").err

@@ -1,0 +1,208 @@
+"""Runs that give machines new OS disks, with the real engine on a simulated fleet and a provider in memory."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from flows.engine.fleet_run import FleetRun
+from flows.engine.resume_state import parse_recorded_request, read_resume_state
+from flows.local_run import LocalRunner
+from flows.request.patch_request import PatchRequest, WindowRequest
+from tasks.domain.model import RunReport
+from tasks.domain.provided_machines import PowerState, ProviderAct
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
+from tasks.steps.context.run_control import StopToken
+from tests.support.fake_provider import ProviderFault
+from tests.support.fake_records import FakeHistory
+from tests.support.fleet import outcome_of, result_of
+from tests.support.image_fleet import MACHINE_ID, NEW, OLD, PRIVATE_KEY, RUN, ImageFleet, make_group
+from tests.support.mortal import Killed, Life, Mortal, choose_calls, mortal_machine, mortal_records
+
+UPDATE = "component:image:web"
+REPLACE, RESTORE = ProviderAct.REPLACE_OS_DISK, ProviderAct.RESTORE_OS_DISK
+
+
+@pytest.fixture
+def fleet() -> ImageFleet:
+    return ImageFleet()
+
+
+def test_machines_get_their_new_disk_one_after_the_other(fleet: ImageFleet) -> None:
+    report = fleet.upgrade()
+    assert report.run.state is OperationState.SUCCEEDED, [outcome.reason for outcome in report.outcomes]
+    assert fleet.versions == dict.fromkeys(("m1", "m2", "m3", "m4"), NEW)
+    assert [wave.machines for wave in report.waves] == [("m1",), ("m2",), ("m3",), ("m4",)]
+    assert fleet.ran == [(f"m{number}", "join the cluster") for number in (1, 2, 3, 4)]
+    assert fleet.broken() == []
+    result = result_of(outcome_of(report, "m1"), UPDATE)
+    assert (result.state, result.update.installed, result.version_after) == (UpdateState.INSTALLED, OLD, NEW)
+
+
+def test_the_new_disk_keeps_the_identity_and_no_record_has_its_secret(fleet: ImageFleet) -> None:
+    report = fleet.upgrade()
+    (order, *_) = [given.order for given in fleet.hypervisor.orders]
+    config = json.loads(order.user_data.removeprefix("#cloud-config\n"))
+    assert config["ssh_keys"]["ed25519_private"] == PRIVATE_KEY
+    assert config["bootcmd"] == [f"echo {MACHINE_ID} >/etc/machine-id"]
+    entries = [fleet.fleet.records.read_entries(RUN, name) for name in fleet.versions]
+    assert "secret of the host" not in f"{entries} {report}"
+
+
+def test_machines_with_the_version_are_not_touched(fleet: ImageFleet) -> None:
+    fleet.upgrade()
+    fleet.hypervisor.orders.clear()
+    fleet.fleet.records = type(fleet.fleet.records)()
+    report = fleet.upgrade()
+    assert fleet.hypervisor.orders == []
+    assert report.run.state is OperationState.SUCCEEDED
+
+
+@pytest.mark.parametrize("how", ["unhealthy", "dead", "script"])
+def test_a_bad_image_is_taken_back_and_nobody_else_gets_it(fleet: ImageFleet, how: str) -> None:
+    for name in fleet.versions:
+        {"unhealthy": fleet.bad, "dead": fleet.dead}.get(how, set()).add((name, NEW))
+    if how == "script":
+        fleet.fails["m1"] = "no cluster"
+    report = fleet.upgrade()
+    assert set(fleet.versions.values()) == {OLD}
+    assert [fleet.orders_of(name) for name in fleet.versions] == [[REPLACE, RESTORE], [], [], []]
+    assert fleet.broken() == []
+    first = outcome_of(report, "m1")
+    assert (first.state, result_of(first, UPDATE).version_after) == (OperationState.FAILED, OLD)
+    words = {"unhealthy": "the application is down", "dead": "no login works", "script": "join failed"}
+    assert words[how] in result_of(first, UPDATE).reason
+    assert "its disk before is back" in result_of(first, UPDATE).reason
+    left = outcome_of(report, "m2")
+    assert left.state is OperationState.NOT_STARTED
+    assert "MaxUnhealthyUpgradedInstancePercentExceededInRollingUpgrade" in left.reason
+
+
+def test_a_manual_start_puts_nothing_back(fleet: ImageFleet) -> None:
+    fleet.bad = {(name, NEW) for name in fleet.versions}
+    report = fleet.upgrade(roll_back=False)
+    assert fleet.versions == {"m1": NEW, "m2": OLD, "m3": OLD, "m4": OLD}
+    assert fleet.orders_of("m1") == [REPLACE]
+    assert "this run puts nothing back" in result_of(outcome_of(report, "m1"), UPDATE).reason
+
+
+@pytest.mark.parametrize(("sick", "begins"), [(2, True), (3, False)])
+def test_too_many_unhealthy_machines_keep_it_from_beginning(sick: int, begins: bool) -> None:
+    fleet = ImageFleet(10)
+    fleet.sick = {f"m{number}" for number in range(1, sick + 1)}
+    report = fleet.upgrade()
+    assert bool(fleet.hypervisor.orders) is begins
+    if not begins:
+        reason = outcome_of(report, "m9").reason
+        assert "MaxUnhealthyInstancePercentExceededBeforeRollingUpgrade" in reason
+        assert "3 of 10 machines" in reason
+
+
+@pytest.mark.parametrize("fault", list(ProviderFault))
+def test_a_provider_that_fails_once_loses_nothing(fleet: ImageFleet, fault: ProviderFault) -> None:
+    fleet.hypervisor.faults[REPLACE] = [fault]
+    report = fleet.upgrade()
+    assert fleet.broken() == []
+    is_refused = fault is ProviderFault.REFUSED
+    assert fleet.versions["m1"] == (OLD if is_refused else NEW)
+    assert (outcome_of(report, "m1").state is OperationState.FAILED) is is_refused
+    if is_refused:
+        assert "was refused" in result_of(outcome_of(report, "m1"), UPDATE).reason
+
+
+def test_a_way_back_that_is_refused_is_told(fleet: ImageFleet) -> None:
+    fleet.bad = {("m1", NEW)}
+    fleet.hypervisor.faults[RESTORE] = [ProviderFault.REFUSED] * 3
+    report = fleet.upgrade()
+    reason = result_of(outcome_of(report, "m1"), UPDATE).reason
+    assert "its disk before is not back" in reason
+    assert fleet.broken() == []
+
+
+def test_a_disk_of_no_known_version_is_only_replaced_by_a_persons_order(fleet: ImageFleet) -> None:
+    machine = fleet.hypervisor.machines["m1"]
+    fleet.hypervisor.machines["m1"] = replace(machine, disks=tuple(replace(disk, image="") for disk in machine.disks))
+    fleet.upgrade()
+    assert fleet.versions["m1"] == ""
+    fleet.fleet.records = type(fleet.fleet.records)()
+    fleet.upgrade(component_version=NEW)
+    assert fleet.versions["m1"] == NEW
+
+
+def test_a_window_that_is_too_short_for_the_way_back_begins_nothing(fleet: ImageFleet) -> None:
+    report = fleet.upgrade(window=WindowRequest(minutes=25))
+    assert fleet.hypervisor.orders == []
+    assert {outcome.state for outcome in report.outcomes} != {OperationState.SUCCEEDED}
+
+
+class TestController:
+    """The controller is killed at any call, and another process resumes the run."""
+
+    def run(self, fleet: ImageFleet, life: Life, *, resumed: bool = False) -> RunReport:
+        ports = fleet.ports()
+        names = frozenset({"read_machine", "carry_out"})
+
+        def open_provider(machine: Any) -> Any:
+            return Mortal(fleet.hypervisor.open(machine), life, names)
+
+        mortal = replace(
+            ports,
+            stop_token=StopToken(),
+            records=mortal_records(ports.records, life),
+            connect=lambda machine: mortal_machine(ports.connect(machine), life),
+            open_provider=open_provider,
+        )
+        past = read_resume_state(FakeHistory(fleet.fleet.records), RUN) if resumed else None  # type: ignore[arg-type]
+        request = parse_recorded_request(past.run) if past is not None else fleet.request()
+        assert isinstance(request, PatchRequest)
+        return FleetRun(request, mortal, LocalRunner(), run_id=RUN, resume_state=past).execute()
+
+    @pytest.mark.parametrize("bad", ["", "m1"])
+    def test_it_may_die_anywhere(self, bad: str) -> None:
+        whole = Life()
+        expected = self._make(bad)
+        self.run(expected, whole)
+        for call in choose_calls(whole.calls - 1, 2):
+            fleet, life = self._make(bad), Life(dies_at=call, after_the_act=call % 2 == 1)
+            try:
+                self.run(fleet, life)
+            except Killed:
+                if fleet.fleet.records.runs[RUN].state in UNFINISHED_RUN_STATES:
+                    self.run(fleet, Life(), resumed=True)
+            assert fleet.broken() == [], call
+            assert fleet.versions == expected.versions, call
+
+    @pytest.mark.parametrize("power", [PowerState.STOPPED, PowerState.RUNNING])
+    def test_an_order_that_was_interrupted_is_taken_back(self, power: PowerState) -> None:
+        # the host has stopped the machine, and the controller is gone before the disk was replaced
+        first = Life()
+        self.run(self._make(""), first)
+        for call in range(2, first.calls):
+            fleet, life = ImageFleet(1), Life(dies_at=call)
+            with pytest.raises(Killed):
+                self.run(fleet, life)
+            if fleet.fleet.records.read_entries(RUN, "m1") and fleet.versions["m1"] == OLD and _was_ordered(fleet):
+                fleet.hypervisor.machines["m1"] = replace(fleet.hypervisor.machines["m1"], power=power)
+                fleet.fleet.machines["m1"].is_off = power is PowerState.STOPPED
+                self.run(fleet, Life(), resumed=True)
+                assert fleet.broken() == []
+                return
+        pytest.fail("the order was never about to be given")
+
+    @staticmethod
+    def _make(bad: str) -> ImageFleet:
+        fleet = ImageFleet(2)
+        if bad:
+            fleet.bad.add((bad, NEW))
+        return fleet
+
+
+def _was_ordered(fleet: ImageFleet) -> bool:
+    return any(entry.act == "replace-os-disk" for entry in fleet.fleet.records.read_entries(RUN, "m1"))
+
+
+def test_a_group_may_have_larger_batches_by_its_own_limits() -> None:
+    group = make_group()
+    fleet = ImageFleet(4, replace(group, limits=replace(group.limits, batch=50)))
+    assert [len(wave.machines) for wave in fleet.upgrade().waves] == [2, 2]
