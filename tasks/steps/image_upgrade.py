@@ -1,12 +1,12 @@
 """Gives a machine a new OS disk from an image, in the place of the installation; and puts the one before back."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tasks.domain.components import Component
 from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
 from tasks.domain.images import IMAGE_PREFIX, ImageModel
-from tasks.domain.model import InstallResult, RebootResult, TransactionResult, Update, UpdateResult
+from tasks.domain.model import Finding, InstallResult, RebootResult, TransactionResult, Update, UpdateResult
 from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.provided_machines import ImageVersion, PowerState, ProviderAct, ProviderOrder
@@ -114,6 +114,10 @@ def _replace_disk(context: MachineContext, update: Update, entry: JournalEntry |
         problem = problem or f"{_INTERRUPTED}: its provider says that it is {machine.power} with {now or 'no version'}"
     problem = problem or _set_up(context, component)
     journal.record_end(context, Step.INSTALL, journal.REPLACE_ACT, order_id, {"problem": problem})
+    if not problem and component.image is not None:
+        until = context.clock.now() + timedelta(days=component.image.keep_days)
+        kept = f"its OS disk before is kept until {until:%Y-%m-%d %H:%M} UTC, as {order_id}"
+        context.add_finding(Finding("OS disk", FindingLevel.GOOD, kept))
     state = UpdateState.PENDING if problem else UpdateState.INSTALLED
     return UpdateResult(update, state, problem, now or None)
 

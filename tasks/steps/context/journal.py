@@ -27,6 +27,8 @@ MACHINE_CHANGING_ACTS = frozenset(
 """Acts that may have changed a machine if the journal has them."""
 UNLOCK_ACT = "unlock"
 """The act of entries that say who removed a run's machine lock. The run itself has changed nothing then."""
+DELETE_DISK_ACT = "delete-os-disk"
+"""The act of entries that say that the OS disk which a run replaced is kept no longer."""
 SET_RELEASE_ACT = "set-release"
 """The act of entries that say who has brought back a member of a machine set that the run had left drained."""
 
