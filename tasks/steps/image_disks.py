@@ -129,5 +129,5 @@ def read_identity(context: MachineContext) -> MachineIdentity:
         for record in answer.find_records("host_key")
     }
     told = answer.find_records("identity")
-    name, machine_id = (told[0].get("name"), told[0].get("machine_id")) if told else ("", "")
-    return MachineIdentity(str(name or ""), str(machine_id or ""), keys)
+    words = {key: str(told[0].get(key) or "") for key in ("name", "machine_id", "machine_id_file")} if told else {}
+    return MachineIdentity(**words, host_keys=keys)

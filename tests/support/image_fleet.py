@@ -71,7 +71,7 @@ class ImageFleet:
     def _tell_identity(self, _script: Script) -> list[ScriptRecord]:
         return [
             {"kind": "host_key", "type": "ed25519", "private": PRIVATE_KEY, "public": "ssh-ed25519 AAAA root@m"},
-            {"kind": "identity", "name": "m", "machine_id": MACHINE_ID},
+            {"kind": "identity", "name": "m", "machine_id": MACHINE_ID, "machine_id_file": "/etc/machine-id"},
         ]
 
     def _probe(self, name: str, script: Script) -> ScriptRecord:

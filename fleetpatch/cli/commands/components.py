@@ -187,6 +187,7 @@ def _upgrade(
     dry_run: bool,
 ) -> None:
     from fleetpatch.cli.runtime.component_runs import UpgradeOrder, run_upgrades
+    from fleetpatch.cli.views.components import print_upgrades
     from tasks.domain.errors import RequestError
     from tasks.domain.protocols.clock import SystemClock
 
@@ -199,4 +200,6 @@ def _upgrade(
             yield knowledge, fleet, machines
 
     order = UpgradeOrder(name, to or "", minutes, dry_run=dry_run)
-    run_upgrades(order, open_fleet, records, SystemClock(), as_flow=as_flow, as_json=as_json)
+    outcome = run_upgrades(order, open_fleet, records, SystemClock(), as_flow=as_flow)
+    print_upgrades(outcome, as_json=as_json)
+    raise typer.Exit(int(outcome.exit_code))

@@ -1,6 +1,7 @@
 """images: list the groups of machines that get OS disks from images, upgrade them, and show what became of that."""
 
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -171,6 +172,7 @@ def _upgrade(
     roll_back: bool,
 ) -> None:
     from fleetpatch.cli.runtime.component_runs import UpgradeOrder, run_upgrades
+    from fleetpatch.cli.views.components import print_upgrades
     from tasks.domain.errors import RequestError
     from tasks.domain.images import IMAGE_PREFIX
     from tasks.domain.protocols.clock import SystemClock
@@ -179,6 +181,7 @@ def _upgrade(
         raise RequestError("--to needs a group", hint="fleetpatch images upgrade GROUP --to VERSION")
     name = f"{IMAGE_PREFIX}{group}" if group is not None else None
     order = UpgradeOrder(name, to or "", minutes, roll_back, dry_run)
-    run_upgrades(
-        order, lambda: _open_groups(inventory, group, records), records, SystemClock(), as_flow=as_flow, as_json=as_json
-    )
+    with_group = partial(_open_groups, inventory, group, records)
+    outcome = run_upgrades(order, with_group, records, SystemClock(), as_flow=as_flow)
+    print_upgrades(outcome, as_json=as_json)
+    raise typer.Exit(int(outcome.exit_code))

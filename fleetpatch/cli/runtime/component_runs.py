@@ -1,15 +1,12 @@
-"""Carries out the runs that upgrade components, or groups of images, and prints what became of them."""
+"""Carries out the runs that upgrade components, or groups of images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 
-import typer
-
 from fleetpatch.cli.runtime.error_description import describe_error
 from fleetpatch.cli.runtime.exit_codes import ExitCode, find_worst_exit_code
 from fleetpatch.cli.runtime.run_session import run_request_in_session
-from fleetpatch.cli.views.components import ComponentRun, print_runs, print_runs_json
 from flows.components.fleet_components import require_component
 from flows.components.overview import ComponentKnowledge, build_component_rows, count_unsettled
 from flows.components.upgrades import (
@@ -48,14 +45,28 @@ class UpgradeOrder:
     dry_run: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class UpgradeOutcome:
+    """What became of the runs.
+
+    Attributes:
+        results: of the components that were due.
+        unsettled: how many enrolled components are on machines that get nothing, by their standing.
+        exit_code: the worst one.
+    """
+
+    results: tuple[UpgradeResult, ...]
+    unsettled: Mapping[ComponentStanding, int]
+    exit_code: ExitCode
+
+
 def run_upgrades(
-    order: UpgradeOrder, open_fleet: FleetOpener, records: str | None, clock: Clock, *, as_flow: bool, as_json: bool
-) -> None:
-    """Plan each component when the run before has ended, carry it out, and print what became of all.
+    order: UpgradeOrder, open_fleet: FleetOpener, records: str | None, clock: Clock, *, as_flow: bool
+) -> UpgradeOutcome:
+    """Plan each component when the run before has ended, carry it out, and return what became of all.
 
     Raises:
         FleetpatchError: nothing could begin.
-        typer.Exit: always else, with the worst exit code.
     """
     codes, is_stopped = list[ExitCode](), [False]
 
@@ -76,19 +87,14 @@ def run_upgrades(
     components: Sequence[Component] = catalogue.components
     if order.name is not None:
         components = (require_component(catalogue, order.name),)
-    results: list[UpgradeResult] = list(carry_out(components, plan_one, run_one, lambda: is_stopped[0]))
-    runs: list[ComponentRun] = [ComponentRun.of(result) for result in results]
+    results = tuple(carry_out(components, plan_one, run_one, lambda: is_stopped[0]))
     unsettled: Mapping[ComponentStanding, int] = {}
     if order.name is None:
         with open_fleet() as (knowledge, _, machines):
             unsettled = count_unsettled(build_component_rows(knowledge, machines, clock.now()))
-    if as_json:
-        print_runs_json(runs)
-    else:
-        print_runs(runs, unsettled)
     codes += [describe_error(result.error).exit_code for result in results if result.error is not None]
     codes += [ExitCode.WARNINGS] if unsettled else []
-    raise typer.Exit(int(find_worst_exit_code(codes)))
+    return UpgradeOutcome(results, unsettled, find_worst_exit_code(codes))
 
 
 def _plan(

@@ -6,6 +6,7 @@ from typing import Final
 
 from rich.text import Text
 
+from fleetpatch.cli.runtime.component_runs import UpgradeOutcome
 from fleetpatch.cli.runtime.output import print_error, print_json, print_to_stderr, print_to_stdout
 from fleetpatch.cli.runtime.row_table import Fact, Shown, build_list_json, build_list_table, build_row_table
 from flows.components.upgrades import UpgradeResult
@@ -78,7 +79,16 @@ RUN_FACTS: Final[Sequence[Fact[ComponentRun]]] = (
 )
 
 
-def print_runs(runs: Sequence[ComponentRun], unsettled: Mapping[ComponentStanding, int]) -> None:
+def print_upgrades(outcome: UpgradeOutcome, *, as_json: bool) -> None:
+    """Print what became of runs, as JSON or as a table."""
+    runs = [ComponentRun.of(result) for result in outcome.results]
+    if as_json:
+        print_json({"runs": build_list_json(RUN_FACTS, runs)})
+    else:
+        _print_runs(runs, outcome.unsettled)
+
+
+def _print_runs(runs: Sequence[ComponentRun], unsettled: Mapping[ComponentStanding, int]) -> None:
     """Print what became of the runs of components.
 
     Args:
@@ -96,8 +106,3 @@ def print_runs(runs: Sequence[ComponentRun], unsettled: Mapping[ComponentStandin
             print_to_stderr(Text(f"Details: fleetpatch show {run.run_id}"))
         elif run.message:
             print_error(f"{run.component}: {run.message}", run.hint)
-
-
-def print_runs_json(runs: Sequence[ComponentRun]) -> None:
-    """Print the same as JSON."""
-    print_json({"runs": build_list_json(RUN_FACTS, runs)})

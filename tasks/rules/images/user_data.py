@@ -9,6 +9,7 @@ from inventory.data_class import dataclass
 from tasks.domain.images import ImageModel
 
 _TYPE_PATTERN = re.compile(r"[a-z0-9-]{1,30}")
+_PATH_PATTERN = re.compile(r"(/[A-Za-z0-9_-]+)+")
 _MACHINE_ID_PATTERN = re.compile(r"[0-9a-f]{32}")
 OWN_KEYS = ("ssh_keys", "ssh_deletekeys", "hostname")
 """Keys of cloud-config that only fleetpatch sets where it keeps the identity."""
@@ -19,11 +20,13 @@ class MachineIdentity:
     """What makes a machine known to others. It has secrets, so its text has none of it.
 
     Attributes:
+        machine_id_file: where it is on the machine.
         host_keys: type -> private and public key.
     """
 
     name: str = ""
     machine_id: str = ""
+    machine_id_file: str = ""
     host_keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -35,7 +38,8 @@ def explain_missing_identity(model: ImageModel, identity: MachineIdentity) -> st
     """Return what a machine lacks that its new disk would have to keep, or ""."""
     if model.keeps_host_keys and not any(private for private, _ in identity.host_keys.values()):
         return "its host keys can't be read, so nobody could trust its new OS disk"
-    if model.keeps_machine_id and not _MACHINE_ID_PATTERN.fullmatch(identity.machine_id):
+    is_id = _MACHINE_ID_PATTERN.fullmatch(identity.machine_id) and _PATH_PATTERN.fullmatch(identity.machine_id_file)
+    if model.keeps_machine_id and not is_id:
         return "it has no machine id that could be kept"
     return ""
 
@@ -51,6 +55,6 @@ def build_user_data(model: ImageModel, identity: MachineIdentity) -> str:
                 keys |= {f"{kind}_public": public.strip()} if public.strip() else {}
         config |= {"ssh_keys": keys, "hostname": identity.name, "preserve_hostname": False}
     if model.keeps_machine_id:
-        write = f"echo {identity.machine_id} >/etc/machine-id"
+        write = f"echo {identity.machine_id} >{identity.machine_id_file}"
         config["bootcmd"] = [write, *config.get("bootcmd", [])]
     return f"#cloud-config\n{json.dumps(config)}\n" if config else ""

@@ -83,6 +83,7 @@ def test_no_question_of_a_run_is_left_out() -> None:
         "outside_window",
         "only_machines",
         "override_freeze",
+        "roll_back",
         "shard",
         "shard_limits",
         "undo_of",
