@@ -103,7 +103,7 @@ def require_component_limits(request: PatchRequest, component: Component) -> Non
     Raises:
         RequestError: a field of the request is wrong; the error names it.
     """
-    waves, percent = request.waves, component.limits.batch
+    waves, percent, is_image = request.waves, component.limits.batch, component.image is not None
     wrong = {
         "reboot must be Never": request.reboot is not RebootPolicy.NEVER,
         "reboot_pending_first must be off": request.reboot_pending_first,
@@ -112,6 +112,10 @@ def require_component_limits(request: PatchRequest, component: Component) -> Non
         f"waves.percent must be at most {percent}": waves.percent > percent,
         "waves.round_down must be on": not waves.round_down,
         "waves.size must be empty": waves.size is not None,
+        "snapshot must be off: the OS disk before is kept": is_image
+        and request.snapshot.to_snapshot_policy() is not None,
+        "announce must be off: a new OS disk is not announced": is_image
+        and request.announce.to_event_notice() is not None,
     }
     for rule, is_broken in wrong.items():
         if is_broken:

@@ -39,6 +39,7 @@ FLEETPATCH_SHARD_SIZE         how many machines one process patches at most: 500
 FLEETPATCH_TASK_RUNS          what is a task run in Prefect: steps, machines or waves
 FLEETPATCH_POLICY             a further policy file
 FLEETPATCH_COMPONENTS         the components of machines: a file
+FLEETPATCH_IMAGES             images, and the machines that get them as OS disks: a file
 FLEETPATCH_PROVIDERS          who holds the disks of machines: a file
 FLEETPATCH_HOTPATCH_BASELINES a table of hotpatch baselines
 FLEETPATCH_AZURE_ARC          the resource group of machines at Azure Arc, for their licences of hotpatches

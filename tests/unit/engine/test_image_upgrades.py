@@ -9,7 +9,8 @@ import pytest
 from flows.engine.fleet_run import FleetRun
 from flows.engine.resume_state import parse_recorded_request, read_resume_state
 from flows.local_run import LocalRunner
-from flows.request.patch_request import PatchRequest, WindowRequest
+from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
+from tasks.domain.errors import RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.provided_machines import PowerState, ProviderAct
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
@@ -206,3 +207,18 @@ def test_a_group_may_have_larger_batches_by_its_own_limits() -> None:
     group = make_group()
     fleet = ImageFleet(4, replace(group, limits=replace(group.limits, batch=50)))
     assert [len(wave.machines) for wave in fleet.upgrade().waves] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"snapshot": {"take": "before"}}, "snapshot must be off"),
+        ({"announce": {"enabled": True}}, "announce must be off"),
+        ({"reboot": "IfRequired"}, "reboot must be Never"),
+        ({"waves": WavesRequest(percent=50, round_down=True)}, "waves.percent must be at most 20"),
+    ],
+)
+def test_a_request_that_would_do_more_is_refused(fleet: ImageFleet, fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        fleet.upgrade(**fields)
+    assert fleet.hypervisor.orders == []
