@@ -18,15 +18,15 @@ def poll(clock: Clock, deadline: Deadline, read: Callable[[], T | None], *, mess
     """Return what ``read`` returns, as soon as it is not None. It only reads, so it is called until it succeeds.
 
     Raises:
-        ProviderUnavailable: the deadline has passed. Its text is ``message``, or the provider's last refusal to answer.
+        ProviderUnavailable: the deadline has passed. Its text is ``message``.
         ProviderError: ``read`` raised it.
     """
     while True:
         try:
             value = read()
-        except ProviderUnavailable:
+        except ProviderUnavailable as error:
             if deadline.has_passed(clock):
-                raise
+                raise ProviderUnavailable(message) from error
             value = None
         if value is not None:
             return value

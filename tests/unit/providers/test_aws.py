@@ -87,7 +87,7 @@ def test_an_instance_is_read_with_its_roles(world: World) -> None:
     assert (machine.id, machine.power) == (world.id, PowerState.RUNNING)
     assert {disk.id: disk.role for disk in machine.disks} == {"/dev/sda1": DiskRole.OS, "/dev/sdf": DiskRole.DATA}
     assert all(disk.source.startswith("vol-") for disk in machine.disks)
-    assert (machine.snapshots, machine.kept_disks, machine.overlay) == ((), (), "")
+    assert (machine.snapshots, machine.kept_disks, machine.overlay) == ((), (), None)
 
 
 def test_a_snapshot_is_taken_once_and_deleted(world: World) -> None:
