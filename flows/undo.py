@@ -3,8 +3,10 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from flows.engine.undo_orders import find_undo_order
-from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
+from flows.request.patch_request import PatchRequest, UpdatesRequest, WindowRequest
 from inventory.files.problems import did_you_mean
 from tasks.domain.errors import RequestError
 from tasks.domain.states import RebootPolicy
@@ -56,15 +58,20 @@ def build_undo_request(
             f"no machine that run {order.run_id} has changed is in the inventory: {', '.join(changed[:5])}",
             hint="Give the inventory that the run had.",
         )
-    updates = PatchRequest.model_fields["updates"].default.model_copy(update={"exclude": list(exclude)})
+    try:
+        updates = UpdatesRequest(exclude=list(exclude))
+        window = WindowRequest(minutes=minutes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise RequestError(f"{name}: {first['msg']}", hint="Correct it, and ask again.") from error
     return PatchRequest(
         scope="*",
         inventory=inventory,
         only_machines=chosen,
         undo_of=order.run_id,
         updates=updates,
-        window=WindowRequest(minutes=minutes),
-        waves=WavesRequest(),
+        window=window,
         reboot=reboot,
         allow_removals=allow_removals,
         dry_run=dry_run,

@@ -22,6 +22,7 @@ from fleetpatch.acts.run_acts import (
     start_patch,
     start_resume,
 )
+from fleetpatch.acts.undo_acts import start_undo
 from fleetpatch.api import models
 from fleetpatch.api.dependencies import allow_act
 from fleetpatch.api.problems import describe_problems
@@ -154,6 +155,24 @@ def resume(request: Request, run_id: str) -> models.StartedRun:
     run = find_exact_run(get_context(request), run_id)
     with report_conflict():
         return describe_started(request, start_resume(request, run), run.id)
+
+
+@router.post("/runs/{run_id}/undo", status_code=202, dependencies=RUN, tags=["Acts"])
+def undo(request: Request, run_id: str, body: models.UndoBody, idempotency_key: Key) -> models.StartedRun:
+    """Take back what a run has installed, by the package managers: a run of its own. `dry_run`: only its plan."""
+    run = find_exact_run(get_context(request), run_id)
+    started = start_undo(
+        request,
+        run,
+        body.machines,
+        idempotency_key,
+        exclude=body.exclude,
+        minutes=body.minutes,
+        reboot=body.reboot,
+        allow_removals=body.allow_removals,
+        dry_run=body.dry_run,
+    )
+    return describe_started(request, started)
 
 
 @router.post("/approvals/{run_id}/approve", dependencies=APPROVE, tags=["Approvals"])

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from fleetpatch.acts.undo_acts import DEFAULT_MINUTES
+from flows.request.base import ExcludeMasks, OnlyMachines
 from inventory.machine import PatchOwner
 from tasks.domain.rows import Column, row
 from tasks.domain.rows.machines import MachineRow, NextWindow
@@ -13,6 +15,7 @@ from tasks.domain.rows.maintenance import HeldPackageRow, HeldUpdateRow
 from tasks.domain.rows.owner_changes import OwnerChangeRow
 from tasks.domain.rows.runs import MachineStepRow, RunRow, ShardRow
 from tasks.domain.rows.updates import MissingUpdateRow
+from tasks.domain.states import RebootPolicy
 
 Item = TypeVar("Item")
 
@@ -159,6 +162,17 @@ class ComponentEnrolmentState(ApiModel):
     scope: str
     enrolled: bool
     message: str
+
+
+class UndoBody(ApiModel):
+    """How a run is taken back."""
+
+    machines: OnlyMachines = Field(default=[], description="Of the run. Empty: all on which it has changed something.")
+    exclude: ExcludeMasks = Field(default=[], description="Masks of updates that stay.")
+    minutes: float = Field(default=DEFAULT_MINUTES, gt=0, le=31 * 24 * 60, description="How long the window is.")
+    reboot: RebootPolicy = Field(default=RebootPolicy.IF_REQUIRED, description="Whether machines are rebooted.")
+    allow_removals: bool = Field(default=False, description="Allow that other packages are removed for it.")
+    dry_run: bool = Field(default=False, description="Only plan.")
 
 
 class CancelBody(ApiModel):

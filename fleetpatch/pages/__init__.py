@@ -24,6 +24,7 @@ from fleetpatch.pages import (
     run_machine,
     runs,
     runs_comparison,
+    undo,
     updates,
 )
 
@@ -51,5 +52,6 @@ ROUTERS = (
     run.router,
     run_machine.router,
     streams.router,
+    undo.router,
     updates.router,
 )

@@ -37,6 +37,7 @@ PAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "/assess": ("/assess", "/assess?scope=name%3Dweb-*"),
     "/runs/{run_id}/cancel": ("/runs/{live}/cancel", "/runs/{failed}/cancel"),
     "/runs/{run_id}/resume": ("/runs/{dead}/resume",),
+    "/runs/{run_id}/undo": ("/runs/{failed}/undo", "/runs/{failed}/undo?machine=web-15", "/runs/{live}/undo"),
     "/hotpatch": ("/hotpatch", "/hotpatch?hotpatch=Enabled&kind=Arc"),
     "/orders": ("/orders", "/orders?machine=web-07"),
     "/orders/{order_id}": ("/orders/order-1",),

@@ -282,7 +282,7 @@ def test_the_url_fills_the_form_and_hostile_values_stay_text(site: Site) -> None
 
 
 @pytest.mark.parametrize(
-    "path", ["/plan", "/patch", "/assess", "/runs/x/cancel", "/runs/x/resume", "/starting/x/cancel"]
+    "path", ["/plan", "/patch", "/assess", "/runs/x/cancel", "/runs/x/resume", "/runs/x/undo", "/starting/x/cancel"]
 )
 @pytest.mark.parametrize("roles", [(Role.VIEW,), (Role.VIEW, Role.APPROVE)])
 def test_every_act_needs_its_role(site: Site, prefect: Prefect, path: str, roles: tuple[Role, ...]) -> None:

@@ -286,6 +286,7 @@ ACTS = [
     ("/owners", {"machines": ["web-1"], "owner": "os"}, Role.RUN),
     ("/runs/x/cancel", {}, Role.RUN),
     ("/runs/x/resume", {}, Role.RUN),
+    ("/runs/x/undo", {}, Role.RUN),
     ("/approvals/x/approve", {"plan": "0" * 64}, Role.APPROVE),
     ("/approvals/x/reject", {}, Role.APPROVE),
 ]

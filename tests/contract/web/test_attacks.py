@@ -41,6 +41,7 @@ FORMS = {
     "/starting/{id}/cancel": Role.RUN,
     "/runs/{live}/cancel": Role.RUN,
     "/runs/{dead}/resume": Role.RUN,
+    "/runs/{dead}/undo": Role.RUN,
     "/approvals/{waiting}/approve": Role.APPROVE,
     "/approvals/{waiting}/reject": Role.APPROVE,
 }
@@ -59,6 +60,7 @@ API_ACTS = {
     "/api/v1/maintenance/{id}/apply": Role.RUN,
     "/api/v1/runs/{live}/cancel": Role.RUN,
     "/api/v1/runs/{dead}/resume": Role.RUN,
+    "/api/v1/runs/{dead}/undo": Role.RUN,
     "/api/v1/approvals/{waiting}/approve": Role.APPROVE,
     "/api/v1/approvals/{waiting}/reject": Role.APPROVE,
 }
