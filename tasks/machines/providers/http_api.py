@@ -46,13 +46,21 @@ class HttpApi:
         url: its beginning, without a slash at the end.
         hidden: secrets that no error may show, should the API repeat them.
         refusals: statuses of 500 and more that are a final no of this API.
+        is_local: no proxy is asked for it.
     """
 
     def __init__(
-        self, name: str, url: str, ca_file: str, clock: Clock, *, refusals: frozenset[int] = frozenset()
+        self,
+        name: str,
+        url: str,
+        ca_file: str,
+        clock: Clock,
+        *,
+        refusals: frozenset[int] = frozenset(),
+        is_local: bool = False,
     ) -> None:
         self.name, self.url, self.hidden, self.refusals = name, url.rstrip("/"), list[Secret](), refusals
-        self._verify, self._clock = ca_file or True, clock
+        self._verify, self._clock, self.is_local = ca_file or True, clock, is_local
 
     def send(
         self,
@@ -89,7 +97,7 @@ class HttpApi:
                     timeout=(min(seconds, _CONNECT_SECONDS), min(seconds, _ANSWER_SECONDS)),
                     allow_redirects=False,  # the login would go to another host
                     verify=self._verify,
-                    proxies=get_environ_proxies(url),
+                    proxies={} if self.is_local else get_environ_proxies(url),
                     stream=True,
                 ) as response:
                     content = response.raw.read(_MAX_BYTES + 1, decode_content=True)

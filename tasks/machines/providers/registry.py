@@ -31,6 +31,7 @@ class ProviderPorts:
 
 _PLACES: Final[Mapping[ProviderKind, str]] = {
     ProviderKind.AWS: "aws.open_aws",
+    ProviderKind.AZURE: "azure.open_azure",
     ProviderKind.PROXMOX: "proxmox.open_proxmox",
 }
 """Where the function is that opens each provider: (settings, machine, ports) -> MachineProvider."""
