@@ -152,7 +152,8 @@ class AzureProvider:
             body = {key: old[key] for key in ("location", "zones") if key in old}
             body["sku"] = {"name": pick(old, "sku.name", str)}
             body["tags"] = machine | {REVERTED_TAG: order.id}
-            body["properties"] = copied | {"creationData": {"createOption": "Copy", "sourceResourceId": pick(snapshot, "id", str)}}
+            source = {"createOption": "Copy", "sourceResourceId": pick(snapshot, "id", str)}
+            body["properties"] = copied | {"creationData": source}
             path = f"{self._compute}/disks/{order.id}-{_digest(old_id)}"
             new = self._azure.make(path, body, deadline)
             self._azure.change(
