@@ -20,19 +20,20 @@ from tasks.rules.runs.snapshots import (
     explain_unusable,
     find_revert_reason,
     list_version_differences,
+    mark_doubtful,
     mark_reverted,
 )
 from tasks.steps.checkpoint import save_checkpoint
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.provider_orders import (
-    order_and_read,
+    give_order,
     read_provided_machine,
     require_provider,
     start_if_stopped,
 )
 from tasks.steps.machine.reboot_watch import read_boot_id, wait_for_boot_id
-from tasks.steps.machine.retry import build_retry_deadline, retry_transient
+from tasks.steps.machine.retry import build_retry_deadline, is_transient, retry_transient
 from tasks.steps.outcome import build_outcome
 from tasks.steps.validate import validate
 
@@ -100,7 +101,9 @@ def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason
     except FleetpatchError as error:
         logger.info("%s: the revert has failed: %s", context.name, error.message)
         answered = context.state.snapshot is not None and context.state.snapshot.reverted_at is not None
-        done = f"reverted to the snapshot of {taken}, and could not be looked at" if answered else "not reverted"
+        done = f"reverted to the snapshot of {taken}, and could not be looked at"
+        if not answered:
+            done = "not reverted" if isinstance(error, _NotReverted) else _doubt(context, error)
         note = f"{done}: {error.message}"
     _finish(context, note, reason, began)
 
@@ -133,23 +136,33 @@ def _list_boots(context: MachineContext) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, known)))
 
 
+class _NotReverted(ProviderError):
+    """The machine was certainly not put back."""
+
+
 def _revert(context: MachineContext, snapshot: SnapshotResult) -> None:
     """Put the OS disks back, and wait until the machine answers in another boot.
 
     Raises:
-        FleetpatchError: it could not be put back, or it does not answer.
+        _NotReverted: it was not put back.
+        FleetpatchError: it is not known whether it was, or it does not answer.
     """
     policy = context.options.snapshot
-    provider = require_provider(context, ProviderAct.REVERT)
+    try:
+        provider = require_provider(context, ProviderAct.REVERT)
+    except FleetpatchError as error:
+        raise _NotReverted(error.message) from error
     if fault := explain_unusable(read_provided_machine(context, provider), snapshot.id):
-        raise ProviderError(f"the snapshot {snapshot.id} can't be used: {fault}")
+        raise _NotReverted(f"the snapshot {snapshot.id} can't be used: {fault}")
     context.transport.close()
     with_data = policy is not None and policy.with_data_disks
     order = ProviderOrder(ProviderAct.REVERT, snapshot.id, with_data_disks=with_data)
-    machine, refusal = order_and_read(context, provider, order)
-    if refusal:
-        raise ProviderError(f"the provider did not do it: {refusal}")
-    start_if_stopped(context, provider, machine)
+    refusal = give_order(context, provider, order)
+    if refusal is not None and not is_transient(refusal):
+        raise _NotReverted(f"the provider did not do it: {refusal.message}")
+    if refusal is not None:
+        raise refusal
+    start_if_stopped(context, provider, read_provided_machine(context, provider))
     if not wait_for_boot_id(context, lambda boot: boot is not None and boot not in snapshot.boots_before):
         raise ProviderError(f"it did not answer in a new boot in {context.coming_up_seconds:.0f} s after the revert")
 
@@ -168,6 +181,29 @@ def _compare(context: MachineContext, reason: str) -> str:
     validation = context.state.validation
     blocking = describe_blocking_findings(validation.findings) if validation is not None else "not validated"
     return "; ".join(filter(None, [*list_version_differences(results, versions), blocking]))
+
+
+def _doubt(context: MachineContext, error: FleetpatchError) -> str:
+    """Say that it is not known whether a machine was put back. Its results tell what is there now, if it says.
+
+    Raises:
+        RecordsError: the run must not go on.
+    """
+    doubt, install = "it may have been reverted", context.state.install
+    if install is None:
+        return doubt
+    try:
+        versions = retry_transient(
+            context, lambda: _read_versions(context, install.results), build_retry_deadline(context)
+        )
+    except RecordsError:
+        raise
+    except FleetpatchError as unread:
+        logger.info("%s: what is there now is not known: %s", context.name, unread.message)
+        versions = None
+    results = mark_doubtful(install.results, versions, f"{doubt} to its snapshot: {error.message}")
+    context.state = replace(context.state, install=replace(install, results=results), packages_after=None)
+    return doubt
 
 
 def _read_versions(context: MachineContext, results: tuple[UpdateResult, ...]) -> dict[str, str | None]:

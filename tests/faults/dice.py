@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from flows.request.request_parts import SnapshotRequest
 from inventory.machine import Limits
 from tasks.domain.states import Classification, RebootPolicy, Step
 from tests.faults.abandoned import Many
@@ -79,7 +80,10 @@ def roll(seed: str, number: int, build_world: Callable[..., World] = World) -> C
             machine.must_rest = True
     request = _with_restarts(world, request, random.Random(f"{seed}/{number}/services"))
     request = request.model_copy(update={"waves": _budgets(request.waves, random.Random(f"{seed}/{number}/budgets"))})
+    request = _with_snapshot(world, request, snapshots := random.Random(f"{seed}/{number}/snapshots"))
     planned = [_plan_one(world, dice) for _ in range(dice.choice([0, 1, 1, 2, 2, 3, 3, 4, 5]))]
+    if request.snapshot.take == "before":
+        planned += [world.hypervisor.spoil(snapshots) for _ in range(snapshots.choice([0, 0, 1, 2]))]
     pauses = [dice.choice([0.5, 20.0, 61.0, 61.0, 65.0, 200.0, 1500.0]) for _ in range(8)]
     rival = dice.choice([None] * 7 + [0.0, 5.0, 60.0])
     rival_downloads = random.Random(f"{seed}/{number}/rival").random() < 0.5
@@ -100,6 +104,15 @@ def _with_restarts(world: World, request: PatchRequest, dice: random.Random) -> 
             FROM_THE_START[kind](machine, dice)
             world.happened(kind, None, machine.name)
     return request
+
+
+def _with_snapshot(world: World, request: PatchRequest, dice: random.Random) -> PatchRequest:
+    """Return a request of which some take a snapshot of each machine, and put back what fails."""
+    if dice.random() >= 0.3:
+        return request
+    snapshot = SnapshotRequest(take="before", revert_on_failure=dice.random() < 0.7, patch_without=dice.random() < 0.2)
+    world.happened("snapshots", None)
+    return request.model_copy(update={"snapshot": snapshot})
 
 
 def _many(dice: random.Random) -> Case:

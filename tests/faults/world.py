@@ -44,6 +44,7 @@ from tests.faults.controller import (
     virtual_time,
 )
 from tests.faults.hub import Endless, Hub, HubClock, Notice, Pool, Task, Turnstile
+from tests.faults.hypervisor import FaultyHypervisor, ProviderLine
 from tests.faults.machine import FaultyMachine
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_manager import FakeManager
@@ -104,6 +105,7 @@ class World:
         self.leases = FakeLeases(self.records, self.clock)
         self.outage = Outage(self.hub)
         self.machines: dict[str, FaultyMachine] = {}
+        self.hypervisor = FaultyHypervisor(self)
         self.described: list[Machine] = []
         self.controllers: list[Controller] = []
         self.complaints: list[str] = []
@@ -125,7 +127,8 @@ class World:
         machine = FaultyMachine(self.clock, name, packages, self.complain, self.announced)
         machine.can_wait = len(self.machines) % 2 == 0  # Windows can't wait for the end of a job
         self.machines[name] = machine
-        self.described.append(Machine(name=name, address="192.0.2.1", **described))
+        self.hypervisor.add_machine(name)
+        self.described.append(Machine(name=name, address="192.0.2.1", provider="hypervisor", **described))
         return machine
 
     def complain(self, what: str) -> None:
@@ -215,6 +218,7 @@ class World:
         self.at_order.clear()
         self._armed.clear()
         self.freezes.clear()
+        self.hypervisor.mend()
         for machine in self.machines.values():
             machine.mend()
 
@@ -247,6 +251,7 @@ class World:
             leases=LeasesLine(controller, self.leases, self.outage),
             connect=lambda machine: Wire(controller, self.machines[machine.name]),
             find_manager=lambda facts: FakeManager(),
+            open_provider=lambda machine: ProviderLine(controller, self.hypervisor, machine),
             listener=Steps(controller),
             stop_token=controller.control,
             **{**UNUSED_PORTS, "read_declared_freezes": lambda: tuple(self.freezes)},

@@ -201,6 +201,16 @@ class PackageWorld:
             package.broken = False
         self.half_done.clear()
 
+    def keep_packages(self) -> Shelf:
+        """Return the packages as they are now, for ``put_packages_back``."""
+        self.catch_up()
+        return deepcopy(self.shelf)
+
+    def put_packages_back(self, kept: Shelf) -> None:
+        """Have the packages as they were."""
+        self.shelf = deepcopy(kept)
+        self.packages = self.shelf.packages
+
     def rebooted(self) -> None:
         """The machine went down and came back."""
         self.catch_up()

@@ -1,7 +1,6 @@
 """A simulated fleet whose disks a hypervisor holds, so that a revert puts the packages of a machine back."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -57,11 +56,10 @@ class SnapshotFleet(SimFleet):
     def _follow(self, name: str, order: ProviderOrder) -> None:
         machine = self.machines[name]
         if order.act is ProviderAct.TAKE_SNAPSHOT:
-            machine.world.catch_up()
-            self._shelves[order.id] = deepcopy(machine.world.shelf)
+            self._shelves[order.id] = machine.world.keep_packages()
         elif order.act is ProviderAct.REVERT:
             machine.world.crash(machine)
-            machine.world.shelf = deepcopy(self._shelves[order.id])
+            machine.world.put_packages_back(self._shelves[order.id])
             machine.is_off = not self.comes_back
             machine.begin_boot()
             machine.cut(REVERT_SECONDS)

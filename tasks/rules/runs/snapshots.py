@@ -204,13 +204,36 @@ def mark_reverted(
         versions: what is there now, by the update's id. Without an entry it is not known.
         reason: for those that were tried.
     """
+    return _mark_tried(results, UpdateState.FAILED, versions, reason)
+
+
+def _mark_tried(
+    results: Iterable[UpdateResult], state: UpdateState, versions: Mapping[str, str | None], reason: str
+) -> tuple[UpdateResult, ...]:
     tried = {UpdateState.INSTALLED, UpdateState.SETUP_FAILED, UpdateState.FAILED, UpdateState.PENDING}
     return tuple(
-        replace(result, state=UpdateState.FAILED, reason=reason, version_after=versions.get(result.update.id))
+        replace(result, state=state, reason=reason, version_after=versions.get(result.update.id))
         if result.state in tried
         else result
         for result in results
     )
+
+
+def mark_doubtful(
+    results: Iterable[UpdateResult], versions: Mapping[str, str | None] | None, reason: str
+) -> tuple[UpdateResult, ...]:
+    """Return the results of updates on a machine of which it is not known whether it was put back.
+
+    Args:
+        results: of the installation.
+        versions: what is there now, by the update's id; None: the machine does not say.
+        reason: for those that are not as the installation has left them, or of which that is not known.
+    """
+    if versions is None:
+        return _mark_tried(results, UpdateState.PENDING, {}, reason)
+    changed = {result.update.id for result in results if versions.get(result.update.id) != result.version_after}
+    marked = {result.update.id: result for result in mark_reverted(results, versions, reason)}
+    return tuple(marked[result.update.id] if result.update.id in changed else result for result in results)
 
 
 def list_version_differences(results: Iterable[UpdateResult], versions: Mapping[str, str | None]) -> tuple[str, ...]:

@@ -58,7 +58,17 @@ def order_and_read(
         RecordsError: another process executes the run now; nothing was ordered.
         FleetpatchError: how the machine is afterwards can't be read. The order may have been carried out.
     """
-    clock, refusal = context.clock, ""
+    error = give_order(context, provider, order)
+    return read_provided_machine(context, provider), error.message if error is not None else ""
+
+
+def give_order(context: MachineContext, provider: MachineProvider, order: ProviderOrder) -> FleetpatchError | None:
+    """Give an order, again if its answer is lost. Return what went wrong; a transient error: it may be carried out.
+
+    Raises:
+        RecordsError: another process executes the run now; nothing was ordered.
+    """
+    clock = context.clock
 
     def give() -> str:
         # this process may have been suspended since the last check
@@ -73,8 +83,8 @@ def order_and_read(
     except RecordsError:
         raise
     except FleetpatchError as error:
-        refusal = error.message
-    return read_provided_machine(context, provider), refusal
+        return error
+    return None
 
 
 def start_if_stopped(context: MachineContext, provider: MachineProvider, machine: ProvidedMachine) -> ProvidedMachine:

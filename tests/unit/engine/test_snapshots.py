@@ -213,7 +213,8 @@ def test_a_machine_that_stays_away_after_the_revert_is_told(fleet: SnapshotFleet
     assert "did not answer in a new boot" in outcome.reason
     assert outcome.snapshot is not None
     assert outcome.snapshot.reverted_at is None
-    assert result_of(outcome, "a").state is UpdateState.INSTALLED  # what is there is not known to be gone
+    assert result_of(outcome, "a").state is UpdateState.PENDING  # whether it is there is not known
+    assert "it may have been reverted" in result_of(outcome, "a").reason
 
 
 @pytest.mark.parametrize("fault", [ProviderFault.AWAY_BEFORE, ProviderFault.AWAY_AFTER])
@@ -270,7 +271,7 @@ def count_calls() -> int:
 
 @pytest.mark.parametrize("after_the_act", [False, True])
 def test_a_run_that_is_killed_anywhere_ends_as_if_it_was_not(after_the_act: bool) -> None:
-    for call in choose_calls(count_calls(), 4):
+    for call in choose_calls(count_calls() - after_the_act, 4):  # after its last act the run is over
         fleet = make_failing_fleet()
         request = fleet.request(waves={"failure_budget_count": 5}, snapshot=POLICY)
         with pytest.raises(Killed):
@@ -285,3 +286,13 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_it_was_not(after_the_act: bool
         assert outcome_of(report, "bad").state is OperationState.FAILED, call
         assert "the machine is as it was before" in outcome_of(report, "bad").reason, call
         assert result_of(outcome_of(report, "bad"), "b").state is UpdateState.FAILED, call
+
+
+def test_a_revert_whose_answers_are_lost_is_told_as_the_machine_is(fleet: SnapshotFleet) -> None:
+    break_boot(fleet)
+    fleet.hypervisor.faults[REVERT] = [ProviderFault.AWAY_AFTER] * 1000
+    outcome = outcome_of(fleet.patch_with_snapshot(revert_on_failure=True), "web")
+    assert "it may have been reverted: the hypervisor does not answer" in outcome.reason
+    result = result_of(outcome, "a")
+    assert (result.state, result.version_after) == (UpdateState.FAILED, "1.0")
+    assert fleet.machines["web"].world.whole() == BEFORE
