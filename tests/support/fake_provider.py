@@ -49,6 +49,7 @@ class FakeHypervisor:
         orders: all that reached it, in their order, those that failed included.
         faults: what goes wrong with the next orders of an act, first in, first out.
         is_away: whether it answers nothing.
+        put_back: the machines and orders whose kept disk is in use again.
         acts: what it can be asked to do.
         apply: called after an order was carried out, so that a test's machine follows.
     """
@@ -57,6 +58,7 @@ class FakeHypervisor:
         self._clock = clock
         self.machines: dict[str, ProvidedMachine] = {}
         self.contents: dict[str, str] = {}
+        self.put_back: set[tuple[str, str]] = set()
         self.orders: list[GivenOrder] = []
         self.faults: dict[ProviderAct, list[ProviderFault]] = {}
         self.is_away = False
@@ -129,7 +131,7 @@ def _take_snapshot(hypervisor: FakeHypervisor, machine: ProvidedMachine, order: 
     runs = machine.power is PowerState.RUNNING
     frozen = Consistency.FILE_SYSTEM if order.is_quiesced else Consistency.CRASH
     for disk in machine.disks:
-        hypervisor.contents[f"{disk.source}@{order.id}"] = hypervisor.contents[disk.source]
+        hypervisor.contents[f"{machine.id}-{disk.id}@{order.id}"] = hypervisor.contents[disk.source]
     snapshot = Snapshot(
         order.id,
         hypervisor.now(),
@@ -142,11 +144,11 @@ def _take_snapshot(hypervisor: FakeHypervisor, machine: ProvidedMachine, order: 
 
 def _revert(hypervisor: FakeHypervisor, machine: ProvidedMachine, order: ProviderOrder) -> ProvidedMachine:
     if machine.find_snapshot(order.id) is None:
-        raise ProviderError(f"{machine.id} has no snapshot {order.id!r}")
+        raise ProviderError(f"{machine.id} has no snapshot {order.id!r}", hint="Take one.")
     for disk in machine.disks:
         if disk.role is DiskRole.OS or order.with_data_disks:
-            hypervisor.contents[disk.source] = hypervisor.contents[f"{disk.source}@{order.id}"]
-    return replace(machine, power=PowerState.RUNNING)
+            hypervisor.contents[disk.source] = hypervisor.contents[f"{machine.id}-{disk.id}@{order.id}"]
+    return replace(machine)
 
 
 def _delete_snapshot(_hypervisor: FakeHypervisor, machine: ProvidedMachine, order: ProviderOrder) -> ProvidedMachine:
@@ -164,21 +166,25 @@ def _replace_os_disk(hypervisor: FakeHypervisor, machine: ProvidedMachine, order
     hypervisor.contents[new.source] = f"image {order.image.version}"
     kept = KeptDisk(order.id, before.source, before.image)
     disks = tuple(new if disk is before else disk for disk in machine.disks)
-    return replace(machine, disks=disks, kept_disks=(*machine.kept_disks, kept), power=PowerState.RUNNING)
+    return replace(machine, disks=disks, kept_disks=(*machine.kept_disks, kept))
 
 
-def _restore_os_disk(_hypervisor: FakeHypervisor, machine: ProvidedMachine, order: ProviderOrder) -> ProvidedMachine:
+def _restore_os_disk(hypervisor: FakeHypervisor, machine: ProvidedMachine, order: ProviderOrder) -> ProvidedMachine:
     kept = machine.find_kept_disk(order.id)
+    if kept is None and (machine.id, order.id) in hypervisor.put_back:
+        return machine
     if kept is None:
-        raise ProviderError(f"{machine.id} has no kept disk {order.id!r}")
+        raise ProviderError(f"{machine.id} has no kept disk {order.id!r}", hint="Replace its disk first.")
+    hypervisor.put_back.add((machine.id, order.id))
     (now,) = machine.os_disks
     back = ProvidedDisk(now.id, DiskRole.OS, kept.source, kept.image)
     disks = tuple(back if disk is now else disk for disk in machine.disks)
     left = tuple(disk for disk in machine.kept_disks if disk is not kept)
-    return replace(machine, disks=disks, kept_disks=left, power=PowerState.RUNNING)
+    return replace(machine, disks=disks, kept_disks=left)
 
 
-def _delete_os_disk(_hypervisor: FakeHypervisor, machine: ProvidedMachine, order: ProviderOrder) -> ProvidedMachine:
+def _delete_os_disk(hypervisor: FakeHypervisor, machine: ProvidedMachine, order: ProviderOrder) -> ProvidedMachine:
+    hypervisor.put_back.discard((machine.id, order.id))
     left = tuple(disk for disk in machine.kept_disks if disk.id != order.id)
     return replace(machine, kept_disks=left) if left != machine.kept_disks else machine
 

@@ -33,6 +33,7 @@ _PLACES: Final[Mapping[ProviderKind, str]] = {
     ProviderKind.AWS: "aws.open_aws",
     ProviderKind.AZURE: "azure.open_azure",
     ProviderKind.PROXMOX: "proxmox.open_proxmox",
+    ProviderKind.LIBVIRT: "libvirt.provider.open_libvirt",
 }
 """Where the function is that opens each provider: (settings, machine, ports) -> MachineProvider."""
 

@@ -1,0 +1,263 @@
+"""A domain of libvirt: what its XML and its disks' files say. Pure."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import field
+from datetime import UTC, datetime
+from typing import Any, Final
+from xml.etree.ElementTree import SubElement, tostring
+
+from defusedxml.ElementTree import ParseError, fromstring
+
+from inventory.data_class import dataclass
+from tasks.domain.errors import ProviderError
+from tasks.domain.provided_machines import PowerState
+from tasks.machines.providers.libvirt.state import METADATA_URI, DiskFile, DomainState, SavedSnapshot, read_state
+
+SEED_SERIAL: Final = "fleetpatch-seed"
+_POWERS: Final[Mapping[str, PowerState]] = {
+    "running": PowerState.RUNNING,
+    "idle": PowerState.RUNNING,
+    "in shutdown": PowerState.RUNNING,
+    "shut off": PowerState.STOPPED,
+    "crashed": PowerState.STOPPED,
+    "paused": PowerState.PAUSED,
+    "pmsuspended": PowerState.PAUSED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DomainDisk:
+    """A disk that the domain can write to.
+
+    Attributes:
+        element: its XML in the configuration of the domain.
+        file: its content; None: it is not in a file.
+        source: its content, in words.
+        is_changing: the domain runs with another file than it would start with.
+    """
+
+    target: str
+    element: Any
+    file: DiskFile | None
+    source: str
+    is_os: bool = False
+    is_changing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSnapshot:
+    """A snapshot that fleetpatch has not taken, and the files that it needs."""
+
+    id: str
+    taken_at: datetime | None
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChainFile:
+    """One file of the chain of a disk. Sizes are in bytes."""
+
+    path: str
+    format: str
+    virtual_size: int
+    actual_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A domain as it is now.
+
+    Attributes:
+        seed: the element of the seed disk that fleetpatch has given it; None: none.
+        has_agent: its guest agent answers.
+        is_persistent: it is there also while it does not run.
+        has_saved_memory: it was put to sleep, and would go on with the disks that it had.
+        now: by the clock of the host.
+        chains: for each file that is known, the files of its chain from itself to the lowest one. A file that can't
+            be read has none.
+    """
+
+    name: str
+    power: PowerState
+    disks: tuple[DomainDisk, ...]
+    seed: Any
+    has_agent: bool
+    is_persistent: bool
+    has_saved_memory: bool
+    now: datetime
+    state: DomainState
+    foreign_snapshots: tuple[ForeignSnapshot, ...] = ()
+    chains: Mapping[str, tuple[ChainFile, ...]] = field(default_factory=dict)
+
+    @property
+    def active_files(self) -> Mapping[str, DiskFile]:
+        """The file of each disk, by its target."""
+        return {disk.target: disk.file for disk in self.disks if disk.file is not None}
+
+    @property
+    def seed_path(self) -> str:
+        """The file of the seed disk, or ""."""
+        return "" if self.seed is None else self.seed.find("source").get("file", "")
+
+    def find_os_disk(self) -> DomainDisk:
+        """Return the disk that it boots from.
+
+        Raises:
+            ProviderError: it has none in a file.
+        """
+        disk = next((disk for disk in self.disks if disk.is_os), None)
+        if disk is None or disk.file is None:
+            hint = "Only disks in files (type='file') of a domain can be replaced and reverted."
+            raise ProviderError(f"{self.name}: it boots from no disk that is in a file", hint=hint)
+        return disk
+
+    def has_state(self, snapshot: SavedSnapshot) -> bool:
+        """Return whether a snapshot was taken and its files are there."""
+        active = self.active_files
+        paths = {target: file.path for target, file in snapshot.files.items()}
+        if not all(self.chains.get(path) for path in paths.values()):
+            return False
+        if not snapshot.is_taken:
+            return all(
+                target in active and self.state.layers.get(active[target].path) == path
+                for target, path in paths.items()
+            )
+        return not set(paths.values()) & {file.path for file in active.values()}
+
+    def find_needed_paths(self, *, without: str = "") -> frozenset[str]:
+        """Return the files that snapshots, kept disks and others need, with all below them.
+
+        Args:
+            without: the id of a snapshot that is not counted.
+        """
+        active = {file.path for file in self.active_files.values()}
+        state = self.state
+        snapshots = [*(snapshot for snapshot in state.snapshots if snapshot.id != without and not snapshot.is_going)]
+        tops = {file.path for snapshot in snapshots for file in snapshot.files.values()}
+        tops |= {kept.file.path for kept in state.kept_disks} - self.find_paths_below(active)
+        foreign = {path for snapshot in self.foreign_snapshots for path in snapshot.files}
+        return self.find_paths_below((tops - active) | foreign)
+
+    def find_paths_below(self, paths: Iterable[str]) -> frozenset[str]:
+        """Return the files, and all below them."""
+        below = {file.path for path in paths for file in self.chains.get(path, ())}
+        return frozenset(below | set(paths))
+
+
+def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, info: str, now: str) -> Domain:
+    """Return a domain, without its chains and the snapshots of others.
+
+    Args:
+        name: what libvirt calls it.
+        live_xml: as it runs.
+        config_xml: as it would start.
+        power_word: what ``virsh domstate`` prints.
+        info: what ``virsh dominfo`` prints.
+        now: seconds since 1970 by the clock of the host.
+
+    Raises:
+        ProviderError: an answer can't be read.
+    """
+    live, config = _parse(name, live_xml), _parse(name, config_xml)
+    power = _POWERS.get(power_word.strip(), PowerState.UNKNOWN)
+    live_paths = {element.find("target").get("dev"): _find_source(element) for element in _find_disks(live)}
+    elements = [element for element in _find_disks(config) if _is_writable_disk(element)]
+    orders = {
+        element.find("target").get("dev"): int(element.find("boot").get("order"))
+        for element in elements
+        if element.find("boot") is not None
+    }
+    boots_from = min(orders, key=lambda target: orders[target]) if orders else _find_target(elements)
+    disks = tuple(_build_disk(element, live_paths, boots_from) for element in elements)
+    seeds = [element for element in _find_disks(config) if element.findtext("serial") == SEED_SERIAL]
+    metadata = config.find(f"metadata/{{{METADATA_URI}}}state")
+    agents = live.findall("devices/channel/target[@name='org.qemu.guest_agent.0']")
+    return Domain(
+        name,
+        power,
+        disks,
+        seeds[0] if seeds else None,
+        power is PowerState.RUNNING and any(agent.get("state") == "connected" for agent in agents),
+        bool(re.search(r"^Persistent: +yes", info, re.MULTILINE)),
+        bool(re.search(r"^Managed save: +yes", info, re.MULTILINE)),
+        datetime.fromtimestamp(int(now), UTC),
+        read_state((metadata.text or "") if metadata is not None else "", name),
+    )
+
+
+def parse_chain(text: str) -> tuple[ChainFile, ...]:
+    """Return the files that ``qemu-img info --backing-chain --output=json`` tells, from the top."""
+    return tuple(
+        ChainFile(str(entry["filename"]), str(entry["format"]), int(entry["virtual-size"]), int(entry["actual-size"]))
+        for entry in json.loads(text)
+    )
+
+
+def parse_foreign_snapshot(snapshot_id: str, xml: str) -> ForeignSnapshot:
+    """Return a snapshot from what ``virsh snapshot-dumpxml`` prints."""
+    snapshot = _parse(snapshot_id, xml)
+    taken = snapshot.findtext("creationTime")
+    files = {source.get("file") for source in snapshot.findall(".//devices/disk/source") if source.get("file")}
+    return ForeignSnapshot(
+        snapshot_id, datetime.fromtimestamp(int(taken), UTC) if taken else None, tuple(sorted(files))
+    )
+
+
+def build_disk_xml(disk: DomainDisk, file: DiskFile) -> str:
+    """Return the XML of a disk with other content, on one line."""
+    element = deepcopy(disk.element)
+    for below in element.findall("backingStore"):
+        element.remove(below)
+    element.find("source").set("file", file.path)
+    driver = element.find("driver")
+    if driver is None:
+        driver = SubElement(element, "driver", {"name": "qemu"})
+    driver.set("type", file.format)
+    return tostring(element, encoding="unicode").replace("\n", " ")
+
+
+def build_seed_xml(path: str, target: str) -> str:
+    """Return the XML of a seed disk."""
+    element = fromstring("<disk type='file' device='disk'><driver name='qemu' type='raw'/><source/><readonly/></disk>")
+    element.find("source").set("file", path)
+    SubElement(element, "target", {"dev": target, "bus": "virtio"})
+    SubElement(element, "serial").text = SEED_SERIAL
+    return tostring(element, encoding="unicode")
+
+
+def _build_disk(element: Any, live_sources: Mapping[str, str], boots_from: str) -> DomainDisk:  # noqa: ANN401 - XML
+    target = element.find("target").get("dev")
+    driver, source = element.find("driver"), _find_source(element)
+    form = "" if driver is None else driver.get("type", "")
+    is_file = element.get("type") == "file" and bool(source) and bool(form)
+    file = DiskFile(source, form) if is_file else None
+    return DomainDisk(target, element, file, source, target == boots_from, live_sources.get(target, source) != source)
+
+
+def _parse(name: str, xml: str) -> Any:  # noqa: ANN401 - an element of XML
+    try:
+        return fromstring(xml)
+    except ParseError as error:
+        raise ProviderError(f"{name}: virsh gave no XML: {error}") from error
+
+
+def _find_disks(domain: Any) -> list[Any]:  # noqa: ANN401 - an element of XML
+    return [element for element in domain.findall("devices/disk") if element.find("target") is not None]
+
+
+def _is_writable_disk(element: Any) -> bool:  # noqa: ANN401 - an element of XML
+    return element.get("device", "disk") == "disk" and element.find("readonly") is None
+
+
+def _find_target(elements: list[Any]) -> str:
+    return elements[0].find("target").get("dev") if elements else ""
+
+
+def _find_source(element: Any) -> str:  # noqa: ANN401 - an element of XML
+    source = element.find("source")
+    if source is None:
+        return ""
+    return str(next((source.get(key) for key in ("file", "dev", "name", "volume") if source.get(key)), ""))

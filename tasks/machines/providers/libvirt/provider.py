@@ -1,0 +1,147 @@
+"""The provider of a machine of libvirt."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Final
+
+from inventory.machine import Machine
+from inventory.machine_providers import ProviderKind, ProviderSettings, find_provider_machine_id
+from tasks.domain.errors import ProviderError
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.provided_machines import (
+    Consistency,
+    DiskRole,
+    KeptDisk,
+    PowerState,
+    ProvidedDisk,
+    ProvidedMachine,
+    ProviderAct,
+    ProviderOrder,
+    Snapshot,
+)
+from tasks.machines.providers.host_commands import HostCommands
+from tasks.machines.providers.libvirt.domain import Domain, DomainDisk
+from tasks.machines.providers.libvirt.os_disk import delete_os_disk, replace_os_disk, restore_os_disk
+from tasks.machines.providers.libvirt.snapshots import delete_snapshot, revert, take_snapshot
+from tasks.machines.providers.libvirt.state import Origin, SavedSnapshot
+from tasks.machines.providers.libvirt.virsh import Virsh
+from tasks.machines.providers.libvirt.work import SHUTDOWN_SECONDS, DomainWork
+from tasks.machines.providers.registry import ProviderPorts
+
+_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def _start(work: DomainWork, _order: ProviderOrder) -> str:
+    if work.domain.power is PowerState.STOPPED:
+        work.virsh.order("start", deadline=work.deadline)
+    elif work.domain.power is PowerState.PAUSED:
+        work.virsh.order("resume", deadline=work.deadline)
+    return ""
+
+
+def _stop(work: DomainWork, _order: ProviderOrder) -> str:
+    if work.domain.power is not PowerState.STOPPED and not work.shut_down(work.deadline):
+        raise ProviderError(f"{work.domain.name} did not shut down in time", hint="Cut its power, if that is right.")
+    return ""
+
+
+def _power_off(work: DomainWork, _order: ProviderOrder) -> str:
+    if work.domain.power is not PowerState.STOPPED:
+        work.cut_power()
+    return ""
+
+
+_ACTS: Final[Mapping[ProviderAct, Callable[[DomainWork, ProviderOrder], str]]] = {
+    ProviderAct.TAKE_SNAPSHOT: take_snapshot,
+    ProviderAct.REVERT: revert,
+    ProviderAct.DELETE_SNAPSHOT: delete_snapshot,
+    ProviderAct.REPLACE_OS_DISK: replace_os_disk,
+    ProviderAct.RESTORE_OS_DISK: restore_os_disk,
+    ProviderAct.DELETE_OS_DISK: delete_os_disk,
+    ProviderAct.START: _start,
+    ProviderAct.STOP: _stop,
+    ProviderAct.POWER_OFF: _power_off,
+}
+_WITHOUT_ID: Final = frozenset({ProviderAct.START, ProviderAct.STOP, ProviderAct.POWER_OFF})
+
+
+class LibvirtProvider:
+    """A machine of libvirt. See MachineProvider."""
+
+    kind = ProviderKind.LIBVIRT.value
+    acts = frozenset(_ACTS)
+
+    def __init__(self, virsh: Virsh, shutdown_seconds: float = SHUTDOWN_SECONDS) -> None:
+        """``shutdown_seconds`` is how long a machine has to go off before its OS disk is changed."""
+        self._virsh = virsh
+        self._shutdown_seconds = shutdown_seconds
+
+    def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
+        """Return the machine as it is now."""
+        domain = self._virsh.read_domain(deadline)
+        ours = [snapshot for snapshot in domain.state.snapshots if domain.has_state(snapshot) or snapshot.is_going]
+        used = domain.find_paths_below(file.path for file in domain.active_files.values())
+        kept = [
+            KeptDisk(saved.id, saved.file.path, _get_version(domain.state.find_origin(saved.file.path)))
+            for saved in domain.state.kept_disks
+            if domain.chains.get(saved.file.path) and saved.file.path not in used
+        ]
+        return ProvidedMachine(
+            domain.name,
+            domain.power,
+            tuple(_describe_disk(domain, disk) for disk in domain.disks),
+            (
+                *(_describe_snapshot(domain, snapshot) for snapshot in ours),
+                *(Snapshot(foreign.id, foreign.taken_at) for foreign in domain.foreign_snapshots),
+            ),
+            tuple(kept),
+            None,
+        )
+
+    def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
+        """Carry an order out. Return a note for the report, or ""."""
+        act = _ACTS.get(order.act)
+        if act is None:
+            raise ProviderError(f"{self._virsh.name}: libvirt can't do {order.act}")
+        if order.act not in _WITHOUT_ID and not _ID_PATTERN.fullmatch(order.id):
+            hint = "Use letters, digits, and . _ - in it, at most 100."
+            raise ProviderError(f"{self._virsh.name}: {order.id!r} can't be the id of an order", hint=hint)
+        return act(DomainWork(self._virsh, deadline, self._shutdown_seconds), order)
+
+
+def open_libvirt(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> LibvirtProvider:
+    """Return the provider of a machine.
+
+    Raises:
+        ProviderError: its name can't be one of a domain.
+    """
+    name = find_provider_machine_id(machine)
+    if name.startswith("-"):
+        raise ProviderError(f"{machine.name}: {name!r} is no name of a domain", hint="Correct its `provider`.")
+    host = HostCommands(ports.connect(settings.host), ports.clock, settings.host)
+    return LibvirtProvider(Virsh(host, settings, name))
+
+
+def _describe_disk(domain: Domain, disk: DomainDisk) -> ProvidedDisk:
+    origin = domain.state.find_origin(disk.source)
+    role = DiskRole.OS if disk.is_os else DiskRole.DATA
+    return ProvidedDisk(disk.target, role, disk.source, _get_version(origin), origin.sha256 if origin else "")
+
+
+def _describe_snapshot(domain: Domain, snapshot: SavedSnapshot) -> Snapshot:
+    """Its room is what has changed since: the layers on its files."""
+    sizes = {file.path: file.actual_size for chain in domain.chains.values() for file in chain}
+    frozen = {file.path for file in snapshot.files.values()}
+    above = [path for path, under in domain.state.layers.items() if under in frozen]
+    return Snapshot(
+        snapshot.id,
+        datetime.fromisoformat(snapshot.taken_at),
+        tuple(snapshot.files),
+        Consistency(snapshot.consistency),
+        sum(sizes.get(path, 0) for path in above),
+    )
+
+
+def _get_version(origin: Origin | None) -> str:
+    return origin.version if origin is not None else ""

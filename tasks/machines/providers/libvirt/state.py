@@ -1,0 +1,144 @@
+"""What fleetpatch writes down about a domain, in the domain's own metadata: libvirt itself knows none of it.
+
+The files of a disk form a chain: each has its changes against the one below. A *layer* is a file that fleetpatch has
+put above another one, which is never written to from then on, until both are merged. An image is never merged into.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, field
+from typing import Any, Final
+
+from inventory.data_class import dataclass
+from tasks.domain.errors import ProviderError
+
+METADATA_URI: Final = "urn:fleetpatch:provider"
+_FORM: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFile:
+    """A file with the content of a disk, and its format, such as ``qcow2``. The format is never guessed."""
+
+    path: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSnapshot:
+    """A snapshot.
+
+    Attributes:
+        files: the file that has the state of each disk, by the disk's target.
+        seed: the seed disk that the domain had; "": none of ours.
+        is_taken: libvirt has said so; before, only the disks show whether it was.
+        is_going: its deletion has begun, so it can't be reverted to any more.
+    """
+
+    id: str
+    taken_at: str
+    consistency: str
+    files: Mapping[str, DiskFile]
+    seed: str = ""
+    is_taken: bool = False
+    is_going: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SavedDisk:
+    """An OS disk that an order has replaced.
+
+    Attributes:
+        id: of the order.
+        disk: the disk's target.
+        file: its content.
+        seed: the seed disk that the domain had; "": none of ours.
+    """
+
+    id: str
+    disk: str
+    file: DiskFile
+    seed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The version of the image that a file was made from, and the image's SHA-256 then."""
+
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class DomainState:
+    """All that fleetpatch has written down about a domain.
+
+    Attributes:
+        layers: the path below each layer, by its own.
+        origins: by the paths of OS disks.
+        seeds: the seed disks that were made.
+        doomed: files that are removed as soon as nothing needs them.
+        must_start: it ran before an order that has not ended; whoever ends it starts it.
+    """
+
+    snapshots: tuple[SavedSnapshot, ...] = ()
+    kept_disks: tuple[SavedDisk, ...] = ()
+    layers: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    seeds: tuple[str, ...] = ()
+    doomed: tuple[str, ...] = ()
+    must_start: bool = False
+
+    def find_snapshot(self, snapshot_id: str) -> SavedSnapshot | None:
+        """Return a snapshot; None: it was never taken, or is deleted."""
+        return next((snapshot for snapshot in self.snapshots if snapshot.id == snapshot_id), None)
+
+    def find_kept_disk(self, order_id: str) -> SavedDisk | None:
+        """Return the disk that an order has replaced; None: it never did, or the disk is deleted."""
+        return next((disk for disk in self.kept_disks if disk.id == order_id), None)
+
+    def find_origin(self, path: str) -> Origin | None:
+        """Return what image a file, or the file below its layers, was made from; None: not known."""
+        for _ in range(len(self.layers) + 1):
+            if path in self.origins or path not in self.layers:
+                break
+            path = self.layers[path]
+        return self.origins.get(path)
+
+
+def write_state(state: DomainState) -> str:
+    """Return the state as text."""
+    return json.dumps({"form": _FORM, **asdict(state)})
+
+
+def read_state(text: str, domain: str) -> DomainState:
+    """Return the state of a text; "" is a domain of which nothing was written down.
+
+    Raises:
+        ProviderError: it is not ours, or of another version of fleetpatch.
+    """
+    if not text.strip():
+        return DomainState()
+    try:
+        data = json.loads(text)
+        if data.pop("form") != _FORM:
+            raise ValueError("another form")
+        return DomainState(
+            **data
+            | {
+                "snapshots": tuple(_read_snapshot(entry) for entry in data["snapshots"]),
+                "kept_disks": tuple(
+                    SavedDisk(**entry | {"file": DiskFile(**entry["file"])}) for entry in data["kept_disks"]
+                ),
+                "origins": {path: Origin(**origin) for path, origin in data["origins"].items()},
+                **{key: tuple(data[key]) for key in ("seeds", "doomed")},
+            }
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        hint = f"Look at it: `virsh metadata {domain} {METADATA_URI} --config`. Another version may have written it."
+        raise ProviderError(f"{domain}: its metadata of fleetpatch can't be read: {error}", hint=hint) from error
+
+
+def _read_snapshot(entry: dict[str, Any]) -> SavedSnapshot:
+    files = {disk: DiskFile(**file) for disk, file in entry["files"].items()}
+    return SavedSnapshot(**entry | {"files": files})

@@ -1,0 +1,178 @@
+"""The commands of virsh and qemu-img that are used, each one step."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from html import escape
+from pathlib import PurePosixPath
+
+from inventory.machine_providers import ProviderSettings
+from tasks.domain.errors import ProviderError, ProviderUnavailable
+from tasks.domain.protocols.clock import Deadline
+from tasks.machines.providers.host_commands import CommandAnswer, HostCommands
+from tasks.machines.providers.libvirt.domain import (
+    Domain,
+    DomainDisk,
+    build_disk_xml,
+    build_seed_xml,
+    parse_chain,
+    parse_domain,
+    parse_foreign_snapshot,
+)
+from tasks.machines.providers.libvirt.state import METADATA_URI, DiskFile, DomainState, write_state
+
+_SEED_TARGETS = [f"vd{letter}" for letter in "zyxwvu"]
+_TAKEN_ELSEWHERE = ('get "write" lock', "already an active block job", "cannot acquire state change lock")
+
+
+class Virsh:
+    """Asks libvirt about one domain, and gives it orders. Not thread-safe."""
+
+    def __init__(self, host: HostCommands, settings: ProviderSettings, name: str) -> None:
+        self.host = host
+        self.name = name
+        self.folder = settings.folder
+        self._settings = settings
+        self._virsh = ("virsh", "-q", *(("-c", settings.uri) if settings.uri else ()))
+
+    def read_domain(self, deadline: Deadline) -> Domain:
+        """Return the domain with the chains of all files that are known of it.
+
+        Raises:
+            ProviderError: there is no such domain, or an answer can't be read.
+            ProviderUnavailable: the host or its libvirt does not answer.
+        """
+        of = ("--domain", self.name)
+        questions = [
+            (*self._virsh, word, *of, *more)
+            for word, *more in (
+                ("dumpxml",), ("dumpxml", "--inactive"), ("domstate",), ("dominfo",), ("snapshot-list", "--name"),
+            )
+        ]  # fmt: skip
+        answers = [self._require(answer) for answer in self.host.ask([*questions, ("date", "+%s")], deadline=deadline)]
+        live, config, power, info, snapshots, now = (answer.text for answer in answers)
+        domain = parse_domain(self.name, live, config, power, info, now)
+        names = [line.strip() for line in snapshots.splitlines() if line.strip()]
+        questions = [(*self._virsh, "snapshot-dumpxml", *of, "--snapshotname", name) for name in names]
+        foreign = self.host.ask(questions, deadline=deadline) if names else ()
+        found = tuple(
+            parse_foreign_snapshot(name, self._require(answer).text)
+            for name, answer in zip(names, foreign, strict=True)
+        )
+        return self._read_chains(replace(domain, foreign_snapshots=found), deadline)
+
+    def read_power(self, deadline: Deadline) -> str:
+        """Return libvirt's word for the state of the domain."""
+        return self._require(self.ask("domstate", deadline=deadline)).text.strip()
+
+    def ask(self, word: str, *more: str, deadline: Deadline) -> CommandAnswer:
+        """Return the answer of virsh to a question about the domain."""
+        return self.host.ask([(*self._virsh, word, "--domain", self.name, *more)], deadline=deadline)[0]
+
+    def order(self, word: str, *more: str, text: str = "", deadline: Deadline) -> str:
+        """Let virsh do something with the domain. Return what it prints.
+
+        Raises:
+            ProviderError: it says that it failed.
+            ProviderUnavailable: the host or its libvirt does not answer, or another process holds the disk.
+        """
+        words = (*self._virsh, word, "--domain", self.name, *more)
+        return self._require(self.host.order(*words, text=text, deadline=deadline)).text
+
+    def run(self, *words: str, deadline: Deadline) -> str:
+        """Run a command on the host. Return what it prints.
+
+        Raises:
+            ProviderError, ProviderUnavailable: see order.
+        """
+        return self._require(self.host.order(*words, deadline=deadline)).text
+
+    def write_state(self, state: DomainState, deadline: Deadline) -> None:
+        """Write the state into the metadata of the domain."""
+        element = f"<state>{escape(write_state(state), quote=False)}</state>"
+        where = ("--uri", METADATA_URI, "--key", "fleetpatch")
+        self.order("metadata", *where, "--set", element, "--config", deadline=deadline)
+
+    def set_file(self, disk: DomainDisk, file: DiskFile, deadline: Deadline) -> None:
+        """Give a disk of the domain, which does not run, other content. There is no moment without a disk."""
+        xml = build_disk_xml(disk, file)
+        self.order("update-device", "--file", "/dev/stdin", "--config", text=xml, deadline=deadline)
+
+    def set_seed(self, domain: Domain, path: str, deadline: Deadline) -> None:
+        """Give the domain a seed disk, or "" for none."""
+        if path == domain.seed_path:
+            return
+        if not path:
+            self.order("detach-disk", "--target", domain.seed.find("target").get("dev"), "--config", deadline=deadline)
+            return
+        taken = {disk.target for disk in domain.disks}
+        target = next(target for target in _SEED_TARGETS if target not in taken)
+        word = "attach-device"
+        if domain.seed is not None:
+            target, word = domain.seed.find("target").get("dev"), "update-device"
+        self.order(word, "--file", "/dev/stdin", "--config", text=build_seed_xml(path, target), deadline=deadline)
+
+    def make_seed(self, path: str, instance: str, user_data: str, like: str, deadline: Deadline) -> None:
+        """Make the file of a seed disk."""
+        parameters = {"file": path, "instance": instance, "user_data": user_data}
+        result = self.host.run_script("nocloud_seed", parameters, deadline=deadline)
+        if not result.find_records("made"):
+            failed = [str(record.get("why")) for record in result.find_records("failed")]
+            raise ProviderError(f"{self.name}: no seed disk could be made: {failed or result.unframed_output[-300:]}")
+        self.run("chown", f"--reference={like}", "--", path, deadline=deadline)
+
+    def make_overlay(self, path: str, under: DiskFile, size: int, like: str, deadline: Deadline) -> None:
+        """Make a file with the changes against another one, of that many bytes, with the owner of a third one."""
+        words = ("qemu-img", "create", "-q", "-f", "qcow2", "-b", under.path, "-F", under.format, path)
+        self.run(*words, *((str(size),) if size else ()), deadline=deadline)
+        for word in ("chown", "chmod"):
+            self.run(word, f"--reference={like}", "--", path, deadline=deadline)
+
+    def find_writable(self, paths: Sequence[str], deadline: Deadline) -> frozenset[str]:
+        """Return the files that are there and that somebody may write to. An image is none of them."""
+        if not paths:
+            return frozenset()
+        answers = self.host.ask([("stat", "-L", "-c", "%a", "--", path) for path in paths], deadline=deadline)
+        modes = {path: answer.text.strip() for path, answer in zip(paths, answers, strict=True)}
+        return frozenset(path for path, mode in modes.items() if mode and int(mode, 8) & 0o222)
+
+    def build_path(self, beside: str, *parts: str) -> str:
+        """Return the path of a new file for the domain, in the folder of the provider or beside a file."""
+        folder = PurePosixPath(self.folder) if self.folder else PurePosixPath(beside).parent
+        return str(folder / ".".join((self.name.replace("/", "_"), *parts)))
+
+    def _require(self, answer: CommandAnswer) -> CommandAnswer:
+        if answer.exit_code == 0:
+            return answer
+        said = answer.stderr or answer.text.strip() or f"exit code {answer.exit_code}"
+        where = f"{self.host.host}, {self.name}"
+        if "failed to connect to the hypervisor" in said or "End of file while reading data" in said:
+            raise ProviderUnavailable(f"{where}: libvirt does not answer: {said}")
+        if any(words in said for words in _TAKEN_ELSEWHERE):
+            raise ProviderUnavailable(f"{where}: another process holds it: {said}")
+        if "failed to get domain" in said or "Domain not found" in said:
+            hint = f"`virsh list --all` on {self.host.host} has the names. Correct `provider` of the machine."
+            raise ProviderError(f"{where}: there is no such domain: {said}", hint=hint)
+        raise ProviderError(f"{where}: {said}", hint=f"Look at it on {self.host.host} with virsh.")
+
+    def _read_chains(self, domain: Domain, deadline: Deadline) -> Domain:
+        files = {file.path: file.format for file in domain.active_files.values()}
+        for snapshot in domain.state.snapshots:
+            files |= {file.path: file.format for file in snapshot.files.values()}
+        files |= {kept.file.path: kept.file.format for kept in domain.state.kept_disks}
+        for foreign in domain.foreign_snapshots:
+            files |= {path: files.get(path, "qcow2") for path in foreign.files}
+        info = ("qemu-img", "info", "-U", "--backing-chain", "--output=json")
+        questions = [(*info, "-f", form, "--", path) for path, form in files.items()]
+        answers = self.host.ask(questions, deadline=deadline) if files else ()
+        return replace(
+            domain,
+            chains={
+                path: parse_chain(answer.text)
+                for path, answer in zip(files, answers, strict=True)
+                if answer.exit_code == 0
+            },
+        )
+
+    def is_off(self, deadline: Deadline) -> bool:
+        """Return whether the domain is off."""
+        return self.read_power(deadline) in ("shut off", "crashed")

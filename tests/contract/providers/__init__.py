@@ -1,0 +1,1 @@
+"""One contract for all providers of machines: each runs the same tests."""

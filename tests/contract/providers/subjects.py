@@ -1,0 +1,191 @@
+"""Providers for the contract, each with a machine that has an OS disk and a data disk, and images."""
+
+import hashlib
+import subprocess
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from inventory.machine import PrivilegeMethod
+from inventory.machine_providers import ProviderKind, ProviderSettings
+from tasks.domain.errors import ConnectionLost
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.machine_provider import MachineProvider
+from tasks.domain.protocols.transport import Script, ScriptResult
+from tasks.domain.provided_machines import DiskRole, ImageVersion, ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.machines.providers.host_commands import HostCommands
+from tasks.machines.providers.libvirt.provider import LibvirtProvider
+from tasks.machines.providers.libvirt.virsh import Virsh
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
+from tests.support.fake_provider import FakeHypervisor, FakeProvider, ProviderFault
+
+IMAGE = "appliance"
+
+
+class BreakingTransport(PosixShell):
+    """A line to the host that breaks behind one of the calls that change something."""
+
+    def __init__(self) -> None:
+        clock = SystemClock()
+        root = PrivilegeEscalator(PrivilegeMethod.NONE)
+        super().__init__(LocalShellChannel(clock), machine="host", privilege=root, clock=clock)
+        self.breaks_at = -1
+        self.calls = 0
+        self.is_away = False
+
+    def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
+        if self.is_away:
+            raise ConnectionLost("the host does not answer")
+        if script.read_only:
+            return super().run_script(script, deadline=deadline)
+        self.calls += 1
+        result = super().run_script(script, deadline=deadline)
+        if self.calls - 1 == self.breaks_at:
+            raise ConnectionLost("the line broke behind the call")
+        return result
+
+
+@dataclass
+class Subject:
+    """A machine and its provider.
+
+    Attributes:
+        read_disk: returns what a disk holds, by its role.
+        write_disk: writes another text to it; the machine is off.
+        make_image: returns a version of an image with that text on it.
+        set_away: lets the provider answer nothing, or answer again.
+        break_at: lets the answer of the provider's n-th change get lost. Returns whether it was.
+        open_other: opens the provider of a machine that does not exist.
+    """
+
+    provider: MachineProvider
+    read_disk: Callable[[DiskRole], str]
+    write_disk: Callable[[DiskRole, str], None]
+    make_image: Callable[[str, str], ImageVersion]
+    set_away: Callable[[bool], None]
+    break_at: Callable[[ProviderAct, int], Callable[[], bool]]
+    open_other: Callable[[], MachineProvider]
+    seconds: float = 120.0
+
+    @property
+    def deadline(self) -> Deadline:
+        return Deadline.after(SystemClock(), self.seconds)
+
+    def read(self) -> ProvidedMachine:
+        return self.provider.read_machine(deadline=self.deadline)
+
+    def order(self, act: ProviderAct, order_id: str = "", **more: object) -> str:
+        return self.provider.carry_out(ProviderOrder(act, order_id, **more), deadline=self.deadline)  # type: ignore[arg-type]
+
+
+def build_fake(_place: Path) -> Subject:
+    """The provider in memory that other tests use."""
+    hypervisor = FakeHypervisor()
+    hypervisor.add_machine("web")
+    provider = FakeProvider(hypervisor, "web")
+
+    def find(role: DiskRole) -> str:
+        return next(disk.source for disk in hypervisor.machines["web"].disks if disk.role is role)
+
+    def break_at(act: ProviderAct, number: int) -> Callable[[], bool]:
+        if number == 0:
+            hypervisor.faults[act] = [ProviderFault.AWAY_AFTER]
+        return lambda: number == 0
+
+    def set_away(is_away: bool) -> None:
+        hypervisor.is_away = is_away
+
+    return Subject(
+        provider,
+        lambda role: hypervisor.contents[find(role)],
+        lambda role, text: hypervisor.contents.__setitem__(find(role), text),
+        lambda version, _text: ImageVersion(IMAGE, version, f"/images/{version}", "0" * 64),
+        set_away,
+        break_at,
+        lambda: FakeProvider(hypervisor, "nobody"),
+    )
+
+
+def build_libvirt(place: Path, uri: str) -> Subject:
+    """A machine of libvirt, without a system on its disk: what a disk holds is read and written from outside."""
+    name = f"contract-{uuid.uuid4().hex[:8]}"
+    image = _make_libvirt_image(place, "1", "system")
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", image.reference, "-F", "qcow2", str(place / "os.qcow2"))
+    run("qemu-img", "create", "-q", "-f", "raw", str(place / "data.raw"), "1M")
+    (place / "domain.xml").write_text(_DOMAIN.format(name=name, place=place))
+    run("virsh", "-c", uri, "define", str(place / "domain.xml"))
+    clock = SystemClock()
+    line = BreakingTransport()
+    settings = ProviderSettings("rack", ProviderKind.LIBVIRT, host="host", uri=uri)
+
+    def open_provider(machine: str) -> LibvirtProvider:
+        return LibvirtProvider(Virsh(HostCommands(line, clock, "host"), settings, machine), shutdown_seconds=0)
+
+    provider = open_provider(name)
+
+    def find(role: DiskRole) -> tuple[str, str]:
+        machine = provider.read_machine(deadline=Deadline.after(clock, 60))
+        source = next(disk.source for disk in machine.disks if disk.role is role)
+        return source, "raw" if source.endswith(".raw") else "qcow2"
+
+    def break_at(_act: ProviderAct, number: int) -> Callable[[], bool]:
+        line.breaks_at, line.calls = number, 0
+        return lambda: line.calls > number
+
+    def set_away(is_away: bool) -> None:
+        line.is_away = is_away
+
+    return Subject(
+        provider,
+        lambda role: read_text(*find(role)),
+        lambda role, text: write_text(*find(role), text),
+        lambda version, text: _make_libvirt_image(place, version, text),
+        set_away,
+        break_at,
+        lambda: open_provider("nobody"),
+    )
+
+
+_DOMAIN = """\
+<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features>
+<devices>
+<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='unsafe'/><source file='{place}/os.qcow2'/>
+<target dev='vda' bus='virtio'/></disk>
+<disk type='file' device='disk'><driver name='qemu' type='raw' cache='unsafe'/><source file='{place}/data.raw'/>
+<target dev='vdb' bus='virtio'/></disk><memballoon model='none'/></devices></domain>
+"""
+
+
+def _make_libvirt_image(place: Path, version: str, text: str) -> ImageVersion:
+    path = place / f"image-{version}.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", str(path), "1M")
+    write_text(str(path), "qcow2", text)
+    path.chmod(0o444)
+    return ImageVersion(IMAGE, version, str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def write_text(path: str, form: str, text: str) -> None:
+    """Write a text to the beginning of a disk that nothing has open."""
+    part = Path(f"{path}.text")
+    part.write_bytes(text.encode().ljust(512, b"\0"))
+    run("qemu-io", "-f", form, "-c", f"write -s {part} 0 512", path)
+    part.unlink()
+
+
+def read_text(path: str, form: str) -> str:
+    """Return the text at the beginning of a disk."""
+    part = Path(f"{path}.part")
+    run("qemu-img", "convert", "-U", "-f", form, "-O", "raw", path, str(part))
+    text = part.read_bytes()[:512].rstrip(b"\0").decode()
+    part.unlink()
+    return text
+
+
+def run(*words: str) -> str:
+    """Return what a program prints."""
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
