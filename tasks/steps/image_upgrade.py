@@ -36,6 +36,7 @@ from tasks.steps.image_disks import (
 from tasks.steps.machine.auto_updaters import halt_if_others_patch
 from tasks.steps.machine.custom_checks import run_command
 from tasks.steps.machine.machine_lock import acquire_lock
+from tasks.steps.machine.reboot_obstacles import wait_for_transactions
 from tasks.steps.start_checks import check_cut_off_fit, explain_stop_request
 
 _SCRIPT_ACT = "image-script"
@@ -135,6 +136,7 @@ def _order_replacement(
     Raises:
         FleetpatchError: nothing was ordered.
     """
+    wait_for_transactions(context, "its new OS disk")
     machine = read_provided(context, provider)
     if reason := explain_no_replacement(machine, provider.acts):
         raise ProviderError(f"its OS disk can't be replaced: {reason}", machine=context.name)

@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 
-from tasks.domain.errors import FleetpatchError, ManagerBusy, ProviderError, RecordsError
+from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
 from tasks.domain.model import Finding
-from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder, SnapshotResult
 from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.runs.snapshots import (
@@ -20,13 +19,10 @@ from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.hooks import run_before_hooks
 from tasks.steps.machine.provider_orders import order_and_read, read_provided_machine, require_provider
-from tasks.steps.machine.reboot_obstacles import read_reboot_readiness
-from tasks.steps.machine.retry import close_before_pause, is_transient, sleep_unless_stopped
-from tasks.steps.start_checks import explain_no_start, explain_stop_request
+from tasks.steps.machine.reboot_obstacles import find_transaction, wait_for_transactions
+from tasks.steps.machine.retry import is_transient
+from tasks.steps.start_checks import explain_no_start
 
-OTHERS_SECONDS = 600.0
-"""How long a snapshot waits for a package transaction of others."""
-POLL_SECONDS = 5.0
 _REMEDY = "Look at its provider, or allow patching without a snapshot (`snapshot.patch_without`)."
 
 
@@ -117,10 +113,10 @@ def _order_and_prove(context: MachineContext, result: SnapshotResult, policy: Sn
         FleetpatchError: there is none that the machine can be put back to, or that can't be told.
     """
     provider = require_provider(context, *_list_acts(policy))
-    _wait_for_others(context)
+    wait_for_transactions(context, "a snapshot")
     machine, refusal = order_and_read(context, provider, ProviderOrder(ProviderAct.TAKE_SNAPSHOT, result.id))
     snapshot, fault = machine.find_snapshot(result.id), explain_unusable(machine, result.id)
-    if snapshot is not None and not fault and (others := _find_others(context)):
+    if snapshot is not None and not fault and (others := find_transaction(context)):
         fault = f"others began to change packages while it was taken: {others}"
     if snapshot is not None and not fault:
         return complete_result(result, snapshot, policy, context.clock.now())
@@ -128,28 +124,6 @@ def _order_and_prove(context: MachineContext, result: SnapshotResult, policy: Sn
         machine, _ = order_and_read(context, provider, ProviderOrder(ProviderAct.DELETE_SNAPSHOT, result.id))
         fault += "; it is deleted again" if _is_gone(machine, result.id) else "; it could not be deleted"
     raise ProviderError(f"{refusal}; {fault}" if refusal else fault)
-
-
-def _wait_for_others(context: MachineContext) -> None:
-    """Wait until nobody changes packages: a snapshot of half a transaction is nothing to go back to.
-
-    Raises:
-        ManagerBusy: they take too long, or the run is to stop.
-        FleetpatchError: the machine does not answer.
-    """
-    deadline = Deadline.after(context.clock, OTHERS_SECONDS)
-    while others := _find_others(context):
-        if deadline.has_passed(context.clock) or explain_stop_request(context):
-            raise ManagerBusy(f"others change its packages, and a snapshot waits for them: {others}")
-        context.report_progress(Step.INSTALL, f"its snapshot waits: {others}")
-        close_before_pause(context, POLL_SECONDS)
-        sleep_unless_stopped(context, POLL_SECONDS)
-
-
-def _find_others(context: MachineContext) -> str:
-    """Return who changes packages of the machine now, or "". What is left half changed by nobody stays so."""
-    readiness = read_reboot_readiness(context)
-    return readiness.obstacle if readiness.obstacle_kind in {"starting", "lock"} else ""
 
 
 def _is_gone(machine: ProvidedMachine, snapshot_id: str) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from inventory.data_class import dataclass
-from tasks.domain.errors import ProtocolViolation
+from tasks.domain.errors import ManagerBusy, ProtocolViolation
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.states import Step
@@ -16,12 +16,15 @@ from tasks.rules.calendar.local_time import format_duration, format_time_with_zo
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.machine_lock import LOCK_RENEWAL_INTERVAL, renew_lock
 from tasks.steps.machine.retry import close_before_pause, retry_transient, sleep_unless_stopped
-from tasks.steps.start_checks import check_window_fit
+from tasks.steps.start_checks import check_window_fit, explain_stop_request
 
 OBSTACLE_KINDS: Final = frozenset({"starting", "lock", "inhibitor", "packages"})
 """The kinds of refusal for which a reboot waits, because another process is the reason."""
 SCRIPT_TIMEOUT_SECONDS = 60.0  # one call, including a reconnection
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 30.0
+MAX_TRANSACTION_SECONDS = 600.0
+"""How long a snapshot or a new disk waits for a package transaction of others."""
+TRANSACTION_POLL_SECONDS = 5.0
 MAX_UNFINISHED_SECONDS = 120.0
 """How long packages may be half changed without a running process: a second command often finishes a first one."""
 
@@ -66,6 +69,37 @@ def read_reboot_readiness(context: MachineContext, seconds: float = SCRIPT_TIMEO
         str(given_up.get("why", "")),
         str(given_up.get("about", "")),
     )
+
+
+def find_transaction(context: MachineContext) -> str:
+    """Return who changes packages of the machine now, or "". What nobody changes any more, and is half done, stays so.
+
+    Raises:
+        TransportError: no answer.
+        ProtocolViolation: the answer is not valid.
+    """
+    readiness = read_reboot_readiness(context)
+    return readiness.obstacle if readiness.obstacle_kind in {"starting", "lock"} else ""
+
+
+def wait_for_transactions(context: MachineContext, purpose: str) -> None:
+    """Wait until nobody changes packages: half a transaction on a disk is nothing to go back to.
+
+    Args:
+        context: of the machine.
+        purpose: what waits, for people.
+
+    Raises:
+        ManagerBusy: they take too long, or the run is to stop.
+        FleetpatchError: the machine does not answer.
+    """
+    deadline = Deadline.after(context.clock, MAX_TRANSACTION_SECONDS)
+    while transaction := find_transaction(context):
+        if deadline.has_passed(context.clock) or explain_stop_request(context):
+            raise ManagerBusy(f"others change its packages, and {purpose} waits for them: {transaction}")
+        context.report_progress(Step.INSTALL, f"{purpose} waits: {transaction}")
+        close_before_pause(context, TRANSACTION_POLL_SECONDS)
+        sleep_unless_stopped(context, TRANSACTION_POLL_SECONDS)
 
 
 @dataclass(slots=True)
