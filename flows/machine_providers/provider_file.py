@@ -39,7 +39,7 @@ _OPTIONAL_KEYS: Final[Mapping[ProviderKind, tuple[str, ...]]] = {
     ProviderKind.BTRFS: ("folder",),
     ProviderKind.COMMAND: (),
     ProviderKind.PROXMOX: ("ca_file", "resource"),
-    ProviderKind.VSPHERE: ("ca_file", "resource"),
+    ProviderKind.VSPHERE: ("ca_file",),
     ProviderKind.AWS: ("user", "credential"),
     ProviderKind.AZURE: ("user", "credential"),
 }

@@ -77,7 +77,7 @@ class HttpApi:
 
         Raises:
             NotThere: status 404.
-            ProviderError: it was refused.
+            ProviderError: it was refused, or the answer is no JSON.
             ProviderUnavailable: no answer in time, or it is busy. It may have had its effect.
         """
         seconds = deadline.remaining_seconds(self._clock)
@@ -111,6 +111,8 @@ class HttpApi:
             raise self._translate(
                 response.status_code, str(response.reason), document, f"{method} {urlsplit(path).path}"
             )
+        if document is None and content.strip() not in {b"", b"null"}:
+            raise ProviderError(f"the answer of {self.name} can't be understood: it is no JSON")
         return Reply(document, {name.lower(): value for name, value in response.headers.items()})
 
     def _translate(self, status: int, reason: str, document: Any, asked: str) -> ProviderError:  # noqa: ANN401 - JSON

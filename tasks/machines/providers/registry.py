@@ -34,6 +34,7 @@ _PLACES: Final[Mapping[ProviderKind, str]] = {
     ProviderKind.AZURE: "azure.open_azure",
     ProviderKind.PROXMOX: "proxmox.open_proxmox",
     ProviderKind.LIBVIRT: "libvirt.provider.open_libvirt",
+    ProviderKind.VSPHERE: "vsphere.open_vsphere",
 }
 """Where the function is that opens each provider: (settings, machine, ports) -> MachineProvider."""
 

@@ -96,7 +96,8 @@ def serve(answer: Callable[[Asked], Answer]) -> Iterator[ApiServer]:
             except Lost:
                 self.close_connection = True
                 return
-            text = json.dumps(document).encode() if document is not None else b""
+            is_text = isinstance(document, bytes)
+            text = document if is_text else json.dumps(document).encode() if document is not None else b""
             self.send_response(status)
             for name, value in (more[0] if more else {}).items():
                 self.send_header(name, value)

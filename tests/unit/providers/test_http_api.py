@@ -73,6 +73,18 @@ def test_an_api_that_refuses_with_500_is_understood(server: ApiServer) -> None:
     assert not caught.value.transient
 
 
+@pytest.mark.parametrize(("content", "document"), [(b"", None), (b"null", None), (b"[]", []), (b"<html>", NotThere)])
+def test_an_answer_that_is_no_json_is_not_taken_for_nothing(
+    server: ApiServer, content: bytes, document: object
+) -> None:
+    server.faults = [("/thing", 200, content)]
+    if document is not NotThere:
+        assert ask(server.url).document == document
+        return
+    with pytest.raises(ProviderError, match="it is no JSON"):
+        ask(server.url)
+
+
 def test_no_time_or_no_server_is_unavailable(server: ApiServer) -> None:
     with pytest.raises(ProviderUnavailable, match="no time is left"):
         ask(server.url, seconds=0)

@@ -1,0 +1,269 @@
+"""Virtual machines of vSphere 8 (Update 1 and later), by the Virtual Infrastructure JSON API of vCenter.
+
+vSphere reverts all disks of a machine together, but for those that are independent. So a revert of a machine with data
+disks needs `with_data_disks`. A new OS disk is not offered. It was never run on vSphere: recorded answers play it in
+the tests.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Any, Final
+
+from inventory.credentials import Secret
+from inventory.machine import Machine
+from inventory.machine_providers import ProviderSettings, find_provider_machine_id
+from tasks.domain.errors import ProviderError
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.provided_machines import (
+    Consistency,
+    DiskRole,
+    PowerState,
+    ProvidedDisk,
+    ProvidedMachine,
+    ProviderAct,
+    ProviderOrder,
+    Snapshot,
+)
+from tasks.machines.providers.descriptions import read_description, write_description
+from tasks.machines.providers.http_api import HttpApi, pick
+from tasks.machines.providers.polling import poll, read_secret
+from tasks.machines.providers.registry import ProviderPorts
+
+Item = dict[str, Any]
+"""A part of an answer."""
+
+_LOGOUT_SECONDS: Final = 10.0
+_ROOT: Final = "/sdk/vim25/8.0.1.0"
+_POWER: Final = {
+    "poweredOn": PowerState.RUNNING,
+    "poweredOff": PowerState.STOPPED,
+    "suspended": PowerState.PAUSED,
+}
+_FIRST_DISK_KEY: Final = 2000
+"""The key of the first disk of the first SCSI controller, from which machines boot unless told otherwise."""
+_BOOT_DISK: Final = "VirtualMachineBootOptionsBootableDiskDevice"
+
+
+class VsphereProvider:
+    """The MachineProvider of one virtual machine."""
+
+    kind = "vsphere"
+
+    def __init__(self, api: HttpApi, settings: ProviderSettings, secret: Secret, machine_id: str, clock: Clock) -> None:
+        self._api, self._secret, self._id, self._clock = api, secret, machine_id, clock
+        self._user, self._timeout = settings.user, settings.timeout_minutes * 60
+        self._session: Secret | None = None
+        self._acts: Mapping[ProviderAct, Callable[[ProviderOrder, Deadline], str]] = {
+            ProviderAct.TAKE_SNAPSHOT: self._take_snapshot,
+            ProviderAct.REVERT: self._revert,
+            ProviderAct.DELETE_SNAPSHOT: self._delete_snapshot,
+            ProviderAct.START: lambda _, deadline: self._set_power("PowerOnVM_Task", "poweredOn", deadline),
+            ProviderAct.STOP: lambda _, deadline: self._set_power("ShutdownGuest", "poweredOff", deadline),
+            ProviderAct.POWER_OFF: lambda _, deadline: self._set_power("PowerOffVM_Task", "poweredOff", deadline),
+        }
+
+    @property
+    def acts(self) -> frozenset[ProviderAct]:
+        """What it can be asked to do."""
+        return frozenset(self._acts)
+
+    def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
+        """Return the machine, its disks and its snapshots."""
+        with self._log_in(deadline):
+            disks = self._read_disks(self._path("config"), deadline)
+            inside = tuple(disk.id for disk, is_independent in disks if not is_independent)
+            snapshots = tuple(_build_snapshot(item, inside) for item in self._list_snapshots(deadline))
+            power = _POWER.get(self._read_power(deadline), PowerState.UNKNOWN)
+        return ProvidedMachine(self._id, power, tuple(disk for disk, _ in disks), snapshots)
+
+    def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
+        """Carry an order out. Return a note for the report, or ""."""
+        if order.act not in self._acts:
+            raise ProviderError(f"vsphere can't be asked to {order.act}")
+        deadline = deadline.limit_to(self._clock, self._timeout)
+        with self._log_in(deadline):
+            # An order whose answer was lost may still be carried out.
+            poll(self._clock, deadline, lambda: self._find_no_task(deadline), message=f"vSphere works on {self._id}")
+            return self._acts[order.act](order, deadline)
+
+    # ---------------------------------------------------------------- snapshots
+
+    def _take_snapshot(self, order: ProviderOrder, deadline: Deadline) -> str:
+        if self._find_snapshot(order.id, deadline) is not None:
+            return ""
+        runs = self._read_power(deadline) == "poweredOn"
+        has_tools = self._get(self._path("guest"), deadline).get("toolsRunningStatus") == "guestToolsRunning"
+        quiesce = order.is_quiesced and runs and has_tools
+        consistency = Consistency.FILE_SYSTEM if quiesce else Consistency.CRASH if runs else Consistency.OFFLINE
+        description = write_description(order.id, consistency)
+        body = {"name": order.id, "description": description, "memory": False, "quiesce": quiesce}
+        self._run(self._path("CreateSnapshot_Task"), deadline, body)
+        if order.is_quiesced and consistency is Consistency.CRASH:
+            return "its file systems were not frozen: VMware Tools do not run"
+        return ""
+
+    def _revert(self, order: ProviderOrder, deadline: Deadline) -> str:
+        snapshot = self._find_snapshot(order.id, deadline)
+        if snapshot is None:
+            raise ProviderError(f"{self._id} has no snapshot {order.id!r}")
+        place = f"{_ROOT}/VirtualMachineSnapshot/{pick(snapshot, 'snapshot.value', str)}"
+        now = [disk for disk, is_independent in self._read_disks(self._path("config"), deadline) if not is_independent]
+        then = [disk for disk, is_independent in self._read_disks(f"{place}/config", deadline) if not is_independent]
+        others = sorted(disk.id for disk in now if disk.role is not DiskRole.OS)
+        if others and not order.with_data_disks:
+            message = f"vSphere reverts all disks of {self._id}, also {', '.join(others)}"
+            raise ProviderError(message, hint="Say that data disks may be reverted, too, or make them independent.")
+        if {disk.id for disk in now} != {disk.id for disk in then}:
+            message = f"{self._id} has other disks than its snapshot {order.id!r}, which vSphere would take away"
+            raise ProviderError(message, hint="Revert it by hand.")
+        is_running = self._read_power(deadline) == "poweredOn"
+        self._run(f"{place}/RevertToSnapshot_Task", deadline, {})
+        if is_running:  # a snapshot without memory leaves it powered off
+            self._set_power("PowerOnVM_Task", "poweredOn", deadline)
+        return "all its disks were reverted" if others else ""
+
+    def _delete_snapshot(self, order: ProviderOrder, deadline: Deadline) -> str:
+        snapshot = self._find_snapshot(order.id, deadline)
+        if snapshot is not None:
+            place = f"{_ROOT}/VirtualMachineSnapshot/{pick(snapshot, 'snapshot.value', str)}/RemoveSnapshot_Task"
+            self._run(place, deadline, {"removeChildren": False, "consolidate": True})
+        elif any(_name_foreign(item) == order.id for item in self._list_snapshots(deadline)):
+            raise ProviderError(f"{order.id} was not taken by fleetpatch", hint="Delete it at vSphere.")
+        return ""
+
+    def _list_snapshots(self, deadline: Deadline) -> list[Item]:
+        """Return all snapshots of the tree."""
+        document = self._send("GET", self._path("snapshot"), deadline)
+        if document is None:  # it has none
+            return []
+        waiting, items = list(pick(document, "rootSnapshotList", list)), []
+        while waiting:
+            item = waiting.pop()
+            items.append(item)
+            waiting += item.get("childSnapshotList") or []
+        return items
+
+    def _find_snapshot(self, snapshot_id: str, deadline: Deadline) -> Item | None:
+        ours = ((read_description(item.get("description")), item) for item in self._list_snapshots(deadline))
+        return next((item for label, item in ours if label is not None and label[0] == snapshot_id), None)
+
+    def _read_disks(self, path: str, deadline: Deadline) -> list[tuple[ProvidedDisk, bool]]:
+        """Return the disks of a configuration, and whether each is independent of snapshots."""
+        config = self._get(path, deadline)
+        devices = [item for item in pick(config, "hardware.device", list) if item.get("_typeName") == "VirtualDisk"]
+        order = (config.get("bootOptions") or {}).get("bootOrder") or []
+        chosen = [item.get("deviceKey") for item in order if item.get("_typeName") == _BOOT_DISK]
+        keys = [pick(device, "key", int) for device in devices]
+        boot = chosen[0] if chosen else keys[0] if len(keys) == 1 else _FIRST_DISK_KEY
+        rest = DiskRole.DATA if boot in keys else DiskRole.UNKNOWN
+        disks = []
+        for key, device in zip(keys, devices, strict=True):
+            backing = pick(device, "backing", dict)
+            role = DiskRole.OS if key == boot else rest
+            disk = ProvidedDisk(str(key), role, str(backing.get("fileName", "")))
+            disks.append((disk, str(backing.get("diskMode", "")).startswith("independent")))
+        return disks
+
+    # ---------------------------------------------------------------- power and tasks
+
+    def _read_power(self, deadline: Deadline) -> str:
+        return pick(self._get(self._path("runtime"), deadline), "powerState", str)
+
+    def _set_power(self, word: str, wanted: str, deadline: Deadline) -> str:
+        if self._read_power(deadline) == wanted:
+            return ""
+        if word.endswith("_Task"):
+            self._run(self._path(word), deadline, {})
+        else:
+            self._send("POST", self._path(word), deadline)
+
+        def read() -> bool | None:
+            return True if self._read_power(deadline) == wanted else None
+
+        poll(self._clock, deadline, read, message=f"{self._id} is not {wanted} yet")
+        return ""
+
+    def _run(self, path: str, deadline: Deadline, body: Item) -> None:
+        """Start a task, and wait for its end."""
+        task = pick(self._send("POST", path, deadline, body), "value", str)
+
+        def find_end() -> Item | None:
+            info = self._get(f"{_ROOT}/Task/{task}/info", deadline)
+            return info if pick(info, "state", str) in {"success", "error"} else None
+
+        end = poll(self._clock, deadline, find_end, message=f"the task of vSphere for {self._id} has not ended: {task}")
+        if end["state"] == "error":
+            said = str((end.get("error") or {}).get("localizedMessage", "it does not say why"))
+            raise ProviderError(f"vSphere could not carry it out for {self._id}: {' '.join(said.split())[:300]}")
+
+    def _find_no_task(self, deadline: Deadline) -> bool | None:
+        """Return True when no task works on the machine."""
+        tasks = self._send("GET", self._path("recentTask"), deadline) or []
+        infos = [self._get(f"{_ROOT}/Task/{pick(task, 'value', str)}/info", deadline) for task in tasks]
+        return None if any(info.get("state") in {"queued", "running"} for info in infos) else True
+
+    # ---------------------------------------------------------------- the API
+
+    def _path(self, name: str) -> str:
+        return f"{_ROOT}/VirtualMachine/{self._id}/{name}"
+
+    @contextmanager
+    def _log_in(self, deadline: Deadline) -> Iterator[None]:
+        """Open a session, and end it: vCenter has few of them."""
+        place = f"{_ROOT}/SessionManager/SessionManager"
+        body = {"userName": self._user, "password": self._secret.reveal()}
+        reply = self._api.send("POST", f"{place}/Login", deadline=deadline, headers={}, body=body)
+        session = Secret(reply.headers.get("vmware-api-session-id", ""))
+        if not session.reveal():
+            raise ProviderError(f"{self._api.name} gave no session", hint="It must be vCenter 8.0 Update 1 or later.")
+        self._session = session
+        self._api.hidden[1:] = [session]
+        try:
+            yield
+        finally:
+            with suppress(ProviderError):  # a session ends by itself when nobody uses it
+                self._send("POST", f"{place}/Logout", Deadline.after(self._clock, _LOGOUT_SECONDS))
+            self._session = None
+
+    def _send(self, method: str, path: str, deadline: Deadline, body: Item | None = None) -> Any:  # noqa: ANN401 - JSON
+        headers = {"vmware-api-session-id": self._session.reveal()} if self._session is not None else {}
+        return self._api.send(method, path, deadline=deadline, headers=headers, body=body).document
+
+    def _get(self, path: str, deadline: Deadline) -> Item:
+        document = self._send("GET", path, deadline)
+        if not isinstance(document, dict):
+            raise ProviderError(f"the answer of the provider can't be understood: {path} is no object")
+        return document
+
+
+def _name_foreign(item: Item) -> str:
+    return pick(item, "snapshot.value", str)
+
+
+def _build_snapshot(item: Item, disks: tuple[str, ...]) -> Snapshot:
+    label = read_description(item.get("description"))
+    consistency = label[1] if label is not None else Consistency.UNKNOWN
+    try:
+        taken_at = datetime.fromisoformat(str(item.get("createTime")))
+    except ValueError:
+        taken_at = None
+    return Snapshot(label[0] if label is not None else _name_foreign(item), taken_at, disks, consistency)
+
+
+def open_vsphere(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> VsphereProvider:
+    """Return the provider of a virtual machine.
+
+    Raises:
+        ProviderError: the inventory names no machine as vCenter does, or the credential is none.
+    """
+    machine_id = find_provider_machine_id(machine)
+    if not re.fullmatch(r"vm-\d+", machine_id):
+        hint = f"Write `provider: {settings.name}/vm-…`. The address of the machine in vCenter's client has it."
+        raise ProviderError(f"{machine.name}: {machine_id!r} is not an id of vCenter", hint=hint)
+    # vCenter answers 500 with a fault to what it refuses.
+    api = HttpApi(settings.name, settings.url, settings.ca_file, ports.clock, refusals=frozenset({500}))
+    secret = read_secret(settings, ports)
+    api.hidden.append(secret)
+    return VsphereProvider(api, settings, secret, machine_id, ports.clock)
