@@ -10,6 +10,7 @@ from fleetpatch.access.identity import get_identity
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.component_acts import enrol_component, start_upgrade, unenrol_component
 from fleetpatch.acts.event_acts import approve_scheduled_event, withdraw_scheduled_event
+from fleetpatch.acts.image_acts import start_image_upgrade
 from fleetpatch.acts.order_acts import set_owner, start_order
 from fleetpatch.acts.patch_form import preview_scope
 from fleetpatch.acts.run_acts import (
@@ -130,6 +131,17 @@ def upgrade_component(
 ) -> models.StartedRun:
     """Upgrade a component on the machines of a scope: canaries first, in batches, with the way back."""
     started = start_upgrade(request, name, body.scope, body.version, idempotency_key, dry_run=body.dry_run)
+    return describe_started(request, started)
+
+
+@router.post("/images/{name}/upgrade", status_code=202, dependencies=RUN, tags=["Acts"])
+def upgrade_images(
+    request: Request, name: str, body: models.ImageUpgradeBody, idempotency_key: Key
+) -> models.StartedRun:
+    """Give the machines of a group new OS disks, in batches. Data disks stay. Azure: osRollingUpgrade."""
+    started = start_image_upgrade(
+        request, name, body.version, idempotency_key, roll_back=body.roll_back, dry_run=body.dry_run
+    )
     return describe_started(request, started)
 
 

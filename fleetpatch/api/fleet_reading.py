@@ -14,6 +14,7 @@ from fleetpatch.api.problems import describe_problems
 from fleetpatch.machines.automatic_patching import read_automatic_state
 from fleetpatch.machines.component_list import ComponentFilters, read_components_view
 from fleetpatch.machines.hotpatch_list import list_hotpatch_machines
+from fleetpatch.machines.image_list import ImagesView, read_images_view
 from fleetpatch.machines.machine_list import filter_machines, sort_machines
 from fleetpatch.machines.snapshot import count_fleet
 from fleetpatch.pages.machine import read_details
@@ -27,6 +28,7 @@ from tasks.domain.errors import RequestError
 from tasks.domain.rows import copy_row
 from tasks.domain.rows.components import ComponentRow
 from tasks.domain.rows.hotpatch import HotpatchMachineRow
+from tasks.domain.rows.images import ImageUpgradeRow
 from tasks.domain.rows.machine_orders import MachineOrderRow
 from tasks.domain.rows.machines import MachineRow, NextWindow
 from tasks.domain.rows.updates import CveMachinesRow, UpdateRow, build_missing_update_row
@@ -147,6 +149,23 @@ def list_components(
     context = get_context(request)
     view = read_components_view(context.fleet.read(), context.records.database, context.clock.now(), filters)
     return build_part(request, view.rows, page)
+
+
+@router.get("/images", tags=["Fleet"])
+def list_images(request: Request, page: Number = 1) -> models.Part[ComponentRow]:
+    """The machines of groups of images, with their versions and what is due."""
+    return build_part(request, _read_images(request).rows, page)
+
+
+@router.get("/images/upgrades", tags=["Fleet"])
+def list_image_upgrades(request: Request, page: Number = 1) -> models.Part[ImageUpgradeRow]:
+    """The last upgrades of groups of images, by group. Azure: osUpgradeHistory."""
+    return build_part(request, _read_images(request).upgrades, page)
+
+
+def _read_images(request: Request) -> ImagesView:
+    context = get_context(request)
+    return read_images_view(context.fleet.read(), context.records, context.clock.now())
 
 
 @router.get("/updates", tags=["Fleet"])

@@ -155,6 +155,16 @@ class ComponentUpgradeBody(ComponentScope):
     dry_run: bool = Field(default=False, description="Only plan.")
 
 
+class ImageUpgradeBody(ApiModel):
+    """How a group of images is upgraded."""
+
+    version: str = Field(default="", max_length=100, description='"": the newest version of the image.')
+    roll_back: bool = Field(
+        default=False, description="Put the OS disk before back where a machine is not healthy. Azure does not either."
+    )
+    dry_run: bool = Field(default=False, description="Only plan.")
+
+
 class ComponentEnrolmentState(ApiModel):
     """What became of an enrolment."""
 

@@ -7,6 +7,7 @@ SECTIONS: Final = (
     (
         ("Machines", "/machines"),
         ("Components", "/components"),
+        ("Images", "/images"),
         ("Hotpatches", "/hotpatch"),
         ("Who patches", "/owners"),
         ("Orders", "/orders"),

@@ -13,6 +13,7 @@ PAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "/updates/{name}": ("/updates/openssl",),
     "/cves/{cve}": ("/cves/CVE-2025-9230",),
     "/components": ("/components", "/components?standing=Unknown&scope=env%3Dprod"),
+    "/images": ("/images",),
     "/runs": ("/runs",),
     "/runs/{run_id}": (
         "/runs/{failed}",
