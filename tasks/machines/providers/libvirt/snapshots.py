@@ -1,6 +1,6 @@
 """Snapshots of a domain: layers above the files that keep the state.
 
-libvirt 9.0.0, that of Debian 12, can't revert to external snapshots. So fleetpatch takes them without libvirt's
+libvirt 9.0.0 can't revert to external snapshots. So fleetpatch takes them without libvirt's
 metadata, and reverts by a new layer on the files that a snapshot kept. So it can be reverted to more than once.
 """
 

@@ -1,4 +1,4 @@
-#!/bin/sh
+# shellcheck shell=sh
 # Makes the disk from which cloud-init takes the data of a first boot (NoCloud: label cidata).
 # Parameters: file (where it is put), instance (of cloud-init: a new one is a first boot), user_data (text).
 # Records: made, or failed (why).
