@@ -174,7 +174,8 @@ class AwsProvider:
             return ""
         task = self._find_task(order.id)
         state = "" if task is None else task["TaskState"]
-        if task is None or state == "failed" or (state == "succeeded" and tags.get(KEPT_TAG) == order.id):
+        is_past = tags.get(KEPT_TAG) == order.id or task != self._find_task()  # taken back, or replaced since
+        if task is None or state == "failed" or (state == "succeeded" and is_past):
             made_of: Item = {"ImageId": order.image.reference, "DeleteReplacedRootVolume": False}
             self._ec2.tag(root, {KEPT_TAG: order.id, MACHINE_TAG: self._id})  # before, so that the disk is never lost
             task = self._create_task(order.id, root, made_of)
@@ -212,6 +213,7 @@ class AwsProvider:
 
     def _delete_os_disk(self, order: ProviderOrder, _instance: Item, _deadline: Deadline) -> str:
         self._delete_detached(KEPT_TAG, order.id)
+        self._delete_detached(MADE_TAG, order.id)  # taken back, and its deletion then failed
         return ""
 
     def _delete_detached(self, tag: str, order_id: str) -> None:
@@ -230,8 +232,9 @@ class AwsProvider:
         answer = self._ec2.ask("create_replace_root_volume_task", asked | values)
         return dict(answer["ReplaceRootVolumeTask"])
 
-    def _find_task(self, order_id: str) -> Item | None:
-        tasks = [task for task in self._ec2.list_tasks() if read_tags(task).get(MADE_TAG) == order_id]
+    def _find_task(self, order_id: str = "") -> Item | None:
+        """Return the newest task, of one order or of all."""
+        tasks = [task for task in self._ec2.list_tasks() if order_id in {"", read_tags(task).get(MADE_TAG)}]
         return max(tasks, key=lambda task: str(task.get("StartTime", "")), default=None)
 
     def _wait_for_task(self, task: Item, deadline: Deadline) -> str:

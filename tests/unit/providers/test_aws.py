@@ -238,6 +238,27 @@ def test_a_failed_replacement_leaves_the_former_disk_and_can_be_tried_again(worl
     assert world.read().os_disks[0].image == "12.8"
 
 
+def test_a_disk_that_was_reverted_since_is_not_taken_for_the_new_one(world: World) -> None:
+    world.give(ProviderAct.TAKE_SNAPSHOT)
+    world.give(ProviderAct.REPLACE_OS_DISK, image=IMAGE)
+    world.give(ProviderAct.REVERT)
+    assert world.read().os_disks[0].image == ""
+    world.give(ProviderAct.REPLACE_OS_DISK, image=IMAGE)
+    assert (len(world.ec2.tasks), world.read().os_disks[0].image) == (3, "12.8")
+
+
+def test_a_disk_that_was_taken_back_goes_with_the_kept_one(world: World) -> None:
+    world.give(ProviderAct.REPLACE_OS_DISK, image=IMAGE)
+    new = world.root()
+    world.ec2.fails["delete_volume"] = [refuse("InternalError", 500)]
+    with pytest.raises(ProviderUnavailable):
+        world.give(ProviderAct.RESTORE_OS_DISK)
+    assert new in world.volumes()
+    world.give(ProviderAct.DELETE_OS_DISK)
+    assert new not in world.volumes()
+    assert len(world.read().os_disks) == 1
+
+
 def test_the_disk_of_a_later_order_is_not_thrown_away(world: World) -> None:
     world.give(ProviderAct.REPLACE_OS_DISK, "run-1", IMAGE)
     world.give(ProviderAct.REPLACE_OS_DISK, "run-2", IMAGE)
