@@ -9,19 +9,16 @@ from prefect.states import Completed
 from flows.components.component_file import load_catalogue
 from flows.components.fleet_components import read_knowledge
 from flows.components.upgrades import ComponentUpgrade, plan_enrolled_upgrades, require_own_files
-from flows.composition import open_ports
+from flows.disk_cleaning import clean_replaced_disks
 from flows.engine.run_lease import build_component_lease
 from flows.flow_execution import cast_to_report, execute_in_flow
 from flows.images.fleet_images import read_image_knowledge
 from flows.images.image_file import load_image_groups
-from flows.images.image_place import has_image_file
-from flows.images.kept_disks import delete_expired_disks
 from flows.ports.caller import Caller, current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_origin import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.recovery.finalizer import start_finalizer_after_cancellation, start_finalizer_after_crash
-from flows.request.read_requests import AssessRequest
 from inventory.loader import find_inventory, load_inventory
 from inventory.scope import Scope
 from inventory.sites import find_site
@@ -66,26 +63,12 @@ def upgrade_components(scope: str = "*", inventory: Path | None = None) -> RunRe
         RequestError: the file of a version is not on this machine, or is another one.
     """
     caller = name_starter(log_to_flow_run(current_caller()))
-    _delete_kept_disks(inventory, caller)
+    clean_replaced_disks(inventory, caller)
     upgrade = _find_next_upgrade(scope, inventory, caller, SystemClock().now())
     if upgrade is None:
         return cast_to_report(Completed(message="no enrolled component is due"))
     require_own_files(upgrade.component)
     return execute_in_flow(upgrade.request, caller)
-
-
-def _delete_kept_disks(inventory_path: Path | None, caller: Caller) -> None:
-    """Delete replaced OS disks whose days are over. The fleet is looked at only if there is a file of images."""
-    path = find_inventory(inventory_path)
-    if not has_image_file(path):
-        return
-    with open_ports(AssessRequest(scope="*", inventory=path), caller) as ports:
-        groups = load_image_groups(path)
-        with open_records(caller.records_url) as records:
-            knowledge = read_image_knowledge(records.database, groups, ports.inventory)
-        deleted = delete_expired_disks(knowledge, ports.inventory, ports.records, ports.open_provider, ports.clock)
-    for disk in deleted:
-        caller.listener.on_message(f"{disk.machine}: {disk.problem or f'the OS disk {disk.order_id} was deleted'}")
 
 
 def _find_next_upgrade(

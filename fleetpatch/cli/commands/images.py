@@ -134,6 +134,24 @@ def upgrade(
     )
 
 
+@images_app.command("clean", cls=ActingCommand)
+def clean(
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete the OS disks that upgrades have replaced, and whose days are over. The hourly flow does the same."""
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from fleetpatch.cli.views.images import build_disks_json, print_disks
+    from flows.disk_cleaning import clean_replaced_disks
+    from flows.ports.caller import Caller
+
+    disks = clean_replaced_disks(inventory, Caller(records_url=records))
+    print_json_or_text(as_json, build_disks_json, print_disks, disks)
+    if any(disk.problem for disk in disks):
+        raise typer.Exit(int(ExitCode.WARNINGS))
+
+
 @images_app.command("schema")
 def print_images_schema() -> None:
     """Print the JSON Schema of images.yaml, for editors."""

@@ -104,6 +104,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "images history": ("images history web",),
     "images plan": ("images plan", "images plan web"),
     "images upgrade": ("images upgrade web --roll-back", "images upgrade web --to 12.7"),
+    "images clean": ("images clean",),
     "images schema": ("images schema",),
     "maintenance list": ("maintenance list", "maintenance list --json"),
     "maintenance show": ("maintenance show web",),

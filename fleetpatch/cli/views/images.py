@@ -5,6 +5,7 @@ from typing import Final
 
 from fleetpatch.cli.runtime.output import print_to_stdout
 from fleetpatch.cli.runtime.row_table import Shown, build_row_table
+from flows.images.kept_disks import ExpiredDisk
 from tasks.domain.rows.images import ImageUpgradeRow
 from tasks.reports.export.tabular_formats import build_row_json
 
@@ -25,6 +26,32 @@ _COLUMNS: Final = (
 def build_history_json(rows: Sequence[ImageUpgradeRow]) -> dict[str, object]:
     """Return the upgrades as JSON data."""
     return {"upgrades": [build_row_json(row) for row in rows]}
+
+
+def build_disks_json(disks: Sequence[ExpiredDisk]) -> dict[str, object]:
+    """Return what became of replaced OS disks as JSON data."""
+    return {
+        "disks": [
+            {
+                "machineName": disk.machine,
+                "maintenanceRunId": disk.run_id,
+                "diskId": disk.order_id,
+                "deleted": not disk.problem,
+                "message": disk.problem or None,
+            }
+            for disk in disks
+        ]
+    }
+
+
+def print_disks(disks: Sequence[ExpiredDisk]) -> None:
+    """Print what became of replaced OS disks, a line each."""
+    if not disks:
+        print_to_stdout("No replaced OS disk is due.")
+    for disk in disks:
+        print_to_stdout(
+            f"{disk.machine}: {disk.order_id} {f'is still kept: {disk.problem}' if disk.problem else 'was deleted'}"
+        )
 
 
 def print_history(rows: Sequence[ImageUpgradeRow]) -> None:

@@ -1,6 +1,7 @@
 """images: the whole command, with real records and a file of images, on simulated machines and a provider in memory."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def site(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         )
 
     monkeypatch.setattr(Stage, "ports", with_images)
+    monkeypatch.setattr("flows.disk_cleaning.open_ports", lambda _request, who: nullcontext(stage.ports(who)))
     yield made
     assert made.machines.broken() == []
 
@@ -118,6 +120,16 @@ def test_a_group_that_opted_out_waits_for_a_person(site: Site) -> None:
     assert set(site.machines.versions.values()) == {OLD}
     assert site.run("upgrade", "web", *QUICK).code == 0
     assert set(site.machines.versions.values()) == {NEW}
+
+
+def test_replaced_disks_are_deleted_when_their_days_are_over(site: Site) -> None:
+    assert site.run("upgrade", "web", *QUICK).code == 0
+    assert site.run("clean", "--json").json == {"disks": []}
+    site.stage.fleet.clock.advance(7.5 * 24 * 3600)
+    disks = site.run("clean", "--json").json["disks"]
+    assert [(disk["machineName"], disk["deleted"]) for disk in disks] == [(f"m{n}", True) for n in range(1, 6)]
+    assert not any(machine.kept_disks for machine in site.machines.hypervisor.machines.values())
+    assert "No replaced OS disk is due" in site.run("clean").out
 
 
 def test_a_plan_changes_nothing(site: Site) -> None:

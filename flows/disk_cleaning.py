@@ -1,0 +1,34 @@
+"""Deletes the OS disks that upgrades of images have replaced, once their days are over."""
+
+from pathlib import Path
+
+from flows.composition import open_ports
+from flows.images.fleet_images import read_image_knowledge
+from flows.images.image_file import load_image_groups
+from flows.images.image_place import has_image_file
+from flows.images.kept_disks import ExpiredDisk, delete_expired_disks
+from flows.ports.caller import Caller
+from flows.request.read_requests import AssessRequest
+from inventory.loader import find_inventory
+from tasks.records.setup import open_records
+
+
+def clean_replaced_disks(inventory_path: Path | None, caller: Caller) -> tuple[ExpiredDisk, ...]:
+    """Delete replaced OS disks whose days are over, tell who follows, and return what became of each.
+
+    The fleet is looked at only if there is a file of images.
+
+    Raises:
+        FleetpatchError: the inventory, the file of images or the records are not usable.
+    """
+    path = find_inventory(inventory_path)
+    if not has_image_file(path):
+        return ()
+    with open_ports(AssessRequest(scope="*", inventory=path), caller) as ports:
+        groups = load_image_groups(path)
+        with open_records(caller.records_url) as records:
+            knowledge = read_image_knowledge(records.database, groups, ports.inventory)
+        deleted = delete_expired_disks(knowledge, ports.inventory, ports.records, ports.open_provider, ports.clock)
+    for disk in deleted:
+        caller.listener.on_message(f"{disk.machine}: {disk.problem or f'the OS disk {disk.order_id} was deleted'}")
+    return deleted
