@@ -35,6 +35,7 @@ class ProviderSettings:
         ca_file: the certificates that may sign that of the API; "": those of this system.
         folder: where overlays and kept disks are put; "": beside the disk.
         timeout_minutes: how long one order may take.
+        repositories: what the copy of a machine may reach in a rehearsal: ADDRESS:PORT.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ProviderSettings:
     ca_file: str = ""
     folder: str = ""
     timeout_minutes: float = 15.0
+    repositories: tuple[str, ...] = ()
 
 
 def find_provider_name(machine: Machine) -> str:

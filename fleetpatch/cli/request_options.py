@@ -252,6 +252,9 @@ _ROWS = (
     RequestOption(
         "snapshot.revert_on_failure", help="Put a machine back to it if the run fails on it.", panel="Policies"
     ),
+    RequestOption(
+        "rehearse.on_copies", "--rehearse", "First patch copies of machines, and begin only if that went well."
+    ),
     RequestOption("allow_removals"),
     RequestOption("remove_unused_kernels", help="After the validation, remove kernels that are in no use."),
     RequestOption("accept_licences", help="Accept licence terms of updates."),
@@ -270,6 +273,7 @@ _NOT_OPTIONS = frozenset(
     {"dry_run", "approval", "hooks", "notify", "freezes", "configuration", "report_formats", "updates.as_in_run"}
     | {"window.lead_minutes", "going_down_minutes", "coming_up_minutes", "settle_seconds", "assess_at_once"}
     | {"native_updaters", "download_only", "announce.approval", "maintenance"}
+    | {"rehearse.required", "rehearse.at_most"}
     | {"snapshot.keep_days", "snapshot.patch_without", "snapshot.with_data_disks"}
 )
 """Fields that only a request file sets, and ``dry_run``, which depends on the verb."""

@@ -21,6 +21,7 @@ from flows.engine.run_info import (
     build_refused_outcomes,
     build_run_id,
     build_run_info,
+    rehearses,
     require_one_process,
     select_machines,
 )
@@ -240,6 +241,9 @@ class FleetRun:
         for outcome in self._refused_outcomes:
             self._save(outcome)
         self._save(self._build_report(()))  # saved before any change, so that the run can be resumed
+        if rehearses(request):
+            self._lifecycle.rehearse(request, self._contexts)
+            self._save(self._build_report(()))
         self._wave_sequence = WaveSequence(
             self._ports,
             self._runner,

@@ -140,7 +140,9 @@ def may_retry_assessment(context: MachineContext) -> bool:
     return context.state.plan is None and context.state.error is not None and context.state.error.transient
 
 
-UNAPPROVED_REASON = "it could not be reached when the plan was made, so what would be done on it was not approved"
+UNAPPROVED_REASON = (
+    "it could not be reached when the plan was made, so what would be done on it was not approved or rehearsed"
+)
 
 
 class MachineWork:

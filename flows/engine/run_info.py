@@ -112,6 +112,7 @@ def require_component_limits(request: PatchRequest, component: Component) -> Non
         f"waves.percent must be at most {percent}": waves.percent > percent,
         "waves.round_down must be on": not waves.round_down,
         "waves.size must be empty": waves.size is not None,
+        "rehearse must be off": request.rehearse.on_copies,
         "snapshot must be off: the OS disk before is kept": is_image
         and request.snapshot.to_snapshot_policy() is not None,
         "announce must be off: a new OS disk is not announced": is_image
@@ -123,11 +124,18 @@ def require_component_limits(request: PatchRequest, component: Component) -> Non
 
 
 def require_one_process(request: PatchRequest | AssessRequest, *, is_divided: bool) -> None:
-    """Refuse the run of a component whose machines several processes would carry out: each would count its own health.
+    """Refuse a run that must be one process, and whose machines several processes would carry out.
+
+    Each would count the health of its own machines, and rehearse for them alone.
 
     Raises:
         RequestError: it is such a run.
     """
+    if is_divided and isinstance(request, PatchRequest) and rehearses(request):
+        raise RequestError(
+            "a run that rehearses is one process, and these machines need several",
+            hint="Patch one site at a time, with at most 500 machines, or leave `rehearse` out.",
+        )
     if is_divided and isinstance(request, PatchRequest) and request.component:
         raise RequestError(
             "the run of a component is one process, and these machines need several",
@@ -289,6 +297,11 @@ def describe_request_shortage(request: PatchRequest, machines: Iterable[Machine]
             return ""
         reasons.append((seconds + reserve, f"{reason} ({machine.name})"))
     return min(reasons)[1] if reasons else ""
+
+
+def rehearses(request: PatchRequest) -> bool:
+    """Return whether a run patches copies of its machines first."""
+    return request.rehearse.on_copies and not request.dry_run and not request.download_only
 
 
 def is_rollout_run(request: PatchRequest | AssessRequest) -> bool:

@@ -132,6 +132,13 @@ class RunLifecycle:
             occasion = NotificationOccasion.CANCELLED if stopped else NotificationOccasion.FINISHED
         self.notify(occasion, report)
 
+    def rehearse(self, request: PatchRequest, contexts: Sequence[MachineContext]) -> None:
+        """Rehearse for the machines of the run before anybody approves its plan. See ``rehearse_machines``."""
+        from flows.engine.rehearsals import rehearse_machines  # noqa: PLC0415 - few runs have them
+
+        stop = self._stop_on_records_error
+        self.notes += rehearse_machines(self._ports, request, self._resume_state, contexts, stop)
+
     def await_approval(self) -> GateDecision:
         """Wait for the decision whether the run may begin. If the gate fails, the run is refused."""
         try:

@@ -8,6 +8,7 @@ from typing import Final
 from flows.engine.failure_counter import RunCounter
 from flows.engine.machine_queue import MachineQueue, QueuedMachine
 from flows.engine.machine_work import MachineWork, is_under_way
+from flows.engine.run_info import rehearses
 from flows.engine.run_lifecycle import RunLifecycle
 from flows.engine.set_turns import SetTurns
 from flows.engine.shard_work import ShardWork
@@ -142,7 +143,7 @@ class WaveSequence:
             runner,
             failure_counter,
             self._turns,
-            must_be_approved=request.approval.required,
+            must_be_approved=request.approval.required or (rehearses(request) and request.rehearse.required),
             record_outcome=record_outcome,
             save_late_plan=save_late_plan,
         )

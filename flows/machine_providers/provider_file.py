@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -34,7 +35,7 @@ _REQUIRED_KEYS: Final[Mapping[ProviderKind, tuple[str, ...]]] = {
     ProviderKind.AZURE: ("resource",),
 }
 _OPTIONAL_KEYS: Final[Mapping[ProviderKind, tuple[str, ...]]] = {
-    ProviderKind.LIBVIRT: ("uri", "folder"),
+    ProviderKind.LIBVIRT: ("uri", "folder", "repositories"),
     ProviderKind.LVM: (),
     ProviderKind.BTRFS: ("folder",),
     ProviderKind.COMMAND: (),
@@ -61,6 +62,19 @@ ApiUrl = Annotated[
     str, StringConstraints(max_length=2000), AfterValidator(validate_url), AfterValidator(_require_encryption)
 ]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
+
+
+def validate_tcp_endpoint(text: str) -> str:
+    """Return ADDRESS:PORT. The copy of a machine resolves no names, so the address is one of IPv4."""
+    address, _, port = text.rpartition(":")
+    try:
+        IPv4Address(address)
+        is_good = 0 < int(port) < 65536
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise build_validation_error(f"{text!r} is not an IPv4 address and a port", "Write it as 10.0.0.5:80.")
+    return text
 
 
 class ProviderForm(FormModel):
@@ -91,6 +105,11 @@ class ProviderForm(FormModel):
     )
     ca_file: Text | None = Field(default=None, description="The certificates that may sign that of its API.")
     folder: Text | None = Field(default=None, description="Where new and kept disks are put. Empty: beside the disk.")
+    repositories: list[Annotated[str, AfterValidator(validate_tcp_endpoint)]] | None = Field(
+        default=None,
+        max_length=20,
+        description="What the copy of a machine may reach in a rehearsal: ADDRESS:PORT of package repositories.",
+    )
     timeout_minutes: float = Field(default=15, gt=0, le=240, description="How long one order may take, in minutes.")
 
 
@@ -153,6 +172,8 @@ def _read_providers(path: Path, inventory: Inventory, problems: ProblemCollector
         for key, message, hint in _find_faults(provider, names):
             problems.add(_locate(entry, key), f"{provider.name}: {message}", hint)
         values = {key: value for key, value in provider.model_dump().items() if value is not None}
+        if "repositories" in values:
+            values["repositories"] = tuple(values["repositories"])
         if "ca_file" in values:
             values["ca_file"] = str(path.absolute().parent / expand_home(Path(values["ca_file"])))
         providers[provider.name] = ProviderSettings(**values)

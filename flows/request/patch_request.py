@@ -28,6 +28,7 @@ from flows.request.request_parts import (
     HoldRequest,
     HooksRequest,
     Notifications,
+    RehearsalRequest,
     SnapshotRequest,
 )
 from tasks.domain.errors import RequestError
@@ -221,6 +222,7 @@ class PatchRequest(ScopeRequest):
     announce: AnnounceRequest = Field(
         default=AnnounceRequest(), description="Whether machines and their programs are told before interruptions."
     )
+    rehearse: RehearsalRequest = Field(default=RehearsalRequest(), description="Whether copies are patched first.")
     snapshot: SnapshotRequest = Field(
         default=SnapshotRequest(), description="Whether machines get a snapshot before their first change."
     )

@@ -228,6 +228,30 @@ class AnnounceRequest(FormModel):
         return EventNotice(self.notice_minutes * 60, self.approval) if self.enabled else None
 
 
+class RehearsalRequest(FormModel):
+    """Whether copies of machines are patched and thrown away before a run, and what that means for the machines."""
+
+    on_copies: bool = Field(
+        default=False,
+        title="Rehearse On Copies",
+        description="Before the run, patch a copy of one machine of each set, and of each machine in no set, with its "
+        "checks and its reboot. A machine begins only if the rehearsal that stands for it passed. It needs a provider "
+        "that copies machines. Plans and downloads rehearse nothing.",
+    )
+    required: bool = Field(
+        default=True,
+        description="A machine whose rehearsal could not be made does not begin. After a rehearsal that failed, it "
+        "never begins.",
+    )
+    at_most: int = Field(default=10, ge=1, le=100, description="Machines that are copied in one run.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_word(cls, given: object) -> object:
+        """Accept ``rehearse: true`` for ``rehearse: {on_copies: true}``."""
+        return {"on_copies": given} if isinstance(given, bool) else given
+
+
 class SnapshotRequest(FormModel):
     """Whether each machine gets a snapshot by its provider before its first change, and what is done with it."""
 

@@ -95,6 +95,7 @@ class Overlay:
         address: where its SSH server answers; "": not known.
         port: likewise.
         through: the machine of the inventory from which that address is reached; "": it is reached directly.
+        consistency: of the state that it began with.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Overlay:
     address: str = ""
     port: int = 22
     through: str = ""
+    consistency: Consistency = Consistency.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,6 +215,10 @@ class MachineContext:
         """Remove a failed assessment, so that the machine can be assessed again."""
         self.state = replace(self.state, assessment=None, error=None)
 
+    def adopt_measures(self, measures: Mapping[str, float]) -> None:
+        """Count with measures of now (see ``Records.read_measure``) instead of those of past runs."""
+        self._learned_measures.update(measures)
+
     @property
     def has_hooks(self) -> bool:
         """Whether hooks of the request or of a set run around the machine, or a set looks before its first change."""

@@ -27,7 +27,7 @@ def require_provider(context: MachineContext, *acts: ProviderAct) -> MachineProv
     """
     provider = context.run_context.open_provider(context.state.machine)
     if provider is None:
-        hint = "Give `provider` in its inventory entry, or don't ask for snapshots of it."
+        hint = "Give `provider` in its inventory entry, or ask for nothing that needs it."
         raise ProviderError("the inventory does not say who holds its disks", machine=context.name, hint=hint)
     if missing := sorted(act.value for act in acts if act not in provider.acts):
         name = find_provider_name(context.state.machine)

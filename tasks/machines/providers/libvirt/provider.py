@@ -23,6 +23,7 @@ from tasks.domain.provided_machines import (
 from tasks.machines.providers.host_commands import HostCommands
 from tasks.machines.providers.libvirt.domain import Domain, DomainDisk
 from tasks.machines.providers.libvirt.os_disk import delete_os_disk, replace_os_disk, restore_os_disk
+from tasks.machines.providers.libvirt.overlay import CopyMaker
 from tasks.machines.providers.libvirt.snapshots import delete_snapshot, revert, take_snapshot
 from tasks.machines.providers.libvirt.state import Origin, SavedSnapshot
 from tasks.machines.providers.libvirt.virsh import Virsh
@@ -70,12 +71,28 @@ class LibvirtProvider:
     """A machine of libvirt. See MachineProvider."""
 
     kind = ProviderKind.LIBVIRT.value
-    acts = frozenset(_ACTS)
 
-    def __init__(self, virsh: Virsh, shutdown_seconds: float = SHUTDOWN_SECONDS) -> None:
+    def __init__(
+        self, virsh: Virsh, shutdown_seconds: float = SHUTDOWN_SECONDS, copy_maker: CopyMaker | None = None
+    ) -> None:
         """``shutdown_seconds`` is how long a machine has to go off before its OS disk is changed."""
         self._virsh = virsh
+        self._copy_maker = copy_maker
+        more = (
+            {
+                ProviderAct.START_OVERLAY: copy_maker.start,
+                ProviderAct.DELETE_OVERLAY: copy_maker.delete,
+            }
+            if copy_maker is not None
+            else {}
+        )
+        self._acts = {**_ACTS, **more}
         self._shutdown_seconds = shutdown_seconds
+
+    @property
+    def acts(self) -> frozenset[ProviderAct]:
+        """What it can be asked to do."""
+        return frozenset(self._acts)
 
     def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
         """Return the machine as it is now."""
@@ -96,12 +113,12 @@ class LibvirtProvider:
                 *(Snapshot(foreign.id, foreign.taken_at) for foreign in domain.foreign_snapshots),
             ),
             tuple(kept),
-            None,
+            self._copy_maker.read(self._virsh, domain, deadline) if self._copy_maker is not None else None,
         )
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """Carry an order out. Return a note for the report, or ""."""
-        act = _ACTS.get(order.act)
+        act = self._acts.get(order.act)
         if act is None:
             raise ProviderError(f"{self._virsh.name}: libvirt can't do {order.act}")
         if order.act not in _WITHOUT_ID and not _ID_PATTERN.fullmatch(order.id):
@@ -120,7 +137,8 @@ def open_libvirt(settings: ProviderSettings, machine: Machine, ports: ProviderPo
     if name.startswith("-"):
         raise ProviderError(f"{machine.name}: {name!r} is no name of a domain", hint="Correct its `provider`.")
     host = HostCommands(ports.connect(settings.host), ports.clock, settings.host)
-    return LibvirtProvider(Virsh(host, settings, name))
+    copy_maker = CopyMaker(machine, settings.host, settings.uri, settings.repositories)
+    return LibvirtProvider(Virsh(host, settings, name), copy_maker=copy_maker)
 
 
 def _describe_disk(domain: Domain, disk: DomainDisk) -> ProvidedDisk:

@@ -1,0 +1,177 @@
+"""A rehearsal: a copy of a machine is started by its provider, patched by the same steps, and thrown away."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from inventory.machine import Machine, TransportKind
+from tasks.domain.errors import FleetpatchError, ProviderError
+from tasks.domain.model import Assessment, ErrorInfo, JobOutput, Outcome, RunInfo, RunReport, Window
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.records import JournalEntry, Records
+from tasks.domain.provided_machines import Overlay, PowerState, ProviderAct, ProviderOrder
+from tasks.domain.states import OperationState, Step
+from tasks.machines.transport.open_port import DEFAULT_PORT
+from tasks.rules.rehearsal import select_copy_checks
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import MachineInstances, RunContext
+from tasks.steps.context.run_control import LoggingListener, ProgressListener
+from tasks.steps.machine.provider_orders import order_and_read, read_provided_machine, require_provider
+from tasks.steps.machine.retry import MAX_POLL_SECONDS
+from tasks.steps.outcome import build_outcome
+from tasks.steps.pipeline import call_step_with_retries, run_steps
+
+_ACTS = (ProviderAct.START_OVERLAY, ProviderAct.DELETE_OVERLAY)
+
+
+class CopyRecords:
+    """Records for the work on a copy: they know the machine's past, and nothing of the copy is kept in them."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._entries: list[JournalEntry] = []
+
+    def append_entry(self, entry: JournalEntry) -> None:
+        """Keep it for this copy alone."""
+        self._entries.append(entry)
+
+    def read_entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        """Return those of this copy."""
+        return tuple(e for e in self._entries if e.run_id == run_id and machine in {None, e.machine})
+
+    def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
+        """Do nothing: it is not the machine that this is about."""
+
+    def read_measure(self, machine: str, measure: str) -> float | None:
+        """Return that of the machine."""
+        return self._records.read_measure(machine, measure)
+
+    def read_last_assessment(self, machine: str) -> Assessment | None:
+        """Return that of the machine."""
+        return self._records.read_last_assessment(machine)
+
+    def with_lease(self, run_id: str, holder: LeaseHolder) -> Records:  # noqa: ARG002 - the protocol's
+        """Return these records: nothing of them outlives the copy."""
+        return self
+
+
+class _CopyListener(LoggingListener):
+    """Tells the ends of the steps on a copy as messages of the run: the machine itself has not begun."""
+
+    def __init__(self, listener: ProgressListener) -> None:
+        self._listener = listener
+
+    def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
+        """Tell it."""
+        text = f"{step}: {state}: {message}" if message else f"{step}: {state}"
+        self._listener.on_message(f"rehearsal on a copy of {machine}: {text}")
+
+
+def require_no_copy(context: MachineContext) -> None:
+    """Look whether a machine can be copied.
+
+    Raises:
+        FleetpatchError: it can't, or there is a copy of it already. Nothing was made.
+    """
+    if context.state.machine.transport is not TransportKind.SSH:
+        raise ProviderError("only the copy of a machine that is reached by SSH can be rehearsed on")
+    provider = require_provider(context, *_ACTS)
+    before = read_provided_machine(context, provider)
+    if before.overlay is not None:
+        hint = "Wait for the run in its name. If that is over, delete the copy as the documentation on rehearsals says."
+        raise ProviderError(f"there is a copy of it already: {before.overlay.id}", hint=hint)
+    if before.power is not PowerState.RUNNING:
+        raise ProviderError(f"it does not run, so there is nothing to copy ({before.power})")
+
+
+def start_copy(context: MachineContext, overlay_id: str) -> Overlay:
+    """Start the copy of a machine, and return it.
+
+    Raises:
+        FleetpatchError: there is no copy that could be used; a part of it may exist.
+    """
+    provider = require_provider(context, *_ACTS)
+    after, refusal = order_and_read(context, provider, ProviderOrder(ProviderAct.START_OVERLAY, overlay_id))
+    overlay = after.overlay
+    if overlay is None or overlay.id != overlay_id or overlay.power is not PowerState.RUNNING or not overlay.address:
+        raise ProviderError(f"its copy did not start: {refusal or 'its provider does not say why'}")
+    return overlay
+
+
+def delete_copy(context: MachineContext, overlay_id: str) -> None:
+    """Delete the copy of a machine, if it is there. A copy of another rehearsal stays.
+
+    Raises:
+        FleetpatchError: it may still be there.
+    """
+    provider = require_provider(context, *_ACTS)
+    after, refusal = order_and_read(context, provider, ProviderOrder(ProviderAct.DELETE_OVERLAY, overlay_id))
+    if after.overlay is not None and after.overlay.id == overlay_id:
+        raise ProviderError(f"it could not be deleted: {refusal or 'its provider does not say why'}")
+
+
+def patch_copy(context: MachineContext, overlay: Overlay) -> Outcome:
+    """Patch the copy of a machine by the same steps as the machine, and return its outcome. Errors are part of it."""
+    machine = build_copy_machine(context.state.machine, overlay)
+    run_context = _build_run_context(context)
+    try:
+        transport = run_context.connect(machine)
+    except FleetpatchError as error:
+        info = ErrorInfo.from_error(error)
+        return Outcome(context.run.id, context.name, OperationState.FAILED, info.message, error=info)
+    copy = MachineContext(run_context, transport, MachineState(machine))
+    copy.is_retry_disabled = True
+    _assess_when_up(copy, context.coming_up_seconds)
+    run_steps(copy, call_step_with_retries)
+    return build_outcome(copy)
+
+
+def build_copy_machine(machine: Machine, overlay: Overlay) -> Machine:
+    """Return how the copy of a machine is reached: by its original's login and host keys."""
+    return replace(
+        machine,
+        address=overlay.address,
+        port=overlay.port,
+        jump=(overlay.through,) if overlay.through else (),
+        host_keys_of=(machine.address, machine.port or DEFAULT_PORT),
+        pre_checks=select_copy_checks(machine.pre_checks)[0],
+        probes=select_copy_checks(machine.probes)[0],
+        wake=None,
+        guests=None,
+        mirror="",
+        hypervisor="",
+        provider="",
+    )
+
+
+def list_left_out_checks(machine: Machine) -> Sequence[str]:
+    """Return the names of the checks that a copy can't answer."""
+    return (*select_copy_checks(machine.pre_checks)[1], *select_copy_checks(machine.probes)[1])
+
+
+def _assess_when_up(copy: MachineContext, seconds: float) -> None:
+    """Assess a copy as soon as it has booted. What it lacks then is in its state."""
+    until = Deadline.after(copy.clock, seconds)
+    while True:
+        run_steps(copy, call_step_with_retries, last=Step.ASSESS)
+        error, left = copy.state.error, until.remaining_seconds(copy.clock)
+        if error is None or not error.transient or left <= 0 or copy.stop_token.is_stopping:
+            return
+        copy.clock.sleep(min(MAX_POLL_SECONDS, left))
+        copy.forget_assessment()
+
+
+def _build_run_context(context: MachineContext) -> RunContext:
+    """Return the run of a copy: as long a window that is open now, nobody who is told, and no hooks of the owner."""
+    run, window, now = context.run, context.window, context.clock.now()
+    return replace(
+        context.run_context,
+        run=replace(run, window=Window(now, now + (window.end - window.start), window.zone)),
+        options=replace(context.options, hooks=(), announce=None, snapshot=None),
+        records=CopyRecords(context.records),
+        listener=_CopyListener(context.listener),
+        explain_spent_budget=lambda: "",
+        instances=MachineInstances(),
+        events=None,
+        open_provider=lambda _machine: None,
+    )
