@@ -6,12 +6,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
-from botocore.stub import Stubber
 from moto import mock_aws
 
-from inventory.credentials import Credential, CredentialKind, Secret
-from inventory.machine import Machine
-from inventory.machine_providers import ProviderKind, ProviderSettings
+from inventory.credentials import Secret
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import (
@@ -24,8 +21,7 @@ from tasks.domain.provided_machines import (
     ProviderOrder,
 )
 from tasks.machines.providers import ec2
-from tasks.machines.providers.aws import AwsProvider, open_aws
-from tasks.machines.providers.registry import ProviderPorts, open_provider
+from tasks.machines.providers.aws import AwsProvider
 from tests.support.fake_clock import FakeClock
 from tests.unit.providers.ec2_with_tasks import Ec2WithTasks
 
@@ -353,58 +349,3 @@ def test_a_throttled_look_does_not_end_a_wait(world: World, monkeypatch: pytest.
     monkeypatch.setattr(AwsProvider, "_create_task", create_and_be_busy)
     world.give(ProviderAct.REVERT)
     assert (len(world.ec2.tasks), world.ec2.fails["describe_replace_root_volume_tasks"]) == (1, [])
-
-
-def settings(**values: str) -> ProviderSettings:
-    return ProviderSettings(name="cloud", kind=ProviderKind.AWS, region="eu-west-1", **values)  # type: ignore[arg-type]
-
-
-def ports(credential: Credential | None = None) -> ProviderPorts:
-    found = credential or Credential(CredentialKind.PASSWORD, secret=Secret("very-secret"))
-    return ProviderPorts(FakeClock(), lambda _: pytest.fail("no connection is needed"), lambda _: found)
-
-
-def open_web(provider: str, given: ProviderSettings, given_ports: ProviderPorts) -> AwsProvider:
-    return open_aws(given, Machine(name="web-1", address="web-1", provider=provider), given_ports)
-
-
-def test_an_instance_is_opened_by_its_id_and_a_login() -> None:
-    given = settings(user="AKIA0", credential="env:AWS")
-    opened = open_provider(given, Machine(name="web-1", address="web-1", provider="cloud/i-0a"), ports())
-    assert (opened.kind, "very-secret" in repr(vars(opened))) == ("aws", False)
-    with pytest.raises(ProviderError, match="'web-1' is not the id of an instance"):
-        open_web("cloud", given, ports())
-    with pytest.raises(ProviderError, match="belong together"):
-        open_web("cloud/i-0a", settings(user="AKIA0"), ports())
-    with pytest.raises(ProviderError, match="is a agent, not a password"):
-        open_web("cloud/i-0a", given, ports(Credential(CredentialKind.AGENT)))
-    with pytest.raises(ProviderError, match="can't be asked"):
-        open_web("cloud/i-0a", ProviderSettings(name="c", kind=ProviderKind.AWS, region="no region!"), ports())
-
-
-def test_an_order_is_sent_once_though_aws_is_busy() -> None:
-    client = ec2.open_client("eu-west-1", "AKIA0", Secret("very-secret"))
-    assert client.meta.config.retries["total_max_attempts"] == 1
-
-
-def test_the_recorded_answers_of_the_task_have_the_shape_of_the_api() -> None:
-    client = ec2.open_client("eu-west-1", "AKIA0", Secret("very-secret"))
-    task = {"ReplaceRootVolumeTaskId": "replacevol-1", "InstanceId": "i-0a", "TaskState": "failed-detached", "Tags": []}
-    with Stubber(client) as stub:
-        wanted = {"Filters": [{"Name": "instance-id", "Values": ["i-0a"]}]}
-        first = {"ReplaceRootVolumeTasks": [task], "NextToken": "more"}
-        stub.add_response("describe_replace_root_volume_tasks", first, wanted)
-        second = {"ReplaceRootVolumeTasks": [task]}
-        stub.add_response("describe_replace_root_volume_tasks", second, wanted | {"NextToken": "more"})
-        assert ec2.Ec2(client, "i-0a").list_tasks() == [task, task]
-        stub.assert_no_pending_responses()
-
-
-def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    def miss(_: str) -> None:
-        raise ModuleNotFoundError("no", name="botocore")
-
-    monkeypatch.setattr("tasks.machines.providers.registry.import_module", miss)
-    with pytest.raises(ProviderError, match="the library botocore is not installed here") as caught:
-        open_provider(settings(), Machine(name="web-1", address="web-1", provider="cloud/i-0a"), ports())
-    assert "pip install 'fleetpatch[aws]'" in caught.value.hint
