@@ -385,7 +385,6 @@ def test_a_plan_is_approved_only_by_its_digest(sample: tuple[Site, SampleFleet])
     site, _ = sample
     (waiting,) = site.get("/api/v1/approvals", headers=VIEWER).json()
     path = f"/api/v1/approvals/{waiting['maintenanceRunId']}/approve"
-
     assert site.client.post(path, json={}, headers=APPROVER).status_code == 400
     assert site.client.post(path, json={"plan": "265138"}, headers=APPROVER).status_code == 400
     assert site.client.post(path, json={"plan": "f" * 64}, headers=APPROVER).status_code == 409
