@@ -70,7 +70,7 @@ def outcome_is_true(world: World, outcome: Outcome) -> None:
 
 def _updates(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
     others = {package.id: package.installed for package in machine.world.half_done}  # as they were, and will be
-    there = {**machine.world.whole(), **others}
+    there = {**machine.world.whole(), **others, **world.hypervisor.find_image(machine.name)}
     alone = len({each.run_id for each in world.controllers}) == 1
     told = Counter(result.update.id for result in outcome.updates)
     if max(told.values(), default=1) > 1:
@@ -93,7 +93,8 @@ def _not_installed(outcome: Outcome, result: UpdateResult, now: str | None, othe
         return  # it broke after its result was read: validation found that, and fails the machine for it
     if "packages were being changed by" in result.reason:
         return  # somebody else was at work when we looked: it could not be judged, and the report says so
-    if result.state is UpdateState.FAILED and now == result.update.available:
+    told_that_it_stays = "its disk before is not back" in result.reason and result.version_after == now
+    if result.state is UpdateState.FAILED and now == result.update.available and not told_that_it_stays:
         yield f"{name} is reported as failed, and it is installed"
     if others_has_it and "left half-configured" in result.reason:
         yield f"{name} is reported as {result.state}, while another process is changing it: {result.reason}"
@@ -127,7 +128,10 @@ def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterato
     left = machine.locked_by[2] - now if machine.locked_by is not None else 0.0
     jumped = {fault.kind for fault in world.struck} & JUMPS
     begun = acts & {*MACHINE_CHANGING_ACTS, PAUSE}  # its own updaters rest as long as the lock that they rest under
-    if ours and left > IDLE_LOCK_DURATION.total_seconds() and not begun and not jumped:
+    checks = sum(
+        probe.timeout_seconds for entry in world.described if entry.name == machine.name for probe in entry.probes
+    )
+    if ours and left > IDLE_LOCK_DURATION.total_seconds() + checks and not begun and not jumped:
         yield f"nothing was begun, and its lock is kept for {left:.0f} s"
 
 

@@ -14,7 +14,9 @@ from tests.faults.checks import outcome_is_true
 from tests.faults.kinds import FROM_THE_START, STRIKES, WITH_AN_ORDER, strike
 from tests.faults.machine import FaultyMachine
 from tests.faults.world import World
+from tests.support.fake_components import PROBE
 from tests.support.fake_packages import FakePackage
+from tests.support.image_fleet import make_group
 
 STEPS = (Step.ASSESS, Step.PRECHECK, Step.INSTALL, Step.REBOOT, Step.VALIDATE)
 WORKS = ("stage", "install", "install", "install", "repair")
@@ -57,12 +59,16 @@ class Case:
 
 ONE_IN = 32
 """Among so many cases one is of many runs that are abandoned."""
+IMAGES = (9, 19)
+"""The numbers of those in which machines get new OS disks."""
 
 
 def roll(seed: str, number: int, build_world: Callable[..., World] = World) -> Case:
     """Return one case."""
     if number % ONE_IN == ONE_IN - 1:
         return _many(random.Random(f"{seed}/{number}/abandoned"))
+    if build_world is World and number % ONE_IN in IMAGES:
+        return _images(seed, number)
     dice = random.Random(f"{seed}/{number}")
     world = build_world(dice, outcome_is_true)
     for index in range(dice.choice([1, 1, 1, 2, 2, 3, 4])):
@@ -88,6 +94,27 @@ def roll(seed: str, number: int, build_world: Callable[..., World] = World) -> C
     rival = dice.choice([None] * 7 + [0.0, 5.0, 60.0])
     rival_downloads = random.Random(f"{seed}/{number}/rival").random() < 0.5
     return Case(world, request, pauses, rival, planned, rival_downloads=rival_downloads)
+
+
+def _images(seed: str, number: int) -> Case:
+    """Return a case in which machines get new OS disks, some of which are bad."""
+    dice = random.Random(f"{seed}/{number}/images")
+    world, group = World(dice, outcome_is_true), make_group()
+    for index in range(dice.choice([1, 2, 3, 4])):
+        world.add(f"m{index}", [FakePackage("tzdata")], probes=(PROBE,))
+    bad = {name for name in world.machines if dice.random() < 0.3}
+    world.hypervisor.install_images(group, lambda name, version: name in bad and version != group.versions[0].version)
+    at_once = dice.choice([1, 2])
+    waves = WavesRequest(percent=group.limits.batch, round_down=True, at_once=at_once)
+    window = WindowRequest(minutes=dice.choice([600.0, 240.0, 60.0]))
+    request = PatchRequest(
+        scope="*", component=group.name, window=window, waves=waves, reboot=RebootPolicy.NEVER, settle_seconds=10
+    )
+    planned = [f"bad: {', '.join(sorted(bad)) or 'none'}"]
+    planned += [_plan_one(world, dice) for _ in range(dice.choice([0, 1, 1, 2, 2, 3]))]
+    planned += [world.hypervisor.spoil(dice) for _ in range(dice.choice([0, 0, 1, 2]))]
+    pauses = [dice.choice([0.5, 20.0, 61.0, 61.0, 65.0, 200.0, 1500.0]) for _ in range(8)]
+    return Case(world, request, pauses, None, planned)
 
 
 def _teach_reboots(world: World, dice: random.Random) -> None:

@@ -1,14 +1,19 @@
 """The hypervisor of the harness: it holds the disks of all machines, and what it is asked for is judged."""
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from inventory.data_class import dataclass
 from inventory.machine import Machine
+from tasks.domain.components import Component, ComponentOrder
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider
-from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.domain.provided_machines import DiskRole, PowerState, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.domain.states import OperationState
 from tasks.rules.runs.snapshots import REVERT_ACT, SNAPSHOT_ACT
 from tests.faults.controller import Controller
@@ -19,9 +24,19 @@ from tests.support.fake_provider import FakeHypervisor, ProviderFault
 if TYPE_CHECKING:
     from tests.faults.world import World
 
-REVERT_SECONDS = 40.0
+BOOT_SECONDS = 40.0
+IDENTITY: Final[tuple[ScriptRecord, ...]] = (
+    {"kind": "host_key", "type": "ed25519", "private": "secret\n", "public": "ssh-ed25519 AAAA root@m"},
+    {"kind": "identity", "name": "m", "machine_id": "0" * 32, "machine_id_file": "/etc/machine-id"},
+)
 CHANGING = ("install", "repair", "remove")
-ACTS = (ProviderAct.TAKE_SNAPSHOT, ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT)
+SNAPSHOT_ACTS = (
+    ProviderAct.TAKE_SNAPSHOT,
+    ProviderAct.TAKE_SNAPSHOT,
+    ProviderAct.REVERT,
+    ProviderAct.DELETE_SNAPSHOT,
+)
+DISK_ACTS = (ProviderAct.REPLACE_OS_DISK, ProviderAct.RESTORE_OS_DISK, ProviderAct.START)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +58,53 @@ class FaultyHypervisor(FakeHypervisor):
         self._world = world
         self._kept: dict[str, Kept] = {}
         self.apply = self._follow
+        self.group: Component | None = None
+        self.is_bad: Callable[[str, str], bool] = lambda _machine, _version: False
+        self._disks: dict[str, Kept] = {}
 
     def spoil(self, dice: random.Random) -> str:
         """Let one of the next orders go wrong; return that in words."""
-        act, fault = dice.choice(ACTS), dice.choice([*ProviderFault, ProviderFault.AWAY_AFTER])
+        acts = SNAPSHOT_ACTS if self.group is None else DISK_ACTS
+        act, fault = dice.choice(acts), dice.choice([*ProviderFault, ProviderFault.AWAY_AFTER])
         times = dice.choice([1, 2, 40])
         self.faults.setdefault(act, []).extend([fault] * times)
         return f"hypervisor: {act} {fault} ({times} times)"
 
+    def install_images(self, group: Component, is_bad: Callable[[str, str], bool]) -> None:
+        """Let all machines have the oldest version of an image.
+
+        Args:
+            group: what runs upgrade.
+            is_bad: whether the application of a machine does not work with a version.
+        """
+        self.group, self.is_bad = group, is_bad
+        for name, provided in self.machines.items():
+            disks = tuple(
+                replace(disk, image=group.versions[0].version) if disk.role is DiskRole.OS else disk
+                for disk in provided.disks
+            )
+            self.machines[name] = replace(provided, disks=disks)
+            machine = self._world.machines[name]
+            machine.answer("host_identity", list(IDENTITY))
+            machine.answer("probe", partial(self._probe, name))
+
+    def find_order(self, _name: str, wanted: str) -> ComponentOrder:
+        """Return what a run upgrades."""
+        assert self.group is not None
+        return ComponentOrder(self.group, wanted)
+
+    def find_image(self, name: str) -> dict[str, str]:
+        """Return the version of the image of a machine, by the id of its update."""
+        return {self.group.update_id: self.machines[name].os_disks[0].image} if self.group is not None else {}
+
+    def _probe(self, name: str, _script: Script) -> ScriptRecord:
+        is_bad = self.is_bad(name, self.machines[name].os_disks[0].image)
+        return {"kind": "probe", "exit_code": int(is_bad), "text": "the application is down" if is_bad else ""}
+
     def mend(self) -> None:
         """End all its trouble."""
         self.faults.clear()
-        self.is_away = False
+        self.is_away, self.is_bad = False, lambda _machine, _version: False
 
     def judge(self, controller: Controller, name: str, order: ProviderOrder) -> None:
         """Complain of an order that must not be given now."""
@@ -63,44 +113,53 @@ class FaultyHypervisor(FakeHypervisor):
         if act is not None and not self._world.announced(name, act, order.id):
             self._world.complain(f"{name}: {order.act} {order.id} was ordered, and no journal entry precedes it")
         if order.act is ProviderAct.REVERT:
-            self._judge_revert(controller, machine)
+            self._judge_change(controller, machine)
+        if order.act is ProviderAct.REPLACE_OS_DISK and self.machines[name].find_kept_disk(order.id) is None:
+            self._judge_change(controller, machine)
+            if self.machines[name].kept_disks:
+                self._world.complain(f"{name} gets a second new OS disk")
 
-    def _judge_revert(self, controller: Controller, machine: FaultyMachine) -> None:
+    def _judge_change(self, controller: Controller, machine: FaultyMachine) -> None:
         now = machine.fake_clock.now().timestamp() + machine.world.skew_seconds
         holder = machine.locked_by
         if machine.busy:
-            self._world.complain(f"{machine.name} is put back while job {machine.busy} runs")
+            self._world.complain(f"{machine.name} gets another disk while job {machine.busy} runs")
         if machine.world.half_done:
-            self._world.complain(f"{machine.name} is put back while others change its packages")
+            self._world.complain(f"{machine.name} gets another disk while others change its packages")
         if holder is not None and holder[0] != controller.run_id and holder[2] > now:
-            self._world.complain(f"{machine.name} is put back by run {controller.run_id}, and run {holder[0]} has it")
+            self._world.complain(f"{machine.name} gets another disk by {controller.run_id}, and {holder[0]} has it")
         if controller.run_id in machine.over_for:
-            self._world.complain(f"{machine.name} is put back after its outcome was stored")
+            self._world.complain(f"{machine.name} gets another disk after its outcome was stored")
 
     def _follow(self, name: str, order: ProviderOrder) -> None:
         machine = self._world.machines[name]
         if order.act is ProviderAct.TAKE_SNAPSHOT:
-            self._kept[order.id] = Kept(
-                machine.world.keep_packages(),
-                machine.locked_by,
-                machine.lock_kind,
-                machine.attempt,
-                dict(machine._jobs),
-            )
+            self._kept[order.id] = _keep(machine)
         elif order.act is ProviderAct.REVERT:
-            self._put_back(machine, self._kept[order.id])
+            _boot_from(machine, self._kept[order.id])
+        elif order.act is ProviderAct.REPLACE_OS_DISK:
+            self._disks[order.id] = kept = _keep(machine)
+            _boot_from(machine, Kept(kept.shelf, None, "", 0, {}))
+        elif order.act is ProviderAct.RESTORE_OS_DISK:
+            _boot_from(machine, self._disks[order.id])
 
-    def _put_back(self, machine: FaultyMachine, kept: Kept) -> None:
-        machine.world.crash(machine)
-        machine.world.put_packages_back(kept.shelf)
-        machine.locked_by, machine.lock_kind, machine.attempt = kept.locked_by, kept.lock_kind, kept.attempt
-        machine._jobs.clear()
-        machine._jobs.update(kept.jobs)
-        machine.is_off = machine.read_only = machine.booted_read_only = False
-        machine.downs.append(machine.fake_clock.now())
-        machine.begin_boot()
-        machine.world.rebooted()
-        machine.cut(REVERT_SECONDS)
+
+def _keep(machine: FaultyMachine) -> Kept:
+    packages = machine.world.keep_packages()
+    return Kept(packages, machine.locked_by, machine.lock_kind, machine.attempt, dict(machine._jobs))
+
+
+def _boot_from(machine: FaultyMachine, kept: Kept) -> None:
+    machine.world.crash(machine)
+    machine.world.put_packages_back(kept.shelf)
+    machine.locked_by, machine.lock_kind, machine.attempt = kept.locked_by, kept.lock_kind, kept.attempt
+    machine._jobs.clear()
+    machine._jobs.update(kept.jobs)
+    machine.is_off = machine.read_only = machine.booted_read_only = False
+    machine.downs.append(machine.fake_clock.now())
+    machine.begin_boot()
+    machine.world.rebooted()
+    machine.cut(BOOT_SECONDS)
 
 
 class ProviderLine:
@@ -131,6 +190,17 @@ class ProviderLine:
             return self._provider.carry_out(order, deadline=deadline)
 
         return self._of.call(self._name, order.act.value, act)
+
+
+def judge_disks(world: "World") -> None:
+    """Complain of machines without their disks. Call it when no run is under way any more."""
+    for name, provided in world.hypervisor.machines.items():
+        if len(provided.os_disks) != 1 or provided.power is not PowerState.RUNNING:
+            world.complain(f"{name} is {provided.power} with {len(provided.os_disks)} OS disks")
+        data = f"{name}-data"
+        sources = [disk.source for disk in provided.disks if disk.role is DiskRole.DATA]
+        if sources != [data] or world.hypervisor.contents[data] != "data":
+            world.complain(f"{name} has lost its data disk")
 
 
 def judge_snapshots(world: "World") -> None:

@@ -28,6 +28,7 @@ KNOWN_SCRIPTS = frozenset(
         "reboot_obstacles",
         "machine_lock",
         "probe",
+        "host_identity",
         "job_stop",
         "fake_assess",
         "fake_simulate",

@@ -14,7 +14,7 @@ from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesReque
 from tests.faults.checks import after, all_is_installed
 from tests.faults.dice import Case, roll
 from tests.faults.hub import Endless
-from tests.faults.hypervisor import judge_snapshots
+from tests.faults.hypervisor import judge_disks, judge_snapshots
 from tests.faults.world import World, engine_in_virtual_time
 
 RUN, RIVAL, NEXT = "20260310-010000-aaaaaa", "20260310-010000-bbbbbb", "20260310-090000-cccccc"
@@ -63,6 +63,7 @@ def play(case: Case) -> World:
             leave_alone(world)
             after(world)
             judge_snapshots(world)
+            judge_disks(world)
             begin_next_run(world)
             all_is_installed(world)
         except Endless as error:

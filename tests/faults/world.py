@@ -252,6 +252,8 @@ class World:
             connect=lambda machine: Wire(controller, self.machines[machine.name]),
             find_manager=lambda facts: FakeManager(),
             open_provider=lambda machine: ProviderLine(controller, self.hypervisor, machine),
+            list_components=lambda _machine: [self.hypervisor.group] if self.hypervisor.group is not None else [],
+            find_component_order=self.hypervisor.find_order,
             listener=Steps(controller),
             stop_token=controller.control,
             **{**UNUSED_PORTS, "read_declared_freezes": lambda: tuple(self.freezes)},
