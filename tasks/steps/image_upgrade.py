@@ -136,7 +136,6 @@ def _order_replacement(
     Raises:
         FleetpatchError: nothing was ordered.
     """
-    wait_for_transactions(context, "its new OS disk")
     machine = read_provided(context, provider)
     if reason := explain_no_replacement(machine, provider.acts):
         raise ProviderError(f"its OS disk can't be replaced: {reason}", machine=context.name)
@@ -148,6 +147,7 @@ def _order_replacement(
         "boot": context.facts.boot_id,
     }
     order_id = build_order_id(context)
+    wait_for_transactions(context, "its new OS disk")
     context.report_progress(Step.INSTALL, f"replacing its OS disk by {component.name} {update.available}")
     journal.record_start(context, Step.INSTALL, journal.REPLACE_ACT, order_id, detail)
     refusal = order(context, provider, _build_order(order_id, component, update, user_data))

@@ -112,6 +112,10 @@ def _images(seed: str, number: int) -> Case:
     )
     planned = [f"bad: {', '.join(sorted(bad)) or 'none'}"]
     planned += [_plan_one(world, dice) for _ in range(dice.choice([0, 1, 1, 2, 2, 3]))]
+    for call in dice.sample(range(10, 40 * len(world.machines)), dice.choice([0, 1, 2, 4])):
+        killed = strike("controller killed", dice.choice(list(world.machines.values())), dice)
+        world.at_call.setdefault(call, []).append(killed)
+        planned.append(f"controller killed at call {call}")
     planned += [world.hypervisor.spoil(dice) for _ in range(dice.choice([0, 0, 1, 2]))]
     pauses = [dice.choice([0.5, 20.0, 61.0, 61.0, 65.0, 200.0, 1500.0]) for _ in range(8)]
     return Case(world, request, pauses, None, planned)

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +17,7 @@ from tasks.domain.provided_machines import DiskRole, PowerState, ProvidedMachine
 from tasks.domain.states import OperationState
 from tasks.rules.runs.snapshots import REVERT_ACT, SNAPSHOT_ACT
 from tests.faults.controller import Controller
+from tests.faults.hub import START
 from tests.faults.machine import FaultyMachine
 from tests.support.fake_packages import Shelf
 from tests.support.fake_provider import FakeHypervisor, ProviderFault
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tests.faults.world import World
 
 BOOT_SECONDS = 40.0
+JUST_BEGUN = timedelta(seconds=3)
 IDENTITY: Final[tuple[ScriptRecord, ...]] = (
     {"kind": "host_key", "type": "ed25519", "private": "secret\n", "public": "ssh-ed25519 AAAA root@m"},
     {"kind": "identity", "name": "m", "machine_id": "0" * 32, "machine_id_file": "/etc/machine-id"},
@@ -124,7 +126,10 @@ class FaultyHypervisor(FakeHypervisor):
         holder = machine.locked_by
         if machine.busy:
             self._world.complain(f"{machine.name} gets another disk while job {machine.busy} runs")
-        if machine.world.half_done:
+        began = max((since for since, _ in machine.world.locks), default=START)
+        if machine.world.half_done and machine.fake_clock.now() - began < JUST_BEGUN:
+            self._world.happened("power cut", controller, machine.name)  # nobody could know of them in time
+        elif machine.world.half_done:
             self._world.complain(f"{machine.name} gets another disk while others change its packages")
         if holder is not None and holder[0] != controller.run_id and holder[2] > now:
             self._world.complain(f"{machine.name} gets another disk by {controller.run_id}, and {holder[0]} has it")
