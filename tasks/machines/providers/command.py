@@ -163,4 +163,8 @@ def _read_snapshot(data: Mapping[str, Any]) -> Snapshot:
 
 
 def _read_overlay(data: Mapping[str, Any] | None) -> Overlay | None:
-    return None if data is None else Overlay(**{**data, "power": PowerState(data.get("power", PowerState.UNKNOWN))})
+    if data is None:
+        return None
+    power = PowerState(data.get("power", PowerState.UNKNOWN))
+    consistency = Consistency(data.get("consistency", Consistency.UNKNOWN))
+    return Overlay(**{**data, "power": power, "consistency": consistency})
