@@ -32,7 +32,7 @@ READING = {
     "components schema", "config check", "config import-azure", "config schema", "doctor", "events list",
     "events serve", "events token list", "hotpatch status", "images history",
     "images list", "images plan", "images schema", "inventory check", "inventory list", "inventory schema",
-    "machines list", "maintenance list", "maintenance show", "orders", "plan", "policy explain", "query",
+    "machines list", "maintenance list", "maintenance show", "orders", "plan", "policy explain", "providers", "query",
     "report", "runs", "server",
     "settings", "show", "updaters status", "updates", "version", "web token list", "why",
 }  # fmt: skip

@@ -1,0 +1,81 @@
+"""providers: ask who holds the disks of machines what there is, and what they can do."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, ScopeArgument, app
+from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.output import print_json, print_unwrapped
+from inventory.errors import FleetpatchError
+
+if TYPE_CHECKING:
+    from flows.ports.ports import Ports
+    from inventory.machine import Machine
+
+
+@app.command("providers", rich_help_panel="Look")
+def show_providers(
+    scope: ScopeArgument = "*",
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the provider of each machine for its power, disks, snapshots and kept disks. Changes nothing."""
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope, open_machines
+
+    _, machines = load_machines_in_scope(inventory, scope)
+    with_provider = [machine for machine in machines if machine.provider]
+    with open_machines(with_provider, inventory, scope, records, "Providers") as (ports, opened):
+        answers = [_ask(ports, machine) for machine in opened]
+    if as_json:
+        print_json({"machines": answers})
+    else:
+        for answer in answers:
+            print_unwrapped(_describe(answer))
+        if not answers:
+            print_unwrapped("No machine of this scope has a provider.")
+    if any(answer["error"] for answer in answers):
+        raise typer.Exit(int(ExitCode.MACHINE_FAILED))
+    if not answers:
+        raise typer.Exit(int(ExitCode.WARNINGS))
+
+
+def _ask(ports: "Ports", machine: "Machine") -> dict[str, object]:
+    """Return what the provider of a machine says, as JSON data."""
+    from dataclasses import asdict
+
+    from tasks.domain.protocols.clock import Deadline
+
+    answer: dict[str, object] = {"machineName": machine.name, "provider": machine.provider, "error": ""}
+    try:
+        provider = ports.open_provider(machine)
+        assert provider is not None  # noqa: S101 - for the type checker; the machine names one
+        seen = provider.read_machine(deadline=Deadline.after(ports.clock, ANSWER_SECONDS))
+        answer |= {"kind": provider.kind, "acts": sorted(provider.acts)}
+    except FleetpatchError as error:
+        return answer | {"error": error.message, "hint": error.hint}
+    taken = {snapshot.id: snapshot.taken_at for snapshot in seen.snapshots}
+    data = asdict(seen)
+    for snapshot in data["snapshots"]:
+        snapshot["taken_at"] = at.isoformat() if (at := taken[snapshot["id"]]) is not None else None
+    return answer | {"machine": data}
+
+
+def _describe(answer: dict[str, object]) -> str:
+    name = f"{answer['machineName']} ({answer['provider']})"
+    if answer["error"]:
+        return f"{name}: not read: {answer['error']} {answer.get('hint', '')}".rstrip()
+    machine, acts = answer["machine"], answer["acts"]
+    assert isinstance(machine, dict)  # noqa: S101 - for the type checker
+    assert isinstance(acts, list)  # noqa: S101 - for the type checker
+    lists = {
+        "disks": [f"{disk['id']} {disk['role']}" for disk in machine["disks"]],
+        "snapshots": [str(snapshot["id"]) for snapshot in machine["snapshots"]],
+        "kept disks": [str(disk["id"]) for disk in machine["kept_disks"]],
+    }
+    words = [f"{what}: {', '.join(items) or 'none'}" for what, items in lists.items()]
+    return f"{name}: {machine['power']}; {'; '.join(words)}; can: {', '.join(acts)}"
+
+
+ANSWER_SECONDS = 60.0
