@@ -48,7 +48,8 @@ def open_provider(settings: ProviderSettings, machine: Machine, ports: ProviderP
     """
     place = _PLACES.get(settings.kind)
     if place is None:
-        raise ProviderError(f"{settings.name}: providers of kind {settings.kind} are not known here")
+        hint = f"Use one of: {', '.join(sorted(_PLACES))}."
+        raise ProviderError(f"{settings.name}: nothing is built for providers of kind {settings.kind}", hint=hint)
     module, _, name = place.rpartition(".")
     try:
         opener: Any = getattr(import_module(f"tasks.machines.providers.{module}"), name)
