@@ -46,6 +46,7 @@ from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.schema import metadata
 from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
+from tasks.records.snapshots import SqlSnapshots
 from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.online_indexes import build_missing_indexes
 
@@ -193,6 +194,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             append_audit=audit.append,
             read_deployed_policies=functools.partial(read_deployed_policies, audit),
             open_provider=functools.partial(_open_provider, inventory, clock, connect),
+            save_snapshot=SqlSnapshots(records.database, records.seals).save,
             **component_ports,
         )
         _prune_history(records, clock, caller)

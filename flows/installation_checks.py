@@ -32,12 +32,16 @@ from tasks.records.pages_role import PAGES_ROLE, find_excess_privileges, has_pag
 from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import describe_other_fleets
 from tasks.records.setup import open_records
+from tasks.records.snapshots import SqlSnapshots
 from tasks.records.sql_records import SqlRecords
+from tasks.reports.formatting import format_size
 from tasks.rules.policy.decision import describe_difference
 
 _NEWEST = 2000
 """Of the audit log doctor checks so many entries. `fleetpatch audit verify` checks all."""
 _MAX_DELAY = timedelta(minutes=5)
+_SNAPSHOT_DELAY = timedelta(hours=2)
+"""So long after their time snapshots may still be there: `reconcile` deletes them."""
 PACKAGE_NAMES = ("fleetpatch", "flows", "tasks", "deployments", "inventory")
 
 
@@ -226,7 +230,7 @@ def _check_records(records_url: str | None) -> Iterator[Finding]:
             history = History(records)
             other_fleets = "" if history.read_runs(1) else describe_other_fleets(history.database)
             findings = []
-            for check in (_check_pages_role, _check_audit, _check_policy, _check_decisions):
+            for check in (_check_pages_role, _check_audit, _check_policy, _check_decisions, _check_snapshots):
                 with suppress(RecordsError):
                     findings += list(check(records))
     except RecordsError as error:
@@ -242,3 +246,17 @@ def _check_records(records_url: str | None) -> Iterator[Finding]:
     else:
         yield Finding("runs", FindingLevel.GOOD, "none is abandoned")
     yield from findings
+
+
+def _check_snapshots(records: SqlRecords) -> Iterator[Finding]:
+    """Check that no snapshot of a run has outlived its time: snapshots grow, and fill what holds the disks."""
+    expired = SqlSnapshots(records.database, records.seals).find_expired(SystemClock().now() - _SNAPSHOT_DELAY)
+    if expired:
+        first, room = expired[0], sum(row.used_bytes or 0 for row in expired)
+        names = join_first_names(sorted({row.machine for row in expired}))
+        message = (
+            f"{format_count(len(expired), 'snapshot')} should be deleted: {names}; the oldest since "
+            f"{first.expires_at:%Y-%m-%d %H:%M} UTC; {format_size(room)} when they were new"
+        )
+        message += f"; {first.note}" if first.note else ""
+        yield Finding("snapshots", FindingLevel.WARN, message, "fleetpatch snapshots delete '*' --expired")

@@ -16,6 +16,7 @@ from flows.engine.machine_work import (
     restore_machines,
 )
 from flows.engine.resume_state import ResumeState
+from flows.engine.retrying_records import build_retrying_saver
 from flows.engine.run_info import (
     build_options,
     build_refused_outcomes,
@@ -108,6 +109,7 @@ class FleetRun:
             is_port_open=ports.is_port_open,
             list_components=ports.list_components,
             open_provider=ports.open_provider,
+            save_snapshot=build_retrying_saver(ports.save_snapshot, ports.clock, self._run_info.window),
             instances=MachineInstances(resume_state.known_facts if resume_state else ()),
             **build_event_parts(request, ports),
         )

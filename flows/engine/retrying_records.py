@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from flows.ports.audit import AuditAppender
 from tasks.domain.errors import RecordsUnavailable
-from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalEntry, Records, build_lease_lost_error
@@ -51,6 +51,12 @@ def retry_while_unavailable(
     if failures:
         tell("records database available again: the run continues")
     return result
+
+
+def build_retrying_saver(save: Callable[[T], None], clock: Clock, window: Window | None) -> Callable[[T], None]:
+    """Return a function that saves, and waits for an unavailable database, at most until the window's end."""
+    until = window.end if window is not None else None
+    return lambda item: retry_while_unavailable(lambda: save(item), clock, until)
 
 
 def build_retrying_appender(append: AuditAppender, clock: Clock, until: datetime | None) -> AuditAppender:

@@ -21,6 +21,7 @@ from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
 from tasks.domain.protocols.scheduled_events import ScheduledEvents
 from tasks.domain.protocols.transport import Transport
+from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import NotificationOccasion, Step
 from tasks.domain.undo import UndoOrder
 from tasks.machines.transport.wake_on_lan import send_magic_packet
@@ -185,6 +186,7 @@ class Ports:
     list_components: Callable[[Machine], Sequence[Component]] = lambda _machine: ()
     find_component_order: ComponentOrderFinder = _refuse_component
     open_provider: Callable[[Machine], MachineProvider | None] = lambda _machine: None
+    save_snapshot: Callable[[SnapshotRow], None] = lambda _row: None
     find_undo_order: UndoOrderFinder = _refuse_undo
 
     def write_report_files(self, report: RunReport, directory: Path, formats: Sequence[str]) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from inventory.data_class import dataclass
 
@@ -193,6 +194,20 @@ class ProviderOrder:
     with_data_disks: bool = False
     is_quiesced: bool = True
     user_data: str = ""
+
+
+class SnapshotState(StrEnum):
+    """What is known of a snapshot that a run has ordered."""
+
+    TAKEN = "Taken"
+    REVERTED = "Reverted"  # the machine was put back to it; it may still be there
+    DELETED = "Deleted"
+    GONE = "Gone"  # the provider does not have it, and no run has deleted it
+    UNKNOWN = "Unknown"  # it was ordered, and whether it exists could not be read
+
+
+OPEN_SNAPSHOT_STATES: Final = (SnapshotState.TAKEN, SnapshotState.REVERTED, SnapshotState.UNKNOWN)
+"""The states of snapshots that may exist: they are deleted when their time is over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.records import event_schema, page_schema, schema
 from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.maintenance_schema import held_applications, held_groups, held_packages
+from tasks.records.snapshots import SqlSnapshots
 from tasks.records.sql_records import SqlRecords
 from tasks.records.statements import UNFINISHED_STATES, list_shard_ids
 from tasks.rules.retention import Retention
@@ -60,7 +61,7 @@ def prune_history(records: SqlRecords, before: datetime) -> PruneResult:
         RecordsError: the deletion stopped. Rows that are not yet deleted remain.
     """
     _prune_sessions(records, before)
-    SqlMachineOrders(records.database).prune(before)
+    _prune_orders_and_snapshots(records, before)
     runs = _prune_runs(records, before, None, _always_continue)
     return PruneResult(runs, _prune_assessments(records, before, _always_continue))
 
@@ -122,7 +123,7 @@ def apply_retention(records: SqlRecords, now: datetime, may_continue: Callable[[
     runs = assessments = 0
     if retention.runs_days is not None:
         before = now - timedelta(days=retention.runs_days)
-        SqlMachineOrders(records.database).prune(before)
+        _prune_orders_and_snapshots(records, before)
         runs += _prune_runs(records, before, None, may_continue)
     if retention.assessments_days is not None:
         before = now - timedelta(days=retention.assessments_days)
@@ -132,6 +133,11 @@ def apply_retention(records: SqlRecords, now: datetime, may_continue: Callable[[
         with records.database.begin_write("record that history was tidied") as connection:
             connection.execute(table.update().values(applied_at=now))
     return PruneResult(runs, assessments)
+
+
+def _prune_orders_and_snapshots(records: SqlRecords, before: datetime) -> None:
+    SqlMachineOrders(records.database).prune(before)
+    SqlSnapshots(records.database, records.seals).prune(before)
 
 
 def _always_continue() -> bool:

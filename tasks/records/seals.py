@@ -18,7 +18,7 @@ from sqlalchemy import Column, RowMapping, Table
 
 from inventory.files.own_keys import KeyFileError, ensure_key, find_key_path, read_key
 from tasks.domain.errors import RecordsError, SealBroken, SealKeyMissing
-from tasks.records import maintenance_schema, page_schema, schema
+from tasks.records import maintenance_schema, page_schema, schema, snapshot_schema
 from tasks.records.fleets import DEFAULT_FLEET
 from tasks.records.storage.column_types import KeyType, TextType, replace_unstorable, to_index_key
 
@@ -37,6 +37,7 @@ SEALED_COLUMNS: Final[Mapping[Table, Sequence[str]]] = {
     schema.approvals: ("run_id", "digest", "expires_at", "decision", "who", "remark", "decided_at"),
     schema.decisions: ("key_id", "number", "previous", "kind", "subject", "decision", "at"),
     page_schema.requested_runs: ("key", "flow", "request_digest", "who", "at", "scope"),
+    snapshot_schema.snapshots: ("snapshot", "machine", "provider", "run_id", "expires_at", "state"),
     maintenance_schema.held_packages: ("group_name", "number", "first_seen", "applies_at", "ended_at", "how"),
 }
 """By table, the columns that a seal covers. A row of another run or machine doesn't fit."""

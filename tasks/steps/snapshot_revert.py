@@ -10,7 +10,7 @@ from datetime import datetime
 
 from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
 from tasks.domain.model import Finding, StepRecord, UpdateResult, ValidationResult
-from tasks.domain.provided_machines import ProviderAct, ProviderOrder, SnapshotResult
+from tasks.domain.provided_machines import ProviderAct, ProviderOrder, SnapshotResult, SnapshotState
 from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.snapshots import (
@@ -35,6 +35,7 @@ from tasks.steps.machine.provider_orders import (
 from tasks.steps.machine.reboot_watch import read_boot_id, wait_for_boot_id
 from tasks.steps.machine.retry import build_retry_deadline, is_transient, retry_transient
 from tasks.steps.outcome import build_outcome
+from tasks.steps.snapshots import save_snapshot_row
 from tasks.steps.validate import validate
 
 logger = logging.getLogger(__name__)
@@ -118,6 +119,8 @@ def _finish(context: MachineContext, note: str, reason: str, began: datetime) ->
     record = StepRecord(Step.VALIDATE, began, context.clock.now(), OperationState.FAILED, note)
     steps = (*context.state.steps, record)
     context.state = replace(context.state, validation=validation, snapshot=snapshot, steps=steps)
+    if snapshot.reverted_at is not None:
+        save_snapshot_row(context, snapshot, SnapshotState.REVERTED)
     save_checkpoint(context, Step.VALIDATE)
     journal.record_end(context, Step.VALIDATE, REVERT_ACT, snapshot.id, build_end_detail(snapshot))
     context.listener.on_step_finished(context.name, Step.VALIDATE, OperationState.FAILED.value, note)

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
 from tasks.domain.model import Finding
-from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder, SnapshotResult
+from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder, SnapshotResult, SnapshotState
+from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.runs.snapshots import (
     SNAPSHOT_ACT,
@@ -77,6 +78,7 @@ def take_snapshot(context: MachineContext) -> bool:
     began = context.clock.now()
     result = earlier or SnapshotResult(build_snapshot_id(context.run.id, context.name), began)
     journal.record_start(context, Step.INSTALL, SNAPSHOT_ACT, result.id)
+    save_snapshot_row(context, result, SnapshotState.UNKNOWN)  # early: one that is ordered is never forgotten
     context.report_progress(Step.INSTALL, "taking a snapshot")
     blameless = False
     try:
@@ -86,8 +88,32 @@ def take_snapshot(context: MachineContext) -> bool:
     except FleetpatchError as error:
         result, blameless = replace(result, failure=error.message), is_transient(error)
     context.state = replace(context.state, snapshot=result)
+    save_snapshot_row(context, result, SnapshotState.UNKNOWN if result.failure else SnapshotState.TAKEN)
     journal.record_end(context, Step.INSTALL, SNAPSHOT_ACT, result.id, build_end_detail(result))
     return _judge(context, result, policy, blameless=blameless)
+
+
+def save_snapshot_row(context: MachineContext, result: SnapshotResult, state: SnapshotState) -> None:
+    """Store what is known of a snapshot.
+
+    Raises:
+        RecordsError: it can't be stored.
+    """
+    policy, now = context.options.snapshot or SnapshotPolicy(), context.clock.now()
+    row = SnapshotRow(
+        snapshot=result.id,
+        machine=context.name,
+        provider=context.state.machine.provider,
+        run_id=context.run.id,
+        ordered_at=result.ordered_at,
+        expires_at=result.expires_at or policy.find_expiry(result.ordered_at),
+        state=state,
+        consistency=result.consistency,
+        used_bytes=result.used_bytes,
+        changed_at=now,
+        note=result.failure,
+    )
+    context.run_context.save_snapshot(row)
 
 
 def _judge(context: MachineContext, result: SnapshotResult, policy: SnapshotPolicy, *, blameless: bool) -> bool:

@@ -1,12 +1,13 @@
 """A simulated fleet whose disks a hypervisor holds, so that a revert puts the packages of a machine back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from flows.ports.ports import Ports
 from tasks.domain.model import RunReport
 from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.domain.rows.snapshots import SnapshotRow
 from tests.support.fake_packages import FakePackage, Shelf
 from tests.support.fake_provider import FakeHypervisor
 from tests.support.fleet import SimFleet
@@ -20,6 +21,7 @@ class SnapshotFleet(SimFleet):
 
     Attributes:
         comes_back: whether machines answer after a revert.
+        save_snapshot: stores what runs tell of snapshots.
     """
 
     def __post_init__(self) -> None:
@@ -28,6 +30,7 @@ class SnapshotFleet(SimFleet):
         self.hypervisor = FakeHypervisor(self.clock)
         self.hypervisor.apply = self._follow
         self.comes_back = True
+        self.save_snapshot: Callable[[SnapshotRow], None] = lambda _row: None
         self._shelves: dict[str, Shelf] = {}
 
     def add(
@@ -39,7 +42,8 @@ class SnapshotFleet(SimFleet):
 
     def ports(self) -> Ports:
         """Return the way out of a run."""
-        return replace(super().ports(), open_provider=self.hypervisor.open)
+        ports = super().ports()
+        return replace(ports, open_provider=self.hypervisor.open, save_snapshot=self.save_snapshot)
 
     def patch_with_snapshot(self, *masks: str, **snapshot: Any) -> RunReport:
         """Patch it with a snapshot of each machine."""

@@ -17,6 +17,7 @@ from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
 from tasks.domain.protocols.scheduled_events import ScheduledEvents
 from tasks.domain.protocols.transport import Transport
+from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.scheduled_events import EventSource
 from tasks.domain.states import RebootPolicy
 from tasks.domain.undo import UndoOrder
@@ -157,6 +158,7 @@ class RunContext:
         list_audience: returns the machines that are told an event of a machine.
         list_components: returns the components that a machine is asked for.
         open_provider: returns who holds the disks of a machine; None: its inventory entry names nobody.
+        save_snapshot: stores what is known of a snapshot. Raises RecordsError if it can't.
     """
 
     run: RunInfo
@@ -177,6 +179,7 @@ class RunContext:
     list_audience: Callable[[str], tuple[str, ...]] = lambda machine: (machine,)
     list_components: Callable[[Machine], Sequence[Component]] = lambda _machine: ()
     open_provider: Callable[[Machine], MachineProvider | None] = lambda _machine: None
+    save_snapshot: Callable[[SnapshotRow], None] = lambda _row: None
 
     @property
     def window(self) -> Window:

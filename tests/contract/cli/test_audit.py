@@ -34,7 +34,7 @@ READING = {
     "images list", "images plan", "images schema", "inventory check", "inventory list", "inventory schema",
     "machines list", "maintenance list", "maintenance show", "orders", "plan", "policy explain", "providers", "query",
     "report", "runs", "server",
-    "settings", "show", "updaters status", "updates", "version", "web token list", "why",
+    "settings", "show", "snapshots list", "updaters status", "updates", "version", "web token list", "why",
 }  # fmt: skip
 """Commands that change nothing of the fleet. The engine records an assessment and a plan, as it does with each run."""
 RECORDED_ELSEWHERE = {

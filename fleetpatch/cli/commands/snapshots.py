@@ -1,0 +1,89 @@
+"""snapshots: list the snapshots of machines, and delete those that runs have taken."""
+
+from typing import Annotated
+
+import typer
+
+from fleetpatch.cli.app import (
+    ALL_MACHINES,
+    InventoryOption,
+    JsonOption,
+    RecordsOption,
+    ScopeArgument,
+    YesOption,
+    app,
+)
+from fleetpatch.cli.runtime.acting_command import ActingCommand
+from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text
+
+snapshots_app = typer.Typer(help="List and delete the snapshots that runs take of machines.", no_args_is_help=True)
+app.add_typer(snapshots_app, name="snapshots", rich_help_panel="Patch")
+
+
+@snapshots_app.command("list")
+def list_snapshots(
+    scope: ScopeArgument = ALL_MACHINES,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the snapshots of machines, as their providers have them: those of runs, and those of others."""
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope, open_machines
+    from fleetpatch.cli.views.snapshots import build_snapshots_json, print_snapshots
+    from flows.snapshots import FORGOTTEN, look_at_snapshots, open_snapshots
+    from tasks.records.setup import open_records
+
+    machines = load_machines_in_scope(inventory, scope)[1]
+    with (
+        open_records(records) as database,
+        open_machines(machines, inventory, scope, records, "snapshots") as (ports, chosen),
+    ):
+        seen = look_at_snapshots(chosen, ports, open_snapshots(database))
+    print_json_or_text(as_json, build_snapshots_json, print_snapshots, seen)
+    is_bad = any(snapshot.standing in FORGOTTEN for snapshot in seen)
+    raise typer.Exit(int(ExitCode.WARNINGS if is_bad else ExitCode.SUCCESS))
+
+
+@snapshots_app.command("delete", cls=ActingCommand)
+def delete(
+    scope: ScopeArgument,
+    expired: Annotated[bool, typer.Option("--expired", help="Only those whose time is over.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--snapshot", metavar="ID", help="Only this snapshot. Repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+    yes: YesOption = False,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete snapshots that runs have taken. Those of others are never touched, nor those of a run that is not over."""
+    from functools import partial
+
+    from fleetpatch.cli.runtime.exit_codes import to_act_exit_code
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope, open_machines
+    from fleetpatch.cli.views.snapshots import build_deletions_json, print_deletions, print_rows
+    from flows.snapshots import DeletionState, delete_snapshots, open_snapshots
+    from tasks.domain.protocols.clock import SystemClock
+    from tasks.records.queries.runs import read_run_states
+    from tasks.records.setup import open_records
+
+    machines = load_machines_in_scope(inventory, scope)[1]
+    names = {machine.name for machine in machines}
+    with open_records(records) as database:
+        store = open_snapshots(database)
+        known = store.find_expired(SystemClock().now()) if expired else store.read_open()
+        rows = [row for row in known if row.machine in names and (not only or row.snapshot in only)]
+        if not rows or dry_run:
+            print_json({"snapshots": [row.snapshot for row in rows]}) if as_json else print_rows(rows)
+            return
+        if not as_json:
+            print_rows(rows)
+        if not (yes or confirm("Delete them?", "snapshots delete", "Add --yes, or --dry-run.")):
+            return
+        with open_machines(machines, inventory, scope, records, "snapshots") as (ports, _):
+            deletions = delete_snapshots(rows, ports, store, partial(read_run_states, database.database))
+    print_json(build_deletions_json(deletions)) if as_json else print_deletions(deletions)
+    states = [deletion.state for deletion in deletions]
+    raise typer.Exit(int(to_act_exit_code(states, {DeletionState.FAILED}, DeletionState.REFUSED)))

@@ -1,0 +1,244 @@
+"""Lists the snapshots of machines as their providers have them, and deletes those that runs have taken.
+
+A snapshot is deleted by its sealed record only, after its run is over, and only where its machine still has the
+provider that took it. Snapshots of others are told, and never touched.
+"""
+
+import functools
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from flows.composition import open_ports
+from flows.machine_visits import visit_machines
+from flows.ports.caller import Caller
+from flows.ports.ports import Ports
+from flows.request.read_requests import AssessRequest
+from inventory.data_class import dataclass
+from inventory.machine import Machine
+from tasks.domain.errors import FleetpatchError, ProviderError
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder, Snapshot, SnapshotState
+from tasks.domain.rows.snapshots import SnapshotRow
+from tasks.domain.states import UNFINISHED_RUN_STATES
+from tasks.records.queries.runs import read_run_states
+from tasks.records.setup import open_records
+from tasks.records.snapshots import SqlSnapshots
+from tasks.records.sql_records import SqlRecords
+from tasks.rules.runs.snapshots import SNAPSHOT_PREFIX
+
+READ_SECONDS: Final = 300.0
+DELETE_SECONDS: Final = 3600.0
+AT_ONCE: Final = 10
+
+logger = logging.getLogger(__name__)
+
+
+class Standing(StrEnum):
+    """What a snapshot is to fleetpatch."""
+
+    KEPT = "Kept"
+    EXPIRED = "Expired"
+    MISSING = "Missing"  # the records have it, and its provider does not
+    UNRECORDED = "Unrecorded"  # it has the name of one, and these records do not have it
+    FOREIGN = "Foreign"  # somebody else has taken it
+    UNREAD = "Unread"  # its provider did not say
+
+
+FORGOTTEN: Final = frozenset({Standing.EXPIRED, Standing.UNRECORDED, Standing.UNREAD})
+"""What a person should look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenSnapshot:
+    """One snapshot of a machine.
+
+    Attributes:
+        id: what its provider calls it; "": the machine could not be read, and has none in the records.
+        row: what the records have of it; None: nothing.
+        found: as its provider has it; None: it does not have it, or did not say.
+        message: why its provider did not say, or "".
+    """
+
+    machine: str
+    id: str
+    standing: Standing
+    row: SnapshotRow | None = None
+    found: Snapshot | None = None
+    message: str = ""
+
+    @property
+    def taken_at(self) -> datetime | None:
+        """When it was taken, by its provider or else by the records."""
+        at = self.found.taken_at if self.found is not None else None
+        return at or (self.row.ordered_at if self.row is not None else None)
+
+    @property
+    def used_bytes(self) -> int | None:
+        """How much room it takes; None: not known."""
+        return self.found.used_bytes if self.found is not None else None
+
+
+class DeletionState(StrEnum):
+    """What became of a snapshot that is to be deleted."""
+
+    DELETED = "Deleted"
+    GONE = "Gone"  # it was not there any more
+    REFUSED = "Refused"  # it may not be deleted
+    FAILED = "Failed"  # it may still be there
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What became of a snapshot that is to be deleted."""
+
+    machine: str
+    id: str
+    state: DeletionState
+    message: str = ""
+
+
+def look_at_snapshots(machines: Sequence[Machine], ports: Ports, store: SqlSnapshots) -> tuple[SeenSnapshot, ...]:
+    """Return the snapshots of machines, as their providers and the records have them."""
+    rows: defaultdict[str, list[SnapshotRow]] = defaultdict(list)
+    for row in store.read_open():
+        rows[row.machine].append(row)
+    asked = [machine for machine in machines if machine.provider or machine.name in rows]
+
+    def look(machine: Machine) -> list[SeenSnapshot]:
+        return _look(machine, ports, rows[machine.name])
+
+    return tuple(seen for of_machine in visit_machines(asked, AT_ONCE, look) for seen in of_machine)
+
+
+def _look(machine: Machine, ports: Ports, rows: Sequence[SnapshotRow]) -> list[SeenSnapshot]:
+    try:
+        provided = _read(machine, ports)
+    except FleetpatchError as error:
+        unread = [SeenSnapshot(machine.name, row.snapshot, Standing.UNREAD, row, None, error.message) for row in rows]
+        return unread or [SeenSnapshot(machine.name, "", Standing.UNREAD, message=error.message)]
+    return list(judge_snapshots(machine.name, provided, rows, ports.clock.now()))
+
+
+def judge_snapshots(
+    machine: str, provided: ProvidedMachine, rows: Iterable[SnapshotRow], now: datetime
+) -> Iterable[SeenSnapshot]:
+    """Yield what each snapshot of a machine is: those that the records have first. Pure.
+
+    Args:
+        machine: its name.
+        provided: as its provider has it.
+        rows: what the records have of snapshots that may exist.
+        now: the present time.
+    """
+    known = {row.snapshot: row for row in rows}
+    for snapshot_id, row in known.items():
+        found = provided.find_snapshot(snapshot_id)
+        there = Standing.EXPIRED if row.expires_at <= now else Standing.KEPT
+        yield SeenSnapshot(machine, snapshot_id, Standing.MISSING if found is None else there, row, found)
+    for found in provided.snapshots:
+        if found.id not in known:
+            is_ours = found.id.startswith(SNAPSHOT_PREFIX)
+            yield SeenSnapshot(machine, found.id, Standing.UNRECORDED if is_ours else Standing.FOREIGN, None, found)
+
+
+def _read(machine: Machine, ports: Ports) -> ProvidedMachine:
+    provider = ports.open_provider(machine)
+    if provider is None:
+        raise ProviderError("the inventory does not say who holds its disks", hint="Give `provider` there.")
+    return provider.read_machine(deadline=Deadline.after(ports.clock, READ_SECONDS))
+
+
+def delete_snapshots(
+    rows: Sequence[SnapshotRow],
+    ports: Ports,
+    store: SqlSnapshots,
+    run_states: Callable[[Sequence[str]], Mapping[str, object]],
+) -> tuple[Deletion, ...]:
+    """Delete snapshots that runs have taken, one after the other. What is in doubt stays, with the reason.
+
+    Args:
+        rows: what is to be deleted; the sealed record of each is read again.
+        ports: with the inventory and the providers.
+        store: of the records.
+        run_states: returns the states of runs by their ids.
+    """
+    states = run_states(sorted({row.run_id for row in rows}))
+    return tuple(_delete_safely(row, ports, store, states.get(row.run_id)) for row in rows)
+
+
+def _delete_safely(row: SnapshotRow, ports: Ports, store: SqlSnapshots, run_state: object) -> Deletion:
+    make = functools.partial(Deletion, row.machine, row.snapshot)
+    try:
+        sealed = store.find_sealed(row.snapshot, row.machine)
+        if sealed is None:
+            return make(DeletionState.REFUSED, "the records do not have it any more")
+        if run_state in UNFINISHED_RUN_STATES:
+            return make(DeletionState.REFUSED, f"run {sealed.run_id} is not over, and may need it")
+        machine = _find_machine(sealed, ports)
+        return _delete(sealed, machine, ports, store)
+    except FleetpatchError as error:
+        logger.info("%s: the snapshot %s could not be deleted: %s", row.machine, row.snapshot, error.message)
+        return make(DeletionState.FAILED, error.message)
+
+
+def _find_machine(row: SnapshotRow, ports: Ports) -> Machine:
+    try:
+        machine = ports.inventory.find_machine(row.machine)
+    except KeyError:
+        raise ProviderError("its machine is not in the inventory any more: delete it at its provider") from None
+    if machine.provider != row.provider:
+        now = machine.provider or "none"
+        raise ProviderError(f"{row.provider} has it, and the provider of its machine is {now}: delete it there")
+    return machine
+
+
+def _delete(row: SnapshotRow, machine: Machine, ports: Ports, store: SqlSnapshots) -> Deletion:
+    """Delete a snapshot, and store what became of it.
+
+    Raises:
+        FleetpatchError: that is not known; it may still be there.
+    """
+
+    def finish(state: DeletionState, saved: SnapshotState, message: str = "") -> Deletion:
+        store.save(replace(row, state=saved, changed_at=ports.clock.now(), note=message))
+        return Deletion(row.machine, row.snapshot, state, message)
+
+    if _read(machine, ports).find_snapshot(row.snapshot) is None:
+        return finish(DeletionState.GONE, SnapshotState.GONE)
+    provider = ports.open_provider(machine)
+    if provider is None or ProviderAct.DELETE_SNAPSHOT not in provider.acts:
+        return finish(DeletionState.FAILED, row.state, "its provider can't delete snapshots: do it there")
+    reason = ""
+    try:
+        order = ProviderOrder(ProviderAct.DELETE_SNAPSHOT, row.snapshot)
+        provider.carry_out(order, deadline=Deadline.after(ports.clock, DELETE_SECONDS))
+    except FleetpatchError as error:
+        reason = error.message
+    if _read(machine, ports).find_snapshot(row.snapshot) is None:
+        return finish(DeletionState.DELETED, SnapshotState.DELETED)
+    return finish(DeletionState.FAILED, row.state, f"it is still there: {reason or 'the provider gave no reason'}")
+
+
+def open_snapshots(records: SqlRecords) -> SqlSnapshots:
+    """Return the snapshots of the records."""
+    return SqlSnapshots(records.database, records.seals)
+
+
+def delete_expired_snapshots(caller: Caller) -> tuple[Deletion, ...]:
+    """Delete the snapshots whose time is over, by the inventory of this controller. Without any, nothing is opened.
+
+    Raises:
+        FleetpatchError: the records or the inventory can't be read.
+    """
+    with open_records(caller.records_url) as records:
+        store = open_snapshots(records)
+        expired = store.find_expired(SystemClock().now())
+        if not expired:
+            return ()
+        with open_ports(AssessRequest(scope="*"), caller) as ports:
+            return delete_snapshots(expired, ports, store, functools.partial(read_run_states, records.database))

@@ -1,0 +1,25 @@
+"""The table of the snapshots that runs have taken."""
+
+from sqlalchemy import BigInteger, Column, Index, Table
+
+from tasks.records.schema import metadata
+from tasks.records.storage.column_types import KeyType, TextType, UtcDateTime
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("snapshot", KeyType, primary_key=True),
+    Column("machine", KeyType, primary_key=True),
+    Column("provider", TextType, nullable=False),
+    Column("run_id", KeyType, nullable=False),
+    Column("ordered_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("state", KeyType, nullable=False),
+    Column("consistency", KeyType, nullable=False),
+    Column("used_bytes", BigInteger),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("note", TextType, nullable=False),
+    Column("seal", KeyType),
+    Index(None, "state", "expires_at"),
+)
+"""Each snapshot, stored before it is ordered. By its row it is deleted, so the row is sealed."""
