@@ -280,7 +280,8 @@ def _find_pinned_updates(records: SqlRecords, run_name: str) -> PinnedUpdates:
 def _find_undo_order(records: SqlRecords, run_name: str) -> UndoOrder:
     from flows.engine.undo_orders import find_undo_order  # noqa: PLC0415 - few runs take others back
 
-    return find_undo_order(History(records, require_seals=True), run_name)
+    find_snapshots = SqlSnapshots(records.database, records.seals).find_of_run
+    return find_undo_order(History(records, require_seals=True), run_name, find_snapshots)
 
 
 def _call_hook(

@@ -1,15 +1,17 @@
 """Builds the run that takes an earlier run back. ``execute_locally`` or ``patch_fleet`` executes it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from flows.engine.undo_orders import find_undo_order
-from flows.request.patch_request import PatchRequest, UpdatesRequest, WindowRequest
+from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from inventory.files.problems import did_you_mean
 from tasks.domain.errors import RequestError
+from tasks.domain.model import RunInfo
 from tasks.domain.states import RebootPolicy
+from tasks.domain.undo import UndoSnapshot, UndoWay
 from tasks.records.queries.history import History
 
 
@@ -25,6 +27,8 @@ def build_undo_request(
     exclude: Sequence[str] = (),
     allow_removals: bool = False,
     dry_run: bool = False,
+    by: UndoWay = UndoWay.BEST,
+    find_snapshots: Callable[[RunInfo], Mapping[str, UndoSnapshot]] = lambda _run: {},
 ) -> PatchRequest:
     """Return the request for a run that takes back what an earlier run has installed. It reads only the records.
 
@@ -39,13 +43,17 @@ def build_undo_request(
         exclude: masks of updates that stay.
         allow_removals: whether other packages may be removed for it.
         dry_run: plan only.
+        by: by which means.
+        find_snapshots: returns the snapshots from before the run, by machine.
 
     Raises:
         RequestError: the run does not exist, is not over, or has changed nothing on a named machine, or on any.
         RecordsError: the records can't be read.
     """
-    order = find_undo_order(history, run)
-    changed = sorted({*order.changes, *order.unknown})
+    order = find_undo_order(history, run, find_snapshots)
+    # a machine that does not answer has no result, and its snapshot is all that is known of it
+    unanswered = order.snapshots if by is UndoWay.SNAPSHOT and machines else ()
+    changed = sorted({*order.changes, *order.unknown, *unanswered})
     for name in machines:
         if name not in changed:
             raise RequestError(
@@ -70,8 +78,10 @@ def build_undo_request(
         inventory=inventory,
         only_machines=chosen,
         undo_of=order.run_id,
+        undo_by=by,
         updates=updates,
         window=window,
+        waves=WavesRequest(unreachable_percent=100) if by is UndoWay.SNAPSHOT else WavesRequest(),
         reboot=reboot,
         allow_removals=allow_removals,
         dry_run=dry_run,

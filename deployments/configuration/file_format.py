@@ -172,6 +172,7 @@ NOT_SHARED_FIELDS = frozenset(
         "outside_window",
         "shard",
         "shard_limits",
+        "undo_by",
         "undo_of",
     }
 )

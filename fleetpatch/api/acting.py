@@ -64,6 +64,7 @@ NOT_BY_TOKEN: Final = (
     "roll_back",
     "shard",
     "shard_limits",
+    "undo_by",
     "undo_of",
 )
 """What a request of the API may not set: hooks are commands on the controller, and paths are its files. They belong to

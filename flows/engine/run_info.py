@@ -69,7 +69,9 @@ def build_options(
     options = request.to_patch_options(pinned_updates, window)
     if request.undo_of:
         require_undo_limits(request)
-        return replace(options, undo_order=ports.find_undo_order(request.undo_of))
+        found = ports.find_undo_order(request.undo_of)
+        undo_order = replace(found, way=request.undo_by, must_be_approved=request.approval.required)
+        return replace(options, undo_order=undo_order, snapshot=None)
     if not request.component:
         return options
     order = ports.find_component_order(request.component, request.component_version)

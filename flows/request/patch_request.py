@@ -30,10 +30,12 @@ from flows.request.request_parts import (
     Notifications,
     RehearsalRequest,
     SnapshotRequest,
+    UndoBy,
 )
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PinnedUpdates, Selection, Window
 from tasks.domain.states import Classification, RebootPolicy, Severity
+from tasks.domain.undo import UndoWay
 from tasks.rules.calendar.local_time import localize_time
 from tasks.rules.machine_checks.packages import OthersPolicy
 from tasks.rules.runs.hooks import MACHINE_PLACES
@@ -205,6 +207,7 @@ class PatchRequest(ScopeRequest):
         title="Undo Run",
         description="Take back what this run has installed, and do nothing else: its id. Empty: install updates.",
     )
+    undo_by: UndoBy = UndoWay.BEST
     roll_back: bool = Field(
         default=True,
         description="Put the version before of a component, or the OS disk before, back on a machine that is not "
@@ -223,9 +226,7 @@ class PatchRequest(ScopeRequest):
         default=AnnounceRequest(), description="Whether machines and their programs are told before interruptions."
     )
     rehearse: RehearsalRequest = Field(default=RehearsalRequest(), description="Whether copies are patched first.")
-    snapshot: SnapshotRequest = Field(
-        default=SnapshotRequest(), description="Whether machines get a snapshot before their first change."
-    )
+    snapshot: SnapshotRequest = Field(default=SnapshotRequest(), description="A snapshot before the first change.")
     notify: Notifications = Field(default=[])
     freezes: list[FreezeRequest] = Field(
         default=[], max_length=500, description="Times in which nothing may be changed. They override the window."

@@ -10,6 +10,7 @@ from flows.request.base import FormModel, Mask, convert_request
 from tasks.domain.model import Hook, NotHeld
 from tasks.domain.scheduled_events import ApprovalRule
 from tasks.domain.states import Classification, HookKind, HookMode, HookPoint, include_esm
+from tasks.domain.undo import UndoWay
 from tasks.rules.calendar.freezes import Freeze, build_freeze
 from tasks.rules.maintenance.model import ApplyMode, HoldPolicy
 from tasks.rules.runs.hooks import check_hook_target
@@ -226,6 +227,15 @@ class AnnounceRequest(FormModel):
     def to_event_notice(self) -> EventNotice | None:
         """Return how interruptions are announced; None: they are not."""
         return EventNotice(self.notice_minutes * 60, self.approval) if self.enabled else None
+
+
+UndoBy = Annotated[
+    UndoWay,
+    Field(
+        description="How: best (by the snapshot of before that run, unless a later run has changed the machine; else "
+        "by packages), snapshot (also then), or packages."
+    ),
+]
 
 
 class RehearsalRequest(FormModel):

@@ -121,6 +121,7 @@ class MachinePlan:
     download_bytes: int | None = None  # not downloaded yet; None when unknown
     assessed_at: datetime | None = None  # the time of its assessment
     refusals: tuple[Finding, ...] = ()  # what the pre-check would refuse now
+    snapshot: str = ""  # the snapshot to which an undo puts the machine back
 
 
 @dataclass(frozen=True, slots=True)

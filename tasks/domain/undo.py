@@ -6,12 +6,35 @@ from enum import StrEnum
 
 from inventory.data_class import dataclass
 from tasks.domain.assessment import Update
+from tasks.domain.rows.snapshots import SnapshotRow
 
 
 class UndoMeans(StrEnum):
     """How a machine goes back, the best first."""
 
+    SNAPSHOT = "snapshot"
     PACKAGE_MANAGER = "package manager"
+
+
+class UndoWay(StrEnum):
+    """Which means a person wants."""
+
+    BEST = "best"
+    SNAPSHOT = "snapshot"  # also if later runs have changed the machine
+    PACKAGES = "packages"
+
+
+@dataclass(frozen=True, slots=True)
+class UndoSnapshot:
+    """The snapshot of a machine from before the run that is taken back.
+
+    Attributes:
+        row: its sealed record.
+        later_runs: runs that have changed the machine since.
+    """
+
+    row: SnapshotRow
+    later_runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +60,15 @@ class UndoOrder:
         unknown: ids of what it seems to have changed, and its sealed plans do not have, by machine.
         commands: what the package managers said right after: how to undo the run's transactions on the machine itself,
             or why that is not possible, by machine.
+        snapshots: from before that run, by machine.
+        way: which means is wanted.
+        must_be_approved: whether a person must approve the plan.
     """
 
     run_id: str
     changes: Mapping[str, tuple[InstalledChange, ...]]
     unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    snapshots: Mapping[str, UndoSnapshot] = field(default_factory=dict)
+    way: UndoWay = UndoWay.BEST
+    must_be_approved: bool = False

@@ -6,8 +6,11 @@ from typing import Any, Final
 
 from sqlalchemy import Select, delete, select
 
+from tasks.domain.model import RunInfo
 from tasks.domain.provided_machines import OPEN_SNAPSHOT_STATES, Consistency, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
+from tasks.domain.undo import UndoSnapshot
+from tasks.records import schema
 from tasks.records.seals import Seals
 from tasks.records.snapshot_schema import snapshots
 from tasks.records.statements import upsert_row
@@ -64,6 +67,27 @@ class SqlSnapshots:
             return None
         self._seals.check(snapshots, row, f"the snapshot {snapshot} of {machine}")
         return _build_row(row)
+
+    def find_of_run(self, run: RunInfo) -> dict[str, UndoSnapshot]:
+        """Return the snapshots from before a run that may exist, by machine, with the runs that came later.
+
+        Raises:
+            SealBroken: something else has written or changed a row.
+        """
+        rows = [row for row in self.read_open() if row.run_id == run.id and row.state is not SnapshotState.UNKNOWN]
+        return {
+            row.machine: UndoSnapshot(row, self._find_later_runs(row.machine, run)) for row in map(self._require, rows)
+        }
+
+    def _require(self, row: SnapshotRow) -> SnapshotRow:
+        return self.find_sealed(row.snapshot, row.machine) or row
+
+    def _find_later_runs(self, machine: str, run: RunInfo) -> tuple[str, ...]:
+        outcomes, runs = schema.outcomes.c, schema.runs.c
+        is_later = (runs.id == outcomes.run_id) & (runs.started_at > run.started_at)
+        query = select(runs.id).where(is_later, outcomes.machine == machine, outcomes.updates_installed > 0)
+        with self._database.begin_read("look for later runs") as connection:
+            return tuple(connection.execute(query.order_by(runs.started_at)).scalars())
 
     def prune(self, before: datetime) -> None:
         """Forget snapshots that are gone, and were last seen before a time. One that may exist is never forgotten."""

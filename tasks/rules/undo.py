@@ -6,6 +6,7 @@ since belongs to somebody else.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from inventory.data_class import dataclass
@@ -14,7 +15,8 @@ from tasks.domain.components import COMPONENT_PREFIX
 from tasks.domain.model import Finding, InstallResult, RunReport, Selection, Update, UpdateResult
 from tasks.domain.protocols.package_manager import InstalledKernels
 from tasks.domain.states import INSTALLED_UPDATE_STATES, UpdateState
-from tasks.domain.undo import InstalledChange, UndoOrder
+from tasks.domain.undo import InstalledChange, UndoOrder, UndoSnapshot
+from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.updates.selection import find_exclude_mask
 
 UNDO_CHECK: Final = "undo"
@@ -28,11 +30,13 @@ class UndoChoice:
 
     Attributes:
         back: updates to the versions before, to be installed.
+        snapshot: by which it all goes back; "": by packages.
         skipped: the others, each with the reason. What is to be removed is among them: see find_removals.
     """
 
     back: tuple[Update, ...]
     skipped: tuple[UpdateResult, ...]
+    snapshot: str = ""
 
 
 def collect_order(report: RunReport) -> UndoOrder:
@@ -96,6 +100,32 @@ def choose_changes(
         else:
             skipped.append(UpdateResult(update, UpdateState.NOT_SELECTED, REMOVAL_REASON))
     return UndoChoice(tuple(back), tuple(skipped))
+
+
+def choose_all_changes(changes: Sequence[InstalledChange], now: Mapping[str, str], snapshot: str) -> UndoChoice:
+    """Return what goes back by a snapshot: all, also what has changed again since. ``now``: versions by id."""
+    back: list[Update] = []
+    skipped: list[UpdateResult] = []
+    for change in changes:
+        update = replace(_turn_round(change), installed=now.get(change.update.id))
+        if (update.installed or "") == update.available:
+            skipped.append(UpdateResult(update, UpdateState.NOT_SELECTED, "it is as before already"))
+        else:
+            back.append(update)
+    return UndoChoice(tuple(back), tuple(skipped), snapshot)
+
+
+def describe_snapshot_plan(run_id: str, snapshot: UndoSnapshot, now: datetime) -> tuple[str, ...]:
+    """Return the notes of a plan that puts a machine back to a snapshot: above all, what is lost."""
+    row = snapshot.row
+    since = format_duration((now - row.ordered_at).total_seconds())
+    notes = [
+        f"undo of run {run_id} by the snapshot of {row.ordered_at:%Y-%m-%d %H:%M} UTC ({row.consistency})",
+        f"all that was written to its OS disks since then ({since}) is lost; data disks stay as they are",
+    ]
+    if snapshot.later_runs:
+        notes.append(f"later runs are taken back with it: {', '.join(snapshot.later_runs)}")
+    return tuple(notes)
 
 
 def _turn_round(change: InstalledChange) -> Update:

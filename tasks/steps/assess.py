@@ -80,16 +80,17 @@ def plan_updates(context: MachineContext) -> MachineState:
     special_notes: tuple[str, ...] = ()
     download: int | None = 0
     new_packages: tuple[UpdateResult, ...] = ()
-    selection = options.selection
+    selection, snapshot = options.selection, ""
     if options.component_order is not None:
         (chosen, skipped), note = choose_component(context)
         special_notes, download = (note,), None
     elif options.undo_order is not None:
         choice = choose_ways_back(context)
         chosen, skipped, selection = choice.back, choice.skipped, keep_others(selection, choice.skipped)
+        snapshot = choice.snapshot
     else:
         chosen, skipped = select_updates(packages, selection)
-    if chosen and not prevents_installation(packages) and options.component_order is None:
+    if chosen and not (prevents_installation(packages) or options.component_order is not None or snapshot):
         search_deadline = context.build_package_deadline()
         filtered = filter_by_simulation(
             chosen,
@@ -130,6 +131,7 @@ def plan_updates(context: MachineContext) -> MachineState:
         ),
         download_bytes=download,
         assessed_at=context.state.assessment.at if context.state.assessment else None,
+        snapshot=snapshot,
     )
     if reason := explain_reboot(machine_plan):
         reboot_note = f"{_REBOOT_WORDS[predict_reboot(machine_plan)]}{reason}"

@@ -34,6 +34,7 @@ from tasks.steps.start_checks import (
     is_visit_needed,
 )
 from tasks.steps.undo import validate_undo
+from tasks.steps.undo_by_snapshot import revert_as_planned, revert_unanswering
 from tasks.steps.validate import validate_and_follow_up
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,9 @@ def _validate(context: MachineContext) -> MachineState:
 
 
 def _install(context: MachineContext) -> MachineState:
-    return install_image(context) if is_image_run(context.options) else install(context)
+    if is_image_run(context.options):
+        return install_image(context)
+    return revert_as_planned(context) if context.plan.snapshot else install(context)
 
 
 _STATES_AFTER_REBOOT: Mapping[RebootState, OperationState] = {
@@ -129,6 +132,8 @@ def run_steps(
     step; REPORT: all.
     """
     try:
+        if last is Step.REPORT and not is_turn_over(context.state):
+            _revert_unanswering(context)
         is_over = is_turn_over(context.state) or is_revert_begun(context.state.snapshot)
         while not is_over and (step := find_next_step(context.state, context.options)) is not Step.REPORT:
             _run_step(context, step, execute_step)
@@ -142,6 +147,15 @@ def run_steps(
         if last is not Step.ASSESS or not context.keeps_connection or is_done:
             context.transport.close()
     return context.state
+
+
+def _revert_unanswering(context: MachineContext) -> None:
+    try:
+        revert_unanswering(context)
+    except FleetpatchError as error:
+        if isinstance(error, RecordsError):
+            context.stop_token.request_stop(f"the records failed: {error.message}")
+        context.state = replace(context.state, error=ErrorInfo.from_error(error))
 
 
 def is_turn_over(machine_state: MachineState) -> bool:

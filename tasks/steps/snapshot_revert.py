@@ -83,14 +83,14 @@ def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason
     """Raises: RecordsError: the order could not be recorded, and was not given; or its end could not be."""
     began, clock = context.clock.now(), context.clock
     if not snapshot.revert_reason:
-        snapshot = replace(snapshot, revert_reason=reason, boots_before=_list_boots(context))
+        snapshot = replace(snapshot, revert_reason=reason, boots_before=list_boots(context))
     detail: dict[str, object] = {"reason": reason, "boots_before": list(snapshot.boots_before)}
     journal.record_start(context, Step.VALIDATE, REVERT_ACT, snapshot.id, detail)
     context.state = replace(context.state, snapshot=snapshot)
     context.report_progress(Step.VALIDATE, f"putting it back to its snapshot: {reason}")
     taken = f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC"
     try:
-        _revert(context, snapshot)
+        revert(context, snapshot)
         context.state = replace(
             context.state,
             snapshot=replace(snapshot, reverted_at=clock.now(), revert_seconds=(clock.now() - began).total_seconds()),
@@ -126,7 +126,7 @@ def _finish(context: MachineContext, note: str, reason: str, began: datetime) ->
     context.listener.on_step_finished(context.name, Step.VALIDATE, OperationState.FAILED.value, note)
 
 
-def _list_boots(context: MachineContext) -> tuple[str, ...]:
+def list_boots(context: MachineContext) -> tuple[str, ...]:
     """Return the ids of all boots of the machine so far that are known. It need not answer."""
     state = context.state
     known = [state.baseline.boot_id] if state.baseline is not None else []
@@ -143,7 +143,7 @@ class _NotReverted(ProviderError):
     """The machine was certainly not put back."""
 
 
-def _revert(context: MachineContext, snapshot: SnapshotResult) -> None:
+def revert(context: MachineContext, snapshot: SnapshotResult) -> None:
     """Put the OS disks back, and wait until the machine answers in another boot.
 
     Raises:

@@ -14,6 +14,7 @@ from tasks.rules.runs.snapshots import (
     build_end_detail,
     build_snapshot_id,
     complete_result,
+    describe_left_snapshots,
     explain_unusable,
 )
 from tasks.steps.context import journal
@@ -43,7 +44,8 @@ def check_snapshot(context: MachineContext) -> tuple[Finding, ...]:
         message = f"no snapshot of the machine can be taken: {error.message}"
         return (Finding(SNAPSHOT_CHECK, level, message, error.hint or _REMEDY),)
     disks = ", ".join(disk.id for disk in machine.os_disks)
-    return (Finding(SNAPSHOT_CHECK, FindingLevel.GOOD, f"its provider can take one of {disks}"),)
+    good = Finding(SNAPSHOT_CHECK, FindingLevel.GOOD, f"its provider can take one of {disks}")
+    return (good, *describe_left_snapshots(machine, policy, context.clock.now()))
 
 
 def _list_acts(policy: SnapshotPolicy) -> tuple[ProviderAct, ...]:

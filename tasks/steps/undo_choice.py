@@ -4,23 +4,27 @@ To go back is an installation like any other: of older versions. So the pre-chec
 validation are those of any run.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from tasks.domain.model import Update, UpdateResult
 from tasks.domain.protocols.package_manager import InstalledKernels
 from tasks.domain.states import UpdateState
-from tasks.domain.undo import UndoMeans, UndoOrder
-from tasks.rules.undo import UndoChoice, choose_changes, describe_plan
+from tasks.domain.undo import InstalledChange, UndoMeans, UndoOrder, UndoWay
+from tasks.rules.undo import UndoChoice, choose_all_changes, choose_changes, describe_plan, describe_snapshot_plan
 from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.snapshot_choice import explain_no_snapshot, find_snapshot
 
 
 def _explain_no_packages(context: MachineContext) -> str:
+    if get_undo_order(context).way is UndoWay.SNAPSHOT:
+        return "only the snapshot is asked for"
     return context.manager.way_back.obstacle
 
 
 _OBSTACLES: Final[Mapping[UndoMeans, Callable[[MachineContext], str]]] = {
+    UndoMeans.SNAPSHOT: explain_no_snapshot,
     UndoMeans.PACKAGE_MANAGER: _explain_no_packages,
 }
 """By means, in their order: why a machine can't go back so. The first without an obstacle is taken."""
@@ -56,6 +60,12 @@ def choose_ways_back(context: MachineContext) -> UndoChoice:
         asked = [replace(change.update, available=change.after) for change in changes]
         now = context.manager.read_installed_versions(context.transport, asked, deadline=deadline)
         kernels = context.manager.read_kernels(context.transport, deadline=deadline)
+    alone = f"this run takes run {order.run_id} back, and does nothing else"
+    snapshot = find_snapshot(context)
+    if means[0] is UndoMeans.SNAPSHOT and snapshot is not None:
+        choice = choose_all_changes(changes, now, snapshot.row.snapshot)
+        pending = (UpdateResult(u, UpdateState.NOT_SELECTED, alone) for u in context.packages.updates)
+        return replace(choice, skipped=(*choice.skipped, *_leave_out(pending, changes)))
     choice = choose_changes(changes, now, kernels, context.packages.held, context.options.selection, order.run_id)
     if means[0] is None:
         stays = tuple(UpdateResult(update, UpdateState.BLOCKED, means[1]) for update in choice.back)
@@ -64,10 +74,14 @@ def choose_ways_back(context: MachineContext) -> UndoChoice:
             for result in choice.skipped
         )
         choice = UndoChoice((), (*stays, *others))
+    pending = (UpdateResult(u, UpdateState.NOT_SELECTED, alone) for u in context.packages.updates)
+    return UndoChoice(choice.back, (*choice.skipped, *_leave_out(pending, changes)))
+
+
+def _leave_out(pending: Iterable[UpdateResult], changes: Sequence[InstalledChange]) -> tuple[UpdateResult, ...]:
+    """Return results of updates that are only pending: the undo has something to say of the others."""
     ids = {change.update.id for change in changes}
-    alone = f"this run takes run {order.run_id} back, and does nothing else"
-    pending = (UpdateResult(u, UpdateState.NOT_SELECTED, alone) for u in context.packages.updates if u.id not in ids)
-    return UndoChoice(choice.back, (*choice.skipped, *pending))
+    return tuple(result for result in pending if result.update.id not in ids)
 
 
 def describe_ways_back(
@@ -75,6 +89,9 @@ def describe_ways_back(
 ) -> tuple[str, ...]:
     """Return the notes of the plan about what goes back, and what does not, after its simulation."""
     order, means = get_undo_order(context), choose_means(context)[0]
+    snapshot = find_snapshot(context)
+    if means is UndoMeans.SNAPSHOT and snapshot is not None:
+        return describe_snapshot_plan(order.run_id, snapshot, context.clock.now())
     how = f"by the {means}" if means is not None else "by no means"
     commands, caution = order.commands.get(context.name, ()), context.manager.way_back.caution
     return describe_plan(order.run_id, how, caution, UndoChoice(chosen, skipped), commands)

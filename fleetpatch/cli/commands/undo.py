@@ -9,6 +9,7 @@ from fleetpatch.cli.app import InventoryOption, JsonOption, NoPrefectOption, Rec
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.output import confirm
 from tasks.domain.states import RebootPolicy
+from tasks.domain.undo import UndoWay
 
 
 @app.command("undo", cls=ActingCommand, rich_help_panel="Patch")
@@ -34,13 +35,21 @@ def undo(
     allow_removals: Annotated[
         bool, typer.Option("--allow-removals", help="Allow that other packages are removed for it.")
     ] = False,
+    by: Annotated[
+        UndoWay,
+        typer.Option(
+            "--by",
+            case_sensitive=False,
+            help="best, snapshot (also if a later run has changed the machine, and if it does not answer) or packages.",
+        ),
+    ] = UndoWay.BEST,
     yes: YesOption = False,
     no_prefect: NoPrefectOption = False,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take back what a run has installed, by the package managers: a run of its own, with a plan first."""
+    """Take back what a run has installed, by snapshots or package managers: a run of its own, with a plan first."""
     from fleetpatch.cli.runtime.run_lookup import find_run, open_history
     from fleetpatch.cli.runtime.run_session import run_request_in_session
     from fleetpatch.cli.views.run_result import print_result
@@ -49,9 +58,13 @@ def undo(
     from flows.undo import build_undo_request
     from inventory.loader import find_inventory, load_inventory
     from tasks.domain.protocols.clock import SystemClock
+    from tasks.records.seals import RUN_KEY, Seals
+    from tasks.records.snapshots import SqlSnapshots
     from tasks.reports.report_directory import find_report_directory
 
     history = open_history(records)
+    seals = Seals(RUN_KEY, history.database.fleet)
+    find_snapshots = SqlSnapshots(history.database, seals).find_of_run
     loaded = load_inventory(find_inventory(inventory))
     request = build_undo_request(
         history,
@@ -64,6 +77,8 @@ def undo(
         exclude=exclude or (),
         allow_removals=allow_removals,
         dry_run=dry_run,
+        by=by,
+        find_snapshots=find_snapshots,
     )
     # early, so that nobody is asked in vain
     enforce_policy(request, loaded, build_starter(read_login_name()), SystemClock().now())

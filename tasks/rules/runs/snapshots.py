@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from inventory.data_class import dataclass
+from inventory.name_lists import format_count, join_first_names
 from tasks.domain.errors import (
     BrokenPackages,
     JobLost,
@@ -18,7 +19,7 @@ from tasks.domain.errors import (
     ScriptFailed,
     TransportError,
 )
-from tasks.domain.model import Outcome, UpdateResult
+from tasks.domain.model import Finding, Outcome, UpdateResult
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.provided_machines import Consistency, ProvidedMachine, Snapshot, SnapshotResult
 from tasks.domain.states import FindingLevel, OperationState, RebootState, UpdateState
@@ -84,6 +85,25 @@ def explain_unusable(machine: ProvidedMachine, snapshot_id: str) -> str:
     if missing := [disk.id for disk in machine.os_disks if disk.id not in snapshot.disks]:
         return f"it lacks the disk {', '.join(missing)}"
     return ""
+
+
+def describe_left_snapshots(machine: ProvidedMachine, policy: SnapshotPolicy, now: datetime) -> tuple[Finding, ...]:
+    """Return a warning of snapshots of runs that are older than a policy keeps its own, or nothing.
+
+    A snapshot grows with every write. One that is forgotten fills what holds the disks.
+    """
+    ours = (snapshot for snapshot in machine.snapshots if snapshot.id.startswith(SNAPSHOT_PREFIX))
+    old = [snapshot for snapshot in ours if snapshot.taken_at and policy.find_expiry(snapshot.taken_at) <= now]
+    if not old:
+        return ()
+    oldest = min(snapshot.taken_at for snapshot in old if snapshot.taken_at)
+    room = [snapshot.used_bytes for snapshot in old if snapshot.used_bytes is not None]
+    size = f"{sum(room):,} bytes" if len(room) == len(old) else "their size is not known"
+    message = (
+        f"{format_count(len(old), 'snapshot')} of earlier runs may be forgotten, the oldest of "
+        f"{oldest:%Y-%m-%d %H:%M} UTC ({size}): {join_first_names([snapshot.id for snapshot in old])}"
+    )
+    return (Finding.warn(SNAPSHOT_CHECK, message, "fleetpatch snapshots list shows whose they are."),)
 
 
 def complete_result(

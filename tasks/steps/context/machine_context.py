@@ -339,8 +339,12 @@ class MachineContext:
             return 0.0
         is_taken = snapshot is not None and snapshot.taken_at is not None
         ahead = 0.0 if is_taken else self._read_learned(SNAPSHOT_MEASURE) or USUAL_SNAPSHOT_SECONDS
-        back = self._read_learned(REVERT_MEASURE) or USUAL_REVERT_SECONDS
-        return ahead + back if policy.reverts_on_failure else ahead
+        return ahead + self.revert_seconds if policy.reverts_on_failure else ahead
+
+    @property
+    def revert_seconds(self) -> float:
+        """The seconds that a revert to a snapshot takes: learned, or as long as usual."""
+        return self._read_learned(REVERT_MEASURE) or USUAL_REVERT_SECONDS
 
     @property
     def going_down_seconds(self) -> float:

@@ -1,5 +1,6 @@
 """A snapshot before the first change of a machine, and the way back to it when the run fails there."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -163,6 +164,21 @@ def test_snapshots_of_others_are_left_alone(fleet: SnapshotFleet) -> None:
     fleet.patch_with_snapshot()
     assert foreign in fleet.provided("web").snapshots
     assert not fleet.find_acts("web", DELETE)
+
+
+@pytest.mark.parametrize(("days", "is_told"), [(2, False), (4, True)])
+def test_a_snapshot_of_an_earlier_run_that_was_forgotten_is_told(
+    fleet: SnapshotFleet, days: int, is_told: bool
+) -> None:
+    taken_at = fleet.clock.now() - timedelta(days=days)
+    ours = Snapshot("fleetpatch-20260301-010000-0123456789", taken_at, ("vda",), Consistency.CRASH, 4096)
+    theirs = Snapshot("nightly", taken_at - timedelta(days=90), ("vda",))
+    fleet.hypervisor.machines["web"] = replace(fleet.provided("web"), snapshots=(ours, theirs))
+    outcome = outcome_of(fleet.patch_with_snapshot(), "web")
+    told = [message for message in find_messages(outcome) if "may be forgotten" in message]
+    assert bool(told) is is_told
+    assert all("1 snapshot" in message and "4,096 bytes" in message for message in told)
+    assert len(fleet.provided("web").snapshots) == 3
 
 
 def test_its_time_is_kept_of_the_window(fleet: SnapshotFleet) -> None:
