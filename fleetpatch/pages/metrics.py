@@ -6,7 +6,7 @@ only on request (``?machines=1``).
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Final
@@ -24,9 +24,11 @@ from fleetpatch.machines.snapshot import FleetSnapshot
 from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from tasks.domain.rows.machines import MachineRow
+from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import Compliance, OperationState, YesNoUnknown
 from tasks.records.maintenance import GroupRecord, SqlMaintenance
 from tasks.records.queries.metric_figures import LastWindow, MetricFigures, read_metric_figures
+from tasks.records.snapshots import SqlSnapshots
 from tasks.reports.sanitizing import sanitize_to_one_line
 
 router = build_viewers_router()
@@ -84,6 +86,8 @@ class FleetCollector(Collector):
             windows = tuple(window for window in windows if window.configuration in names)
         yield from _build_window_metrics(windows, fleet)
         yield from _build_held_metrics(SqlMaintenance(self._context.records.database).read_groups(), fleet, now)
+        snapshots = SqlSnapshots(self._context.records.database, self._context.records.seals).read_open()
+        yield from _build_snapshot_metrics(snapshots, now)
         if self._with_machines:
             yield from _build_machine_metrics(fleet.machines.values())
         yield _gauge("fleetpatch_problems", "What pages and metrics could not read.", len(fleet.problems))
@@ -206,6 +210,15 @@ def _build_held_metrics(records: Mapping[str, GroupRecord], fleet: FleetSnapshot
     yield _family("fleetpatch_held_last_day_timestamp_seconds", text, names, ends)
     text = "When maintenance control last looked at a group."
     yield _family("fleetpatch_held_last_look_timestamp_seconds", text, names, looks)
+
+
+def _build_snapshot_metrics(rows: Sequence[SnapshotRow], now: datetime) -> Iterator[Metric]:
+    yield _gauge("fleetpatch_snapshots", "Snapshots of runs that may exist.", len(rows))
+    oldest: Values = {(): min(row.ordered_at for row in rows).timestamp()} if rows else {}
+    text = "When the oldest of them was ordered."
+    yield _family("fleetpatch_snapshot_oldest_timestamp_seconds", text, (), oldest)
+    expired = sum(row.expires_at <= now for row in rows)
+    yield _gauge("fleetpatch_snapshots_expired", "Those whose time is over.", expired)
 
 
 def _find_next_windows(fleet: FleetSnapshot) -> Values:

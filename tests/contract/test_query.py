@@ -16,11 +16,13 @@ from tasks.domain.states import Classification, OperationState, UpdateState
 from tasks.records.maintenance import GroupRecord, PackageUpdate, SqlMaintenance
 from tasks.records.queries.tables import QueryTables
 from tasks.records.scheduled_events import SqlScheduledEvents
+from tasks.records.snapshots import SqlSnapshots
 from tasks.records.sql_records import SqlRecords
 from tasks.reports.query.engine import open_query
 from tasks.rules.maintenance.model import GroupState, HeldPackage
 from tests.ci import tree
 from tests.contract.records_subjects import BOTH, opened
+from tests.contract.test_snapshots import make_row
 from tests.support.builders import (
     make_assessment,
     make_facts,
@@ -166,6 +168,13 @@ def test_what_is_held_is_one_entry_in_azures_words(records: SqlRecords) -> None:
     assert _frame(records, sql).to_numpy().tolist() == [["web", "Pending", "Restart"]]
     held = _frame(records, "SELECT name, status, machines, updates, urgent, is_overdue FROM held_packages")
     assert held.to_numpy().tolist() == [["web", "Pending", 2, 1, 1, False]]
+
+
+def test_snapshots_of_runs_are_a_table(records: SqlRecords) -> None:
+    row = make_row(used_bytes=None)
+    SqlSnapshots(records.database, records.seals).save(row)
+    found = _frame(records, "SELECT snapshot, machine, state, used_bytes IS NULL AS unknown FROM snapshots")
+    assert found.to_numpy().tolist() == [[row.snapshot, row.machine, "Taken", True]]
 
 
 def test_machines_of_inventory_and_records_are_joined(records: SqlRecords) -> None:

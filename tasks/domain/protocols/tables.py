@@ -9,6 +9,7 @@ from tasks.domain.rows.machines import AssignmentRow, MachineDayRow, MachineRow
 from tasks.domain.rows.maintenance import HeldPackageRow
 from tasks.domain.rows.runs import OutcomeRow, RunRow, UpdateResultRow
 from tasks.domain.rows.scheduled_events import ScheduledEventRow
+from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.rows.updates import RecordedUpdateRow, UpdateCveRow
 from tasks.domain.rows.windows import RecordedWindowRow
 
@@ -27,6 +28,7 @@ TABLES: Final[Mapping[str, Columns]] = {
     "assignments": list_kinds(AssignmentRow),
     "components": list_kinds(ComponentRow),
     "held_packages": list_kinds(HeldPackageRow),
+    "snapshots": list_kinds(SnapshotRow),
 }
 """The tables that can be queried, and their columns. The names are part of the public interface."""
 

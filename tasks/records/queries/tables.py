@@ -16,6 +16,7 @@ from tasks.domain.rows.machines import MachineRow
 from tasks.domain.rows.maintenance import HeldPackageRow
 from tasks.domain.rows.runs import MachineResultRow
 from tasks.domain.rows.scheduled_events import ScheduledEventRow
+from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.records import page_schema, schema
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
 from tasks.records.machine_orders import SqlMachineOrders
@@ -26,6 +27,7 @@ from tasks.records.queries.machines import read_last_runs, read_machine_states
 from tasks.records.queries.runs import parse_run, select_runs
 from tasks.records.queries.shards import is_of_whole_run
 from tasks.records.scheduled_events import SqlScheduledEvents
+from tasks.records.snapshots import SqlSnapshots
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.hotpatch import BaselineCalendar
 from tasks.rules.scheduled_events import build_event_row
@@ -60,7 +62,7 @@ class QueryTables:
         list_components: Callable[[], Iterable[ComponentRow]] = tuple,
     ) -> None:
         self._list_components = list_components
-        self._database = records.database
+        self._database, self._seals = records.database, records.seals
         self._since = since
         self._now = now or datetime.now(UTC)
         self._inventory = inventory
@@ -79,6 +81,7 @@ class QueryTables:
             "assignments": lambda: [self._assignments],
             "components": self._read_components,
             "held_packages": self._read_held_packages,
+            "snapshots": self._read_snapshots,
         }
 
     def read_table(self, name: str) -> Iterable[Batch]:
@@ -178,6 +181,13 @@ class QueryTables:
         rows = [build_held_row(record, self._now) for record in records if record.removed_at is None]
         columns = [
             [getattr(value, "value", value) for value in values] for _, _, values in read_columns(HeldPackageRow, rows)
+        ]
+        yield list(zip(*columns, strict=True))
+
+    def _read_snapshots(self) -> Iterable[Batch]:
+        rows = SqlSnapshots(self._database, self._seals).read_all()
+        columns = [
+            [getattr(value, "value", value) for value in values] for _, _, values in read_columns(SnapshotRow, rows)
         ]
         yield list(zip(*columns, strict=True))
 
