@@ -10,8 +10,8 @@ from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesReque
 from inventory.files.problems import did_you_mean
 from tasks.domain.errors import RequestError
 from tasks.domain.model import RunInfo
-from tasks.domain.states import RebootPolicy
-from tasks.domain.undo import UndoSnapshot, UndoWay
+from tasks.domain.states import RebootPolicy, UndoWay
+from tasks.domain.undo import UndoSnapshot
 from tasks.records.queries.history import History
 
 

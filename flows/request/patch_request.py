@@ -34,8 +34,7 @@ from flows.request.request_parts import (
 )
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PinnedUpdates, Selection, Window
-from tasks.domain.states import Classification, RebootPolicy, Severity
-from tasks.domain.undo import UndoWay
+from tasks.domain.states import Classification, RebootPolicy, Severity, UndoWay
 from tasks.rules.calendar.local_time import localize_time
 from tasks.rules.machine_checks.packages import OthersPolicy
 from tasks.rules.runs.hooks import MACHINE_PLACES

@@ -9,8 +9,7 @@ from pydantic.config import JsonDict
 from flows.request.base import FormModel, Mask, convert_request
 from tasks.domain.model import Hook, NotHeld
 from tasks.domain.scheduled_events import ApprovalRule
-from tasks.domain.states import Classification, HookKind, HookMode, HookPoint, include_esm
-from tasks.domain.undo import UndoWay
+from tasks.domain.states import Classification, HookKind, HookMode, HookPoint, UndoWay, include_esm
 from tasks.rules.calendar.freezes import Freeze, build_freeze
 from tasks.rules.maintenance.model import ApplyMode, HoldPolicy
 from tasks.rules.runs.hooks import check_hook_target

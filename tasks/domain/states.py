@@ -262,3 +262,11 @@ class NotificationOccasion(StrEnum):
     FAILED = "failed"
     MISSED = "missed"  # a run did not begin in its window: too late, another run has it, or Prefect cancelled it
     CANCELLED = "cancelled"
+
+
+class UndoWay(StrEnum):
+    """Which means a person wants."""
+
+    BEST = "best"
+    SNAPSHOT = "snapshot"  # also if later runs have changed the machine
+    PACKAGES = "packages"

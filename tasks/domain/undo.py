@@ -7,6 +7,7 @@ from enum import StrEnum
 from inventory.data_class import dataclass
 from tasks.domain.assessment import Update
 from tasks.domain.rows.snapshots import SnapshotRow
+from tasks.domain.states import UndoWay
 
 
 class UndoMeans(StrEnum):
@@ -14,14 +15,6 @@ class UndoMeans(StrEnum):
 
     SNAPSHOT = "snapshot"
     PACKAGE_MANAGER = "package manager"
-
-
-class UndoWay(StrEnum):
-    """Which means a person wants."""
-
-    BEST = "best"
-    SNAPSHOT = "snapshot"  # also if later runs have changed the machine
-    PACKAGES = "packages"
 
 
 @dataclass(frozen=True, slots=True)

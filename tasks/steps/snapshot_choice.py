@@ -2,7 +2,8 @@
 
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.provided_machines import ProviderAct
-from tasks.domain.undo import UndoSnapshot, UndoWay
+from tasks.domain.states import UndoWay
+from tasks.domain.undo import UndoSnapshot
 from tasks.rules.runs.snapshots import explain_unusable
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.provider_orders import read_provided_machine, require_provider

@@ -6,8 +6,8 @@ from tasks.domain.errors import ProviderError, Unreachable
 from tasks.domain.model import Finding, InstallResult, RebootResult, UpdateResult
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.provided_machines import SnapshotResult, SnapshotState
-from tasks.domain.states import OperationState, RebootState, Step, UpdateState
-from tasks.domain.undo import UndoSnapshot, UndoWay
+from tasks.domain.states import OperationState, RebootState, Step, UndoWay, UpdateState
+from tasks.domain.undo import UndoSnapshot
 from tasks.rules.runs.snapshots import REVERT_ACT
 from tasks.rules.undo import UNDO_CHECK
 from tasks.steps.context import journal

@@ -10,8 +10,8 @@ from typing import Final
 
 from tasks.domain.model import Update, UpdateResult
 from tasks.domain.protocols.package_manager import InstalledKernels
-from tasks.domain.states import UpdateState
-from tasks.domain.undo import InstalledChange, UndoMeans, UndoOrder, UndoWay
+from tasks.domain.states import UndoWay, UpdateState
+from tasks.domain.undo import InstalledChange, UndoMeans, UndoOrder
 from tasks.rules.undo import UndoChoice, choose_all_changes, choose_changes, describe_plan, describe_snapshot_plan
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.snapshot_choice import explain_no_snapshot, find_snapshot

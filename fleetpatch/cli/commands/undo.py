@@ -8,8 +8,7 @@ import typer
 from fleetpatch.cli.app import InventoryOption, JsonOption, NoPrefectOption, RecordsOption, RunArgument, YesOption, app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.output import confirm
-from tasks.domain.states import RebootPolicy
-from tasks.domain.undo import UndoWay
+from tasks.domain.states import RebootPolicy, UndoWay
 
 
 @app.command("undo", cls=ActingCommand, rich_help_panel="Patch")

@@ -13,8 +13,8 @@ from flows.undo import build_undo_request
 from tasks.domain.model import Outcome, RunInfo
 from tasks.domain.provided_machines import ProviderAct, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
-from tasks.domain.states import OperationState, UpdateState
-from tasks.domain.undo import UndoSnapshot, UndoWay
+from tasks.domain.states import OperationState, UndoWay, UpdateState
+from tasks.domain.undo import UndoSnapshot
 from tasks.records.queries.history import History
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_provider import ProviderFault
