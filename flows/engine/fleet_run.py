@@ -16,12 +16,12 @@ from flows.engine.machine_work import (
     restore_machines,
 )
 from flows.engine.resume_state import ResumeState
-from flows.engine.retrying_records import build_retrying_saver
 from flows.engine.run_info import (
     build_options,
     build_refused_outcomes,
     build_run_id,
     build_run_info,
+    build_step_ports,
     rehearses,
     require_one_process,
     select_machines,
@@ -105,11 +105,7 @@ class FleetRun:
             stop_token=ports.stop_token,
             call_hook=self._call_hook,
             explain_spent_budget=lambda: self._failure_counter.stop_reason,
-            send_magic_packet=ports.send_magic_packet,
-            is_port_open=ports.is_port_open,
-            list_components=ports.list_components,
-            open_provider=ports.open_provider,
-            save_snapshot=build_retrying_saver(ports.save_snapshot, ports.clock, self._run_info.window),
+            **build_step_ports(ports, self._run_info.window),
             instances=MachineInstances(resume_state.known_facts if resume_state else ()),
             **build_event_parts(request, ports),
         )

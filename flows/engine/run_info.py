@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import Any, Final
 
+from flows.engine.retrying_records import build_retrying_saver
 from flows.ports.ports import Ports
 from flows.request.order_request import OrderRequest
 from flows.request.patch_request import PatchRequest
@@ -309,3 +310,14 @@ def rehearses(request: PatchRequest) -> bool:
 def is_rollout_run(request: PatchRequest | AssessRequest) -> bool:
     """Return whether a run installs the frozen set of a rollout of automatic patching."""
     return isinstance(request, PatchRequest) and request.updates.as_in_run.startswith(ROLLOUT_PREFIX)
+
+
+def build_step_ports(ports: Ports, window: Window | None) -> dict[str, Any]:
+    """Return what the steps get of the ports as it is. Saving a snapshot waits for records that are away."""
+    return {
+        "send_magic_packet": ports.send_magic_packet,
+        "is_port_open": ports.is_port_open,
+        "list_components": ports.list_components,
+        "open_provider": ports.open_provider,
+        "save_snapshot": build_retrying_saver(ports.save_snapshot, ports.clock, window),
+    }
