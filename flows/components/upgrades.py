@@ -126,7 +126,6 @@ def plan_upgrade(
         reboot=RebootPolicy.NEVER,
         dry_run=dry_run,
         roll_back=roll_back,
-        refresh=image is None,  # what repositories have is no matter for a new OS disk
         window=window or WindowRequest(minutes=DEFAULT_WINDOW_MINUTES),
         waves=WavesRequest(
             percent=component.limits.batch,

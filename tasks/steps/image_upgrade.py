@@ -36,6 +36,7 @@ from tasks.steps.image_disks import (
 from tasks.steps.machine.auto_updaters import halt_if_others_patch
 from tasks.steps.machine.custom_checks import run_command
 from tasks.steps.machine.machine_lock import acquire_lock
+from tasks.steps.machine.package_state import read_package_state
 from tasks.steps.machine.reboot_obstacles import wait_for_transactions
 from tasks.steps.start_checks import check_cut_off_fit, explain_stop_request
 
@@ -93,7 +94,6 @@ def _with_result(context: MachineContext, result: UpdateResult | None, began: da
     return replace(
         context.state,
         install=InstallResult(results, transactions),
-        packages_after=None,
         reboot=RebootResult(RebootState.NOT_NEEDED, "the machine boots from its new OS disk"),
     )
 
@@ -210,7 +210,11 @@ def _set_up(context: MachineContext, component: Component) -> str:
         lock = acquire_lock(context).finding
         if lock.level is FindingLevel.BLOCK:
             return lock.message
-        return _run_scripts(context, component)
+        if problem := _run_scripts(context, component):
+            return problem
+        # a new disk has no package lists
+        context.state = replace(context.state, packages_after=read_package_state(context, refresh=True))
+        return ""
     except RecordsError:
         raise
     except FleetpatchError as error:

@@ -88,6 +88,7 @@ class ImageFleet:
         machine = self.fleet.machines[name]
         if order.act in {ProviderAct.REPLACE_OS_DISK, ProviderAct.RESTORE_OS_DISK, ProviderAct.START}:
             machine.locked_by, machine.lock_holder = None, ""  # the lock is on the disk
+            machine.world.is_unread = order.act is ProviderAct.REPLACE_OS_DISK  # a new disk has no package lists
             machine.begin_boot()
             machine.cut(20)
         provided = self.hypervisor.machines[name]
