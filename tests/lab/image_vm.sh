@@ -3,7 +3,7 @@
 # Debian's point release; the kernel that came after it is in their repository. Sourced by lab.sh.
 
 VM_ROOT=6c61622d-0000-4000-8000-726f6f740000 VM_BOOT=6c61622d-0000-4000-8000-626f6f740000 # the file systems' UUIDs
-VM_BOOT_MIB=160 VM_ROOT_MIB=1536
+VM_BOOT_MIB=320 VM_ROOT_MIB=1536
 
 make_vm() { # folder of the image: base/disk.raw, its digest, and a repository
   local image=$1 below work=$1/work disk=$1/work/disk.raw; below=$(image apt)

@@ -6,7 +6,7 @@
 #   lab.sh can             exit 0 if the lab can run here; otherwise print the one reason why not
 #   lab.sh deps            install what it needs (as root), or say what is lacking
 #   lab.sh build [KIND…]   make the images and the update repositories (about a minute, once for all labs of this machine);
-#                          kinds: apt, rpm, cluster; all when none is named
+#                          kinds: apt, rpm, cluster, vm (for tests/lab/vm); the first three when none is named
 #   lab.sh up N [FLAVOUR]  boot N more hosts (apt, dnf, zypper, or cluster: apt with HAProxy and PostgreSQL; apt when none is
 #                          named); prints "NUMBER NAME ADDRESS" for each
 #   lab.sh down            end everything of this lab and remove it
@@ -265,6 +265,7 @@ up() {
   local count=$1 flavour=$2 why='' kind i new=()
   [[ $count =~ ^[0-9]+$ ]] || die "up takes a number of hosts"
   kind=$(kind "$flavour")
+  [ "$kind" != vm ] || [ "$count" = 0 ] || die "virtual machines are made by: python -m tests.lab.vm up $count"
   [ -e "$STATE/net" ] || { why=$(reason); [ -z "$why" ] || die "$why"; }  # what runs already can run
   locked; mkdir -p "$STATE/hosts"; chmod 711 "$STATE"
   [ ! -e "$STATE/owner" ] || [ "$(cat "$STATE/owner")" = "$OWNER" ] || die "$STATE belongs to another lab: $(cat "$STATE/owner")"

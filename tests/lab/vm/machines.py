@@ -4,6 +4,7 @@ They are hosts of a lab of their own (see ``lab.sh``): its bridge, its network, 
 """
 
 import shutil
+import struct
 import time
 import uuid
 from dataclasses import dataclass
@@ -94,9 +95,9 @@ class VmLab(Lab):
         self.script("up", "0", "vm")
         hypervisor = self.hypervisor
         hypervisor.start()
-        warm = None if cold or image else WarmGuest.of(self.image)
+        warm = None if cold or image else WarmGuest.of(self.image, _DOMAIN)
         if warm and not warm.exists():
-            warm.make(hypervisor, _DOMAIN, self.script("place").split()[1])
+            warm.make(hypervisor, self.script("place").split()[1])
         first = max([0, *(vm.number for vm in self.machines())]) + 1
         for number in range(first, first + count):
             (self.folder / str(number)).mkdir(mode=0o700)
@@ -129,10 +130,11 @@ class VmLab(Lab):
         disk.parent.mkdir(exist_ok=True, parents=True)
         run(["cp", "--sparse=always", str(self.image), str(disk)])
         disk.chmod(0o644)
+        with disk.open("rb") as table:  # the second entry of the table of partitions: where the root file system begins
+            offset = 512 * struct.unpack("<I", table.read(512)[446 + 16 + 8 :][:4])[0]
         for path, text in files.items():
             part = disk.with_suffix(".part")
             part.write_text(text)
-            offset = 161 << 20  # where the recipe puts the root file system
             for order in (f"rm {path}", f"write {part} {path}"):
                 run(["debugfs", "-w", "-R", order, f"{disk}?offset={offset}"])
             part.unlink()

@@ -38,6 +38,7 @@ def write_seed(seed: Path, who: Identity, host_key: Path, login_key: Path, first
         "etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {who.name}\n",
         "etc/machine-id": who.instance.replace("-", "") + "\n",
         "etc/apt/sources.list": sources,
+        "etc/apt/apt.conf.d/99lab": 'APT::Install-Recommends "false";\n',  # a kernel would bring AppArmor and firmware
         "etc/ssh/ssh_host_ed25519_key": host_key.read_text(),
         "etc/ssh/ssh_host_ed25519_key.pub": host_key.with_suffix(".pub").read_text(),
         **{

@@ -25,15 +25,16 @@ class WarmGuest:
     """A machine that has booted from a base disk: its disk, which nothing writes to any more, and its memory."""
 
     base: Path
+    domain: str
+    """Libvirt's definition of a machine, with places for its values."""
     place: Path
 
     @classmethod
-    def of(cls, base: Path) -> Self:
-        """Return the one of a base disk, whether it exists or not; another recipe makes another one."""
-        qemu = run(["qemu-system-x86_64", "--version"])
-        recipe = b"".join(Path(__file__).with_name(name).read_bytes() for name in ("warm.py", "machines.py", "seed.py"))
-        tag = hashlib.sha256(str(base).encode() + qemu.encode() + recipe).hexdigest()[:12]
-        return cls(base, base.parents[2] / f"{_NAME}-{tag}")
+    def of(cls, base: Path, domain: str) -> Self:
+        """Return the one of a base disk, whether it exists or not; another definition or QEMU makes another one."""
+        recipe = "\n".join((str(base), domain, _SETTLE, run(["qemu-system-x86_64", "--version"])))
+        tag = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+        return cls(base, domain, base.parents[2] / f"{_NAME}-{tag}")
 
     @property
     def disk(self) -> Path:
@@ -49,7 +50,7 @@ class WarmGuest:
         """Return whether it was made."""
         return self.memory.exists()
 
-    def make(self, hypervisor: Hypervisor, domain: str, bridge: str) -> None:
+    def make(self, hypervisor: Hypervisor, bridge: str) -> None:
         """Boot a machine, and keep it; when another process does so, wait for it."""
         with Path(f"{self.place}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -62,7 +63,7 @@ class WarmGuest:
                 run(["truncate", "-s", size, str(self.place / name)])
             values = {"uuid": "6c616200-0000-4000-8000-7761726d0000", "tap": f"{bridge}w", "mac": "52:54:00:00:00:01"}
             file = self.place / "domain.xml"
-            file.write_text(domain.format(name=_NAME, folder=self.place, bridge=bridge, **values))
+            file.write_text(self.domain.format(name=_NAME, folder=self.place, bridge=bridge, **values))
             hypervisor.virsh("create", str(file))
             wait_until(lambda: hypervisor.ask_guest(_NAME, "guest-ping") is not None, 240, "the machine didn't boot")
             hypervisor.run_in_guest(_NAME, ["/bin/sh", "-c", _SETTLE], 240)
