@@ -134,8 +134,8 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "One script looks into /boot on all machines (boot_files.sh)."
     ),
     "tests/lab/vm/test_kernels.py::test_a_kernel_is_updated_and_booted_and_the_old_one_is_kept": (
-        "Minutes of QEMU without KVM. A reboot is proven by boot ids: tests/lab/test_patch.py; a kernel that is not to be "
-        "booted, on a virtual machine: tests/lab/vm/test_kernels.py."
+        "Minutes of QEMU without KVM. A reboot is proven by boot ids: tests/lab/test_patch.py; a kernel that is not to "
+        "be booted, on a virtual machine: tests/lab/vm/test_kernels.py."
     ),
     "tests/lab/vm/test_kernels.py::test_a_full_boot_partition_is_found_before_a_kernel_is_installed": (
         "As above. A full disk that is found before: tests/lab/test_patch.py."
