@@ -78,6 +78,8 @@ def choose_changes(
     held: Collection[str],
     selection: Selection,
     run_id: str,
+    *,
+    removes: bool = False,
 ) -> UndoChoice:
     """Return what goes back.
 
@@ -88,6 +90,7 @@ def choose_changes(
         held: packages that its administrator holds.
         selection: of the request: its exclude masks win.
         run_id: of the run that is taken back.
+        removes: a removal is the way back itself, and needs nothing before it.
     """
     back: list[Update] = []
     skipped: list[UpdateResult] = []
@@ -95,7 +98,7 @@ def choose_changes(
         update = _turn_round(change)
         if result := _find_obstacle(change, update, now.get(update.id), kernels, held, selection, run_id):
             skipped.append(result)
-        elif update.available:
+        elif update.available or removes:
             back.append(update)
         else:
             skipped.append(UpdateResult(update, UpdateState.NOT_SELECTED, REMOVAL_REASON))
@@ -245,7 +248,8 @@ def describe_undo(results: Iterable[UpdateResult], unknown: Sequence[str]) -> tu
     if stays:
         remedy = "Read the reasons. What the package manager can't take back, only a backup or a snapshot can."
         findings.append(Finding.warn(UNDO_CHECK, f"not taken back: {'; '.join(stays)}", remedy))
-    if names := sorted({r.update.name for r in ways if r.state in INSTALLED_UPDATE_STATES and r.update.available}):
+    done = [result.update for result in ways if result.state in INSTALLED_UPDATE_STATES]
+    if names := sorted({update.name for update in done if update.available or update.kb}):
         findings.append(Finding.good(UNDO_CHECK, describe_return(names)))
     return tuple(findings)
 

@@ -59,14 +59,23 @@ def choose_ways_back(context: MachineContext) -> UndoChoice:
         # "available" is the version that is asked for where several are installed: of kernels
         asked = [replace(change.update, available=change.after) for change in changes]
         now = context.manager.read_installed_versions(context.transport, asked, deadline=deadline)
-        kernels = context.manager.read_kernels(context.transport, deadline=deadline)
+        if not context.manager.way_back.removes:  # else there are no packages of kernels
+            kernels = context.manager.read_kernels(context.transport, deadline=deadline)
     alone = f"this run takes run {order.run_id} back, and does nothing else"
     snapshot = find_snapshot(context)
     if means[0] is UndoMeans.SNAPSHOT and snapshot is not None:
         choice = choose_all_changes(changes, now, snapshot.row.snapshot)
         pending = (UpdateResult(u, UpdateState.NOT_SELECTED, alone) for u in context.packages.updates)
         return replace(choice, skipped=(*choice.skipped, *_leave_out(pending, changes)))
-    choice = choose_changes(changes, now, kernels, context.packages.held, context.options.selection, order.run_id)
+    choice = choose_changes(
+        changes,
+        now,
+        kernels,
+        context.packages.held,
+        context.options.selection,
+        order.run_id,
+        removes=context.manager.way_back.removes,
+    )
     if means[0] is None:
         stays = tuple(UpdateResult(update, UpdateState.BLOCKED, means[1]) for update in choice.back)
         others = (

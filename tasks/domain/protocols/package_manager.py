@@ -166,10 +166,12 @@ class WayBack:
     Attributes:
         obstacle: why it does not, and what helps; "": it does.
         caution: what its distribution says of older versions over newer ones.
+        removes: the way back from an update is its removal: there is no version before.
     """
 
     obstacle: str = ""
     caution: str = ""
+    removes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,24 +149,34 @@ def _build_update_result(
         return _build_changed_result(
             update, now, ran, f"{by_others} ({not_attempted_reason})" if not_attempted_reason else by_others
         )
+    if now is None and had is not None:
+        return _build_gone_result(update, had, ran, not_attempted_reason, changed_by)
     if now is not None and now == update.available:
         return UpdateResult(update, UpdateState.INSTALLED, "it was there already", now)
-    if now is None and had is not None:
-        changes = f"packages were being changed by {changed_by}"
-        if changed_by and ran is None:
-            reason = f"{not_attempted_reason or _JOB_ENDED_REASON}; its state now is not known: {changes}"
-            return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, None)
-        reason_text = _describe_transaction_end(ran, update) if ran else not_attempted_reason
-        detail = f": {reason_text}" if reason_text else ""
-        detail += f"; {changes}" if changed_by else ""
-        reason = f"left half-configured or gone: {had} was there before and nothing whole is there now{detail}"
-        return UpdateResult(update, UpdateState.FAILED, reason, None)
     if ran is None:
         return UpdateResult(update, UpdateState.NOT_ATTEMPTED, not_attempted_reason or _JOB_ENDED_REASON, now)
     still = f"version {now} is still there" if now else "it is not there"
     return UpdateResult(
         update, UpdateState.FAILED, f"{still} afterwards: {_describe_transaction_end(ran, update)}", now
     )
+
+
+def _build_gone_result(
+    update: Update, had: str, ran: TransactionResult | None, not_attempted_reason: str, changed_by: str
+) -> UpdateResult:
+    """Return the result of an update of which nothing whole is there now: its removal was wanted, or it is broken."""
+    if update.goes_back and not update.available:
+        reason = "removed: it was not there before" if ran is not None else "somebody else has removed it"
+        return UpdateResult(update, UpdateState.INSTALLED, reason, None)
+    changes = f"packages were being changed by {changed_by}"
+    if changed_by and ran is None:
+        reason = f"{not_attempted_reason or _JOB_ENDED_REASON}; its state now is not known: {changes}"
+        return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, None)
+    reason_text = _describe_transaction_end(ran, update) if ran else not_attempted_reason
+    detail = f": {reason_text}" if reason_text else ""
+    detail += f"; {changes}" if changed_by else ""
+    reason = f"left half-configured or gone: {had} was there before and nothing whole is there now{detail}"
+    return UpdateResult(update, UpdateState.FAILED, reason, None)
 
 
 def _build_changed_result(

@@ -142,7 +142,7 @@ def _read_final_versions(
     versions = install_log.round_versions or read_current_versions(context, install_log)
     after, until = None, build_package_wait_deadline(context)
     there_before = [
-        *(update for update in context.plan.chosen if update.installed),
+        *(update for update in context.plan.chosen if update.installed and (update.available or not update.goes_back)),
         *map(to_update, install_log.repaired_packages),
     ]
     while any(update.id not in versions for update in there_before):

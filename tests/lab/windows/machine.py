@@ -82,6 +82,9 @@ def _boot_service(state: dict[str, Any], service: dict[str, Any], *, late: float
 
 def _finish_update(state: dict[str, Any], update: dict[str, Any]) -> None:
     done = state["updates"][update["id"]]
+    if done["uninstall_pending"]:
+        done["installed"] = done["uninstall_pending"] = False
+        return
     if not done["pending"]:
         return
     done["pending"] = False

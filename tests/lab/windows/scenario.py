@@ -96,6 +96,10 @@ class Update:
     """Released since the machine's last search: only an online search finds it."""
     appears_after: tuple[str, ...] = ()
     """Ids of updates without which it is not offered: the next online search after their installation finds it."""
+    package: str = ""
+    """Name of its package in the component store; "": of its first KB number."""
+    permanent: bool = False
+    """Its package can't be removed: 0x800F0825."""
     needs: tuple[str, ...] = ()
     """Ids of updates (servicing stacks) without which installing it fails with 0x800F0823."""
 
@@ -301,6 +305,7 @@ def _begin(update: Update) -> JsonObject:
     return {
         "installed": update.installed,
         "pending": False,
+        "uninstall_pending": False,
         "downloaded": update.downloaded or update.installed,
         "hidden": update.hidden,
         "eula_accepted": update.eula_accepted,

@@ -45,6 +45,13 @@ from tasks.machines.managers.windows_update.hresults import build_job_table, exp
 from tasks.machines.managers.windows_update.offered_updates import OfferedUpdate, is_cumulative_title
 from tasks.machines.managers.windows_update.other_managers import UPDATER_MEANS
 from tasks.machines.managers.windows_update.records import parse_records
+from tasks.machines.managers.windows_update.removal import (
+    KB_PATTERN,
+    PackageRecord,
+    find_left_versions,
+    parse_packages,
+    simulate_removal,
+)
 from tasks.machines.managers.windows_update.update_history import find_installed_versions
 
 logger = logging.getLogger(__name__)
@@ -100,7 +107,11 @@ class WindowsUpdateManager(ManagerDefaults):
     health_script: Script | None = Script("health", package=PACKAGE)
     offers_more_later = True
     longest_poll_seconds: float = LONGEST_POLL_SECONDS
-    way_back = WayBack("updates of Windows are not taken back: uninstall them on the machine")
+    way_back = WayBack(
+        removes=True,
+        caution="Windows can't remove updates that are permanent, and says so only when it is asked to. The servicing "
+        "stack of a cumulative update stays",
+    )
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
@@ -128,6 +139,8 @@ class WindowsUpdateManager(ManagerDefaults):
         """Compare with what the agent offers now. An update brings nothing along: nothing else is to be simulated."""
         if not updates:
             return SimulationResult(changes={}, download_bytes=0, download_count=0)
+        if any(update.goes_back for update in updates):
+            return simulate_removal(updates, self._read_packages(transport, updates, deadline))
         script = Script("wua_simulate", {"ids": _list_ids(updates)}, package=PACKAGE)
         result = self._read(transport, script, deadline)
         require_search(result, "what the agent has stored")
@@ -147,13 +160,21 @@ class WindowsUpdateManager(ManagerDefaults):
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
     ) -> Mapping[str, str]:
         """Ask the agent which of these are installed. One that only waits for a reboot counts as installed."""
-        known_updates = [update for update in updates if _ID_PATTERN.fullmatch(update.id)]
+        away = [update for update in updates if update.goes_back and KB_PATTERN.fullmatch(update.kb)]
+        left = find_left_versions(away, self._read_packages(transport, away, deadline)) if away else {}
+        known_updates = [u for u in updates if _ID_PATTERN.fullmatch(u.id) and u not in away]
         if not known_updates:
-            return {}
+            return left
         script = Script("wua_installed", {"ids": _list_ids(known_updates)}, package=PACKAGE)
         result = self._read(transport, script, deadline)
         require_search(result, "what the agent has stored")
-        return find_installed_versions(known_updates, result)
+        return {**left, **find_installed_versions(known_updates, result)}
+
+    def _read_packages(
+        self, transport: Transport, updates: Sequence[Update], deadline: Deadline
+    ) -> Mapping[str, Sequence[PackageRecord]]:
+        kbs = tuple(dict.fromkeys(update.kb for update in updates if KB_PATTERN.fullmatch(update.kb)))
+        return parse_packages(self._read(transport, Script("wua_packages", {"kbs": kbs}, package=PACKAGE), deadline))
 
     def read_kernels(
         self,
@@ -182,6 +203,8 @@ class WindowsUpdateManager(ManagerDefaults):
             RequestError: there is nothing to do, or an update's id or version is not valid.
         """
         params: dict[str, ScriptParameter] = build_job_parameters(kind, transactions)
+        if any(update.goes_back for transaction in transactions for update in transaction.updates):
+            return _build_removal(params, transactions)
         params["accept_licences"] = accepts_licences(update for t in transactions for update in t.updates)
         params["codes"] = build_job_table()
         titles = {
@@ -279,6 +302,21 @@ def _build_script_error(script: Script, result: ScriptResult) -> ScriptFailed:
         exit_code=result.exit_code,
         output_tail=result.unframed_output,
     )
+
+
+def _build_removal(params: dict[str, ScriptParameter], transactions: Sequence[Transaction]) -> Script:
+    """Return the script of a job that removes updates.
+
+    Raises:
+        RequestError: an update has no KB number.
+    """
+    params["codes"] = build_job_table()
+    for transaction in transactions:
+        if wrong := [update.name for update in transaction.updates if not KB_PATTERN.fullmatch(update.kb)]:
+            raise RequestError(f"not an update of Windows with a KB number: {wrong[0]!r}")
+        lines = tuple(f"{update.kb}|{update.name}" for update in transaction.updates)
+        params[f"tx_{transaction.number}_updates"] = lines
+    return Script("wua_undo", params, read_only=False, package=PACKAGE)
 
 
 def _list_ids(updates: Sequence[Update]) -> tuple[str, ...]:

@@ -259,7 +259,7 @@ namespace FleetPatch.StandIns
             else Number(state);
         }
 
-        static void AskForReboot(JsonObject state)
+        public static void AskForReboot(JsonObject state)
         {
             const string Windows = @"SOFTWARE\Microsoft\Windows\CurrentVersion\";
             state["reboot_required"] = true;

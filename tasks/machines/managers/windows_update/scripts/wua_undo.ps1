@@ -1,0 +1,70 @@
+# A job that removes updates of Windows, one after the other: their packages of the component store, by the module Dism.
+# wusa.exe can't be used: it asks a person, and can't remove a cumulative update. It never reboots.
+# Parameters: those of transactions and error_codes; tx_N_updates (list of "KB|NAME"), pause_seconds,
+# lock_wait_seconds.
+# Records: see PackageManager; transaction_ended also has reboot_required.
+# Requires: servicing_packages, error_codes, registry_values, transactions, unfinished_packages
+
+$FpPause = [int](Get-FpParam 'pause_seconds' '5')
+
+function Wait-FpServicing {
+    # Waits while Windows servicing works, at most until the latest start. Returns who is at work still, or ''.
+    param([int64] $Latest)
+    $until = [System.Math]::Min((Get-FpNow) + [int64](Get-FpParam 'lock_wait_seconds' '86400'), $Latest)
+    while ($true) {
+        $who = Find-FpUnfinished
+        if ($who -eq '' -or (Test-FpStopRequested) -or (Get-FpNow) -ge $until) { return $who }
+        Start-Sleep -Seconds $FpPause
+    }
+}
+
+function Remove-FpUpdate {
+    # Removes the packages of one update. What fails is added to the transaction.
+    param([hashtable] $Part, [string] $Kb, [string] $Name)
+    try {
+        $packages = @(Find-FpPackages @($Kb) | Where-Object -FilterScript {
+                $_.State -eq 'Installed' -and $_.Name -notlike 'Package_for_ServicingStack*'
+            })
+        if ($packages.Count -eq 0) {
+            $Part.ExitCode = 1
+            $Part.Cause = 'refused'
+            $Part.Messages += "refused: ${Name}: no package that can be removed belongs to it"
+        }
+        foreach ($package in $packages) {
+            $result = Remove-WindowsPackage -Online -PackageName $package.Name -NoRestart -ErrorAction Stop
+            if ($result.RestartNeeded) { $Part.Reboot = $true }
+        }
+    } catch {
+        $code = Get-FpCode (Get-FpHResult $_) -Name $Name
+        $Part.ExitCode = $code.Code
+        $Part.Cause = $code.Cause
+        $Part.Messages += "$($code.Cause): ${Name}: $($code.Text)"
+    }
+}
+
+function Invoke-FpRemoval {
+    param([hashtable] $Part)
+    $who = Wait-FpServicing -Latest $Part.Latest
+    if (Test-FpHindered $Part) { return }
+    if ($who -ne '') { Write-FpTransactionEnded $Part -ExitCode 1 -Cause 'lock' -Message "lock: $who"; return }
+    if (Test-FpOver $Part.Latest) { Write-FpNotAttempted $Part -Why 'window'; return }
+    Write-FpTransactionStarted $Part
+    foreach ($text in @(Get-FpListParam "tx_$($Part.Number)_updates")) {
+        $fields = @($text -split '\|', 2)
+        Write-FpProgress $Part -Percent 0 -Update $fields[1] -Action 'removing'
+        Remove-FpUpdate -Part $Part -Kb $fields[0] -Name $fields[1]
+    }
+    $end = @{ ExitCode = $Part.ExitCode; Cause = $Part.Cause; Reboot = $Part.Reboot }
+    Write-FpTransactionEnded $Part @end -Message ($Part.Messages -join '; ')
+}
+
+Invoke-FpTransactions {
+    param([hashtable] $Part)
+    $Part.Messages = @()
+    $Part.ExitCode = 0
+    $Part.Cause = ''
+    $Part.Reboot = $false
+    if ((Get-FpParam 'work') -eq 'install') { Invoke-FpRemoval $Part; return }
+    Write-FpTransactionStarted $Part # to remove something needs no download
+    Write-FpTransactionEnded $Part
+}
