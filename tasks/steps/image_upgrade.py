@@ -210,15 +210,14 @@ def _set_up(context: MachineContext, component: Component) -> str:
         lock = acquire_lock(context).finding
         if lock.level is FindingLevel.BLOCK:
             return lock.message
-        if problem := _run_scripts(context, component):
-            return problem
-        # a new disk has no package lists
-        context.state = replace(context.state, packages_after=read_package_state(context, refresh=True))
-        return ""
+        problem = _run_scripts(context, component)
+        if not problem:  # a new disk has no package lists
+            context.state = replace(context.state, packages_after=read_package_state(context, refresh=True))
     except RecordsError:
         raise
     except FleetpatchError as error:
         return f"it could not be set up: {error.message}"
+    return problem
 
 
 def _run_scripts(context: MachineContext, component: Component) -> str:
