@@ -33,8 +33,8 @@ KNOWN_SCRIPTS = frozenset(
         "fake_assess",
         "fake_simulate",
         "fake_installed",
+        "fake_updaters",
     }
-    | {"fake_updaters"}
 )
 
 
