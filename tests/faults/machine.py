@@ -22,7 +22,7 @@ from tests.support.fake_transport import Call, _Started
 from tests.support.sim_machine import SimMachine
 
 KNOWN_SCRIPTS = frozenset(
-    {
+    [
         "facts",
         "reboot",
         "reboot_obstacles",
@@ -34,7 +34,7 @@ KNOWN_SCRIPTS = frozenset(
         "fake_simulate",
         "fake_installed",
         "fake_updaters",
-    }
+    ]
 )
 
 
