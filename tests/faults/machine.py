@@ -16,26 +16,10 @@ from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, S
 from tasks.steps.machine.machine_lock import split_lock_holder
 from tests.faults.hub import START, HubClock
 from tests.faults.late_jobs import LOCK_WAIT, LateJobs
-from tests.faults.orders import Handed, Orders
+from tests.faults.orders import KNOWN_SCRIPTS, Handed, Orders
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_transport import Call, _Started
 from tests.support.sim_machine import SimMachine
-
-KNOWN_SCRIPTS = frozenset(
-    [
-        "facts",
-        "reboot",
-        "reboot_obstacles",
-        "machine_lock",
-        "probe",
-        "host_identity",
-        "job_stop",
-        "fake_assess",
-        "fake_simulate",
-        "fake_installed",
-        "fake_updaters",
-    ]
-)
 
 
 class FaultyMachine(SimMachine):

@@ -5,6 +5,22 @@ from datetime import datetime
 
 from tasks.domain.protocols.transport import Job
 
+KNOWN_SCRIPTS = frozenset(
+    [
+        "facts",
+        "reboot",
+        "reboot_obstacles",
+        "machine_lock",
+        "probe",
+        "host_identity",
+        "job_stop",
+        "fake_assess",
+        "fake_simulate",
+        "fake_installed",
+        "fake_updaters",
+    ]
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Handed:
