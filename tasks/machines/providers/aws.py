@@ -32,7 +32,7 @@ SNAPSHOT_TAG: Final = "fleetpatch:snapshot"
 """On a snapshot: the id of the order that took it."""
 CONSISTENCY_TAG: Final = "fleetpatch:consistency"
 KEPT_TAG: Final = "fleetpatch:kept"
-"""On a volume: the id of the order that replaced it."""
+"""On a volume: the id of the order that replaced it; "": it was taken back, and nobody keeps it."""
 MADE_TAG: Final = "fleetpatch:made"
 """On a volume, and on the task that makes it: the id of the order."""
 IMAGE_TAG: Final = "fleetpatch:image"
@@ -86,7 +86,7 @@ class AwsProvider:
         kept = tuple(
             KeptDisk(read_tags(volume)[KEPT_TAG], volume_id, images[volume_id])
             for volume_id, volume in volumes.items()
-            if KEPT_TAG in read_tags(volume) and volume_id not in attached.values() and volume.get("State") in _EXISTS
+            if read_tags(volume).get(KEPT_TAG) and volume_id not in attached.values() and volume.get("State") in _EXISTS
         )
         snapshots = self._ec2.list_snapshots({f"tag:{MACHINE_TAG}": self._id})
         if root_device in attached:  # those of others
@@ -202,7 +202,7 @@ class AwsProvider:
                 )
             self._stop(deadline)
             if root is not None:
-                self._ec2.tag(root, {MADE_TAG: order.id, MACHINE_TAG: self._id})
+                self._ec2.tag(root, {MADE_TAG: order.id, MACHINE_TAG: self._id, KEPT_TAG: ""})
                 self._ec2.ask("detach_volume", {"VolumeId": root, "InstanceId": self._id})
                 self._wait_for_volume(root, "available", deadline)
             self._ec2.ask("attach_volume", {"VolumeId": kept, "InstanceId": self._id, "Device": device})
@@ -217,8 +217,10 @@ class AwsProvider:
         return ""
 
     def _delete_detached(self, tag: str, order_id: str) -> None:
+        """Delete volumes of an order that are not attached, but for those that a later order has replaced and keeps."""
         for volume_id, volume in self._list_our_volumes(tag, order_id).items():
-            if not volume.get("Attachments") and volume.get("State") == "available":
+            is_kept = read_tags(volume).get(KEPT_TAG, "") not in {"", order_id}
+            if not is_kept and not volume.get("Attachments") and volume.get("State") == "available":
                 self._ec2.ask("delete_volume", {"VolumeId": volume_id}, "InvalidVolume.NotFound")
 
     # ---------------------------------------------------------------- EC2's task

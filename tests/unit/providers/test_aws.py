@@ -265,6 +265,27 @@ def test_the_disk_of_a_later_order_is_not_thrown_away(world: World) -> None:
     assert {disk.id for disk in world.read().kept_disks} == {"run-1", "run-2"}
 
 
+def test_cleaning_up_after_one_order_leaves_the_disk_that_a_later_one_keeps(world: World) -> None:
+    before = world.root()
+    world.give(ProviderAct.REPLACE_OS_DISK, "run-1", IMAGE)
+    between = world.root()
+    world.give(ProviderAct.REPLACE_OS_DISK, "run-2", IMAGE)
+    world.give(ProviderAct.DELETE_OS_DISK, "run-1")
+    assert before not in world.volumes()
+    assert [(disk.id, disk.source) for disk in world.read().kept_disks] == [("run-2", between)]
+    world.give(ProviderAct.RESTORE_OS_DISK, "run-2")
+    assert (world.root(), world.read().power) == (between, PowerState.RUNNING)
+
+
+def test_two_orders_are_taken_back_one_after_the_other_and_nothing_is_left_over(world: World) -> None:
+    before, volumes = world.root(), world.volumes()
+    world.give(ProviderAct.REPLACE_OS_DISK, "run-1", IMAGE)
+    world.give(ProviderAct.REPLACE_OS_DISK, "run-2", IMAGE)
+    world.give(ProviderAct.RESTORE_OS_DISK, "run-2")
+    world.give(ProviderAct.RESTORE_OS_DISK, "run-1")
+    assert (world.root(), world.volumes(), world.read().kept_disks) == (before, volumes, ())
+
+
 def test_orders_of_one_id_for_two_machines_do_not_mix(world: World) -> None:
     second = world.ec2.moto.run_instances(ImageId=AMI, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
     other = AwsProvider(ec2.Ec2(world.ec2, second), world.clock, 900)
