@@ -18,6 +18,30 @@ copy_fail() { fp_emit failed "why=$1"; exit 0; }
 copy_do() { copy_said=$("$@" 2>&1) || copy_fail "$*: $copy_said"; }
 copy_in() { copy_do ip netns exec "$card" "$@"; }
 
+# Sets copy_job to what works on the machine's disks or memory: "", "ours" (the export to our socket), or libvirt's words.
+copy_find_job() {
+  copy_job=''
+  if ! copy_said=$(copy_virsh domjobinfo "$domain" 2>&1); then
+    [ "$(copy_virsh domstate "$domain" 2>/dev/null)" != 'shut off' ] || return 0
+    copy_fail "the jobs of $domain can't be read: $copy_said"
+  fi
+  case $(echo "$copy_said" | sed -n 's,^Job type: *,,p') in None*) return ;; esac
+  copy_job=$(echo "$copy_said" | sed -n 's/^Operation: *//p')
+  copy_job="a job of somebody else: ${copy_job:-$copy_said}"
+  case $copy_job in *[Bb]ackup*) ;; *) return ;; esac
+  copy_said=$(copy_virsh backup-dumpxml "$domain" 2>&1) || copy_fail "the backup job of $domain can't be read: $copy_said"
+  case $copy_said in *[\'\"]"$run/nbd/disks"[\'\"]*) copy_job=ours ;; esac
+}
+
+copy_require_no_job() {
+  copy_find_job
+  [ -z "$copy_job" ] || copy_fail "$domain is at work, so its disks are not exported: $copy_job"
+  while read -r copy_target copy_path <&5; do
+    copy_said=$(copy_virsh blockjob "$domain" "$copy_target" --raw 2>&1) || copy_fail "the jobs of the disk $copy_target can't be read: $copy_said"
+    [ -z "$copy_said" ] || copy_fail "$domain is at work on its disk $copy_target, so it is not exported:$(echo "$copy_said" | tr -s '[:space:]' ' ')"
+  done 5<"$run/disks"
+}
+
 copy_require_room() {
   copy_need=0
   while read -r copy_target copy_path <&5; do
@@ -88,7 +112,12 @@ copy_export() {
     if copy_said=$(copy_virsh domfsfreeze "$domain" 2>&1); then copy_kind='file-system-consistent'
     else fp_emit note "text=its file systems could not be frozen: $copy_said"; fi
   fi
-  copy_do copy_virsh backup-begin "$domain" --backupxml "$run/backup.xml" --reuse-external
+  : >"$place/exported" # only with it is a job ever ended
+  if ! copy_begun=$(copy_virsh backup-begin "$domain" --backupxml "$run/backup.xml" --reuse-external 2>&1); then
+    copy_find_job # an answer can be lost
+    [ "$copy_job" = ours ] || rm -f -- "$place/exported"
+    copy_fail "the export of its disks did not begin: $copy_begun"
+  fi
   if [ -n "$copy_frozen" ]; then copy_virsh domfsthaw "$domain" >/dev/null 2>&1; copy_frozen=''; fi
   echo "$copy_kind" >"$place/consistency"
 }
@@ -129,6 +158,7 @@ copy_start() {
   fp_param disks | sed '/^$/d' >"$run/disks"
   printf '%s\n' "$xml" >"$run/copy.xml"
   printf '%s\n' "$backup_xml" >"$run/backup.xml"
+  copy_require_no_job
   : >"$run/host"
   copy_do mount --bind /proc/self/ns/net "$run/host"
   copy_require_room
@@ -140,11 +170,23 @@ copy_start() {
   copy_do copy_virsh resume "$copy"
 }
 
+copy_end_export() { # only our own: a backup of the machine by somebody else goes on
+  copy_find_job
+  case $copy_job in
+    '') ;;
+    ours)
+      [ -e "$place/exported" ] || copy_fail "an export to $run/nbd runs, and $place says nothing of it"
+      copy_do copy_virsh domjobabort "$domain"
+      ;;
+    *) fp_emit note "text=$domain is left at work: $copy_job" ;;
+  esac
+}
+
 copy_delete() {
   [ -e "$place" ] || return 0
   if [ -e "$place/id" ] && [ "$(cat "$place/id")" != "$overlay_id" ]; then return; fi
   if copy_virsh domstate "$copy" >/dev/null 2>&1; then copy_do copy_virsh destroy "$copy"; fi
-  if copy_virsh domjobinfo "$domain" 2>/dev/null | grep -qi '^Operation: *Backup'; then copy_do copy_virsh domjobabort "$domain"; fi
+  copy_end_export
   if [ -r "$run/pids" ]; then
     while read -r copy_pid <&5; do
       case $(tr '\0' ' ' 2>/dev/null <"/proc/$copy_pid/cmdline") in *systemd-socket-*) kill "$copy_pid" 2>/dev/null ;; esac
