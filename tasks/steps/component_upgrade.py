@@ -16,7 +16,7 @@ from tasks.rules.components.tries import COMPONENT_CHECK
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.steps.component_choice import get_component_order
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.image_upgrade import is_disk_going_back, is_image_run, mark_failed, put_disk_back
+from tasks.steps.image_upgrade import is_disk_going_back, is_image_run, leave_disk, mark_failed, put_disk_back
 from tasks.steps.jobs.job_result import JobResult
 from tasks.steps.jobs.package_job import find_submitted_update_ids, run_job
 from tasks.steps.machine.custom_checks import run_check
@@ -50,7 +50,8 @@ def validate_component(context: MachineContext) -> MachineState:
     if not problem:
         return context.state
     if not get_component_order(context).rolls_back:
-        message = _leave(context, result.update, problem)
+        leave = leave_disk if is_image else _leave
+        message = leave(context, result.update, problem)
     else:
         put_back = put_disk_back if is_image else _put_back
         message = put_back(context, result.update, problem)

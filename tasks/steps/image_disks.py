@@ -1,9 +1,8 @@
 """Orders the OS disk of a machine from its provider. What really happened, the provider is asked afterwards."""
 
-import logging
 from dataclasses import replace
 
-from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError, RequestError, TransportError
+from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.protocols.records import JournalEntry, JournalMark
@@ -13,14 +12,11 @@ from tasks.rules.images.user_data import MachineIdentity
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.facts import read_facts
+from tasks.steps.machine.provider_orders import give_order, read_provided_machine
 from tasks.steps.machine.reboot_watch import wait_for_boot_id
-from tasks.steps.machine.retry import build_retry_deadline, retry_transient
+from tasks.steps.machine.retry import build_retry_deadline
 
-ORDER_SECONDS = 1800.0
-"""How long one order may take. A provider has its own, shorter limit."""
 _BOOT_POLL_SECONDS = 5.0
-
-logger = logging.getLogger(__name__)
 
 
 def require_provider(context: MachineContext) -> MachineProvider:
@@ -49,39 +45,24 @@ def find_start(context: MachineContext, act: str) -> JournalEntry | None:
 
 
 def read_provided(context: MachineContext, provider: MachineProvider) -> ProvidedMachine:
-    """Return the machine as its provider sees it now.
+    """Return the machine as its provider sees it now. One that does not answer is asked again for long.
 
     Raises:
         FleetpatchError: the provider can't tell.
     """
-    deadline = build_retry_deadline(context)
-    return retry_transient(context, lambda: provider.read_machine(deadline=deadline), deadline)
+    return read_provided_machine(context, provider, build_retry_deadline(context))
 
 
-def order(context: MachineContext, provider: MachineProvider, act: ProviderOrder) -> str:
-    """Give an order, again while the provider does not answer. Return why it was refused, or "".
+def order(context: MachineContext, provider: MachineProvider, act: ProviderOrder) -> FleetpatchError | None:
+    """Give an order, again while the provider does not answer. Return what went wrong: see ``give_order``.
 
     The connection to the machine is closed: it goes away.
 
     Raises:
-        RecordsError: another process executes this run now.
+        RecordsError: another process executes this run now; nothing was ordered.
     """
     context.transport.close()
-    until = build_retry_deadline(context)
-
-    def give() -> str:
-        if not context.stop_token.still_holds_lease():
-            raise RecordsError("another process executes this run now", machine=context.name)
-        return provider.carry_out(act, deadline=Deadline.after(context.clock, ORDER_SECONDS))
-
-    try:
-        note = retry_transient(context, give, until)
-    except (ProviderError, TransportError) as error:
-        logger.info("%s: %s: %s", context.name, act.act, error.message)
-        return error.message
-    if note:
-        logger.info("%s: %s: %s", context.name, act.act, note)
-    return ""
+    return give_order(context, provider, act, build_retry_deadline(context))
 
 
 def wait_for_login(context: MachineContext, boot_id_before: str) -> str:

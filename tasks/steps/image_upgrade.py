@@ -1,5 +1,6 @@
 """Gives a machine a new OS disk from an image, in the place of the installation; and puts the one before back."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -9,7 +10,7 @@ from tasks.domain.images import IMAGE_PREFIX, ImageModel
 from tasks.domain.model import Finding, InstallResult, RebootResult, TransactionResult, Update, UpdateResult
 from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.protocols.records import JournalEntry, JournalMark
-from tasks.domain.provided_machines import ImageVersion, PowerState, ProviderAct, ProviderOrder
+from tasks.domain.provided_machines import ImageVersion, PowerState, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.domain.states import FindingLevel, RebootState, Step, UpdateState
 from tasks.rules.images.disks import (
     explain_changed_data_disks,
@@ -38,6 +39,7 @@ from tasks.steps.machine.custom_checks import run_command
 from tasks.steps.machine.machine_lock import acquire_lock
 from tasks.steps.machine.package_state import read_package_state
 from tasks.steps.machine.reboot_obstacles import wait_for_transactions
+from tasks.steps.machine.retry import is_transient
 from tasks.steps.start_checks import check_cut_off_fit, explain_stop_request
 
 _SCRIPT_ACT = "image-script"
@@ -87,7 +89,7 @@ def _with_result(context: MachineContext, result: UpdateResult | None, began: da
     """Return the state with what became of the OS disk. The boot from it was no reboot that anybody decides about."""
     results = (*((result,) if result is not None else ()), *context.plan.skipped)
     transactions: tuple[TransactionResult, ...] = ()
-    if result is not None and began is not None:
+    if result is not None and began is not None and result.state is not UpdateState.NOT_ATTEMPTED:
         is_good = result.state is UpdateState.INSTALLED
         ended = context.clock.now()
         transactions = (TransactionResult(0, (result.update.id,), began, ended, 0 if is_good else 1, result.reason),)
@@ -101,16 +103,26 @@ def _with_result(context: MachineContext, result: UpdateResult | None, began: da
 def _replace_disk(context: MachineContext, update: Update, entry: JournalEntry | None) -> UpdateResult:
     component = get_component_order(context).component
     provider, order_id = require_provider(context), build_order_id(context)
+    refusal: FleetpatchError | None = None
     if entry is None:
-        entry = _order_replacement(context, provider, component, update)
-    elif problem := _resume_replacement(context, provider, component, update, entry):
-        return UpdateResult(update, UpdateState.PENDING, problem)
+        before, wanted = _prepare_replacement(context, provider, component, update)
+        if reason := _explain_no_time(context):  # the hooks, and others' installations, took theirs
+            return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, update.installed)
+        journal.record_start(context, Step.INSTALL, journal.REPLACE_ACT, order_id, before)
+        refusal = order(context, provider, wanted)
+    else:
+        before = entry.detail
+        problem, refusal = _resume_replacement(context, provider, component, update, before)
+        if problem:
+            return UpdateResult(update, UpdateState.PENDING, problem)
     machine = read_provided(context, provider)
-    if find_os_source(machine) == entry.detail["os"] and machine.power is PowerState.RUNNING:
-        reason = str(entry.detail.get("refusal") or "the provider has not replaced its OS disk")
+    if find_os_source(machine) == before["os"] and machine.power is PowerState.RUNNING:
+        if refusal is not None and is_transient(refusal):  # one look at the disk does not prove that it stays
+            return UpdateResult(update, UpdateState.PENDING, f"it may still be replaced: {refusal.message}")
+        reason = refusal.message if refusal is not None else "the provider has not replaced its OS disk"
         return UpdateResult(update, UpdateState.FAILED, reason, update.installed)
     now = machine.os_disks[0].image if len(machine.os_disks) == 1 else ""
-    problem = explain_changed_data_disks(_read_data_disks(entry), machine)
+    problem = explain_changed_data_disks(_read_data_disks(before), machine)
     if now != update.available or machine.find_kept_disk(order_id) is None or machine.power is not PowerState.RUNNING:
         problem = problem or f"{_INTERRUPTED}: its provider says that it is {machine.power} with {now or 'no version'}"
     problem = problem or _set_up(context, component)
@@ -123,38 +135,32 @@ def _replace_disk(context: MachineContext, update: Update, entry: JournalEntry |
     return UpdateResult(update, state, problem, now or None)
 
 
-def _read_data_disks(entry: JournalEntry) -> dict[str, str]:
-    disks = entry.detail.get("data")
+def _read_data_disks(before: Mapping[str, object]) -> dict[str, str]:
+    disks = before.get("data")
     return {str(name): str(source) for name, source in disks.items()} if isinstance(disks, dict) else {}
 
 
-def _order_replacement(
+def _prepare_replacement(
     context: MachineContext, provider: MachineProvider, component: Component, update: Update
-) -> JournalEntry:
-    """Look at the machine, store what is about to happen, and order it. Return the journal entry.
+) -> tuple[dict[str, object], ProviderOrder]:
+    """Look at the machine. Return how it is before, for the journal, and the order.
 
     Raises:
-        FleetpatchError: nothing was ordered.
+        FleetpatchError: its disk can't be replaced.
     """
     machine = read_provided(context, provider)
     if reason := explain_no_replacement(machine, provider.acts):
         raise ProviderError(f"its OS disk can't be replaced: {reason}", machine=context.name)
-    user_data = _build_user_data(context, component)
-    detail: dict[str, object] = {
+    wanted = _build_order(build_order_id(context), component, update, _build_user_data(context, component))
+    before: dict[str, object] = {
         "image": update.available,
         "os": find_os_source(machine),
         "data": list_data_disks(machine),
         "boot": context.facts.boot_id,
     }
-    order_id = build_order_id(context)
     wait_for_transactions(context, "its new OS disk")
     context.report_progress(Step.INSTALL, f"replacing its OS disk by {component.name} {update.available}")
-    journal.record_start(context, Step.INSTALL, journal.REPLACE_ACT, order_id, detail)
-    refusal = order(context, provider, _build_order(order_id, component, update, user_data))
-    entry = find_start(context, journal.REPLACE_ACT)
-    if entry is None:
-        raise RecordsError("the journal does not have what was just stored in it", machine=context.name)
-    return replace(entry, detail={**entry.detail, "refusal": refusal})
+    return before, wanted
 
 
 def _build_order(order_id: str, component: Component, update: Update, user_data: str) -> ProviderOrder:
@@ -178,26 +184,29 @@ def _build_user_data(context: MachineContext, component: Component) -> str:
 
 
 def _resume_replacement(
-    context: MachineContext, provider: MachineProvider, component: Component, update: Update, entry: JournalEntry
-) -> str:
-    """Order again what an earlier process of this run has ordered, if it was not done. Return what is wrong, or "".
+    context: MachineContext,
+    provider: MachineProvider,
+    component: Component,
+    update: Update,
+    before: Mapping[str, object],
+) -> tuple[str, FleetpatchError | None]:
+    """Order again what an earlier process of this run has ordered, if it was not done. Return a problem, or a refusal.
 
     The identity of the machine is on its old disk alone, so an order that was interrupted is taken back if the machine
     does not answer.
     """
     machine, order_id = read_provided(context, provider), build_order_id(context)
     if machine.find_kept_disk(order_id) is not None:
-        return ""
-    if find_os_source(machine) != entry.detail["os"]:
-        return _INTERRUPTED
+        return "", None
+    if find_os_source(machine) != before["os"]:
+        return _INTERRUPTED, None
     try:
         user_data = _build_user_data(context, component)
     except RecordsError:
         raise
     except FleetpatchError as error:
-        return f"{_INTERRUPTED}: {error.message}"
-    order(context, provider, _build_order(order_id, component, update, user_data))
-    return ""
+        return f"{_INTERRUPTED}: {error.message}", None
+    return "", order(context, provider, _build_order(order_id, component, update, user_data))
 
 
 def _set_up(context: MachineContext, component: Component) -> str:
@@ -254,35 +263,79 @@ def put_disk_back(context: MachineContext, update: Update, problem: str) -> str:
     """
     name = f"{update.name.removeprefix(IMAGE_PREFIX)} {update.available}"
     provider, order_id = require_provider(context), build_order_id(context)
-    entry = find_start(context, journal.REPLACE_ACT)
-    before = str(entry.detail.get("os", "")) if entry is not None else ""
+    before = _read_before(context)
     context.report_progress(Step.VALIDATE, f"putting its OS disk back: {problem}")
     journal.record_start(context, Step.VALIDATE, journal.RESTORE_ACT, order_id, {"problem": problem[:500]})
-    machine, refusal, boot = read_provided(context, provider), "", ""
-    if find_os_source(machine) != before or machine.find_kept_disk(order_id) is not None:
-        boot = context.facts.boot_id
-        refusal = order(context, provider, ProviderOrder(ProviderAct.RESTORE_OS_DISK, order_id))
+    is_untouched = _has_old_disk(read_provided(context, provider), before, order_id)
+    # ordered in any case: the replacement may be under way at a provider that did not answer
+    refusal = order(context, provider, ProviderOrder(ProviderAct.RESTORE_OS_DISK, order_id))
     machine = read_provided(context, provider)
     start_if_stopped(context, provider, machine)
-    is_back = bool(before) and find_os_source(machine) == before
-    wrong = [explain_changed_data_disks(_read_data_disks(entry), machine) if entry is not None else ""]
+    is_back = bool(before.get("os")) and find_os_source(machine) == before["os"]
+    wrong = [explain_changed_data_disks(_read_data_disks(before), machine) if before else ""]
     wrong.append("" if machine.os_disks else "it has no OS disk: look at it at its provider")
-    wrong.append(wait_for_login(context, boot) if is_back else refusal)
+    boot_before = "" if is_untouched else context.facts.boot_id
+    is_open = refusal is not None and is_transient(refusal)
+    if is_back:
+        wrong.append(wait_for_login(context, boot_before))
+    if refusal is not None and (is_open or not is_back):
+        wrong.append(refusal.message)
     outcome = "its disk before is back" if is_back else "its disk before is not back"
+    if is_back and is_untouched and refusal is not None:
+        outcome = "its disk before is still there"
     message = "; ".join([f"{name} was taken back: {problem}", outcome, *filter(None, wrong)])
     journal.record_end(context, Step.VALIDATE, journal.RESTORE_ACT, order_id, {"outcome": outcome})
     version = machine.os_disks[0].image if machine.os_disks else ""
-    mark_failed(context, update, message, version or None)
+    mark_failed(context, update, message, version or None, is_open=is_open)
     return message
 
 
-def mark_failed(context: MachineContext, update: Update, message: str, version_now: str | None) -> None:
-    """Mark the update of a machine as failed, with the version that is there now."""
+def leave_disk(context: MachineContext, update: Update, problem: str) -> str:
+    """Leave the machine with the disk that it has, as whoever started the run wants it. Return that.
+
+    A machine that an interrupted replacement has left off, or without a disk, runs again afterwards: with its new disk
+    if it has it, else with the one before, which takes nothing back.
+
+    Raises:
+        FleetpatchError: the provider can't tell what became of it.
+    """
+    provider, order_id, before = require_provider(context), build_order_id(context), _read_before(context)
+    machine = read_provided(context, provider)
+    is_old = not machine.os_disks or find_os_source(machine) == before.get("os")
+    if is_old and machine.find_kept_disk(order_id) is not None:
+        order(context, provider, ProviderOrder(ProviderAct.RESTORE_OS_DISK, order_id))
+        machine = read_provided(context, provider)
+    was_off = machine.power is not PowerState.RUNNING
+    start_if_stopped(context, provider, machine)
+    wrong = wait_for_login(context, "") if is_old or was_off else ""
+    outcome = "its disk before is there: it was not replaced so far" if is_old else "it was left"
+    message = "; ".join(filter(None, [f"{update.name} {update.available}: {problem}", outcome, wrong]))
+    message = f"{message}: this run puts nothing back"
+    version = machine.os_disks[0].image if machine.os_disks else ""
+    mark_failed(context, update, message, version or None, is_open=is_old)
+    return message
+
+
+def _read_before(context: MachineContext) -> Mapping[str, object]:
+    """Return what the journal has of the machine before the replacement; empty: nothing was ordered."""
+    entry = find_start(context, journal.REPLACE_ACT)
+    return entry.detail if entry is not None else {}
+
+
+def _has_old_disk(machine: ProvidedMachine, before: Mapping[str, object], order_id: str) -> bool:
+    return find_os_source(machine) == before.get("os") and machine.find_kept_disk(order_id) is None
+
+
+def mark_failed(
+    context: MachineContext, update: Update, message: str, version_now: str | None, *, is_open: bool = False
+) -> None:
+    """Mark the update of a machine as failed, with the version that is there now. Open: that may still change."""
     install = context.state.install
     if install is None:
         return
+    state = UpdateState.PENDING if is_open else UpdateState.FAILED
     results = tuple(
-        replace(result, state=UpdateState.FAILED, reason=message, version_after=version_now)
+        replace(result, state=state, reason=message, version_after=version_now)
         if result.update.id == update.id
         else result
         for result in install.results

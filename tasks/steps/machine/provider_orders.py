@@ -35,17 +35,18 @@ def require_provider(context: MachineContext, *acts: ProviderAct) -> MachineProv
     return provider
 
 
-def read_provided_machine(context: MachineContext, provider: MachineProvider) -> ProvidedMachine:
-    """Return the machine as its provider sees it now. One that does not answer is asked again for a while.
+def read_provided_machine(
+    context: MachineContext, provider: MachineProvider, until: Deadline | None = None
+) -> ProvidedMachine:
+    """Return the machine as its provider sees it now. One that does not answer is asked again until then, or a while.
 
     Raises:
         FleetpatchError: it does not say.
     """
-    clock = context.clock
     return retry_transient(
         context,
         lambda: provider.read_machine(deadline=context.build_read_deadline()),
-        Deadline.after(clock, RETRY_SECONDS),
+        until or Deadline.after(context.clock, RETRY_SECONDS),
     )
 
 
@@ -62,8 +63,12 @@ def order_and_read(
     return read_provided_machine(context, provider), error.message if error is not None else ""
 
 
-def give_order(context: MachineContext, provider: MachineProvider, order: ProviderOrder) -> FleetpatchError | None:
-    """Give an order, again if its answer is lost. Return what went wrong; a transient error: it may be carried out.
+def give_order(
+    context: MachineContext, provider: MachineProvider, order: ProviderOrder, until: Deadline | None = None
+) -> FleetpatchError | None:
+    """Give an order, again until then, or a while, if its answer is lost. Return what went wrong.
+
+    A transient error: the order may be carried out.
 
     Raises:
         RecordsError: another process executes the run now; nothing was ordered.
@@ -77,7 +82,7 @@ def give_order(context: MachineContext, provider: MachineProvider, order: Provid
         return provider.carry_out(order, deadline=Deadline.after(clock, ORDER_SECONDS))
 
     try:
-        note = retry_transient(context, give, Deadline.after(clock, RETRY_SECONDS))
+        note = retry_transient(context, give, until or Deadline.after(clock, RETRY_SECONDS))
         if note:
             logger.info("%s: %s: %s", context.name, order.act, note)
     except RecordsError:

@@ -10,12 +10,14 @@ from flows.engine.fleet_run import FleetRun
 from flows.engine.resume_state import parse_recorded_request, read_resume_state
 from flows.local_run import LocalRunner
 from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
-from tasks.domain.errors import RequestError
+from tasks.domain.errors import ProviderUnavailable, RequestError
 from tasks.domain.model import RunReport
-from tasks.domain.provided_machines import PowerState, ProviderAct
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
 from tasks.steps.context.run_control import StopToken
-from tests.support.fake_provider import ProviderFault
+from tests.support.fake_provider import FakeProvider, ProviderFault
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import outcome_of, result_of
 from tests.support.image_fleet import MACHINE_ID, NEW, OLD, PRIVATE_KEY, RUN, ImageFleet, make_group
@@ -112,6 +114,63 @@ def test_a_provider_that_fails_once_loses_nothing(fleet: ImageFleet, fault: Prov
         assert "was refused" in result_of(outcome_of(report, "m1"), UPDATE).reason
 
 
+class LateProvider(FakeProvider):
+    """Does not answer the order to replace a disk, and carries it out when it was asked for the machine twice more."""
+
+    late: ProviderOrder | None = None
+    looks = 0
+
+    def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
+        if order.act is not REPLACE:
+            if order.act is RESTORE and self.late is not None:  # it waits for what is under way, as providers do
+                self._do_late(deadline)
+            return super().carry_out(order, deadline=deadline)
+        LateProvider.late, LateProvider.looks = order, 0
+        raise ProviderUnavailable("the hypervisor does not answer")
+
+    def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
+        machine = super().read_machine(deadline=deadline)
+        if self.late is not None:
+            LateProvider.looks += 1
+            if self.looks > 2:
+                self._do_late(deadline)
+        return machine
+
+    def _do_late(self, deadline: Deadline) -> None:
+        late, LateProvider.late = self.late, None
+        assert late is not None
+        super().carry_out(late, deadline=deadline)
+
+
+@pytest.mark.parametrize("roll_back", [True, False])
+def test_an_order_without_an_answer_may_still_be_carried_out(roll_back: bool) -> None:
+    fleet, LateProvider.late = ImageFleet(1), None
+    fleet.hypervisor.open = lambda _machine: LateProvider(fleet.hypervisor, "m1")  # type: ignore[assignment, method-assign]
+    report = fleet.upgrade(roll_back=roll_back)
+    result = result_of(outcome_of(report, "m1"), UPDATE)
+    assert "it may still be replaced: the hypervisor does not answer" in result.reason
+    assert "has not replaced" not in result.reason
+    assert outcome_of(report, "m1").state is OperationState.FAILED
+    assert result.state is (UpdateState.FAILED if roll_back else UpdateState.PENDING)
+    assert fleet.orders_of("m1")[-1] is (RESTORE if roll_back else REPLACE)
+    assert fleet.versions["m1"] == (OLD if roll_back else NEW)
+    assert fleet.broken() == []
+
+
+def test_the_window_is_asked_again_right_before_the_order(fleet: ImageFleet) -> None:
+    def dawdle(_script: Script) -> list[ScriptRecord]:
+        fleet.fleet.clock.advance(3600)
+        return tell(_script)
+
+    tell = fleet._tell_identity
+    fleet.fleet.machines["m1"].answer("host_identity", dawdle)
+    report = fleet.upgrade(window=WindowRequest(minutes=80))
+    assert fleet.orders_of("m1") == []
+    result = result_of(outcome_of(report, "m1"), UPDATE)
+    assert (result.state, result.version_after) == (UpdateState.NOT_ATTEMPTED, OLD)
+    assert "no time left: " in result.reason
+
+
 def test_a_way_back_that_is_refused_is_told(fleet: ImageFleet) -> None:
     fleet.bad = {("m1", NEW)}
     fleet.hypervisor.faults[RESTORE] = [ProviderFault.REFUSED] * 3
@@ -140,7 +199,7 @@ def test_a_window_that_is_too_short_for_the_way_back_begins_nothing(fleet: Image
 class TestController:
     """The controller is killed at any call, and another process resumes the run."""
 
-    def run(self, fleet: ImageFleet, life: Life, *, resumed: bool = False) -> RunReport:
+    def run(self, fleet: ImageFleet, life: Life, *, resumed: bool = False, **fields: Any) -> RunReport:
         ports = fleet.ports()
         names = frozenset({"read_machine", "carry_out"})
 
@@ -155,7 +214,7 @@ class TestController:
             open_provider=open_provider,
         )
         past = read_resume_state(FakeHistory(fleet.fleet.records), RUN) if resumed else None  # type: ignore[arg-type]
-        request = parse_recorded_request(past.run) if past is not None else fleet.request()
+        request = parse_recorded_request(past.run) if past is not None else fleet.request(**fields)
         assert isinstance(request, PatchRequest)
         return FleetRun(request, mortal, LocalRunner(), run_id=RUN, resume_state=past).execute()
 
@@ -177,18 +236,31 @@ class TestController:
     @pytest.mark.parametrize("power", [PowerState.STOPPED, PowerState.RUNNING])
     def test_an_order_that_was_interrupted_is_taken_back(self, power: PowerState) -> None:
         # the host has stopped the machine, and the controller is gone before the disk was replaced
+        fleet = self._interrupt(power)
+        self.run(fleet, Life(), resumed=True)
+        assert fleet.broken() == []
+
+    def test_a_manual_upgrade_that_was_interrupted_leaves_no_machine_off(self) -> None:
+        fleet = self._interrupt(PowerState.STOPPED, roll_back=False)
+        report = self.run(fleet, Life(), resumed=True)
+        assert fleet.broken() == []
+        assert (fleet.versions["m1"], fleet.fleet.machines["m1"].is_off) == (OLD, False)
+        assert RESTORE not in fleet.orders_of("m1")
+        result = result_of(outcome_of(report, "m1"), UPDATE)
+        assert result.state is UpdateState.PENDING
+        assert "its disk before is there" in result.reason
+
+    def _interrupt(self, power: PowerState, **fields: Any) -> ImageFleet:
         first = Life()
-        self.run(self._make(""), first)
+        self.run(self._make(""), first, **fields)
         for call in range(2, first.calls):
             fleet, life = ImageFleet(1), Life(dies_at=call)
             with pytest.raises(Killed):
-                self.run(fleet, life)
+                self.run(fleet, life, **fields)
             if fleet.fleet.records.read_entries(RUN, "m1") and fleet.versions["m1"] == OLD and _was_ordered(fleet):
                 fleet.hypervisor.machines["m1"] = replace(fleet.hypervisor.machines["m1"], power=power)
                 fleet.fleet.machines["m1"].is_off = power is PowerState.STOPPED
-                self.run(fleet, Life(), resumed=True)
-                assert fleet.broken() == []
-                return
+                return fleet
         pytest.fail("the order was never about to be given")
 
     @staticmethod
