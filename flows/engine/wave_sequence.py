@@ -8,7 +8,6 @@ from typing import Final
 from flows.engine.failure_counter import RunCounter
 from flows.engine.machine_queue import MachineQueue, QueuedMachine
 from flows.engine.machine_work import MachineWork, is_under_way
-from flows.engine.run_info import rehearses
 from flows.engine.run_lifecycle import RunLifecycle
 from flows.engine.set_turns import SetTurns
 from flows.engine.shard_work import ShardWork
@@ -17,6 +16,7 @@ from flows.request.patch_request import PatchRequest
 from inventory.data_class import dataclass
 from tasks.domain.model import Outcome, Wave
 from tasks.domain.states import OperationState
+from tasks.rules.runs.approval import is_rehearsal_required
 from tasks.rules.runs.failure_budget import is_login_error
 from tasks.rules.runs.set_capacity import MemberRefusal, WaitsFor
 from tasks.steps.context.machine_context import MachineContext
@@ -143,7 +143,7 @@ class WaveSequence:
             runner,
             failure_counter,
             self._turns,
-            must_be_approved=request.approval.required or (rehearses(request) and request.rehearse.required),
+            must_be_approved=request.approval.required or is_rehearsal_required(run_context.run),
             record_outcome=record_outcome,
             save_late_plan=save_late_plan,
         )

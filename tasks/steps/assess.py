@@ -13,7 +13,7 @@ from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.packages import check_vendor_changes, describe_live_patching, prevents_installation
 from tasks.rules.machine_checks.precheck import check_machine_state, check_same_machine
 from tasks.rules.machine_checks.services import find_restartable_services, join_first_services
-from tasks.rules.runs.approval import collect_planned_updates, is_approval_required, restrict_to_approved
+from tasks.rules.runs.approval import restrict_new_plan
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
 from tasks.rules.undo import keep_others
 from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
@@ -143,15 +143,14 @@ def plan_updates(context: MachineContext) -> MachineState:
 def replan_updates(context: MachineContext, packages: PackageState) -> MachineState:
     """Plan again with the updates that are pending now.
 
-    If the run needs an approval, the new plan has only updates that the approved plan has.
+    If the run needs an approval or a rehearsal, the new plan has only updates that the plan before it has.
     """
     previous_plan = context.plan
     context.state = replace(context.state.with_packages(packages), was_replanned=True)
     replanned = plan_updates(context)
-    if replanned.plan is None or not is_approval_required(context.run):
+    if replanned.plan is None:
         return replanned
-    approved = collect_planned_updates([previous_plan])
-    return replace(replanned, plan=restrict_to_approved(replanned.plan, approved, "trim", "a person"))
+    return replace(replanned, plan=restrict_new_plan(context.run, replanned.plan, previous_plan))
 
 
 def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Sequence[Update]) -> list[Finding]:

@@ -12,7 +12,7 @@ from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import MachinePlan, PackageState, Update
 from tasks.domain.states import RebootPolicy, UpdateState, YesNoUnknown
 from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.rules.runs.approval import is_approval_required
+from tasks.rules.runs.approval import is_approval_required, is_rehearsal_required
 from tasks.rules.updates.follow_up import MAX_FOLLOW_UPS, find_new_updates, select_new_updates, warn_of_new_updates
 from tasks.steps.assess import plan_updates
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 def plan_follow_up(context: MachineContext) -> MachineState:
     """Return the state with the plan of another round, or with a warning that names what is offered only now.
 
-    An approved plan and pinned updates are the limit: another round installs nothing that they do not have.
+    An approved plan, a required rehearsal and pinned updates are the limit: another round installs nothing that they do
+    not have.
     """
     machine_state, packages = context.state, context.state.packages_after
     if packages is None or machine_state.install is None:
@@ -58,6 +59,8 @@ def _find_obstacle(context: MachineContext, packages: PackageState, included: tu
     """Return why another round may not begin, or ""."""
     if is_approval_required(context.run):
         return "the approved plan does not have them"
+    if is_rehearsal_required(context.run):
+        return "no rehearsal has tried them"
     if context.state.follow_up_count >= MAX_FOLLOW_UPS:
         return f"a run has at most {MAX_FOLLOW_UPS + 1} rounds"
     return (

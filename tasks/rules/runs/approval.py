@@ -47,6 +47,14 @@ def is_approval_required(run: RunInfo) -> bool:
     return isinstance(approval, Mapping) and bool(approval.get("required"))
 
 
+def is_rehearsal_required(run: RunInfo) -> bool:
+    """Return whether machines of a run get only what a copy got before."""
+    rehearse = run.request.get("rehearse")
+    if not isinstance(rehearse, Mapping) or not rehearse.get("on_copies") or not rehearse.get("required", True):
+        return False
+    return not run.request.get("dry_run") and not run.request.get("download_only")
+
+
 def collect_planned_updates(plans: Iterable[MachinePlan]) -> dict[str, dict[str, str]]:
     """Return the updates that plans would install, for each machine; also for machines without updates."""
     return {plan.machine: {update.id: update.available for update in plan.chosen} for plan in plans}
@@ -67,27 +75,40 @@ def compute_report_digest(report: RunReport) -> str:
     return compute_plan_digest(collect_planned_updates(report.plans), report.run.request)
 
 
+def restrict_new_plan(run: RunInfo, plan: MachinePlan, previous: MachinePlan) -> MachinePlan:
+    """Return a plan that was made again. It has nothing that was to be approved or rehearsed before, and was not."""
+    needs_approval = is_approval_required(run)
+    if not needs_approval and not is_rehearsal_required(run):
+        return plan
+    limit = "a person approved" if needs_approval else "a rehearsal tried"
+    return _restrict(plan, collect_planned_updates([previous]), "trim", limit)
+
+
 def restrict_to_approved(plan: MachinePlan, approved: ApprovedUpdates, change: ChangePolicy, by: str) -> MachinePlan:
     """Return a plan that installs only approved updates; the same object when nothing differs.
 
     If the plan differs from the approved plan, ``refuse`` installs nothing on the machine, and ``trim`` what is in both
     plans. ``by`` is the person who approved, for reasons.
     """
+    return _restrict(plan, approved, change, f"{by} approved")
+
+
+def _restrict(plan: MachinePlan, approved: ApprovedUpdates, change: ChangePolicy, limit: str) -> MachinePlan:
     items = approved.get(plan.machine, {})
     now = {update.id: update.available for update in plan.chosen}
     if now == items:
         return plan
     if change == "refuse":
-        reason = f"the plan of this machine is no longer what {by} approved: {_describe_differences(now, items)}"
+        reason = f"the plan of this machine is no longer what {limit}: {_describe_differences(now, items)}"
         return _leave_out_updates(plan, {update.id: reason for update in plan.chosen}, reason)
     extra = {
-        name: f"{by} approved {items[name]}, and not {version}, which is offered now"
+        name: f"{limit} {items[name]}, and not {version}, which is offered now"
         if name in items
-        else f"not part of what {by} approved"
+        else f"not part of what {limit}"
         for name, version in now.items()
         if items.get(name) != version
     }
-    note = f"cut down to what {by} approved: {_describe_differences(now, items)}"
+    note = f"cut down to what {limit}: {_describe_differences(now, items)}"
     return _leave_out_updates(plan, extra, note) if extra else plan
 
 

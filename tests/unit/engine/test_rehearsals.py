@@ -18,8 +18,9 @@ from tasks.steps.context.run_control import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_provider import FakeHypervisor, ProviderFault
 from tests.support.fake_records import FakeHistory
-from tests.support.fleet import SimFleet, copies, outcome_of
+from tests.support.fleet import SimFleet, copies, outcome_of, result_of
 from tests.support.mortal import Killed, Life, Mortal, choose_calls, mortal_machine, mortal_records
+from tests.support.others import works
 from tests.support.sim_machine import SimMachine
 
 RUN = "20260310-010000-aaaaaa"
@@ -307,6 +308,44 @@ def test_a_resumed_run_keeps_the_result_of_a_rehearsal() -> None:
     report = fleet.run(resumed=True)
     assert fleet.copied == ["web-1"]
     assert outcome_of(report, "web-1").reason.startswith("the rehearsal on a copy of web-1 failed: ")
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_what_came_in_after_a_required_rehearsal_is_not_installed(required: bool) -> None:
+    fleet = RehearsedFleet("web-1")
+    machine = fleet.fleet.machines["web-1"]
+    machine.world.packages.append(FakePackage("other"))
+    works(machine, "other", 200, becomes="2.0")
+    fleet.spoil["other"] = {"broken": False, "installed": "2.0"}  # on the copy, nobody is at work
+    usual = fleet._gate
+
+    def add(report: RunReport, token: StopToken) -> GateDecision:
+        machine.world.packages.append(FakePackage("late", classification=Classification.SECURITY))
+        machine.world.shelf["openssl"].available = "3.0"
+        return usual(report, token)
+
+    fleet._gate = add  # type: ignore[method-assign]
+    outcome = outcome_of(fleet.run(rehearse={"on_copies": True, "required": required}), "web-1")
+    assert result_of(outcome, "kernel").state is UpdateState.INSTALLED
+    late, openssl = result_of(outcome, "late"), result_of(outcome, "openssl")
+    if not required:
+        assert {late.state, openssl.state} == {UpdateState.INSTALLED}
+        return
+    assert (late.state, late.reason) == (UpdateState.NOT_SELECTED, "not part of what a rehearsal tried")
+    assert openssl.state is UpdateState.NOT_SELECTED
+    assert openssl.reason == "a rehearsal tried 2.0, and not 3.0, which is offered now"
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_after_a_required_rehearsal_no_other_round_follows(required: bool) -> None:
+    fleet = RehearsedFleet("web-1")
+    fleet.fleet.manager.offers_more_later = True
+    late = FakePackage("late", classification=Classification.SECURITY, appears_after="openssl")
+    fleet.fleet.machines["web-1"].world.packages.append(late)
+    outcome = outcome_of(fleet.run(rehearse={"on_copies": True, "required": required}), "web-1")
+    installed = {result.update.id for result in outcome.updates if result.state is UpdateState.INSTALLED}
+    assert installed == ({"openssl", "kernel"} if required else {"openssl", "kernel", "late"})
+    assert ("late: no rehearsal has tried them" in outcome.reason) is required
 
 
 @pytest.mark.parametrize("fields", [{"dry_run": True}, {"download_only": True}])
