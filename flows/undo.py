@@ -27,7 +27,7 @@ def build_undo_request(
     exclude: Sequence[str] = (),
     allow_removals: bool = False,
     dry_run: bool = False,
-    by: UndoWay = UndoWay.BEST,
+    by: UndoWay = UndoWay.PACKAGES,
     find_snapshots: Callable[[RunInfo], Mapping[str, UndoSnapshot]] = lambda _run: {},
 ) -> PatchRequest:
     """Return the request for a run that takes back what an earlier run has installed. It reads only the records.
@@ -43,7 +43,7 @@ def build_undo_request(
         exclude: masks of updates that stay.
         allow_removals: whether other packages may be removed for it.
         dry_run: plan only.
-        by: by which means.
+        by: by which means. SNAPSHOT: what was written to the OS disks since the run is lost.
         find_snapshots: returns the snapshots from before the run, by machine.
 
     Raises:
@@ -55,6 +55,11 @@ def build_undo_request(
     unanswered = order.snapshots if by is UndoWay.SNAPSHOT and machines else ()
     changed = sorted({*order.changes, *order.unknown, *unanswered})
     for name in machines:
+        if name not in changed and name in order.snapshots:
+            raise RequestError(
+                f"no package is known that run {order.run_id} has changed on {name!r}, but it has a snapshot of it",
+                hint=f"To put its OS disks back to it: fleetpatch undo {order.run_id} {name} --by snapshot",
+            )
         if name not in changed:
             raise RequestError(
                 f"run {order.run_id} has installed nothing on {name!r}",

@@ -1,6 +1,7 @@
 """What people and programs do to take a run back. The form and the API call the same function."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from fastapi import Request
 
@@ -10,7 +11,9 @@ from fleetpatch.web.context import get_context
 from flows.request.patch_request import WindowRequest
 from flows.undo import build_undo_request
 from tasks.domain.model import RunInfo
-from tasks.domain.states import RebootPolicy
+from tasks.domain.states import RebootPolicy, UndoWay
+from tasks.domain.undo import UndoSnapshot
+from tasks.records.snapshots import SqlSnapshots
 
 DEFAULT_MINUTES = WindowRequest().minutes
 
@@ -25,6 +28,7 @@ def start_undo(
     minutes: float = DEFAULT_MINUTES,
     reboot: RebootPolicy = RebootPolicy.IF_REQUIRED,
     allow_removals: bool = False,
+    by: UndoWay = UndoWay.PACKAGES,
     dry_run: bool = False,
 ) -> str:
     """Start the run that takes a run back, or its plan, and return the id of its flow run.
@@ -48,5 +52,14 @@ def start_undo(
         exclude=exclude,
         allow_removals=allow_removals,
         dry_run=dry_run,
+        by=by,
+        find_snapshots=partial(find_shown_snapshots, request),
     )
     return start_patch(request, undo, key)
+
+
+def find_shown_snapshots(request: Request, run: RunInfo) -> Mapping[str, UndoSnapshot]:
+    """Return the snapshots from before a run, by machine, to be shown. The run that uses one checks its seal."""
+    records = get_context(request).records
+    rows = SqlSnapshots(records.database, records.seals).read_open()
+    return {row.machine: UndoSnapshot(row) for row in rows if row.run_id == run.id}

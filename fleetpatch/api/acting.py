@@ -172,7 +172,7 @@ def resume(request: Request, run_id: str) -> models.StartedRun:
 
 @router.post("/runs/{run_id}/undo", status_code=202, dependencies=RUN, tags=["Acts"])
 def undo(request: Request, run_id: str, body: models.UndoBody, idempotency_key: Key) -> models.StartedRun:
-    """Take back what a run has installed, by the package managers: a run of its own. `dry_run`: only its plan."""
+    """Take back what a run has installed, by packages or `by` snapshots: a run of its own. `dry_run`: only its plan."""
     run = find_exact_run(get_context(request), run_id)
     started = start_undo(
         request,
@@ -183,6 +183,7 @@ def undo(request: Request, run_id: str, body: models.UndoBody, idempotency_key: 
         minutes=body.minutes,
         reboot=body.reboot,
         allow_removals=body.allow_removals,
+        by=body.by,
         dry_run=body.dry_run,
     )
     return describe_started(request, started)

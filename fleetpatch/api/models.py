@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from fleetpatch.acts.undo_acts import DEFAULT_MINUTES
 from flows.request.base import ExcludeMasks, OnlyMachines
+from flows.request.request_parts import UndoBy
 from inventory.machine import PatchOwner
 from tasks.domain.rows import Column, row
 from tasks.domain.rows.machines import MachineRow, NextWindow
@@ -15,7 +16,7 @@ from tasks.domain.rows.maintenance import HeldPackageRow, HeldUpdateRow
 from tasks.domain.rows.owner_changes import OwnerChangeRow
 from tasks.domain.rows.runs import MachineStepRow, RunRow, ShardRow
 from tasks.domain.rows.updates import MissingUpdateRow
-from tasks.domain.states import RebootPolicy
+from tasks.domain.states import RebootPolicy, UndoWay
 
 Item = TypeVar("Item")
 
@@ -182,6 +183,7 @@ class UndoBody(ApiModel):
     minutes: float = Field(default=DEFAULT_MINUTES, gt=0, le=31 * 24 * 60, description="How long the window is.")
     reboot: RebootPolicy = Field(default=RebootPolicy.IF_REQUIRED, description="Whether machines are rebooted.")
     allow_removals: bool = Field(default=False, description="Allow that other packages are removed for it.")
+    by: UndoBy = UndoWay.PACKAGES
     dry_run: bool = Field(default=False, description="Only plan.")
 
 

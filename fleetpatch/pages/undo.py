@@ -8,13 +8,15 @@ from fastapi.responses import RedirectResponse, Response
 from fleetpatch.access.identity import Identity
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.run_acts import build_key
-from fleetpatch.acts.undo_acts import start_undo
+from fleetpatch.acts.undo_acts import find_shown_snapshots, start_undo
 from fleetpatch.pages.run import find_exact_run
 from fleetpatch.web.authentication import ActPermission, build_viewers_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from tasks.domain.errors import RequestError
-from tasks.domain.states import UNFINISHED_RUN_STATES
+from tasks.domain.model import RunInfo
+from tasks.domain.states import UNFINISHED_RUN_STATES, UndoWay
+from tasks.rules.undo import describe_loss
 
 router = build_viewers_router()
 Runner = Annotated[Identity, Depends(ActPermission(Role.RUN))]
@@ -33,13 +35,14 @@ def undo(
     run_id: str,
     _: Runner,
     machine: MachineName = "",
+    by: Annotated[UndoWay, Form()] = UndoWay.PACKAGES,
     dry_run: Annotated[str, Form(max_length=10)] = "",
     once: Annotated[str, Form()] = "",
 ) -> Response:
     """Start the run that takes the run back, or its plan."""
     run = find_exact_run(get_context(request), run_id)
     try:
-        flow_run_id = start_undo(request, run, [machine] if machine else [], once, dry_run=bool(dry_run))
+        flow_run_id = start_undo(request, run, [machine] if machine else [], once, by=by, dry_run=bool(dry_run))
     except RequestError as error:
         return _ask(request, run_id, machine, error)
     return RedirectResponse(f"/starting/{flow_run_id}", 303)
@@ -58,6 +61,13 @@ def _ask(request: Request, run_id: str, machine: str, refusal: RequestError | No
         run=run,
         machine=machine,
         refusal=refusal,
+        losses=_describe_losses(request, run, machine) if refusal is None else {},
         once=build_key(),
         zone=run.window.zone if run.window else context.settings.zone,
     )
+
+
+def _describe_losses(request: Request, run: RunInfo, machine: str) -> dict[str, str]:
+    """Return what each machine that has a snapshot loses if it goes back to it."""
+    now, snapshots = get_context(request).clock.now(), find_shown_snapshots(request, run)
+    return {name: describe_loss(snapshots[name].row, now) for name in sorted(snapshots) if machine in {"", name}}

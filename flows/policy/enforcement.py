@@ -17,6 +17,7 @@ from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
 from tasks.domain.errors import PolicyRefused
 from tasks.domain.model import Window
+from tasks.domain.states import UndoWay
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.policy.decision import DeployedPolicy, check_act, check_role_scope, decide_run, describe_refusal
 from tasks.rules.policy.model import Policy, PolicyDecision, Refusal, RiskyOption, RunDemands, Starter
@@ -52,6 +53,8 @@ def build_demands(request: PatchRequest, window: Window, inventory: Inventory) -
         RiskyOption.PATCHED_BY_OTHERS: request.patched_by_others == "warn",
         RiskyOption.NO_REFRESH: not request.refresh,
         RiskyOption.NO_STAGE: not request.stage,
+        RiskyOption.REVERT: (bool(request.undo_of) and request.undo_by is UndoWay.SNAPSHOT)
+        or (request.snapshot.take != "never" and request.snapshot.revert_on_failure),
         RiskyOption.OVERRIDE_FREEZE: bool(request.override_freeze),
     }
     return RunDemands(

@@ -206,7 +206,7 @@ class PatchRequest(ScopeRequest):
         title="Undo Run",
         description="Take back what this run has installed, and do nothing else: its id. Empty: install updates.",
     )
-    undo_by: UndoBy = UndoWay.BEST
+    undo_by: UndoBy = UndoWay.PACKAGES
     roll_back: bool = Field(
         default=True,
         description="Put the version before of a component, or the OS disk before, back on a machine that is not "

@@ -231,8 +231,8 @@ class AnnounceRequest(FormModel):
 UndoBy = Annotated[
     UndoWay,
     Field(
-        description="How: best (by the snapshot of before that run, unless a later run has changed the machine; else "
-        "by packages), snapshot (also then), or packages."
+        description="How: packages, or snapshot (the OS disks go back to the snapshot of before that run, and all that "
+        "was written to them since is lost)."
     ),
 ]
 

@@ -267,6 +267,5 @@ class NotificationOccasion(StrEnum):
 class UndoWay(StrEnum):
     """Which means a person wants."""
 
-    BEST = "best"
-    SNAPSHOT = "snapshot"  # also if later runs have changed the machine
     PACKAGES = "packages"
+    SNAPSHOT = "snapshot"  # what was written to the OS disks since then is lost

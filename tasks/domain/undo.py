@@ -11,7 +11,7 @@ from tasks.domain.states import UndoWay
 
 
 class UndoMeans(StrEnum):
-    """How a machine goes back, the best first."""
+    """How a machine goes back."""
 
     SNAPSHOT = "snapshot"
     PACKAGE_MANAGER = "package manager"
@@ -36,7 +36,7 @@ class InstalledChange:
 
     Attributes:
         update: as the run has planned it: ``installed`` is the version before, None when the package was not there.
-        after: the version that the run has left.
+        after: the version that the run has left, or was to leave if its end was not seen.
     """
 
     update: Update
@@ -63,5 +63,5 @@ class UndoOrder:
     unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     snapshots: Mapping[str, UndoSnapshot] = field(default_factory=dict)
-    way: UndoWay = UndoWay.BEST
+    way: UndoWay = UndoWay.PACKAGES
     must_be_approved: bool = False

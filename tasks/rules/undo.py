@@ -14,6 +14,7 @@ from inventory.name_lists import join_first_names
 from tasks.domain.components import COMPONENT_PREFIX
 from tasks.domain.model import Finding, InstallResult, RunReport, Selection, Update, UpdateResult
 from tasks.domain.protocols.package_manager import InstalledKernels
+from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import INSTALLED_UPDATE_STATES, UpdateState
 from tasks.domain.undo import InstalledChange, UndoOrder, UndoSnapshot
 from tasks.rules.calendar.local_time import format_duration
@@ -52,8 +53,8 @@ def collect_order(report: RunReport) -> UndoOrder:
     unknown: dict[str, tuple[str, ...]] = {}
     for outcome in report.outcomes:
         known = planned.get(outcome.machine, {})
-        changed = [result for result in outcome.updates if _has_changed(result)]
-        found = [InstalledChange(known[r.update.id], r.version_after or "") for r in changed if r.update.id in known]
+        changed = [result for result in outcome.updates if _may_have_changed(result, outcome.install)]
+        found = [InstalledChange(known[r.update.id], _find_after(r, known)) for r in changed if r.update.id in known]
         if found:
             changes[outcome.machine] = tuple(found)
         if lacking := [r.update.id for r in changed if r.update.id not in known]:
@@ -62,9 +63,21 @@ def collect_order(report: RunReport) -> UndoOrder:
     return UndoOrder(report.run.id, changes, unknown, {name: found for name, found in commands.items() if found})
 
 
-def _has_changed(result: UpdateResult) -> bool:
+def _may_have_changed(result: UpdateResult, install: InstallResult | None) -> bool:
+    if _is_end_unseen(result):
+        return install is not None
     may_have = result.state in INSTALLED_UPDATE_STATES or result.state is UpdateState.FAILED
     return may_have and bool(result.version_after) and result.version_after != result.update.installed
+
+
+def _is_end_unseen(result: UpdateResult) -> bool:
+    """Return whether the run did not see what its installation has left. A version that was read is no proof of it."""
+    return result.state is UpdateState.PENDING or (result.state is UpdateState.FAILED and not result.version_after)
+
+
+def _find_after(result: UpdateResult, known: Mapping[str, Update]) -> str:
+    """Return the version that the run has left; or would have left, if its end was not seen."""
+    return (known[result.update.id].available if _is_end_unseen(result) else result.version_after) or ""
 
 
 def _list_commands(install: InstallResult | None) -> tuple[str, ...]:
@@ -118,17 +131,44 @@ def choose_all_changes(changes: Sequence[InstalledChange], now: Mapping[str, str
     return UndoChoice(tuple(back), tuple(skipped), snapshot)
 
 
+def keep_reverted(choice: UndoChoice) -> UndoChoice:
+    """Return the choice for a machine that this run has put back already: that is never done a second time."""
+    reason = "the snapshot, to which it was put back, has another version"
+    differing = (UpdateResult(update, UpdateState.BLOCKED, reason) for update in choice.back)
+    return UndoChoice((), (*differing, *choice.skipped))
+
+
 def describe_snapshot_plan(run_id: str, snapshot: UndoSnapshot, now: datetime) -> tuple[str, ...]:
     """Return the notes of a plan that puts a machine back to a snapshot: above all, what is lost."""
     row = snapshot.row
-    since = format_duration((now - row.ordered_at).total_seconds())
     notes = [
         f"undo of run {run_id} by the snapshot of {row.ordered_at:%Y-%m-%d %H:%M} UTC ({row.consistency})",
-        f"all that was written to its OS disks since then ({since}) is lost; data disks stay as they are",
+        f"{describe_loss(row, now)}; data disks stay as they are",
     ]
     if snapshot.later_runs:
         notes.append(f"later runs are taken back with it: {', '.join(snapshot.later_runs)}")
     return tuple(notes)
+
+
+def describe_loss(row: SnapshotRow, now: datetime) -> str:
+    """Return what a machine loses if it goes back to a snapshot."""
+    age = format_duration((now - row.ordered_at).total_seconds())
+    since = f"{row.ordered_at:%Y-%m-%d %H:%M} UTC"
+    return f"all that was written to its OS disks since {since} ({age}) is lost"
+
+
+def describe_losses(snapshots: Mapping[str, UndoSnapshot], machines: Sequence[str], now: datetime) -> str:
+    """Return what each machine loses that goes back to its snapshot, and which have none, in sentences."""
+    lines = [f"{name}: {describe_loss(snapshots[name].row, now)}." for name in machines if name in snapshots]
+    lines += [f"{name}: the run has no snapshot of it, and it stays." for name in machines if name not in snapshots]
+    return " ".join(lines)
+
+
+def describe_other_way(run_id: str, snapshot: UndoSnapshot, now: datetime) -> str:
+    """Return the note of a plan by packages that there is a snapshot, too, and how it is used."""
+    how = f"fleetpatch undo {run_id} {snapshot.row.machine} --by snapshot"
+    loss = describe_loss(snapshot.row, now)
+    return f"that run has a snapshot of the machine, which this run leaves alone: {how} (then {loss})"
 
 
 def _turn_round(change: InstalledChange) -> Update:

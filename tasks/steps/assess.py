@@ -111,6 +111,7 @@ def plan_updates(context: MachineContext) -> MachineState:
         options.live_patch_policy.describe_deadline(packages.reboot),
     )
     expected = predict_reboot_need(chosen, RebootNeed(YesNoUnknown.NO) if waits else packages.reboot)
+    expected = YesNoUnknown.YES if snapshot else expected  # the provider boots the machine anew
     machine_plan = MachinePlan(
         machine=context.name,
         chosen=chosen,

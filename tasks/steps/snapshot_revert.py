@@ -75,7 +75,7 @@ def _find_reason(context: MachineContext) -> str:
 def _tell_way_back(context: MachineContext, snapshot: SnapshotResult) -> None:
     until = f"until {snapshot.expires_at:%Y-%m-%d %H:%M} UTC" if snapshot.expires_at else "until it is deleted"
     message = f"the machine as it was before the run is in the snapshot {snapshot.id}, {until}"
-    remedy = f"To put it back: fleetpatch undo {context.run.id} {context.name}"
+    remedy = f"To put it back: fleetpatch undo {context.run.id} {context.name} --by snapshot"
     context.add_finding(Finding(SNAPSHOT_CHECK, FindingLevel.WARN, message, remedy))
 
 

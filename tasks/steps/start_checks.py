@@ -113,7 +113,8 @@ def is_visit_needed_for_plan(plan: MachinePlan, packages: PackageState | None, o
     broken = packages is not None and bool(packages.problems)
     restarts_services = options.restart_services == "IfRequired" and not options.download_only
     return (
-        bool(plan.chosen or broken or options.reboot is RebootPolicy.ALWAYS or find_removals(plan.skipped))
+        bool(plan.chosen or plan.snapshot or broken or find_removals(plan.skipped))
+        or options.reboot is RebootPolicy.ALWAYS
         or _is_early_reboot(packages, options)
         or (packages is not None and options.is_reboot_overdue(packages.reboot))
         or (restarts_services and bool(find_restartable_services(packages, options.restart_services_exclude)))

@@ -4,30 +4,25 @@ To go back is an installation like any other: of older versions. So the pre-chec
 validation are those of any run.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
 
-from tasks.domain.model import Update, UpdateResult
+from tasks.domain.model import Finding, Update, UpdateResult
 from tasks.domain.protocols.package_manager import InstalledKernels
 from tasks.domain.states import UndoWay, UpdateState
 from tasks.domain.undo import InstalledChange, UndoMeans, UndoOrder
-from tasks.rules.undo import UndoChoice, choose_all_changes, choose_changes, describe_plan, describe_snapshot_plan
+from tasks.rules.undo import (
+    UNDO_CHECK,
+    UndoChoice,
+    choose_all_changes,
+    choose_changes,
+    describe_other_way,
+    describe_plan,
+    describe_snapshot_plan,
+    keep_reverted,
+)
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.snapshot_choice import explain_no_snapshot, find_snapshot
-
-
-def _explain_no_packages(context: MachineContext) -> str:
-    if get_undo_order(context).way is UndoWay.SNAPSHOT:
-        return "only the snapshot is asked for"
-    return context.manager.way_back.obstacle
-
-
-_OBSTACLES: Final[Mapping[UndoMeans, Callable[[MachineContext], str]]] = {
-    UndoMeans.SNAPSHOT: explain_no_snapshot,
-    UndoMeans.PACKAGE_MANAGER: _explain_no_packages,
-}
-"""By means, in their order: why a machine can't go back so. The first without an obstacle is taken."""
 
 
 def get_undo_order(context: MachineContext) -> UndoOrder:
@@ -40,12 +35,11 @@ def get_undo_order(context: MachineContext) -> UndoOrder:
 
 def choose_means(context: MachineContext) -> tuple[UndoMeans | None, str]:
     """Return how a machine goes back, or None and why it can't in any way."""
-    obstacles: list[str] = []
-    for means, explain in _OBSTACLES.items():
-        if not (obstacle := explain(context)):
-            return means, ""
-        obstacles.append(f"{means}: {obstacle}")
-    return None, "; ".join(obstacles)
+    if get_undo_order(context).way is UndoWay.SNAPSHOT:
+        means, obstacle = UndoMeans.SNAPSHOT, explain_no_snapshot(context)
+    else:
+        means, obstacle = UndoMeans.PACKAGE_MANAGER, context.manager.way_back.obstacle
+    return (None, f"{means}: {obstacle}") if obstacle else (means, "")
 
 
 def choose_ways_back(context: MachineContext) -> UndoChoice:
@@ -65,6 +59,8 @@ def choose_ways_back(context: MachineContext) -> UndoChoice:
     snapshot = find_snapshot(context)
     if means[0] is UndoMeans.SNAPSHOT and snapshot is not None:
         choice = choose_all_changes(changes, now, snapshot.row.snapshot)
+        if context.state.snapshot is not None and context.state.snapshot.reverted_at is not None:
+            choice = keep_reverted(choice)
         pending = (UpdateResult(u, UpdateState.NOT_SELECTED, alone) for u in context.packages.updates)
         return replace(choice, skipped=(*choice.skipped, *_leave_out(pending, changes)))
     choice = choose_changes(
@@ -97,10 +93,14 @@ def describe_ways_back(
     context: MachineContext, chosen: tuple[Update, ...], skipped: tuple[UpdateResult, ...]
 ) -> tuple[str, ...]:
     """Return the notes of the plan about what goes back, and what does not, after its simulation."""
-    order, means = get_undo_order(context), choose_means(context)[0]
-    snapshot = find_snapshot(context)
+    order, (means, obstacle) = get_undo_order(context), choose_means(context)
+    snapshot, now = find_snapshot(context), context.clock.now()
     if means is UndoMeans.SNAPSHOT and snapshot is not None:
-        return describe_snapshot_plan(order.run_id, snapshot, context.clock.now())
+        return describe_snapshot_plan(order.run_id, snapshot, now)
+    if order.way is UndoWay.SNAPSHOT:
+        context.add_finding(Finding.warn(UNDO_CHECK, f"not put back to its snapshot: {obstacle}"))
     how = f"by the {means}" if means is not None else "by no means"
     commands, caution = order.commands.get(context.name, ()), context.manager.way_back.caution
-    return describe_plan(order.run_id, how, caution, UndoChoice(chosen, skipped), commands)
+    notes = describe_plan(order.run_id, how, caution, UndoChoice(chosen, skipped), commands)
+    has_other = order.way is UndoWay.PACKAGES and snapshot is not None and snapshot.row.expires_at > now
+    return (*notes, describe_other_way(order.run_id, snapshot, now)) if snapshot and has_other else notes

@@ -39,16 +39,17 @@ def undo(
         typer.Option(
             "--by",
             case_sensitive=False,
-            help="best, snapshot (also if a later run has changed the machine, and if it does not answer) or packages.",
+            help="packages, or snapshot: what was written to the OS disks since then is lost. It also goes back over "
+            "later runs, and on a machine that does not answer.",
         ),
-    ] = UndoWay.BEST,
+    ] = UndoWay.PACKAGES,
     yes: YesOption = False,
     no_prefect: NoPrefectOption = False,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take back what a run has installed, by snapshots or package managers: a run of its own, with a plan first."""
+    """Take back what a run has installed, by package managers or snapshots: a run of its own, with a plan first."""
     from fleetpatch.cli.runtime.run_lookup import find_run, open_history
     from fleetpatch.cli.runtime.run_session import run_request_in_session
     from fleetpatch.cli.views.run_result import print_result
@@ -60,6 +61,7 @@ def undo(
     from tasks.records.seals import RUN_KEY, Seals
     from tasks.records.snapshots import SqlSnapshots
     from tasks.reports.report_directory import find_report_directory
+    from tasks.rules.undo import describe_losses
 
     history = open_history(records)
     seals = Seals(RUN_KEY, history.database.fleet)
@@ -80,10 +82,14 @@ def undo(
         find_snapshots=find_snapshots,
     )
     # early, so that nobody is asked in vain
-    enforce_policy(request, loaded, build_starter(read_login_name()), SystemClock().now())
+    now = SystemClock().now()
+    enforce_policy(request, loaded, build_starter(read_login_name()), now)
     names = request.only_machines
     if not dry_run:
         question = f"Take run {request.undo_of} back on {', '.join(names[:10])}{' …' if len(names) > 10 else ''}?"
+        if by is UndoWay.SNAPSHOT:
+            snapshots = find_snapshots(history.find_run(request.undo_of))
+            question = f"{describe_losses(snapshots, names, now)} {question}"
         if not (yes or confirm(question, "undo changes machines and", "Add --yes, or see what goes back: --plan.")):
             return
         report_directory: Path | None = find_report_directory(request.report_directory)

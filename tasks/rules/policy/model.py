@@ -40,6 +40,8 @@ class RiskyOption(StrEnum):
     OWN_UPDATERS = "own_updaters", "switching the system's own updaters on or off for good"
     FORWARDER = "forwarder", "laying the forwarder of scheduled events down, or taking it away"
     OWNER = "owner", "changes of who patches a machine"
+    REVERT = "revert", "putting OS disks back to a snapshot"
+    DELETE_SNAPSHOTS = "delete_snapshots", "deleting snapshots before their end"
     OVERRIDE_FREEZE = "override_freeze", "patching in a freeze of the configurations"
 
     meaning: str  # for refusals and documents

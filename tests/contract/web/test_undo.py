@@ -8,7 +8,10 @@ import pytest
 from fleetpatch.access.login_admin import create_access_token
 from fleetpatch.access.roles import Role
 from fleetpatch.acts import run_acts
+from tasks.domain.provided_machines import Consistency, SnapshotState
+from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import OperationState
+from tasks.records.snapshots import SqlSnapshots
 from tests.contract.web.test_acts import Prefect
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
@@ -103,3 +106,33 @@ def test_a_role_of_some_machines_takes_no_others_back(site: Site, prefect: Prefe
     assert site.client.post(address, headers=headers, json={}).status_code == 403
     assert prefect.started == []
     assert site.client.post(address, headers=headers, json={"machines": ["web-02"]}).status_code == 202
+
+
+def test_a_snapshot_is_offered_with_what_is_lost_and_only_used_if_chosen(site: Site, prefect: Prefect) -> None:
+    row = SnapshotRow(
+        snapshot="fleetpatch-1",
+        machine="web-01",
+        provider="hv/web",
+        run_id=RUN,
+        ordered_at=make.at(0),
+        expires_at=make.at(86400),
+        state=SnapshotState.TAKEN,
+        consistency=Consistency.CRASH,
+        used_bytes=None,
+        changed_at=make.at(0),
+        note="",
+    )
+    SqlSnapshots(site.records.database, site.records.seals).save(row)
+    page = site.get(f"/runs/{RUN}/undo").text
+    assert "<strong>web-01</strong>: all that was written to its OS disks since" in page
+    assert 'value="packages" checked' in page
+    assert 'value="snapshot"' not in site.get(f"/runs/{RUN}/undo?machine=web-02").text
+    browser = log_in(site, "anna", Role.VIEW, Role.RUN)
+    form = {"csrf": browser.form_token, "machine": "web-01"}
+    assert browser.post(f"/runs/{RUN}/undo", data={**form, "once": "k1"}).status_code == 303
+    assert browser.post(f"/runs/{RUN}/undo", data={**form, "once": "k2", "by": "snapshot"}).status_code == 303
+    headers = {"Authorization": f"Bearer {add_token(site, 'bot', Role.VIEW, Role.RUN)}", "Idempotency-Key": "one"}
+    body = {"machines": ["web-01"], "by": "snapshot"}
+    assert site.client.post(f"/api/v1/runs/{RUN}/undo", headers=headers, json=body).status_code == 202
+    ways = [started.parameters["request"].get("undo_by", "packages") for started in prefect.started]
+    assert ways == ["packages", "snapshot", "snapshot"]

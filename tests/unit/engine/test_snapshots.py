@@ -207,7 +207,7 @@ def test_without_the_policy_the_report_tells_the_command(fleet: SnapshotFleet) -
     outcome = outcome_of(fleet.patch_with_snapshot(), "db")
     assert not fleet.find_acts("db", REVERT)
     remedies = [finding.remedy for finding in outcome.findings if finding.level is FindingLevel.WARN]
-    assert f"To put it back: fleetpatch undo {RUN} db" in remedies
+    assert f"To put it back: fleetpatch undo {RUN} db --by snapshot" in remedies
 
 
 def test_a_machine_that_never_comes_back_is_reverted_without_its_answer(fleet: SnapshotFleet) -> None:

@@ -8,14 +8,18 @@ import pytest
 from flows.engine.fleet_run import FleetRun
 from flows.engine.undo_orders import find_undo_order
 from flows.local_run import LocalRunner
+from flows.policy.enforcement import build_demands
 from flows.ports.ports import Ports
+from flows.request.patch_request import PatchRequest
 from flows.undo import build_undo_request
+from tasks.domain.errors import RequestError
 from tasks.domain.model import Outcome, RunInfo
 from tasks.domain.provided_machines import ProviderAct, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
-from tasks.domain.states import OperationState, UndoWay, UpdateState
+from tasks.domain.states import OperationState, RebootPolicy, UndoWay, UpdateState, YesNoUnknown
 from tasks.domain.undo import UndoSnapshot
 from tasks.records.queries.history import History
+from tasks.rules.policy.model import RiskyOption
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_provider import ProviderFault
 from tests.support.fake_records import FakeHistory
@@ -43,6 +47,11 @@ class UndoFleet(SnapshotFleet):
     def _keep(self, row: SnapshotRow) -> None:
         self.rows[row.machine] = row
 
+    def forget_changes(self) -> None:
+        """As if the run had changed nothing that it knows of."""
+        outcomes = self.records.outcomes
+        outcomes.update({key: replace(outcome, updates=()) for key, outcome in outcomes.items()})
+
     def find_snapshots(self, run: RunInfo) -> dict[str, UndoSnapshot]:
         return {name: UndoSnapshot(row, self.later_runs) for name, row in self.rows.items() if row.run_id == run.id}
 
@@ -55,9 +64,11 @@ class UndoFleet(SnapshotFleet):
             super().ports(), find_undo_order=lambda run: find_undo_order(self.history, run, self.find_snapshots)
         )
 
-    def undo(self, **fields: Any) -> Outcome:
-        request = build_undo_request(self.history, PATCHED, ["web"], find_snapshots=self.find_snapshots, **fields)
+    def undo(self, *, by: UndoWay = UndoWay.SNAPSHOT, **fields: Any) -> Outcome:
+        find = self.find_snapshots
+        request = build_undo_request(self.history, PATCHED, ["web"], by=by, find_snapshots=find, **fields)
         report = self.campaign(request.model_copy(update={"settle_seconds": 0})).execute()
+        self.plans = report.plans
         self.notes = [note for plan in report.plans for note in plan.notes]
         return outcome_of(report, "web")
 
@@ -81,22 +92,66 @@ def test_a_machine_goes_back_to_its_snapshot(fleet: UndoFleet) -> None:
 def test_its_plan_says_what_is_lost(fleet: UndoFleet) -> None:
     fleet.clock.advance(3 * 3600)
     fleet.undo(dry_run=True)
-    assert any("OS disks since then (3 h" in note and "is lost" in note for note in fleet.notes)
+    assert any("OS disks since 2026-03-" in note and "(3 h) is lost" in note for note in fleet.notes)
     assert not fleet.find_acts("web", REVERT)
 
 
-def test_a_later_run_is_only_taken_back_if_a_person_says_so(fleet: UndoFleet) -> None:
+def test_later_runs_are_taken_back_with_it_and_the_plan_says_so(fleet: UndoFleet) -> None:
     fleet.later_runs = ("20260309-020000-cccccc",)
-    fleet.undo(dry_run=True)
-    assert not any("by the snapshot" in note for note in fleet.notes)
-    outcome = fleet.undo(by=UndoWay.SNAPSHOT)
+    outcome = fleet.undo()
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
     assert any("later runs are taken back with it" in note for note in fleet.notes)
 
 
-def test_packages_only_leaves_the_snapshot_alone(fleet: UndoFleet) -> None:
+def test_a_snapshot_is_only_used_if_a_person_says_so(fleet: UndoFleet) -> None:
+    find = fleet.find_snapshots
+    request = build_undo_request(fleet.history, PATCHED, ["web"], find_snapshots=find, dry_run=True)
+    assert request.undo_by is UndoWay.PACKAGES
     fleet.undo(by=UndoWay.PACKAGES)
     assert not fleet.find_acts("web", REVERT)
+    assert any(f"fleetpatch undo {PATCHED} web --by snapshot" in note and "is lost" in note for note in fleet.notes)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [({"reboot": RebootPolicy.NEVER}, "`reboot` is Never"), ({"exclude": ["shop"]}, "also what `exclude` keeps: shop")],
+)
+def test_a_snapshot_does_not_go_over_what_the_request_forbids(
+    fleet: UndoFleet, limits: dict[str, Any], reason: str
+) -> None:
+    outcome = fleet.undo(**limits)
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert any(reason in finding.message for finding in outcome.findings)
+    assert not fleet.find_acts("web", REVERT)
+
+
+def test_one_whose_time_is_over_is_not_used(fleet: UndoFleet) -> None:
+    fleet.clock.advance(4 * 86400)
+    assert any("it has expired" in finding.message for finding in fleet.undo().findings)
+    assert not fleet.find_acts("web", REVERT)
+
+
+def test_its_plan_says_that_the_machine_boots_anew(fleet: UndoFleet) -> None:
+    fleet.undo(dry_run=True)
+    assert [plan.reboot_expected for plan in fleet.plans] == [YesNoUnknown.YES]
+
+
+def test_a_machine_goes_back_also_if_no_package_is_known_that_has_changed(fleet: UndoFleet) -> None:
+    fleet.forget_changes()
+    with pytest.raises(RequestError, match="it has a snapshot of it") as refused:
+        fleet.undo(by=UndoWay.PACKAGES)
+    assert f"fleetpatch undo {PATCHED} web --by snapshot" in (refused.value.hint or "")
+    outcome = fleet.undo()
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    assert fleet.web.world.whole() == BEFORE
+
+
+def test_a_machine_without_known_changes_that_stays_is_told(fleet: UndoFleet) -> None:
+    fleet.forget_changes()
+    fleet.hypervisor.machines["web"] = replace(fleet.provided("web"), snapshots=())
+    outcome = fleet.undo()
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert any("not put back to its snapshot" in finding.message for finding in outcome.findings)
 
 
 def test_a_snapshot_that_is_gone_is_not_replaced_by_packages_if_it_was_asked_for(fleet: UndoFleet) -> None:
@@ -128,10 +183,27 @@ def test_a_machine_that_does_not_answer_goes_back_if_its_snapshot_is_asked_for(f
     outcome = fleet.undo(by=UndoWay.SNAPSHOT)
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
     assert fleet.web.world.whole() == BEFORE
+    assert len(fleet.find_acts("web", REVERT)) == 1
     assert any("did not answer, and was put back" in finding.message for finding in outcome.findings)
 
 
 def test_without_that_a_machine_that_does_not_answer_stays_as_it_is(fleet: UndoFleet) -> None:
     fleet.web.is_off = True
-    assert fleet.undo().state is OperationState.FAILED
+    assert fleet.undo(by=UndoWay.PACKAGES).state is OperationState.FAILED
     assert not fleet.find_acts("web", REVERT)
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "reverts"),
+    [
+        ({"undo_of": PATCHED, "undo_by": "snapshot"}, True),
+        ({"undo_of": PATCHED}, False),
+        ({"snapshot": {"take": "before", "revert_on_failure": True}}, True),
+        ({"snapshot": "before"}, False),
+    ],
+)
+def test_a_rule_can_forbid_it(fleet: UndoFleet, request_fields: dict[str, Any], *, reverts: bool) -> None:
+    request = PatchRequest.model_validate({"scope": "*", **request_fields})
+    now, inventory = fleet.clock.now(), fleet.ports().inventory
+    demands = build_demands(request, request.window.to_window(now), inventory)
+    assert (RiskyOption.REVERT in demands.options) is reverts

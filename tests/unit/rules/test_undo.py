@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.domain.model import Selection, Update, UpdateResult
+from tasks.domain.model import InstallResult, Selection, Update, UpdateResult
 from tasks.domain.protocols.package_manager import InstalledKernels, KernelPackage
 from tasks.domain.states import Classification, FindingLevel, UpdateState
 from tasks.domain.undo import InstalledChange
@@ -157,3 +158,15 @@ def test_the_versions_are_those_of_the_sealed_plans() -> None:
     order = collect_order(replace(make.make_report(), outcomes=(outcome,), plans=(plan,)))
     assert order.changes == {outcome.machine: (InstalledChange(update, update.available),)}
     assert order.unknown == {outcome.machine: ("alien:amd64",)}
+
+
+@pytest.mark.parametrize("state", [UpdateState.PENDING, UpdateState.FAILED])
+def test_an_update_whose_end_was_not_seen_counts_as_changed(state: UpdateState) -> None:
+    update = make.make_update()
+    result = make.make_update_result(update=update, state=state, version_after=None)
+    plan = make.make_plan(chosen=(update,), skipped=())
+    begun = make.make_outcome(updates=(result,), install=InstallResult((result,)))
+    order = collect_order(replace(make.make_report(), outcomes=(begun,), plans=(plan,)))
+    assert order.changes == {begun.machine: (InstalledChange(update, update.available),)}
+    never = replace(begun, install=None)
+    assert not collect_order(replace(make.make_report(), outcomes=(never,), plans=(plan,))).changes
