@@ -6,11 +6,15 @@ from flows.composition import open_ports
 from flows.images.fleet_images import read_image_knowledge
 from flows.images.image_file import load_image_groups
 from flows.images.image_place import has_image_file
-from flows.images.kept_disks import ExpiredDisk, delete_expired_disks
+from flows.images.kept_disks import DiskState, ExpiredDisk, delete_expired_disks
 from flows.ports.caller import Caller
 from flows.request.read_requests import AssessRequest
 from inventory.loader import find_inventory
+from inventory.machine import Inventory
+from tasks.records.queries.history import History
 from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
+from tasks.rules.runs.run_machines import find_machines_of_run
 
 
 def clean_replaced_disks(inventory_path: Path | None, caller: Caller) -> tuple[ExpiredDisk, ...]:
@@ -28,7 +32,21 @@ def clean_replaced_disks(inventory_path: Path | None, caller: Caller) -> tuple[E
         groups = load_image_groups(path)
         with open_records(caller.records_url) as records:
             knowledge = read_image_knowledge(records.database, groups, ports.inventory)
-        deleted = delete_expired_disks(knowledge, ports.inventory, ports.records, ports.open_provider, ports.clock)
-    for disk in deleted:
-        caller.listener.on_message(f"{disk.machine}: {disk.problem or f'the OS disk {disk.order_id} was deleted'}")
-    return deleted
+            disks = delete_expired_disks(
+                knowledge,
+                ports.inventory,
+                ports.records,
+                ports.open_provider,
+                ports.clock,
+                lambda machine: _find_unfinished_run(records, ports.inventory, machine),
+            )
+    for disk in disks:
+        words = "was deleted" if disk.state is DiskState.DELETED else disk.problem
+        caller.listener.on_message(f"{disk.machine}: the OS disk {disk.order_id}: {words}")
+    return disks
+
+
+def _find_unfinished_run(records: SqlRecords, inventory: Inventory, machine: str) -> str:
+    """Return the id of a run without an end that may change the machine, or ""."""
+    runs = (run for run in History(records).read_unfinished_runs() if run.may_change_machines)
+    return next((run.id for run in runs if machine in find_machines_of_run(run, inventory)), "")

@@ -8,7 +8,7 @@ from flows.automatic.pending_updates import MissingFixes, PendingRow, PendingUpd
 from flows.engine.pinned_updates import find_machines_opted_out
 from flows.request.request_parts import FreezeRequest
 from inventory.data_class import dataclass
-from inventory.errors import EmptyScopeError, InventoryError
+from inventory.errors import EmptyScopeError
 from inventory.machine import Inventory, Machine, PatchOwner
 from inventory.scope import Scope
 from tasks.domain.model import Assessment, Outcome
@@ -35,6 +35,7 @@ from tasks.rules.automatic.model import (
     Try,
 )
 from tasks.rules.calendar.freezes import Freeze
+from tasks.rules.runs.run_machines import find_machines_of_run
 
 
 def judge_health(*, answers: bool, assessment: Assessment | None, outcome: Outcome | None) -> bool | None:
@@ -301,21 +302,11 @@ def _read_active_runs(
     ]
     run_ids = {automatic_run.run_id for automatic_run in automatic_runs}
     other_runs = [
-        ActiveRun(run.id, _find_machines(run.scope, run.request, inventory))
+        ActiveRun(run.id, find_machines_of_run(run, inventory))
         for run in History(records).read_unfinished_runs()
         if run.may_change_machines and run.id not in run_ids
     ]
     return (*automatic_runs, *other_runs)
-
-
-def _find_machines(scope: str, request: Mapping[str, object], inventory: Inventory) -> tuple[str, ...]:
-    """Return the machines of another run. A scope that can't be resolved any more could mean every machine."""
-    try:
-        names = tuple(machine.name for machine in _select(scope, inventory))
-    except InventoryError:
-        names = tuple(machine.name for machine in inventory.machines)
-    only = request.get("only_machines")
-    return tuple(name for name in names if name in only) if isinstance(only, list) and only else names
 
 
 def drop_later_results(results: RolloutResults, limit: datetime) -> RolloutResults:

@@ -5,7 +5,7 @@ from typing import Final
 
 from fleetpatch.cli.runtime.output import print_to_stdout
 from fleetpatch.cli.runtime.row_table import Shown, build_row_table
-from flows.images.kept_disks import ExpiredDisk
+from flows.images.kept_disks import DiskState, ExpiredDisk
 from tasks.domain.rows.images import ImageUpgradeRow
 from tasks.reports.export.tabular_formats import build_row_json
 
@@ -21,6 +21,12 @@ _COLUMNS: Final = (
     "started_at",
     Shown("message", limit=300, wraps=True),
 )
+_WORDS: Final = {
+    DiskState.DELETED: "was deleted",
+    DiskState.KEPT: "is still kept",
+    DiskState.NOT_FOUND: "was not found",
+    DiskState.UNREAD: "is not known to be there or not",
+}
 
 
 def build_history_json(rows: Sequence[ImageUpgradeRow]) -> dict[str, object]:
@@ -36,7 +42,8 @@ def build_disks_json(disks: Sequence[ExpiredDisk]) -> dict[str, object]:
                 "machineName": disk.machine,
                 "maintenanceRunId": disk.run_id,
                 "diskId": disk.order_id,
-                "deleted": not disk.problem,
+                "state": disk.state.value,
+                "deleted": disk.state is DiskState.DELETED,
                 "message": disk.problem or None,
             }
             for disk in disks
@@ -49,9 +56,7 @@ def print_disks(disks: Sequence[ExpiredDisk]) -> None:
     if not disks:
         print_to_stdout("No replaced OS disk is due.")
     for disk in disks:
-        print_to_stdout(
-            f"{disk.machine}: {disk.order_id} {f'is still kept: {disk.problem}' if disk.problem else 'was deleted'}"
-        )
+        print_to_stdout(f"{disk.machine}: {disk.order_id} {_WORDS[disk.state]}{disk.problem and f': {disk.problem}'}")
 
 
 def print_history(rows: Sequence[ImageUpgradeRow]) -> None:

@@ -132,6 +132,17 @@ def test_replaced_disks_are_deleted_when_their_days_are_over(site: Site) -> None
     assert "No replaced OS disk is due" in site.run("clean").out
 
 
+def test_a_machine_of_a_run_without_an_end_keeps_its_disk(site: Site) -> None:
+    assert site.run("upgrade", "web", *QUICK).code == 0
+    site.stage.fleet.clock.advance(7.5 * 24 * 3600)
+    run_id = site.stage.left_half_way()
+    said = site.run("clean", "--json")
+    assert said.code == 3
+    assert [(disk["state"], disk["deleted"]) for disk in said.json["disks"]] == [("Kept", False)] * 5
+    assert all(run_id in disk["message"] for disk in said.json["disks"])
+    assert all(machine.kept_disks for machine in site.machines.hypervisor.machines.values())
+
+
 def test_a_plan_changes_nothing(site: Site) -> None:
     said = site.run("plan", "web", "--json")
     assert said.code == 0

@@ -7,7 +7,7 @@ import pytest
 
 from flows.components.component_file import Catalogue
 from flows.components.overview import ComponentKnowledge
-from flows.images.kept_disks import ExpiredDisk, delete_expired_disks
+from flows.images.kept_disks import DiskState, ExpiredDisk, delete_expired_disks
 from inventory.machine import Inventory
 from tasks.domain.provided_machines import ProviderAct
 from tasks.rules.components.tries import find_try
@@ -22,6 +22,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.fleet = ImageFleet(2)
+        self.unfinished: dict[str, str] = {}
         report = self.fleet.upgrade()
         self.tries = tuple(attempt for outcome in report.outcomes if (attempt := find_try(outcome)) is not None)
         self.findings = [finding.message for outcome in report.outcomes for finding in outcome.findings]
@@ -30,7 +31,14 @@ class Kept:
         group, fleet = self.fleet.group, self.fleet.fleet
         knowledge = ComponentKnowledge(Catalogue((group,)), tries={group.name: self.tries})
         inventory = Inventory(tuple(fleet.described))
-        return delete_expired_disks(knowledge, inventory, fleet.records, self.fleet.hypervisor.open, fleet.clock)
+        return delete_expired_disks(
+            knowledge,
+            inventory,
+            fleet.records,
+            self.fleet.hypervisor.open,
+            fleet.clock,
+            lambda name: self.unfinished.get(name, ""),
+        )
 
     def wait(self, days: float) -> None:
         self.fleet.fleet.clock.advance(timedelta(days=days).total_seconds())
@@ -66,6 +74,41 @@ def test_a_provider_that_does_not_answer_is_asked_again(kept: Kept) -> None:
     assert [disk.problem for disk in first] == ["the hypervisor does not answer", ""]
     assert [disk.machine for disk in kept.delete()] == ["m1"]
     assert kept.kept == {"m1": 0, "m2": 0}
+
+
+def test_a_deletion_whose_answer_was_lost_is_one(kept: Kept) -> None:
+    kept.wait(8)
+    kept.fleet.hypervisor.faults[DELETE] = [ProviderFault.AWAY_AFTER]
+    assert [disk.state for disk in kept.delete()] == [DiskState.UNREAD, DiskState.DELETED]
+    assert [(disk.machine, disk.state) for disk in kept.delete()] == [("m1", DiskState.DELETED)]
+    assert kept.delete() == ()
+
+
+def test_a_machine_of_an_unfinished_run_is_left_alone(kept: Kept) -> None:
+    kept.wait(8)
+    kept.unfinished = {"m1": "20260318-010000-bbbbbb"}
+    orders = len(kept.fleet.hypervisor.orders)
+    first, second = kept.delete()
+    assert (first.state, second.state) == (DiskState.KEPT, DiskState.DELETED)
+    assert "20260318-010000-bbbbbb has not ended" in first.problem
+    assert [given.machine for given in kept.fleet.hypervisor.orders[orders:]] == ["m2"]
+    kept.unfinished.clear()
+    assert [(disk.machine, disk.state) for disk in kept.delete()] == [("m1", DiskState.DELETED)]
+
+
+def test_a_disk_that_its_provider_does_not_list_is_not_called_deleted(kept: Kept) -> None:
+    kept.wait(8)
+    hypervisor = kept.fleet.hypervisor
+    disks = {name: machine.kept_disks for name, machine in hypervisor.machines.items()}
+    hypervisor.machines = {name: replace(one, kept_disks=()) for name, one in hypervisor.machines.items()}
+    assert {disk.state for disk in kept.delete()} == {DiskState.NOT_FOUND}
+    kept.wait(0.1)
+    hypervisor.is_away = True
+    assert {disk.state for disk in kept.delete()} == {DiskState.UNREAD}
+    hypervisor.is_away = False
+    hypervisor.machines["m2"] = replace(hypervisor.machines["m2"], kept_disks=disks["m2"])
+    assert [disk.state for disk in kept.delete()] == [DiskState.NOT_FOUND, DiskState.DELETED]
+    assert kept.delete() == ()
 
 
 def test_a_failed_upgrade_deletes_nothing(kept: Kept) -> None:
