@@ -63,7 +63,10 @@ def rehearse_machines(
         rehearsals.execute()
     except RecordsError as error:
         stop_on_records_error(error)
-    rehearsals.apply()
+    try:
+        rehearsals.apply()
+    except RecordsError as error:
+        stop_on_records_error(error)
     return rehearsals.describe()
 
 
@@ -130,7 +133,11 @@ class _RunRehearsals:
                 future.result()
 
     def apply(self) -> None:
-        """Give the plans the minutes of their rehearsals, and halt the machines that may not begin."""
+        """Give the plans the minutes of their rehearsals, and halt the machines that may not begin.
+
+        Raises:
+            RecordsError: what was learned of a machine can't be read.
+        """
         results = {name: result for result in self._results.values() for name in result.group.stands_for}
         for name, context in self._contexts.items():
             result, plan = results.get(name), context.state.plan
@@ -140,10 +147,11 @@ class _RunRehearsals:
                 reason = "its rehearsal was not made: the run was asked to stop"
             else:
                 context.state = replace(context.state, plan=apply_to_plan(result, plan))
-                context.adopt_measures(result.measures)
                 reason = explain_no_start(result, plan, is_required=self._request.rehearse.required)
             if reason:
                 context.state = replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
+            elif result is not None:
+                context.adopt_rehearsed(result.measures, is_own=name == result.group.machine)
 
     def describe(self) -> tuple[str, ...]:
         """Return the notes for the report."""

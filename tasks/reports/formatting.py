@@ -151,6 +151,12 @@ def describe_prediction_basis(basis: str) -> str:
         return "a cautious guess: no earlier run of it is known"
     if basis.startswith("defaults; learned"):
         return "partly from earlier runs, partly a cautious guess"
+    if basis.startswith("rehearsed"):
+        return (
+            "from a rehearsal"
+            if basis == "rehearsed"
+            else "from a rehearsal, and longer where it is known to be slower"
+        )
     return _FROM_EARLIER_RUNS if basis == "learned" else f"from {basis}"
 
 

@@ -11,6 +11,7 @@ from tasks.domain.model import DurationPrediction, MachinePlan, Outcome
 from tasks.domain.states import PRESENT_UPDATE_STATES, OperationState, RebootState, Step, UpdateState
 
 _MAX_NAMES = 5
+_PHASES = ("stage", "install", "reboot", "validate")
 _GOOD_ENDS = frozenset({OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS})
 _NOT_REBOOTED = frozenset({RebootState.REQUIRED, RebootState.FAILED, RebootState.STARTED})
 
@@ -135,11 +136,36 @@ def measure_phases(outcome: Outcome) -> DurationPrediction:
 
 
 def apply_to_plan(rehearsal: Rehearsal, plan: MachinePlan) -> MachinePlan:
-    """Return a plan with the minutes that the rehearsal has measured, if it got all updates of the plan."""
-    measured = rehearsal.prediction
+    """Return a plan with the minutes that the rehearsal has measured, if it got all updates of the plan.
+
+    A phase is never shorter than predicted before, unless nothing was learned of the machine and its own copy tells.
+    """
+    measured, own = rehearsal.prediction, plan.prediction
     if measured is None or find_unrehearsed(plan, rehearsal.updates):
         return plan
-    return replace(plan, prediction=measured)
+    if plan.machine == rehearsal.group.machine and own.basis == DurationPrediction().basis:
+        return replace(plan, prediction=measured)
+    slower = {phase: max(getattr(measured, phase), getattr(own, phase)) for phase in _PHASES}
+    if replace(own, **slower) == own:
+        return plan
+    is_measured = replace(measured, **slower) == measured
+    basis = measured.basis if is_measured else f"{measured.basis}; {own.basis} where slower"
+    return replace(plan, prediction=DurationPrediction(**slower, basis=basis))
+
+
+def choose_measure(measure: str, rehearsed: float, learned: float | None, usual: float | None) -> float | None:
+    """Return the measure that counts for a machine after a rehearsal; None: what counts without a learned one.
+
+    Args:
+        measure: its name (see ``compute_measures``).
+        rehearsed: that of the copy.
+        learned: that of the machine's past runs; None: none.
+        usual: what counts without a learned one; None: it does not matter, since it was a copy of the machine itself.
+    """
+    known = learned or usual
+    is_rate = measure.endswith("_per_second")  # the smaller one is slower
+    is_slower = known is None or (rehearsed < known if is_rate else rehearsed > known)
+    return rehearsed if is_slower else learned
 
 
 def explain_no_start(rehearsal: Rehearsal, plan: MachinePlan, *, is_required: bool) -> str:

@@ -28,6 +28,11 @@ def compute_reboot_reserve(reserve: float, learned: float | None) -> float:
     return reserve if learned is None else max(learned * _LEARNED_TIME_FACTOR, min(reserve, _MIN_REBOOT_SECONDS))
 
 
+def compute_reserved_reboot(reserve: float) -> float:
+    """Return the learned seconds of a reboot for which ``compute_reboot_reserve`` returns this reserve."""
+    return reserve / _LEARNED_TIME_FACTOR
+
+
 _DRIFT_SHARE = 0.01
 """By how much of the time a counter may differ from the clock."""
 _DRIFT_SECONDS = 300.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import inf
 
 from inventory.data_class import dataclass
 from inventory.guests import StubbornGuests
@@ -29,9 +30,10 @@ from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptParam
 from tasks.domain.provided_machines import SnapshotResult
 from tasks.domain.scheduled_events import ScheduledEvent
 from tasks.domain.states import OperationState, RebootPolicy, Step, YesNoUnknown
+from tasks.rules.rehearsal import choose_measure
 from tasks.rules.runs.figures import predict_reboot
 from tasks.rules.runs.power import PowerCycle
-from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
+from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve, compute_reserved_reboot
 from tasks.rules.runs.snapshots import (
     REVERT_MEASURE,
     SNAPSHOT_MEASURE,
@@ -215,9 +217,13 @@ class MachineContext:
         """Remove a failed assessment, so that the machine can be assessed again."""
         self.state = replace(self.state, assessment=None, error=None)
 
-    def adopt_measures(self, measures: Mapping[str, float]) -> None:
-        """Count with measures of now (see ``Records.read_measure``) instead of those of past runs."""
-        self._learned_measures.update(measures)
+    def adopt_rehearsed(self, measures: Mapping[str, float], *, is_own: bool) -> None:
+        """Count with the measures of a copy (see ``choose_measure``): of this machine, or of another one."""
+        for measure, value in measures.items():
+            usual = None if is_own else getattr(self.manager.default_rates, measure, inf)
+            if usual is not None and measure == REBOOT_MEASURE:
+                usual = max(usual, compute_reserved_reboot(self._configured_reserve_seconds))
+            self._learned_measures[measure] = choose_measure(measure, value, self._read_learned(measure), usual)
 
     @property
     def has_hooks(self) -> bool:

@@ -184,8 +184,23 @@ def test_one_member_stands_for_its_set_and_others_for_themselves() -> None:
     fleet = RehearsedFleet(*names, sets=(machine_set("web-1", "web-2", "web-3"),))
     report = fleet.run()
     assert sorted(fleet.copied) == ["db-1", "web-1"]
-    assert {plan.prediction.basis for plan in fleet.gate_saw[0].plans} == {"rehearsed"}
+    bases = {plan.machine: plan.prediction.basis for plan in fleet.gate_saw[0].plans}
+    assert (bases["web-1"], bases["db-1"]) == ("rehearsed", "rehearsed")
+    assert bases["web-2"] == bases["web-3"] != "rehearsed", "a copy of another machine makes none faster"
     assert {outcome.state for outcome in report.outcomes} == {OperationState.SUCCEEDED}
+
+
+@pytest.mark.parametrize(("minutes", "state"), [(50, UpdateState.NOT_ATTEMPTED), (120, UpdateState.INSTALLED)])
+def test_a_member_with_slow_reboots_keeps_their_time_though_the_copy_was_fast(minutes: int, state: UpdateState) -> None:
+    fleet = RehearsedFleet("web-1", sets=(machine_set("web-1", "big-2"),))
+    fleet.add("big-2", provider="")
+    # half as long again is kept for a reboot: 45 minutes
+    fleet.fleet.records.teach("big-2", "reboot_seconds", 1800.0, fleet.fleet.clock.now())
+    report = fleet.run(minutes=minutes)
+    assert fleet.copied == ["web-1"]
+    assert outcome_of(report, "web-1").state is OperationState.SUCCEEDED
+    kernel = result_of(outcome_of(report, "big-2"), "kernel")
+    assert (kernel.state, "45 min kept for a reboot" in kernel.reason) == (state, state is UpdateState.NOT_ATTEMPTED)
 
 
 def test_a_set_does_not_begin_when_its_rehearsal_failed_and_others_do() -> None:
@@ -324,7 +339,7 @@ def test_what_came_in_after_a_required_rehearsal_is_not_installed(required: bool
         machine.world.shelf["openssl"].available = "3.0"
         return usual(report, token)
 
-    fleet._gate = add  # type: ignore[method-assign]
+    fleet._gate = add  # type: ignore[assignment, method-assign]
     outcome = outcome_of(fleet.run(rehearse={"on_copies": True, "required": required}), "web-1")
     assert result_of(outcome, "kernel").state is UpdateState.INSTALLED
     late, openssl = result_of(outcome, "late"), result_of(outcome, "openssl")

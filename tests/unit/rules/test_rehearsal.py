@@ -24,6 +24,7 @@ from tasks.rules.rehearsal import (
     RehearsalVerdict,
     apply_to_plan,
     choose_groups,
+    choose_measure,
     describe_rehearsal,
     explain_no_start,
     judge_copy,
@@ -125,8 +126,53 @@ def test_an_update_that_no_copy_had_is_not_rehearsed() -> None:
     larger = plan("m1", 3)
     assert "without kernel" in explain_no_start(passed, larger, is_required=True)
     assert apply_to_plan(passed, larger) == larger
-    assert apply_to_plan(passed, plan("m1")).prediction == passed.prediction
+    assert apply_to_plan(passed, plan("m0")).prediction == passed.prediction
     assert apply_to_plan(rehearsal(RehearsalVerdict.FAILED), plan()) == plan()
+
+
+seconds = st.floats(0, 5000)
+predictions = st.builds(
+    DurationPrediction, seconds, seconds, seconds, seconds, st.sampled_from(["defaults", "learned"])
+)
+
+
+@given(own=predictions, measured=predictions, name=st.sampled_from(["m0", "m1"]))
+def test_no_phase_gets_shorter_than_what_is_known_of_a_machine(
+    own: DurationPrediction, measured: DurationPrediction, name: str
+) -> None:
+    passed = replace(rehearsal(RehearsalVerdict.PASSED), prediction=replace(measured, basis="rehearsed"))
+    before = replace(plan(name), prediction=own)
+    after = apply_to_plan(passed, before)
+    if name == "m0" and own.basis == "defaults":  # its own copy says more than a guess
+        assert after.prediction == passed.prediction
+        return
+    for phase in ("stage", "install", "reboot", "validate"):
+        expected = max(getattr(own, phase), getattr(measured, phase))
+        assert getattr(after.prediction, phase) == expected
+    assert apply_to_plan(passed, after) == after, "a resumed run does it again"
+
+
+positive = st.floats(0.001, 1e6)
+
+
+@given(
+    measure=st.sampled_from(["reboot_seconds", "install_seconds_per_update", "download_bytes_per_second"]),
+    rehearsed=positive,
+    learned=st.none() | positive,
+    usual=st.none() | positive,
+)
+def test_a_rehearsal_makes_no_machine_faster_than_it_was_or_others_than_usual(
+    measure: str, rehearsed: float, learned: float | None, usual: float | None
+) -> None:
+    sign = -1 if measure == "download_bytes_per_second" else 1
+    chosen = choose_measure(measure, rehearsed, learned, usual)
+    before = usual if learned is None else learned
+    counts = usual if chosen is None else chosen
+    if before is None:  # nothing was learned, and it was a copy of the machine itself
+        assert counts == rehearsed
+        return
+    assert counts is not None
+    assert sign * counts == max(sign * rehearsed, sign * before)
 
 
 def test_the_note_names_all_that_matters() -> None:
