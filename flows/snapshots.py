@@ -1,13 +1,13 @@
 """Lists the snapshots of machines as their providers have them, and deletes those that runs have taken.
 
-A snapshot is deleted by its sealed record only, after its run is over, and only where its machine still has the
-provider that took it. Snapshots of others are told, and never touched.
+A snapshot is deleted by its sealed record only, if no unfinished run may need it, and only where its machine still has
+the provider that took it. Snapshots of others are told, and never touched.
 """
 
 import functools
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
@@ -24,8 +24,7 @@ from tasks.domain.errors import FleetpatchError, ProviderError
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder, Snapshot, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
-from tasks.domain.states import UNFINISHED_RUN_STATES
-from tasks.records.queries.runs import read_run_states
+from tasks.records.queries.runs import find_runs_in_need
 from tasks.records.setup import open_records
 from tasks.records.snapshots import SqlSnapshots
 from tasks.records.sql_records import SqlRecords
@@ -157,7 +156,7 @@ def delete_snapshots(
     rows: Sequence[SnapshotRow],
     ports: Ports,
     store: SqlSnapshots,
-    run_states: Callable[[Sequence[str]], Mapping[str, object]],
+    find_runs_in_need: Callable[[SnapshotRow], Sequence[str]],
 ) -> tuple[Deletion, ...]:
     """Delete snapshots that runs have taken, one after the other. What is in doubt stays, with the reason.
 
@@ -165,20 +164,21 @@ def delete_snapshots(
         rows: what is to be deleted; the sealed record of each is read again.
         ports: with the inventory and the providers.
         store: of the records.
-        run_states: returns the states of runs by their ids.
+        find_runs_in_need: returns the unfinished runs that may need a snapshot.
     """
-    states = run_states(sorted({row.run_id for row in rows}))
-    return tuple(_delete_safely(row, ports, store, states.get(row.run_id)) for row in rows)
+    return tuple(_delete_safely(row, ports, store, find_runs_in_need) for row in rows)
 
 
-def _delete_safely(row: SnapshotRow, ports: Ports, store: SqlSnapshots, run_state: object) -> Deletion:
+def _delete_safely(
+    row: SnapshotRow, ports: Ports, store: SqlSnapshots, find_runs_in_need: Callable[[SnapshotRow], Sequence[str]]
+) -> Deletion:
     make = functools.partial(Deletion, row.machine, row.snapshot)
     try:
         sealed = store.find_sealed(row.snapshot, row.machine)
         if sealed is None:
             return make(DeletionState.REFUSED, "the records do not have it any more")
-        if run_state in UNFINISHED_RUN_STATES:
-            return make(DeletionState.REFUSED, f"run {sealed.run_id} is not over, and may need it")
+        if runs := find_runs_in_need(sealed):
+            return make(DeletionState.REFUSED, f"run {runs[0]} is not over, and may need it")
         machine = _find_machine(sealed, ports)
         return _delete(sealed, machine, ports, store)
     except FleetpatchError as error:
@@ -241,4 +241,4 @@ def delete_expired_snapshots(caller: Caller) -> tuple[Deletion, ...]:
         if not expired:
             return ()
         with open_ports(AssessRequest(scope="*"), caller) as ports:
-            return delete_snapshots(expired, ports, store, functools.partial(read_run_states, records.database))
+            return delete_snapshots(expired, ports, store, functools.partial(find_runs_in_need, records.database))

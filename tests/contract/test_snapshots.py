@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,20 @@ from flows.snapshots import (
 from tasks.domain.provided_machines import Consistency, ProviderAct, Snapshot, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import OperationState
+from tasks.records.queries.runs import find_runs_in_need
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
 from tasks.records.snapshot_schema import snapshots
 from tasks.records.snapshots import SqlSnapshots
+from tasks.records.sql_records import SqlRecords
 from tests.contract.records_subjects import BOTH, new_database
+from tests.support.builders import make_outcome, make_plan, make_report, make_run
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_provider import ProviderFault
 from tests.support.snapshot_fleet import SnapshotFleet
 
 RUN = "20260310-010000-aaaaaa"
+LATER = "20260311-010000-bbbbbb"
 OURS = "fleetpatch-20260310-010000-0123456789"
 NOW = datetime(2026, 3, 10, 1, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -81,7 +86,10 @@ def delete(
     state: OperationState | None = OperationState.SUCCEEDED,
     ports: Ports | None = None,
 ) -> Deletion:
-    (deletion,) = delete_snapshots([row], ports or fleet.ports(), store, lambda _runs: {RUN: state})
+    if state is not None:
+        SqlRecords(store._database).save(make_run(id=row.run_id, state=state))
+    find = partial(find_runs_in_need, store._database)
+    (deletion,) = delete_snapshots([row], ports or fleet.ports(), store, find)
     return deletion
 
 
@@ -160,6 +168,29 @@ def test_a_run_that_is_not_over_keeps_its_snapshot(store: SqlSnapshots, state: O
     store.save(make_row())
     assert delete(fleet, store, make_row(), state).state is DeletionState.REFUSED
     assert not fleet.hypervisor.orders
+
+
+@pytest.mark.parametrize("undo_of", [RUN, RUN[:15]])
+def test_an_undo_that_is_not_over_keeps_the_snapshot_that_it_goes_back_to(store: SqlSnapshots, undo_of: str) -> None:
+    fleet, records = make_fleet(OURS), SqlRecords(store._database)
+    store.save(make_row())
+    undo = make_run(id=LATER, state=OperationState.IN_PROGRESS, request={"undo_of": undo_of})
+    records.save(undo)
+    deletion = delete(fleet, store, make_row())
+    assert (deletion.state, deletion.message) == (DeletionState.REFUSED, f"run {LATER} is not over, and may need it")
+    records.save(replace(undo, state=OperationState.SUCCEEDED))
+    assert delete(fleet, store, make_row()).state is DeletionState.DELETED
+
+
+def test_a_run_that_works_on_the_machine_keeps_its_snapshots(store: SqlSnapshots) -> None:
+    fleet, records = make_fleet(OURS), SqlRecords(store._database)
+    store.save(make_row())
+    run = make_run(id=LATER, state=OperationState.IN_PROGRESS)
+    records.save(run)
+    records.save(make_report(run=run, outcomes=(), plans=(make_plan(machine="web"),), waves=()))
+    assert delete(fleet, store, make_row()).state is DeletionState.REFUSED
+    records.save(make_outcome(run_id=LATER, machine="web"))
+    assert delete(fleet, store, make_row()).state is DeletionState.DELETED
 
 
 @pytest.mark.parametrize("changes", [{"snapshot": "before-the-migration"}, {"provider": "hv/db"}, {"state": "Taken"}])

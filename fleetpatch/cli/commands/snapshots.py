@@ -58,16 +58,18 @@ def delete(
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete snapshots that runs have taken. Those of others are never touched, nor those of a run that is not over."""
+    """Delete snapshots that runs have taken: none of others, and none that an unfinished run may need."""
     from functools import partial
 
     from fleetpatch.cli.runtime.exit_codes import to_act_exit_code
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope, open_machines
     from fleetpatch.cli.views.snapshots import build_deletions_json, print_deletions, print_rows
+    from flows.policy.enforcement import enforce_act_policy
     from flows.snapshots import DeletionState, delete_snapshots, open_snapshots
     from tasks.domain.protocols.clock import SystemClock
-    from tasks.records.queries.runs import read_run_states
+    from tasks.records.queries.runs import find_runs_in_need
     from tasks.records.setup import open_records
+    from tasks.rules.policy.model import RiskyOption
 
     machines = load_machines_in_scope(inventory, scope)[1]
     names = {machine.name for machine in machines}
@@ -82,8 +84,12 @@ def delete(
             print_rows(rows)
         if not (yes or confirm("Delete them?", "snapshots delete", "Add --yes, or --dry-run.")):
             return
-        with open_machines(machines, inventory, scope, records, "snapshots") as (ports, _):
-            deletions = delete_snapshots(rows, ports, store, partial(read_run_states, database.database))
+        with open_machines(machines, inventory, scope, records, "snapshots") as (ports, opened_machines):
+            concerned = {row.machine for row in rows}
+            changed = [machine for machine in opened_machines if machine.name in concerned]
+            act, policies = RiskyOption.DELETE_SNAPSHOTS, ports.read_deployed_policies()
+            enforce_act_policy(act, changed, ports.inventory, ports.clock.now(), policies)
+            deletions = delete_snapshots(rows, ports, store, partial(find_runs_in_need, database.database))
     print_json(build_deletions_json(deletions)) if as_json else print_deletions(deletions)
     states = [deletion.state for deletion in deletions]
     raise typer.Exit(int(to_act_exit_code(states, {DeletionState.FAILED}, DeletionState.REFUSED)))

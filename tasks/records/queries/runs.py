@@ -14,7 +14,8 @@ from inventory.machine import DEFAULT_SITE
 from tasks.domain.model import SHARD_KIND
 from tasks.domain.rows import list_kinds
 from tasks.domain.rows.runs import RunRow, RunWindow
-from tasks.domain.states import OperationState, RebootState
+from tasks.domain.rows.snapshots import SnapshotRow
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, RebootState
 from tasks.records import schema
 from tasks.records.storage.column_types import replace_unstorable
 from tasks.records.storage.database import Database
@@ -231,3 +232,20 @@ def read_run_states(database: Database, runs: Sequence[str]) -> Mapping[str, Ope
     with database.begin_read("read the states of runs") as connection:
         rows = connection.execute(select(table.id, table.state).where(table.id.in_(runs))).tuples()
         return {run: OperationState(state) for run, state in rows}
+
+
+def find_runs_in_need(database: Database, snapshot: SnapshotRow) -> tuple[str, ...]:
+    """Return the unfinished runs that may need a snapshot: its own, those that take it back or work on its machine."""
+    runs, plans, outcomes = schema.runs.c, schema.machine_plans.c, schema.outcomes.c
+    is_planned = exists().where(plans.run_id == runs.id, plans.machine == snapshot.machine)
+    is_done = exists().where(outcomes.run_id == runs.id, outcomes.machine == snapshot.machine)
+    query = select(runs.id, _read_value(database, "request", "undo_of"), is_planned & ~is_done)
+    query = query.where(runs.state.in_([state.value for state in UNFINISHED_RUN_STATES])).order_by(runs.started_at)
+    with database.begin_read("look for runs that need a snapshot") as connection:
+        rows = connection.execute(query).tuples().all()
+    # a request may name the run that it takes back by a prefix of its id
+    return tuple(
+        run
+        for run, undo_of, is_at_work in rows
+        if run == snapshot.run_id or is_at_work or (undo_of and snapshot.run_id.startswith(undo_of))
+    )

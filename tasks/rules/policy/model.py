@@ -41,7 +41,7 @@ class RiskyOption(StrEnum):
     FORWARDER = "forwarder", "laying the forwarder of scheduled events down, or taking it away"
     OWNER = "owner", "changes of who patches a machine"
     REVERT = "revert", "putting OS disks back to a snapshot"
-    DELETE_SNAPSHOTS = "delete_snapshots", "deleting snapshots before their end"
+    DELETE_SNAPSHOTS = "delete_snapshots", "deleting snapshots that runs have taken"
     OVERRIDE_FREEZE = "override_freeze", "patching in a freeze of the configurations"
 
     meaning: str  # for refusals and documents
