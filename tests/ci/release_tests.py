@@ -136,6 +136,11 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     "tests/lab/vm/test_kernels.py::test_a_full_boot_partition_is_found_before_a_kernel_is_installed": (
         "QEMU without KVM takes its time. A full disk that is found before: tests/lab/test_patch.py."
     ),
+    "tests/lab/vm/test_rehearsal.py::": (
+        "Machine and copy are two QEMUs without KVM, patched one after the other: minutes. Simulated: "
+        "tests/unit/engine/test_rehearsals.py; the host's script in real shells, without libvirt: "
+        "tests/contract/providers/test_overlay_script.py; the XML: tests/unit/providers/test_libvirt_copy.py."
+    ),
     "tests/lab/reports/test_made_packages.py::": (
         "Updates of made packages that are installed, and their class: tests/lab/reports/test_hunted_dnf.py, "
         "tests/lab/reports/test_hunted_zypper.py and tests/lab/reports/test_apt_policy.py."
