@@ -8,7 +8,7 @@ from tasks.domain.components import Component
 from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
 from tasks.domain.images import IMAGE_PREFIX, ImageModel
 from tasks.domain.model import Finding, InstallResult, RebootResult, TransactionResult, Update, UpdateResult
-from tasks.domain.protocols.machine_provider import MachineProvider
+from tasks.domain.protocols.machine_provider import MachineProvider, TimedProvider
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.provided_machines import ImageVersion, PowerState, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.domain.states import FindingLevel, RebootState, Step, UpdateState
@@ -81,8 +81,18 @@ def install_image(context: MachineContext) -> MachineState:
 
 
 def _explain_no_time(context: MachineContext) -> str:
-    fit = check_cut_off_fit(context, REPLACEMENT_SECONDS, "the replacement of its OS disk")
+    fit = check_cut_off_fit(context, _predict_replacement_seconds(context), "the replacement of its OS disk")
     return explain_stop_request(context) or ("" if fit.fits else f"no time left: {fit.explanation}")
+
+
+def _predict_replacement_seconds(context: MachineContext) -> float:
+    """Return the seconds for the way there. The way back is in the cut-off, as long as usual: what it lacks is added.
+
+    An order may take all the time that its provider gives it.
+    """
+    provider = require_provider(context)
+    limit = provider.order_seconds if isinstance(provider, TimedProvider) else REPLACEMENT_SECONDS
+    return REPLACEMENT_SECONDS + 2 * max(0.0, limit - REPLACEMENT_SECONDS)
 
 
 def _with_result(context: MachineContext, result: UpdateResult | None, began: datetime | None = None) -> MachineState:

@@ -1,6 +1,6 @@
 """The MachineProvider protocol: whoever holds the disks of a machine."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder
@@ -34,4 +34,14 @@ class MachineProvider(Protocol):
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """Carry an order out. Return a note for the report, or ""."""
+        ...
+
+
+@runtime_checkable
+class TimedProvider(MachineProvider, Protocol):
+    """A provider that ends each order in time, whatever its caller allows."""
+
+    @property
+    def order_seconds(self) -> float:
+        """How long one order may take."""
         ...

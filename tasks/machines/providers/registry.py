@@ -9,9 +9,10 @@ from inventory.data_class import dataclass
 from inventory.machine import Machine
 from inventory.machine_providers import ProviderKind, ProviderSettings
 from tasks.domain.errors import ProviderError
-from tasks.domain.protocols.clock import Clock
-from tasks.domain.protocols.machine_provider import MachineProvider
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.machine_provider import MachineProvider, TimedProvider
 from tasks.domain.protocols.transport import Transport
+from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,29 @@ _PLACES: Final[Mapping[ProviderKind, str]] = {
 """Where the function is that opens each provider: (settings, machine, ports) -> MachineProvider."""
 
 
-def open_provider(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> MachineProvider:
-    """Return the provider of a machine.
+class _LimitedProvider:
+    """A provider whose orders end after the ``timeout_minutes`` of providers.yaml. See TimedProvider."""
+
+    def __init__(self, provider: MachineProvider, clock: Clock, order_seconds: float) -> None:
+        self._provider, self._clock, self.order_seconds = provider, clock, order_seconds
+        self.kind = provider.kind
+
+    @property
+    def acts(self) -> frozenset[ProviderAct]:
+        """See MachineProvider."""
+        return self._provider.acts
+
+    def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
+        """See MachineProvider."""
+        return self._provider.read_machine(deadline=deadline)
+
+    def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
+        """See MachineProvider."""
+        return self._provider.carry_out(order, deadline=deadline.limit_to(self._clock, self.order_seconds))
+
+
+def open_provider(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> TimedProvider:
+    """Return the provider of a machine. No order takes longer than its settings say.
 
     Raises:
         ProviderError: its library is not installed, or it can't be opened.
@@ -56,5 +78,4 @@ def open_provider(settings: ProviderSettings, machine: Machine, ports: ProviderP
     except ModuleNotFoundError as error:
         hint = f"Install it where runs are carried out: pip install 'fleetpatch[{settings.kind}]'"
         raise ProviderError(f"{settings.name}: the library {error.name} is not installed here", hint=hint) from error
-    provider: MachineProvider = opener(settings, machine, ports)
-    return provider
+    return _LimitedProvider(opener(settings, machine, ports), ports.clock, settings.timeout_minutes * 60)

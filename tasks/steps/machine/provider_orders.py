@@ -11,7 +11,7 @@ from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.retry import retry_transient
 
 ORDER_SECONDS = 3600.0
-"""The longest time for one order. The provider's own limit in providers.yaml is shorter."""
+"""The longest time for one order. The provider's own limit in providers.yaml ends it earlier, as a rule."""
 RETRY_SECONDS = 120.0
 """How long a provider that does not answer is asked again."""
 

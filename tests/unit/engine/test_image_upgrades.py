@@ -171,6 +171,20 @@ def test_the_window_is_asked_again_right_before_the_order(fleet: ImageFleet) -> 
     assert "no time left: " in result.reason
 
 
+class SlowProvider(FakeProvider):
+    """A provider that may take long for an order."""
+
+    order_seconds = 3600.0
+
+
+@pytest.mark.parametrize(("minutes", "begins"), [(120, False), (140, True)])
+def test_the_window_has_the_time_that_the_provider_may_take_twice(minutes: int, begins: bool) -> None:
+    fleet = ImageFleet(1)
+    fleet.hypervisor.open = lambda _machine: SlowProvider(fleet.hypervisor, "m1")  # type: ignore[assignment, method-assign]
+    fleet.upgrade(window=WindowRequest(minutes=minutes))
+    assert bool(fleet.hypervisor.orders) is begins
+
+
 def test_a_way_back_that_is_refused_is_told(fleet: ImageFleet) -> None:
     fleet.bad = {("m1", NEW)}
     fleet.hypervisor.faults[RESTORE] = [ProviderFault.REFUSED] * 3

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from inventory.machine import Machine
 from inventory.machine_providers import ProviderKind, ProviderSettings
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline, SystemClock
@@ -19,6 +20,7 @@ from tasks.domain.provided_machines import (
     ProviderOrder,
 )
 from tasks.machines.providers.command import CommandProvider
+from tasks.machines.providers.registry import ProviderPorts, open_provider
 
 MACHINE = {
     "power": "Running",
@@ -116,6 +118,20 @@ def _find_state(pid: str) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
     except OSError:
         return ""
+
+
+def test_an_order_has_the_minutes_of_its_settings_and_no_more(tmp_path: Path) -> None:
+    body = f"if order['act'] != 'acts':\n    time.sleep(60)\nprint(json.dumps({ACTS!r}))"
+    program = tmp_path / "provider.py"
+    program.write_text(f"import json, sys, time\norder = json.load(sys.stdin)\n{body}")
+    command = f"{sys.executable} {program}"
+    settings = ProviderSettings("own", ProviderKind.COMMAND, command=command, timeout_minutes=0.02)
+    ports = ProviderPorts(SystemClock(), lambda _: pytest.fail("not needed"), lambda _: pytest.fail("not needed"))
+    provider = open_provider(settings, Machine(name="web-1", address="web-1", provider="own/web-1"), ports)
+    began = time.monotonic()
+    with pytest.raises(ProviderUnavailable, match="took too long"):
+        provider.carry_out(ProviderOrder(ProviderAct.TAKE_SNAPSHOT, "s1"), deadline=in_seconds(300))
+    assert time.monotonic() - began < 30
 
 
 def test_an_act_that_it_does_not_have_is_not_ordered(tmp_path: Path) -> None:
