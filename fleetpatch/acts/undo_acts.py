@@ -11,6 +11,7 @@ from fleetpatch.web.context import get_context
 from flows.request.patch_request import WindowRequest
 from flows.undo import build_undo_request
 from tasks.domain.model import RunInfo
+from tasks.domain.provided_machines import SnapshotState
 from tasks.domain.states import RebootPolicy, UndoWay
 from tasks.domain.undo import UndoSnapshot
 from tasks.records.snapshots import SqlSnapshots
@@ -62,4 +63,5 @@ def find_shown_snapshots(request: Request, run: RunInfo) -> Mapping[str, UndoSna
     """Return the snapshots from before a run, by machine, to be shown. The run that uses one checks its seal."""
     records = get_context(request).records
     rows = SqlSnapshots(records.database, records.seals).read_open()
-    return {row.machine: UndoSnapshot(row) for row in rows if row.run_id == run.id}
+    of_run = (row for row in rows if row.run_id == run.id and row.state is not SnapshotState.UNKNOWN)
+    return {row.machine: UndoSnapshot(row) for row in of_run}

@@ -8,10 +8,9 @@ import pytest
 from fleetpatch.access.login_admin import create_access_token
 from fleetpatch.access.roles import Role
 from fleetpatch.acts import run_acts
-from tasks.domain.provided_machines import Consistency, SnapshotState
-from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import OperationState
 from tasks.records.snapshots import SqlSnapshots
+from tests.contract.test_snapshots import make_row
 from tests.contract.web.test_acts import Prefect
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
@@ -109,19 +108,7 @@ def test_a_role_of_some_machines_takes_no_others_back(site: Site, prefect: Prefe
 
 
 def test_a_snapshot_is_offered_with_what_is_lost_and_only_used_if_chosen(site: Site, prefect: Prefect) -> None:
-    row = SnapshotRow(
-        snapshot="fleetpatch-1",
-        machine="web-01",
-        provider="hv/web",
-        run_id=RUN,
-        ordered_at=make.at(0),
-        expires_at=make.at(86400),
-        state=SnapshotState.TAKEN,
-        consistency=Consistency.CRASH,
-        used_bytes=None,
-        changed_at=make.at(0),
-        note="",
-    )
+    row = make_row(machine="web-01", run_id=RUN)
     SqlSnapshots(site.records.database, site.records.seals).save(row)
     page = site.get(f"/runs/{RUN}/undo").text
     assert "<strong>web-01</strong>: all that was written to its OS disks since" in page

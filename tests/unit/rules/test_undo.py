@@ -9,17 +9,19 @@ from hypothesis import strategies as st
 from tasks.domain.model import InstallResult, Selection, Update, UpdateResult
 from tasks.domain.protocols.package_manager import InstalledKernels, KernelPackage
 from tasks.domain.states import Classification, FindingLevel, UpdateState
-from tasks.domain.undo import InstalledChange
+from tasks.domain.undo import InstalledChange, UndoSnapshot
 from tasks.rules.undo import (
     UndoChoice,
     choose_changes,
     collect_order,
+    describe_losses,
     describe_plan,
     describe_undo,
     find_removals,
     keep_others,
     mark_removals,
 )
+from tests.contract.test_snapshots import make_row
 from tests.support import builders as make
 
 RUN = "20260310-010000-aaaaaa"
@@ -170,3 +172,13 @@ def test_an_update_whose_end_was_not_seen_counts_as_changed(state: UpdateState) 
     assert order.changes == {begun.machine: (InstalledChange(update, update.available),)}
     never = replace(begun, install=None)
     assert not collect_order(replace(make.make_report(), outcomes=(never,), plans=(plan,))).changes
+
+
+def test_the_question_names_the_age_of_what_each_machine_loses_and_who_has_no_snapshot() -> None:
+    at = make.at(0)
+    row = make_row(ordered_at=at)
+    said = describe_losses({"web": UndoSnapshot(row)}, ["web", "db"], make.at(3 * 3600))
+    assert said == (
+        f"web: all that was written to its OS disks since {at:%Y-%m-%d %H:%M} UTC (3 h) is lost. "
+        "db: the run has no snapshot of it, and it stays."
+    )
