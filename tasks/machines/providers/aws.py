@@ -52,8 +52,8 @@ class AwsProvider:
 
     kind = "aws"
 
-    def __init__(self, ec2: Ec2, clock: Clock, timeout_seconds: float) -> None:
-        self._ec2, self._id, self._clock, self._timeout = ec2, ec2.instance_id, clock, timeout_seconds
+    def __init__(self, ec2: Ec2, clock: Clock) -> None:
+        self._ec2, self._id, self._clock = ec2, ec2.instance_id, clock
         self._acts: Mapping[ProviderAct, Callable[[ProviderOrder, Item, Deadline], str]] = {
             ProviderAct.TAKE_SNAPSHOT: self._take_snapshot,
             ProviderAct.REVERT: self._revert,
@@ -101,7 +101,6 @@ class AwsProvider:
         """Carry an order out. Return a note for the report, or ""."""
         if order.act not in self._acts:
             raise ProviderError(f"aws can't be asked to {order.act}")
-        deadline = deadline.limit_to(self._clock, self._timeout)
         instance = self._ec2.read_instance()
         group = read_tags(instance).get(GROUP_TAG)
         if group and order.act not in _SURVIVES_IN_GROUP:
@@ -332,4 +331,4 @@ def open_aws(settings: ProviderSettings, machine: Machine, ports: ProviderPorts)
         raise ProviderError(f"{settings.name}: `user` and `credential` belong together", hint=hint)
     secret = read_secret(settings, ports) if settings.credential else None
     client = open_client(settings.region, settings.user, secret)
-    return AwsProvider(Ec2(client, instance_id), ports.clock, settings.timeout_minutes * 60)
+    return AwsProvider(Ec2(client, instance_id), ports.clock)

@@ -58,8 +58,8 @@ class AzureProvider:
 
     kind = "azure"
 
-    def __init__(self, azure: AzureResources, resource: str, machine_id: str, clock: Clock, seconds: float) -> None:
-        self._azure, self._id, self._clock, self._timeout = azure, machine_id, clock, seconds
+    def __init__(self, azure: AzureResources, resource: str, machine_id: str, clock: Clock) -> None:
+        self._azure, self._id, self._clock = azure, machine_id, clock
         match = _GROUP.fullmatch(resource)
         if match is None:
             hint = "Write /subscriptions/ID/resourceGroups/NAME, or the id of a scale set."
@@ -107,7 +107,6 @@ class AzureProvider:
         """Carry an order out. Return a note for the report, or ""."""
         if order.act not in self._acts:
             raise ProviderError(f"azure can't be asked to {order.act} for {self._id}")
-        deadline = deadline.limit_to(self._clock, self._timeout)
 
         def read_settled() -> Item | None:  # an order whose answer was lost may still be carried out
             vm = self._read_vm(deadline)
@@ -266,6 +265,5 @@ def open_azure(settings: ProviderSettings, machine: Machine, ports: ProviderPort
     if secret is not None:
         login_api.hidden.append(secret)
     login = AzureLogin(login_api, ports.clock, tenant, client, secret)
-    seconds = settings.timeout_minutes * 60
     azure = AzureResources(api, login, ports.clock)
-    return AzureProvider(azure, settings.resource, find_provider_machine_id(machine), ports.clock, seconds)
+    return AzureProvider(azure, settings.resource, find_provider_machine_id(machine), ports.clock)

@@ -41,7 +41,7 @@ _PLACES: Final[Mapping[ProviderKind, str]] = {
 """Where the function is that opens each provider: (settings, machine, ports) -> MachineProvider."""
 
 
-class _LimitedProvider:
+class LimitedProvider:
     """A provider whose orders end after the ``timeout_minutes`` of providers.yaml. See TimedProvider."""
 
     def __init__(self, provider: MachineProvider, clock: Clock, order_seconds: float) -> None:
@@ -78,4 +78,4 @@ def open_provider(settings: ProviderSettings, machine: Machine, ports: ProviderP
     except ModuleNotFoundError as error:
         hint = f"Install it where runs are carried out: pip install 'fleetpatch[{settings.kind}]'"
         raise ProviderError(f"{settings.name}: the library {error.name} is not installed here", hint=hint) from error
-    return _LimitedProvider(opener(settings, machine, ports), ports.clock, settings.timeout_minutes * 60)
+    return LimitedProvider(opener(settings, machine, ports), ports.clock, settings.timeout_minutes * 60)

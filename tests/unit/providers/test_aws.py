@@ -22,6 +22,7 @@ from tasks.domain.provided_machines import (
 )
 from tasks.machines.providers import ec2
 from tasks.machines.providers.aws import AwsProvider
+from tasks.machines.providers.registry import LimitedProvider
 from tests.support.fake_clock import FakeClock
 from tests.unit.providers.ec2_with_tasks import Ec2WithTasks
 
@@ -40,7 +41,7 @@ class World:
         mappings = [{"DeviceName": device, "Ebs": {"VolumeSize": size}} for device, size in sizes.items()]
         run = moto.run_instances(ImageId=AMI, MinCount=1, MaxCount=1, BlockDeviceMappings=mappings)
         self.id = run["Instances"][0]["InstanceId"]
-        self.provider = AwsProvider(ec2.Ec2(self.ec2, self.id), self.clock, 900)
+        self.provider = LimitedProvider(AwsProvider(ec2.Ec2(self.ec2, self.id), self.clock), self.clock, 900)
 
     def give(self, act: ProviderAct, order_id: str = "run-1", image: ImageVersion | None = None, **more: bool) -> str:
         order = ProviderOrder(act, order_id, image=image, **more)  # type: ignore[arg-type]
@@ -288,7 +289,7 @@ def test_two_orders_are_taken_back_one_after_the_other_and_nothing_is_left_over(
 
 def test_orders_of_one_id_for_two_machines_do_not_mix(world: World) -> None:
     second = world.ec2.moto.run_instances(ImageId=AMI, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
-    other = AwsProvider(ec2.Ec2(world.ec2, second), world.clock, 900)
+    other = AwsProvider(ec2.Ec2(world.ec2, second), world.clock)
     world.give(ProviderAct.TAKE_SNAPSHOT)
     assert other.read_machine(deadline=Deadline.after(world.clock, 60)).snapshots == ()
     other.carry_out(ProviderOrder(ProviderAct.DELETE_SNAPSHOT, "run-1"), deadline=Deadline.after(world.clock, 60))

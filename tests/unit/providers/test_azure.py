@@ -130,7 +130,7 @@ class World:
         login = AzureLogin(HttpApi("cloud", "http://127.0.0.1:1", "", self.clock), self.clock)
         login._token, login._until = Secret("token-1"), Deadline.after(self.clock, 10**6)
         resources = AzureResources(HttpApi("cloud", server.url, "", self.clock), login, self.clock)
-        self.provider = AzureProvider(resources, resource, name, self.clock, 900)
+        self.provider = AzureProvider(resources, resource, name, self.clock)
 
     def give(self, act: ProviderAct, order_id: str = "fp-run-1", **more: bool) -> str:
         return self.provider.carry_out(ProviderOrder(act, order_id, **more), deadline=Deadline.after(self.clock, 3600))  # type: ignore[arg-type]
