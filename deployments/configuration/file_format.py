@@ -174,6 +174,7 @@ NOT_SHARED_FIELDS = frozenset(
         "shard_limits",
         "undo_by",
         "undo_of",
+        "undo_unreachable",
     }
 )
 """Fields of a patch request that a configuration says in another way, or not at all."""

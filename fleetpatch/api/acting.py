@@ -66,6 +66,7 @@ NOT_BY_TOKEN: Final = (
     "shard_limits",
     "undo_by",
     "undo_of",
+    "undo_unreachable",
 )
 """What a request of the API may not set: hooks are commands on the controller, and paths are its files. They belong to
 files that administrators write. The runs of a configuration are started by its schedule, and those of a component

@@ -71,7 +71,12 @@ def build_options(
     if request.undo_of:
         require_undo_limits(request)
         found = ports.find_undo_order(request.undo_of)
-        undo_order = replace(found, way=request.undo_by, must_be_approved=request.approval.required)
+        undo_order = replace(
+            found,
+            way=request.undo_by,
+            must_be_approved=request.approval.required,
+            takes_unanswering=request.undo_unreachable,
+        )
         return replace(options, undo_order=undo_order, snapshot=None)
     if not request.component:
         return options

@@ -31,6 +31,7 @@ from flows.request.request_parts import (
     RehearsalRequest,
     SnapshotRequest,
     UndoBy,
+    UndoUnreachable,
 )
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PinnedUpdates, Selection, Window
@@ -53,7 +54,6 @@ _DOWNLOAD_ONLY: Mapping[str, Any] = {
     "hooks": (),
 }
 """What a run that only downloads does, whatever the request says."""
-
 
 OverrideReason = Annotated[str, StringConstraints(max_length=500, strip_whitespace=True)]
 
@@ -207,6 +207,7 @@ class PatchRequest(ScopeRequest):
         description="Take back what this run has installed, and do nothing else: its id. Empty: install updates.",
     )
     undo_by: UndoBy = UndoWay.PACKAGES
+    undo_unreachable: UndoUnreachable = False
     roll_back: bool = Field(
         default=True,
         description="Put the version before of a component, or the OS disk before, back on a machine that is not "

@@ -228,6 +228,13 @@ class AnnounceRequest(FormModel):
         return EventNotice(self.notice_minutes * 60, self.approval) if self.enabled else None
 
 
+UndoUnreachable = Annotated[
+    bool,
+    Field(
+        description="Also put machines back to their snapshot that do not answer. `fleetpatch undo` sets it when "
+        "machines are named."
+    ),
+]
 UndoBy = Annotated[
     UndoWay,
     Field(

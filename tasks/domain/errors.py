@@ -48,6 +48,10 @@ class Unreachable(TransportError):
     transient: ClassVar[bool] = True
 
 
+class WayUnreachable(Unreachable):
+    """The way to the machine is broken: its name, or a jump host. Nothing is known of the machine itself."""
+
+
 class OtherSite(TransportError):
     """The machine is reached from another site only. It was not contacted."""
 

@@ -56,6 +56,7 @@ class UndoOrder:
         snapshots: from before that run, by machine.
         way: which means is wanted.
         must_be_approved: whether a person must approve the plan.
+        takes_unanswering: whether a person has named the machines, so that one that does not answer goes back, too.
     """
 
     run_id: str
@@ -65,3 +66,4 @@ class UndoOrder:
     snapshots: Mapping[str, UndoSnapshot] = field(default_factory=dict)
     way: UndoWay = UndoWay.PACKAGES
     must_be_approved: bool = False
+    takes_unanswering: bool = False

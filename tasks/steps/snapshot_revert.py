@@ -10,18 +10,22 @@ from datetime import datetime
 
 from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
 from tasks.domain.model import Finding, StepRecord, UpdateResult, ValidationResult
-from tasks.domain.provided_machines import ProviderAct, ProviderOrder, SnapshotResult, SnapshotState
+from tasks.domain.protocols.machine_provider import MachineProvider
+from tasks.domain.provided_machines import PowerState, ProviderAct, ProviderOrder, SnapshotResult, SnapshotState
 from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.snapshots import (
+    CARRIED_OUT_ACT,
     REVERT_ACT,
     SNAPSHOT_CHECK,
+    RevertProgress,
     build_end_detail,
     explain_unusable,
     find_revert_reason,
     list_version_differences,
     mark_doubtful,
     mark_reverted,
+    read_revert_progress,
 )
 from tasks.steps.checkpoint import save_checkpoint
 from tasks.steps.context import journal
@@ -81,7 +85,7 @@ def _tell_way_back(context: MachineContext, snapshot: SnapshotResult) -> None:
 
 def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason: str) -> None:
     """Raises: RecordsError: the order could not be recorded, and was not given; or its end could not be."""
-    began, clock = context.clock.now(), context.clock
+    began, progress = context.clock.now(), find_progress(context, snapshot.id)
     if not snapshot.revert_reason:
         snapshot = replace(snapshot, revert_reason=reason, boots_before=list_boots(context))
     detail: dict[str, object] = {"reason": reason, "boots_before": list(snapshot.boots_before)}
@@ -90,11 +94,8 @@ def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason
     context.report_progress(Step.VALIDATE, f"putting it back to its snapshot: {reason}")
     taken = f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC"
     try:
-        revert(context, snapshot)
-        context.state = replace(
-            context.state,
-            snapshot=replace(snapshot, reverted_at=clock.now(), revert_seconds=(clock.now() - began).total_seconds()),
-        )
+        revert(context, snapshot, progress, Step.VALIDATE)
+        context.state = replace(context.state, snapshot=date_revert(context, snapshot, progress, began))
         differences = _compare(context, f"reverted to the snapshot of {taken}: {reason}")
         note = f"reverted to the snapshot of {taken}: " + (differences or "the machine is as it was before")
     except RecordsError:
@@ -143,31 +144,96 @@ class _NotReverted(ProviderError):
     """The machine was certainly not put back."""
 
 
-def revert(context: MachineContext, snapshot: SnapshotResult) -> None:
-    """Put the OS disks back, and wait until the machine answers in another boot.
+def find_progress(context: MachineContext, snapshot_id: str) -> RevertProgress:
+    """Return how far the revert to a snapshot has come in this run. Read it before the journal gets its next order.
+
+    Raises:
+        RecordsError: the journal can't be read.
+    """
+    return read_revert_progress(context.records.read_entries(context.run.id, context.name), snapshot_id)
+
+
+def date_revert(
+    context: MachineContext, snapshot: SnapshotResult, progress: RevertProgress, began: datetime
+) -> SnapshotResult:
+    """Return the result of a revert that has ended now. How long one took is not known if it was taken up again."""
+    now = context.clock.now()
+    seconds = None if progress.has_begun else (now - began).total_seconds()
+    return replace(snapshot, reverted_at=now, revert_seconds=seconds)
+
+
+def revert(context: MachineContext, snapshot: SnapshotResult, progress: RevertProgress, step: Step) -> None:
+    """Put the OS disks back, unless that was done already, and wait until the machine answers in another boot.
+
+    Args:
+        context: of the machine.
+        snapshot: the snapshot, with the boots before.
+        progress: from before the journal got the order that is given now.
+        step: in which it is done.
 
     Raises:
         _NotReverted: it was not put back.
         FleetpatchError: it is not known whether it was, or it does not answer.
     """
-    policy = context.options.snapshot
     try:
         provider = require_provider(context, ProviderAct.REVERT)
     except FleetpatchError as error:
-        raise _NotReverted(error.message) from error
+        raise _refuse(progress, error.message) from error
+    if not progress.is_carried_out:
+        if not (progress.has_begun and _was_put_back(context, provider, progress)):
+            _order(context, provider, snapshot, progress)
+        journal.record_end(context, step, CARRIED_OUT_ACT, snapshot.id)
+    start_if_stopped(context, provider, read_provided_machine(context, provider))
+    if not wait_for_boot_id(context, lambda boot: boot is not None and boot not in snapshot.boots_before):
+        raise ProviderError(f"it did not answer in a new boot in {context.coming_up_seconds:.0f} s after the revert")
+
+
+def _refuse(progress: RevertProgress, message: str) -> ProviderError:
+    """Return the error of an order that was not carried out. An earlier process may have given it before."""
+    return ProviderError(message) if progress.has_begun else _NotReverted(message)
+
+
+def _was_put_back(context: MachineContext, provider: MachineProvider, progress: RevertProgress) -> bool:
+    """Return whether a revert that an earlier process has begun is carried out: the machine is in a new boot.
+
+    One that does not answer gets the time of a boot to do so, because a second revert would undo what happens in it.
+
+    Raises:
+        ProviderError: it answers, and which boot is new is not known.
+        FleetpatchError: the provider does not say how it is, or another machine answers.
+    """
+    boots: list[str] = []
+
+    def answers(boot: str | None) -> bool:
+        boots.extend(filter(None, [boot]))
+        return boot is not None
+
+    machine = read_provided_machine(context, provider)
+    if machine.power is not PowerState.RUNNING or not wait_for_boot_id(context, answers):
+        return False
+    if not progress.boots_before:
+        raise ProviderError(
+            "it answers again, and whether the revert of the process that ended was carried out is not known, "
+            "because it did not answer before",
+            hint="Look at the machine. To put it back from where it is now, order another undo.",
+        )
+    return boots[-1] not in progress.boots_before
+
+
+def _order(
+    context: MachineContext, provider: MachineProvider, snapshot: SnapshotResult, progress: RevertProgress
+) -> None:
+    policy = context.options.snapshot
     if fault := explain_unusable(read_provided_machine(context, provider), snapshot.id):
-        raise _NotReverted(f"the snapshot {snapshot.id} can't be used: {fault}")
+        raise _refuse(progress, f"the snapshot {snapshot.id} can't be used: {fault}")
     context.transport.close()
     with_data = policy is not None and policy.with_data_disks
     order = ProviderOrder(ProviderAct.REVERT, snapshot.id, with_data_disks=with_data)
     refusal = give_order(context, provider, order)
     if refusal is not None and not is_transient(refusal):
-        raise _NotReverted(f"the provider did not do it: {refusal.message}")
+        raise _refuse(progress, f"the provider did not do it: {refusal.message}")
     if refusal is not None:
         raise refusal
-    start_if_stopped(context, provider, read_provided_machine(context, provider))
-    if not wait_for_boot_id(context, lambda boot: boot is not None and boot not in snapshot.boots_before):
-        raise ProviderError(f"it did not answer in a new boot in {context.coming_up_seconds:.0f} s after the revert")
 
 
 def _compare(context: MachineContext, reason: str) -> str:

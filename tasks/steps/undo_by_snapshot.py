@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 
-from tasks.domain.errors import ProviderError, Unreachable
+from tasks.domain.errors import ManagerBusy, ProviderError, Unreachable, WayUnreachable
 from tasks.domain.model import Finding, InstallResult, RebootResult, UpdateResult
-from tasks.domain.protocols.records import JournalMark
 from tasks.domain.provided_machines import SnapshotResult, SnapshotState
 from tasks.domain.states import OperationState, RebootState, Step, UndoWay, UpdateState
 from tasks.domain.undo import UndoSnapshot
@@ -13,8 +12,10 @@ from tasks.rules.undo import UNDO_CHECK
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.hooks import run_before_hooks
+from tasks.steps.machine.reboot_obstacles import wait_for_transactions
+from tasks.steps.machine.reboot_watch import read_boot_id
 from tasks.steps.snapshot_choice import explain_no_snapshot, find_snapshot
-from tasks.steps.snapshot_revert import list_boots, revert
+from tasks.steps.snapshot_revert import date_revert, find_progress, list_boots, revert
 from tasks.steps.start_checks import check_window_fit, explain_stop_request
 
 
@@ -27,12 +28,13 @@ def revert_as_planned(context: MachineContext) -> MachineState:
     plan, snapshot = context.plan, find_snapshot(context)
     if snapshot is None or snapshot.row.snapshot != plan.snapshot:
         raise ProviderError(f"the snapshot {plan.snapshot} of the plan is not in the records any more")
-    if not _has_begun(context):
-        fit = check_window_fit(context, context.revert_seconds, "the revert")
-        if reason := explain_stop_request(context) or ("" if fit.fits else fit.explanation):
+    if not find_progress(context, snapshot.row.snapshot).has_begun:
+        if reason := _explain_no_start(context):
             return replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
         if not run_before_hooks(context):
             return context.state
+        if reason := _wait_for_others(context) or _explain_no_start(context):
+            return replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
     before = context.facts.boot_id
     _revert(context, snapshot)
     updates = list(plan.chosen)
@@ -43,54 +45,74 @@ def revert_as_planned(context: MachineContext) -> MachineState:
         else UpdateResult(update, UpdateState.FAILED, "the snapshot has another version", now.get(update.id))
         for update in updates
     )
-    reboot = RebootResult(RebootState.COMPLETED, "put back to a snapshot", boot_id_before=before, count=1)
+    after = read_boot_id(context) or ""
+    why = "put back to a snapshot"
+    reboot = RebootResult(RebootState.COMPLETED, why, boot_id_before=before, boot_id_after=after, count=1)
     return replace(context.state, install=InstallResult((*results, *plan.skipped)), reboot=reboot, packages_after=None)
 
 
-def revert_unanswering(context: MachineContext) -> None:
-    """Put a machine back that does not answer at all, if a person asks for its snapshot. It is assessed anew then.
+def _explain_no_start(context: MachineContext) -> str:
+    fit = check_window_fit(context, context.revert_seconds, "the revert")
+    return explain_stop_request(context) or ("" if fit.fits else fit.explanation)
 
-    Such a machine has no plan, so that it never is one whose plan must be approved.
+
+def _wait_for_others(context: MachineContext) -> str:
+    """Wait until nobody else changes packages. Return why that does not end, or ""."""
+    try:
+        wait_for_transactions(context, "the revert")
+    except ManagerBusy as error:
+        return error.message
+    return ""
+
+
+def revert_unanswering(context: MachineContext) -> None:
+    """Put a machine back that does not answer at all, if a person has named it. It is assessed anew then.
+
+    Such a machine has no plan, so that it never is one whose plan must be approved. What an earlier process of the run
+    has begun is completed, however the machine and the run are now.
 
     Raises:
         FleetpatchError: it could not be put back, or it does not answer afterwards.
     """
     order, snapshot, state = context.options.undo_order, find_snapshot(context), context.state
-    if order is None or order.way is not UndoWay.SNAPSHOT or snapshot is None or context.stop_token.is_stopping:
+    if order is None or order.way is not UndoWay.SNAPSHOT or snapshot is None or state.plan is not None:
         return
-    if state.plan is not None or state.error is None or not state.error.is_a(Unreachable) or order.must_be_approved:
-        return
-    if explain_no_snapshot(context) or context.clock.now() >= context.window.end:
-        return
+    if not find_progress(context, snapshot.row.snapshot).has_begun:
+        if state.error is None or not state.error.is_a(Unreachable):
+            return
+        if reason := _explain_no_blind_revert(context):
+            context.add_finding(Finding.warn(UNDO_CHECK, f"it is not put back: {reason}", "Look at the machine."))
+            return
     _revert(context, snapshot)
     context.forget_assessment()
     message = f"it did not answer, and was put back to the snapshot of {snapshot.row.ordered_at:%Y-%m-%d %H:%M} UTC"
     context.add_finding(Finding.good(UNDO_CHECK, message))
 
 
-def _has_begun(context: MachineContext) -> bool:
-    entries = context.records.read_entries(context.run.id, context.name)
-    return any(entry.act == REVERT_ACT and entry.mark is JournalMark.BEFORE for entry in entries)
+def _explain_no_blind_revert(context: MachineContext) -> str:
+    """Return why a machine that does not answer is not put back, or ""."""
+    order, error = context.options.undo_order, context.state.error
+    if order is None or not order.takes_unanswering:
+        return "it does not answer, and nobody has named it"
+    if order.must_be_approved:
+        return "it does not answer, so that nobody could approve its plan"
+    if error is not None and error.is_a(WayUnreachable):
+        return f"the way to it is broken, so that it may be good: {error.message}"
+    return explain_no_snapshot(context) or _explain_no_start(context)
 
 
 def _revert(context: MachineContext, snapshot: UndoSnapshot) -> None:
     row, began = snapshot.row, context.clock.now()
+    progress = find_progress(context, row.snapshot)
     result = SnapshotResult(row.snapshot, row.ordered_at, row.ordered_at, row.expires_at, row.consistency)
-    result = replace(result, boots_before=_recall_boots(context) or list_boots(context))
-    detail: dict[str, object] = {"reason": "undo", "boots_before": list(result.boots_before)}
-    journal.record_start(context, Step.INSTALL, REVERT_ACT, result.id, detail)
+    result = replace(result, boots_before=progress.boots_before if progress.has_begun else list_boots(context))
+    if not progress.has_begun:
+        detail: dict[str, object] = {"reason": "undo", "boots_before": list(result.boots_before)}
+        journal.record_start(context, Step.INSTALL, REVERT_ACT, result.id, detail)
     context.report_progress(Step.INSTALL, "putting it back to its snapshot")
-    revert(context, result)
+    revert(context, result, progress, Step.INSTALL)
+    done = replace(date_revert(context, result, progress, began), revert_note="undone")
     now = context.clock.now()
     context.run_context.save_snapshot(replace(row, state=SnapshotState.REVERTED, changed_at=now))
     journal.record_end(context, Step.INSTALL, REVERT_ACT, result.id, {"reverted_at": now.isoformat()})
-    done = replace(result, reverted_at=now, revert_seconds=(now - began).total_seconds(), revert_note="undone")
     context.state = replace(context.state, snapshot=done)
-
-
-def _recall_boots(context: MachineContext) -> tuple[str, ...]:
-    """Return the boots before a revert that an earlier process of this run has ordered; none: none was ordered."""
-    entries = context.records.read_entries(context.run.id, context.name)
-    orders = [entry for entry in entries if entry.act == REVERT_ACT and entry.mark is JournalMark.BEFORE]
-    boots = orders[0].detail.get("boots_before") if orders else None
-    return tuple(map(str, boots)) if isinstance(boots, list | tuple) else ()

@@ -11,7 +11,7 @@ import pytest
 from paramiko import Channel
 
 from inventory.machine import Check, CheckKind, HostKeyPolicy, HostKeySettings, Inventory, Limits, Machine
-from tasks.domain.errors import AuthenticationFailed, DeadlineExceeded, Unreachable
+from tasks.domain.errors import AuthenticationFailed, DeadlineExceeded, Unreachable, WayUnreachable
 from tasks.machines.transport.session import Session
 from tasks.machines.transport.ssh import connection as connecting
 from tasks.machines.transport.ssh import jump_hosts
@@ -150,7 +150,7 @@ def test_a_jump_host_that_never_greets_is_waited_for_once_and_not_by_each_in_tur
     began = time.monotonic()
     told = outcomes(sessions)
     assert time.monotonic() - began < 5.0 * len(sessions) / 2
-    assert {type(error) for error in told} == {Unreachable}
+    assert {type(error) for error in told} == {WayUnreachable}
     assert all("jump host bastion did not open in 5 s" in str(error) for error in told)
     accepted = bastion.accepted
     with pytest.raises(Unreachable):  # and whoever comes next does not wait for it again

@@ -20,7 +20,7 @@ HOLDING_UP = frozenset(
     }
 )
 """Faults that let time pass between an outcome's writing and its counting."""
-NO_LOGIN = frozenset({"Unreachable", "ConnectionLost", "AuthenticationFailed", "HostKeyMismatch"})
+NO_LOGIN = frozenset({"Unreachable", "WayUnreachable", "ConnectionLost", "AuthenticationFailed", "HostKeyMismatch"})
 FAILED, UNREACHABLE = "failed", "unreachable"
 
 

@@ -9,7 +9,7 @@ from tenacity import wait_chain, wait_random
 
 from inventory.data_class import dataclass
 from inventory.machine import Machine
-from tasks.domain.errors import DeadlineExceeded, FleetpatchError, Unreachable
+from tasks.domain.errors import DeadlineExceeded, FleetpatchError, Unreachable, WayUnreachable
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.retry import retry
 
@@ -105,14 +105,15 @@ def open_tcp_connection(address: str, port: int, seconds: float, service: Servic
     """Return a socket that is connected.
 
     Raises:
-        Unreachable: the address can't be resolved, or nothing answers.
+        WayUnreachable: the address can't be resolved.
+        Unreachable: nothing answers.
         ConnectionDropped: the connection was refused or reset: the service may be starting.
     """
     try:
         return socket.create_connection((address, port), timeout=seconds)
     except (socket.gaierror, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no valid name"
-        raise Unreachable(f"the address {address} can't be resolved: {reason}", hint=service.name_hint) from error
+        raise WayUnreachable(f"the address {address} can't be resolved: {reason}", hint=service.name_hint) from error
     except ConnectionRefusedError as error:
         raise ConnectionRefused(f"{address} refuses connections on port {port}", service.refused_hint) from error
     except ConnectionResetError as error:

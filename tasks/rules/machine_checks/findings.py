@@ -20,6 +20,7 @@ from tasks.domain.errors import (
     RepositoryError,
     TransportError,
     Unreachable,
+    WayUnreachable,
 )
 from tasks.domain.states import FindingLevel, ReadinessState
 from tasks.rules.machine_checks.packages import PACKAGE_LOCK_CHECK
@@ -39,6 +40,7 @@ CHECK_NAMES = (
 
 _CHECKS_BY_ERROR: tuple[tuple[type[FleetpatchError], str], ...] = (
     (Unreachable, "reach"),
+    (WayUnreachable, "reach"),
     (HostKeyMismatch, "host key"),
     (HostKeyUnknown, "host key"),
     (AuthenticationFailed, "login"),

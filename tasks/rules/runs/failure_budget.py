@@ -5,7 +5,14 @@ from enum import Enum, auto
 
 from inventory.data_class import dataclass
 from inventory.name_lists import format_count
-from tasks.domain.errors import AuthenticationFailed, ConnectionLost, HostKeyMismatch, HostKeyUnknown, Unreachable
+from tasks.domain.errors import (
+    AuthenticationFailed,
+    ConnectionLost,
+    HostKeyMismatch,
+    HostKeyUnknown,
+    Unreachable,
+    WayUnreachable,
+)
 from tasks.domain.model import ErrorInfo, Outcome
 from tasks.domain.states import PRESENT_UPDATE_STATES, OperationState, Step, UpdateState
 
@@ -13,7 +20,8 @@ DEFAULT_FAILURE_PERCENT = 20.0  # Azure's rolling upgrades: at most 20 % of a ba
 DEFAULT_UNREACHABLE_PERCENT = 50.0  # above this, the cause is probably the controller (network, login)
 
 _LOGIN_ERROR_KINDS = frozenset(
-    kind.__name__ for kind in (Unreachable, ConnectionLost, AuthenticationFailed, HostKeyMismatch, HostKeyUnknown)
+    kind.__name__
+    for kind in (Unreachable, WayUnreachable, ConnectionLost, AuthenticationFailed, HostKeyMismatch, HostKeyUnknown)
 )
 _READ_ONLY_STEPS = frozenset({Step.ASSESS, Step.PRECHECK})
 

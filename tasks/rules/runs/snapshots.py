@@ -29,6 +29,8 @@ SNAPSHOT_ACT: Final = "snapshot"
 """The act of journal entries about the snapshot before a machine's first change; their key is its id."""
 REVERT_ACT: Final = "revert"
 """The act of journal entries about a machine that is put back to its snapshot; their key is its id."""
+CARRIED_OUT_ACT: Final = "revert-carried-out"
+"""The act of journal entries that say that a revert needs no further order; their key is the snapshot's id."""
 SNAPSHOT_CHECK: Final = "snapshot"
 """The check of findings about both."""
 SNAPSHOT_PREFIX: Final = "fleetpatch-"
@@ -182,6 +184,33 @@ def _take_end(result: SnapshotResult, detail: Mapping[str, object]) -> SnapshotR
         reverted_at=read_time("reverted_at"),
         revert_seconds=read_number("revert_seconds"),
         revert_note=str(detail.get("revert_note", "")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RevertProgress:
+    """What the journal of a machine says about a revert.
+
+    Attributes:
+        has_begun: it may have been ordered.
+        is_carried_out: the machine was put back. A second order would take away what was written since.
+        boots_before: the ids of the boots before it that were known when it began.
+    """
+
+    has_begun: bool = False
+    is_carried_out: bool = False
+    boots_before: tuple[str, ...] = ()
+
+
+def read_revert_progress(entries: Iterable[JournalEntry], snapshot_id: str) -> RevertProgress:
+    """Return how far the revert to a snapshot has come. ``entries`` are of the machine in this run, oldest first."""
+    own = [entry for entry in entries if entry.key == snapshot_id and entry.act in {REVERT_ACT, CARRIED_OUT_ACT}]
+    orders = [entry for entry in own if entry.act == REVERT_ACT and entry.mark is JournalMark.BEFORE]
+    boots = orders[0].detail.get("boots_before") if orders else None
+    return RevertProgress(
+        has_begun=bool(orders),
+        is_carried_out=any(entry.act == CARRIED_OUT_ACT or entry.detail.get("reverted_at") for entry in own),
+        boots_before=tuple(map(str, boots)) if isinstance(boots, list | tuple) else (),
     )
 
 

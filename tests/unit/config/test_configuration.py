@@ -89,6 +89,7 @@ def test_no_question_of_a_run_is_left_out() -> None:
         "shard_limits",
         "undo_by",
         "undo_of",
+        "undo_unreachable",
     }
     assert set(PatchRequest.model_fields) - set(SHARED_FIELDS) - otherwise - not_of_windows == set()
 

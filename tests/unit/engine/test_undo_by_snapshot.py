@@ -10,9 +10,9 @@ from flows.engine.undo_orders import find_undo_order
 from flows.local_run import LocalRunner
 from flows.policy.enforcement import build_demands
 from flows.ports.ports import Ports
-from flows.request.patch_request import PatchRequest
+from flows.request.patch_request import PatchRequest, WavesRequest
 from flows.undo import build_undo_request
-from tasks.domain.errors import RequestError
+from tasks.domain.errors import RequestError, WayUnreachable
 from tasks.domain.model import Outcome, RunInfo
 from tasks.domain.provided_machines import ProviderAct, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
@@ -20,12 +20,14 @@ from tasks.domain.states import OperationState, RebootPolicy, UndoWay, UpdateSta
 from tasks.domain.undo import UndoSnapshot
 from tasks.records.queries.history import History
 from tasks.rules.policy.model import RiskyOption
+from tasks.rules.runs.snapshots import CARRIED_OUT_ACT
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_provider import ProviderFault
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import outcome_of, result_of
+from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.snapshot_fleet import SnapshotFleet
-from tests.support.taking_up import RUN
+from tests.support.taking_up import RUN, begin, resume
 
 PATCHED = "20260309-010000-bbbbbb"
 BEFORE = {"app": "1.0", "shop": "1.0"}
@@ -35,12 +37,15 @@ REVERT = ProviderAct.REVERT
 class UndoFleet(SnapshotFleet):
     """A machine on which a run has updated two packages, after it has taken a snapshot."""
 
-    def __init__(self) -> None:
+    def __init__(self, *others: str) -> None:
         super().__init__()
         self.rows: dict[str, SnapshotRow] = {}
         self.later_runs: tuple[str, ...] = ()
+        self.others = others
         self.save_snapshot = self._keep
         self.web = self.add("web", [FakePackage("shop"), FakePackage("app")])
+        for name in others:
+            self.add(name, [FakePackage("shop")])
         request = self.request("shop", "app", snapshot="before")
         self.patched = FleetRun(request, super().ports(), LocalRunner(), run_id=PATCHED).execute()
 
@@ -64,10 +69,13 @@ class UndoFleet(SnapshotFleet):
             super().ports(), find_undo_order=lambda run: find_undo_order(self.history, run, self.find_snapshots)
         )
 
-    def undo(self, *, by: UndoWay = UndoWay.SNAPSHOT, **fields: Any) -> Outcome:
+    def request_undo(self, *machines: str, by: UndoWay = UndoWay.SNAPSHOT, **fields: Any) -> PatchRequest:
         find = self.find_snapshots
-        request = build_undo_request(self.history, PATCHED, ["web"], by=by, find_snapshots=find, **fields)
-        report = self.campaign(request.model_copy(update={"settle_seconds": 0})).execute()
+        request = build_undo_request(self.history, PATCHED, machines, by=by, find_snapshots=find, **fields)
+        return request.model_copy(update={"settle_seconds": 0})
+
+    def undo(self, **fields: Any) -> Outcome:
+        report = self.campaign(self.request_undo("web", **fields)).execute()
         self.plans = report.plans
         self.notes = [note for plan in report.plans for note in plan.notes]
         return outcome_of(report, "web")
@@ -207,3 +215,79 @@ def test_a_rule_can_forbid_it(fleet: UndoFleet, request_fields: dict[str, Any], 
     now, inventory = fleet.clock.now(), fleet.ports().inventory
     demands = build_demands(request, request.window.to_window(now), inventory)
     assert (RiskyOption.REVERT in demands.options) is reverts
+
+
+def test_it_is_put_back_once(fleet: UndoFleet) -> None:
+    fleet.web.is_off = True
+    fleet.undo(by=UndoWay.SNAPSHOT)
+    assert len(fleet.find_acts("web", REVERT)) == 1
+
+
+def test_nobody_has_named_a_machine_that_does_not_answer(fleet: UndoFleet) -> None:
+    fleet.web.is_off = True
+    request = fleet.request_undo(by=UndoWay.SNAPSHOT)
+    assert request.waves == WavesRequest()
+    request = request.model_copy(update={"waves": WavesRequest(unreachable_percent=100)})
+    outcome = outcome_of(fleet.campaign(request).execute(), "web")
+    assert outcome.state is OperationState.FAILED
+    assert not fleet.find_acts("web", REVERT)
+    assert any("nobody has named it" in finding.message for finding in outcome.findings)
+
+
+def test_a_broken_way_is_no_reason_to_put_a_machine_back(fleet: UndoFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise WayUnreachable("the address web can't be resolved")
+
+    monkeypatch.setattr(fleet.web, "run_script", fail)
+    outcome = fleet.undo(by=UndoWay.SNAPSHOT)
+    assert outcome.state is OperationState.FAILED
+    assert not fleet.find_acts("web", REVERT)
+    assert any("the way to it is broken" in finding.message for finding in outcome.findings)
+
+
+def test_a_blind_revert_must_fit_into_the_window(fleet: UndoFleet) -> None:
+    fleet.web.is_off = True
+    fleet.teach(revert_seconds=7200)
+    outcome = fleet.undo(by=UndoWay.SNAPSHOT, minutes=60)
+    assert not fleet.find_acts("web", REVERT)
+    assert any("the revert" in finding.message for finding in outcome.findings)
+
+
+def test_a_revert_waits_for_transactions_of_others(fleet: UndoFleet) -> None:
+    fleet.web.lock_at_reboot_question(seconds=3600)
+    outcome = fleet.undo()
+    assert outcome.state is OperationState.NOT_STARTED, outcome.reason
+    assert "the revert waits for them" in outcome.reason
+    assert not fleet.find_acts("web", REVERT)
+
+
+def begin_undo(fleet: UndoFleet, life: Life, *, is_off: bool) -> None:
+    fleet.web.is_off = is_off
+    begin(fleet, fleet.request_undo("web", *fleet.others, by=UndoWay.SNAPSHOT), life)
+
+
+@pytest.mark.parametrize("others", [(), ("db",)])
+@pytest.mark.parametrize("is_off", [False, True])
+@pytest.mark.parametrize("after_the_act", [False, True])
+def test_an_undo_that_is_killed_anywhere_puts_the_machine_back_once(
+    after_the_act: bool, is_off: bool, others: tuple[str, ...]
+) -> None:
+    begin_undo(UndoFleet(*others), life := Life(), is_off=is_off)
+    for call in choose_calls(life.calls - after_the_act, 4):
+        fleet = UndoFleet(*others)
+        with pytest.raises(Killed):
+            begin_undo(fleet, Life(dies_at=call, after_the_act=after_the_act), is_off=is_off)
+        was_put_back = bool(fleet.find_acts("web", REVERT))
+        acts = {entry.act for entry in fleet.records.read_entries(RUN, "web")}
+        fleet.clock.advance(900)
+        if was_put_back:
+            fleet.hypervisor.contents["web-os"] = "written since"
+        outcome = outcome_of(resume(fleet), "web")
+        assert len(fleet.find_acts("web", REVERT)) == 1, call
+        assert (fleet.hypervisor.contents["web-os"] == "written since") is was_put_back, call
+        assert fleet.web.world.whole() == BEFORE, call
+        is_in_doubt = is_off and was_put_back and CARRIED_OUT_ACT not in acts
+        if is_in_doubt and outcome.state is OperationState.FAILED:
+            assert "was carried out is not known" in outcome.reason, call
+        else:
+            assert outcome.state is OperationState.SUCCEEDED, (call, outcome.reason)

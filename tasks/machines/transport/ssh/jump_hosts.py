@@ -1,6 +1,7 @@
 """Connections to jump hosts, and tunnels through them. The whole process shares one connection for each jump host."""
 
 import copy
+import ipaddress
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.host_key_store import find_known_hosts
 from inventory.machine import HostKeySettings, Inventory, Machine, TransportKind
-from tasks.domain.errors import ConnectionLost, DeadlineExceeded, Unreachable
+from tasks.domain.errors import ConnectionLost, DeadlineExceeded, Unreachable, WayUnreachable
 from tasks.domain.protocols.clock import Deadline
 from tasks.machines.transport.open_port import DEFAULT_PORT
 from tasks.machines.transport.ssh.connection import Dialer, SshSettings, build_tcp_dialer, connect
@@ -27,6 +28,8 @@ MAX_CONCURRENT_HANDSHAKES: Final = 50
 CHANNEL_TIMEOUT_SECONDS: Final = 15.0
 JUMP_HOST_TIMEOUT_SECONDS: Final = 60.0
 """For the connection to a jump host, all attempts together."""
+_CONNECT_FAILED: Final = 2
+"""The code of SSH for a connection that the jump host has tried."""
 SLOW_FAILURE_SECONDS: Final = 1.0
 FAILURE_REUSE_SECONDS: Final = 30.0
 """How long a slow failure of a jump host is reused, so that not each machine waits for it again."""
@@ -133,12 +136,14 @@ class _ConnectionAttempt:
             deadline = Deadline.after(access.settings.clock, JUMP_HOST_TIMEOUT_SECONDS)
             self._transport = connect(access.machine, access.dial, access.settings, deadline=deadline)
         except DeadlineExceeded as error:  # its own deadline, not that of a caller
-            self._error = Unreachable(
+            self._error = WayUnreachable(
                 f"the jump host {access.machine.name} did not open in {JUMP_HOST_TIMEOUT_SECONDS:.0f} s: "
                 f"{error.message}",
                 machine=error.machine,
                 hint=error.hint or "Look at its SSH server: it accepts connections, but does not answer.",
             )
+        except Unreachable as error:  # it is the jump host that does not answer
+            self._error = WayUnreachable(error.message, machine=error.machine, hint=error.hint)
         except Exception as error:  # noqa: BLE001 - it is raised again for each who waits
             self._error = error
         finally:
@@ -187,16 +192,17 @@ class _JumpHost:
             try:
                 return transport.open_tunnel(address, port, seconds)
             except paramiko.ChannelException as error:
-                raise _build_tunnel_error(name, endpoint, error.text) from error
+                is_tried = error.code == _CONNECT_FAILED and _is_ip_address(address)
+                raise _build_tunnel_error(name, endpoint, error.text, is_tried=is_tried) from error
             except ChannelTimeout as error:
                 if deadline.has_passed(access.settings.clock):
                     raise DeadlineExceeded(f"{endpoint} gave no answer through the jump host {name} in time") from error
-                raise _build_tunnel_error(name, endpoint, str(error)) from error
+                raise _build_tunnel_error(name, endpoint, str(error), is_tried=_is_ip_address(address)) from error
             except (paramiko.SSHException, EOFError, OSError) as error:
                 transport.close()
                 if is_new:
                     reason = f"its own connection was lost: {describe_connection_error(error)}"
-                    raise _build_tunnel_error(name, endpoint, reason) from error
+                    raise _build_tunnel_error(name, endpoint, reason, is_tried=False) from error
             # the connection had died unnoticed: try once more
             attempt, is_new = self._find_or_start_attempt(access)[0], True
 
@@ -210,8 +216,19 @@ class _JumpHost:
             return self._attempt, True
 
 
-def _build_tunnel_error(name: str, place: str, why: str) -> Unreachable:
-    return Unreachable(
+def _is_ip_address(address: str) -> bool:
+    """Return whether the jump host need not resolve an address: else its names may be what fails."""
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
+
+
+def _build_tunnel_error(name: str, place: str, why: str, *, is_tried: bool) -> Unreachable:
+    """Return the error. ``is_tried``: the jump host has certainly tried to reach the machine."""
+    kind = Unreachable if is_tried else WayUnreachable
+    return kind(
         f"the jump host {name} does not get through to {place}: {why}",
         hint="Is the machine up, does the jump host resolve that address, does a firewall let it pass, and does the "
         "jump host's sshd allow TCP forwarding?",

@@ -21,7 +21,7 @@ from tasks.domain.errors import (
     HostKeyMismatch,
     HostKeyUnknown,
     TransportError,
-    Unreachable,
+    WayUnreachable,
 )
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.machines.transport.lockout_guard import LockoutGuard, LoginAttempt
@@ -86,7 +86,8 @@ def open_client(
     that restarts. ``is_first``: the machine was never reached before.
 
     Raises:
-        Unreachable: there is no answer, or none of WinRM; or of Kerberos, which was to give a ticket.
+        Unreachable: there is no answer, or none of WinRM.
+        WayUnreachable: there is none of Kerberos, which was to give a ticket.
         HostKeyMismatch, HostKeyUnknown: the machine's certificate is not the right one.
         AuthenticationFailed: the machine refused the login, now or earlier in this run.
         DeadlineExceeded: the deadline has passed.
@@ -239,7 +240,7 @@ def _build_refusal(
 
 
 def _build_kerberos_error(problem: KerberosFailed) -> TransportError:
-    kind = Unreachable if problem.code in KDC_AWAY else AuthenticationFailed
+    kind = WayUnreachable if problem.code in KDC_AWAY else AuthenticationFailed
     return kind(str(problem), hint=problem.hint or _REFUSED_HINTS[WinrmAuthentication.KERBEROS])
 
 
