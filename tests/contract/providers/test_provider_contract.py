@@ -204,7 +204,8 @@ def put_back_later(subject: Subject, act: ProviderAct) -> None:
         subject.order(ProviderAct.START)
 
 
-IS_OFF = (ProviderAct.REVERT, ProviderAct.RESTORE_OS_DISK)
+# The machine has no system that shuts down, so a running one gets no new disk.
+IS_OFF = (ProviderAct.REVERT, ProviderAct.RESTORE_OS_DISK, ProviderAct.REPLACE_OS_DISK)
 AFTER = {
     ProviderAct.TAKE_SNAPSHOT: ("mine", "mine"),
     ProviderAct.REVERT: ("mine", "later"),

@@ -36,7 +36,7 @@ class DomainDisk:
         element: its XML in the configuration of the domain.
         file: its content; None: it is not in a file.
         source: its content, in words.
-        is_changing: the domain runs with another file than it would start with.
+        live_source: what it runs with, in words.
     """
 
     target: str
@@ -44,7 +44,12 @@ class DomainDisk:
     file: DiskFile | None
     source: str
     is_os: bool = False
-    is_changing: bool = False
+    live_source: str = ""
+
+    @property
+    def is_changing(self) -> bool:
+        """The domain runs with other content than it would start with."""
+        return self.live_source != self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,10 @@ class Domain:
         is_persistent: it is there also while it does not run.
         has_saved_memory: it was put to sleep, and would go on with the disks that it had.
         now: by the clock of the host.
+        live_files: the files of the disks that it writes to as it runs, by their targets.
+        live_only: the sources of disks that it will not have at its next start, by their targets.
+        not_live: the targets of disks that it will have at its next start only.
+        targets: of all disks, those that it can't write to included.
         chains: for each file that is known, the files of its chain from itself to the lowest one. A file that can't
             be read has none.
     """
@@ -89,6 +98,10 @@ class Domain:
     has_saved_memory: bool
     now: datetime
     state: DomainState
+    live_files: Mapping[str, DiskFile] = field(default_factory=dict)
+    live_only: Mapping[str, str] = field(default_factory=dict)
+    not_live: tuple[str, ...] = ()
+    targets: frozenset[str] = frozenset()
     foreign_snapshots: tuple[ForeignSnapshot, ...] = ()
     chains: Mapping[str, tuple[ChainFile, ...]] = field(default_factory=dict)
 
@@ -96,6 +109,18 @@ class Domain:
     def active_files(self) -> Mapping[str, DiskFile]:
         """The file of each disk, by its target."""
         return {disk.target: disk.file for disk in self.disks if disk.file is not None}
+
+    @property
+    def used_paths(self) -> frozenset[str]:
+        """The files of all disks, those that it runs with and those that it would start with."""
+        return frozenset(file.path for files in (self.active_files, self.live_files) for file in files.values())
+
+    @property
+    def unread_paths(self) -> tuple[str, ...]:
+        """The files of disks, of snapshots and of kept disks whose chains can't be read."""
+        named = {file.path for snapshot in self.state.snapshots for file in snapshot.files.values()}
+        named |= {kept.file.path for kept in self.state.kept_disks} | self.used_paths
+        return tuple(sorted(path for path in named if not self.chains.get(path)))
 
     @property
     def seed_path(self) -> str:
@@ -125,7 +150,7 @@ class Domain:
                 target in active and self.state.layers.get(active[target].path) == path
                 for target, path in paths.items()
             )
-        return not set(paths.values()) & {file.path for file in active.values()}
+        return not set(paths.values()) & self.used_paths
 
     def find_needed_paths(self, *, without: str = "") -> frozenset[str]:
         """Return the files that snapshots, kept disks and others need, with all below them.
@@ -133,7 +158,7 @@ class Domain:
         Args:
             without: the id of a snapshot that is not counted.
         """
-        active = {file.path for file in self.active_files.values()}
+        active = self.used_paths
         state = self.state
         snapshots = [*(snapshot for snapshot in state.snapshots if snapshot.id != without and not snapshot.is_going)]
         tops = {file.path for snapshot in snapshots for file in snapshot.files.values()}
@@ -163,8 +188,11 @@ def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, inf
     """
     live, config = _parse(name, live_xml), _parse(name, config_xml)
     power = _POWERS.get(power_word.strip(), PowerState.UNKNOWN)
-    live_paths = {element.find("target").get("dev"): _find_source(element) for element in _find_disks(live)}
+    live_elements = {_get_target(element): element for element in _find_disks(live) if _is_writable_disk(element)}
+    live_paths = {target: _find_source(element) for target, element in live_elements.items()}
+    live_files = {target: _find_file(element) for target, element in live_elements.items()}
     elements = [element for element in _find_disks(config) if _is_writable_disk(element)]
+    ours = [_get_target(element) for element in elements]
     orders = {
         element.find("target").get("dev"): int(element.find("boot").get("order"))
         for element in elements
@@ -184,7 +212,11 @@ def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, inf
         bool(re.search(r"^Persistent: +yes", info, re.MULTILINE)),
         bool(re.search(r"^Managed save: +yes", info, re.MULTILINE)),
         datetime.fromtimestamp(int(now), UTC),
-        read_state((metadata.text or "") if metadata is not None else "", name),
+        read_state((metadata.text or "") if metadata is not None else "", name, config.findtext("uuid", "")),
+        {target: file for target, file in live_files.items() if file is not None},
+        {target: source for target, source in live_paths.items() if target not in ours},
+        tuple(target for target in ours if target not in live_paths),
+        frozenset(_get_target(element) for element in (*_find_disks(live), *_find_disks(config))),
     )
 
 
@@ -229,12 +261,31 @@ def build_seed_xml(path: str, target: str) -> str:
 
 
 def _build_disk(element: Any, live_sources: Mapping[str, str], boots_from: str) -> DomainDisk:  # noqa: ANN401 - XML
-    target = element.find("target").get("dev")
+    target, source = _get_target(element), _find_source(element)
+    live_source = live_sources.get(target, source)
+    return DomainDisk(target, element, _find_file(element), source, target == boots_from, live_source)
+
+
+def _find_file(element: Any) -> DiskFile | None:  # noqa: ANN401 - an element of XML
     driver, source = element.find("driver"), _find_source(element)
     form = "" if driver is None else driver.get("type", "")
-    is_file = element.get("type") == "file" and bool(source) and bool(form)
-    file = DiskFile(source, form) if is_file else None
-    return DomainDisk(target, element, file, source, target == boots_from, live_sources.get(target, source) != source)
+    return DiskFile(source, form) if element.get("type") == "file" and source and form else None
+
+
+def _get_target(element: Any) -> str:  # noqa: ANN401 - an element of XML
+    return str(element.find("target").get("dev"))
+
+
+def find_all_files(xml: str) -> Mapping[str, str]:
+    """Return each file that the XML of a domain names for a disk, and its format; "": it does not say."""
+    files: dict[str, str] = {}
+    for disk in _parse("another domain", xml).iterfind("devices/disk"):
+        for element in disk.iter():
+            source = element.find("source")
+            if source is not None and source.get("file"):
+                form = element.find("driver" if element is disk else "format")
+                files[source.get("file")] = "" if form is None else form.get("type", "")
+    return files
 
 
 def _parse(name: str, xml: str) -> Any:  # noqa: ANN401 - an element of XML

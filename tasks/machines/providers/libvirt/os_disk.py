@@ -3,13 +3,11 @@
 The domain always has the old disk or the new one: one command changes which, while it is off.
 """
 
-from collections.abc import Iterator, Mapping
-
 from tasks.domain.errors import ProviderError
 from tasks.domain.provided_machines import ImageVersion, ProviderOrder
 from tasks.machines.providers.libvirt.domain import parse_chain
 from tasks.machines.providers.libvirt.state import DiskFile, Origin, SavedDisk
-from tasks.machines.providers.libvirt.work import DomainWork
+from tasks.machines.providers.libvirt.work import DomainWork, iterate_layers
 
 
 def replace_os_disk(work: DomainWork, order: ProviderOrder) -> str:
@@ -29,8 +27,13 @@ def replace_os_disk(work: DomainWork, order: ProviderOrder) -> str:
     others = tuple(entry for entry in domain.state.kept_disks if entry.id != order.id)
     saved = SavedDisk(order.id, disk.target, old, domain.seed_path)
     seed = work.virsh.build_path(old.path, order.id, "seed", "iso") if order.user_data else domain.seed_path
+    ours = {*domain.state.doomed, *domain.state.seeds, domain.seed_path}
+    if there := work.virsh.find_there([path for path in (new.path, seed) if path and path not in ours], deadline):
+        message = f"{domain.name}: {', '.join(sorted(there))} is there already"
+        raise ProviderError(message, hint="Look what needs it, or order another id.")
     work.save(
         kept_disks=(*others, saved),
+        doomed=tuple({*domain.state.doomed, new.path}),
         origins={**domain.state.origins, new.path: Origin(image.version, image.sha256)},
         seeds=tuple({*domain.state.seeds, *([seed] if order.user_data else [])}),
     )
@@ -38,9 +41,9 @@ def replace_os_disk(work: DomainWork, order: ProviderOrder) -> str:
     work.virsh.make_overlay(new.path, image_file, size, old.path, deadline)
     if order.user_data:
         work.virsh.make_seed(seed, f"{domain.name}-{order.id}", order.user_data, old.path, deadline)
-    work.stop()
+    work.stop(is_way_back=False)
     work.virsh.set_seed(domain, seed, deadline)
-    work.virsh.set_file(disk, new, deadline)
+    work.set_file(disk, new)
     return work.finish()
 
 
@@ -58,7 +61,7 @@ def restore_os_disk(work: DomainWork, order: ProviderOrder) -> str:
         return _join("it was put back before", work.finish())
     if not domain.chains.get(kept.file.path):
         raise ProviderError(f"{domain.name}: {kept.file.path} can't be read", hint="Put the file back on its host.")
-    work.stop()
+    work.stop(is_way_back=True)
     if not is_in_place:
         work.put_in_place(disk, kept.file)
     work.virsh.set_seed(domain, kept.seed, work.deadline)
@@ -74,17 +77,9 @@ def delete_os_disk(work: DomainWork, order: ProviderOrder) -> str:
         return "it is not there"
     others = tuple(entry for entry in state.kept_disks if entry.id != order.id)
     is_used = kept.file.path in domain.find_paths_below(file.path for file in domain.active_files.values())
-    going = () if is_used else tuple(_iterate_layers(state.layers, kept.file.path))
+    going = () if is_used else tuple(iterate_layers(state.layers, kept.file.path))
     work.save(kept_disks=others, doomed=tuple(dict.fromkeys((*state.doomed, *going))))
     return work.finish()
-
-
-def _iterate_layers(layers: Mapping[str, str], path: str) -> Iterator[str]:
-    """Yield a file and those below it that fleetpatch has put layers on."""
-    yield path
-    while path in layers:
-        path = layers[path]
-        yield path
 
 
 def _require_image(work: DomainWork, order: ProviderOrder) -> ImageVersion:

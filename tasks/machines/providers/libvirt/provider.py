@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -64,6 +65,7 @@ _ACTS: Final[Mapping[ProviderAct, Callable[[DomainWork, ProviderOrder], str]]] =
     ProviderAct.STOP: _stop,
     ProviderAct.POWER_OFF: _power_off,
 }
+_DISK_ACTS: Final = frozenset(_ACTS) - {ProviderAct.START, ProviderAct.STOP, ProviderAct.POWER_OFF}
 _WITHOUT_ID: Final = frozenset({ProviderAct.START, ProviderAct.STOP, ProviderAct.POWER_OFF})
 
 
@@ -97,17 +99,25 @@ class LibvirtProvider:
     def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
         """Return the machine as it is now."""
         domain = self._virsh.read_domain(deadline)
-        ours = [snapshot for snapshot in domain.state.snapshots if domain.has_state(snapshot) or snapshot.is_going]
-        used = domain.find_paths_below(file.path for file in domain.active_files.values())
+        unread = set(domain.unread_paths)
+        ours = [
+            snapshot
+            for snapshot in domain.state.snapshots
+            if domain.has_state(snapshot) or snapshot.is_going or (snapshot.is_taken and _get_paths(snapshot) & unread)
+        ]
+        used = domain.find_paths_below(domain.used_paths)
         kept = [
             KeptDisk(saved.id, saved.file.path, _get_version(domain.state.find_origin(saved.file.path)))
             for saved in domain.state.kept_disks
-            if domain.chains.get(saved.file.path) and saved.file.path not in used
+            if saved.file.path not in used
         ]
         return ProvidedMachine(
             domain.name,
             domain.power,
-            tuple(_describe_disk(domain, disk) for disk in domain.disks),
+            (
+                *(_describe_disk(domain, disk) for disk in domain.disks),
+                *(ProvidedDisk(target, DiskRole.UNKNOWN, source) for target, source in domain.live_only.items()),
+            ),
             (
                 *(_describe_snapshot(domain, snapshot) for snapshot in ours),
                 *(Snapshot(foreign.id, foreign.taken_at) for foreign in domain.foreign_snapshots),
@@ -124,7 +134,24 @@ class LibvirtProvider:
         if order.act not in _WITHOUT_ID and not _ID_PATTERN.fullmatch(order.id):
             hint = "Use letters, digits, and . _ - in it, at most 100."
             raise ProviderError(f"{self._virsh.name}: {order.id!r} can't be the id of an order", hint=hint)
-        return act(DomainWork(self._virsh, deadline, self._shutdown_seconds), order)
+        work = DomainWork(self._virsh, deadline, self._shutdown_seconds)
+        if order.act in _DISK_ACTS:
+            return _carry_out_alone(work, order, act)
+        if order.act is ProviderAct.START:
+            work.require_no_other()
+        return act(work, order)
+
+
+def _carry_out_alone(work: DomainWork, order: ProviderOrder, act: Callable[[DomainWork, ProviderOrder], str]) -> str:
+    work.begin(f"{order.act} {order.id}")
+    try:
+        note = act(work, order)
+    except BaseException:
+        with suppress(ProviderError):  # it counts as dead at the end of its time
+            work.end()
+        raise
+    work.end()
+    return note
 
 
 def open_libvirt(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> LibvirtProvider:
@@ -142,13 +169,14 @@ def open_libvirt(settings: ProviderSettings, machine: Machine, ports: ProviderPo
 
 
 def _describe_disk(domain: Domain, disk: DomainDisk) -> ProvidedDisk:
-    origin = domain.state.find_origin(disk.source)
+    origin = domain.state.find_origin(disk.live_source)
     role = DiskRole.OS if disk.is_os else DiskRole.DATA
-    return ProvidedDisk(disk.target, role, disk.source, _get_version(origin), origin.sha256 if origin else "")
+    return ProvidedDisk(disk.target, role, disk.live_source, _get_version(origin), origin.sha256 if origin else "")
 
 
 def _describe_snapshot(domain: Domain, snapshot: SavedSnapshot) -> Snapshot:
-    """Its room is what has changed since: the layers on its files."""
+    """Its room is what has changed since: the layers on its files. Nothing is said of files that can't be read."""
+    is_read = not _get_paths(snapshot) & set(domain.unread_paths)
     sizes = {file.path: file.actual_size for chain in domain.chains.values() for file in chain}
     frozen = {file.path for file in snapshot.files.values()}
     above = [path for path, under in domain.state.layers.items() if under in frozen]
@@ -156,9 +184,13 @@ def _describe_snapshot(domain: Domain, snapshot: SavedSnapshot) -> Snapshot:
         snapshot.id,
         datetime.fromisoformat(snapshot.taken_at),
         tuple(snapshot.files),
-        Consistency(snapshot.consistency),
-        sum(sizes.get(path, 0) for path in above),
+        Consistency(snapshot.consistency) if is_read else Consistency.UNKNOWN,
+        sum(sizes.get(path, 0) for path in above) if is_read else None,
     )
+
+
+def _get_paths(snapshot: SavedSnapshot) -> set[str]:
+    return {file.path for file in snapshot.files.values()}
 
 
 def _get_version(origin: Origin | None) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.provided_machines import Consistency, PowerState, ProviderOrder
 from tasks.machines.providers.libvirt.state import SavedSnapshot
-from tasks.machines.providers.libvirt.work import DomainWork
+from tasks.machines.providers.libvirt.work import DomainWork, iterate_layers
 
 
 def take_snapshot(work: DomainWork, order: ProviderOrder) -> str:
@@ -84,7 +84,7 @@ def revert(work: DomainWork, order: ProviderOrder) -> str:
         raise ProviderError(
             f"{domain.name}: the snapshot {order.id} does not have its OS disk", hint="Take another one."
         )
-    work.stop()
+    work.stop(is_way_back=True)
     for disk in disks:
         work.put_in_place(disk, snapshot.files[disk.target])
     work.virsh.set_seed(domain, snapshot.seed, work.deadline)
@@ -99,10 +99,18 @@ def delete_snapshot(work: DomainWork, order: ProviderOrder) -> str:
         if order.id in {foreign.id for foreign in work.domain.foreign_snapshots}:
             raise explain_missing(work, order.id)
         return "it is not there"
+    detached = sorted(set(snapshot.files) - {disk.target for disk in work.domain.disks})
+    if detached:
+        message = f"{work.domain.name}: {', '.join(detached)} of the snapshot {order.id} is no disk of it any more"
+        hint = "Attach it again: what was written to it since is in a layer, which only then can be merged."
+        raise ProviderError(message, hint=hint)
     others = tuple(other for other in work.domain.state.snapshots if other.id != order.id)
     work.save(snapshots=(*others, replace(snapshot, is_going=True)))
     work.merge_layers(without=order.id)
-    work.save(snapshots=others)
+    state = work.domain.state
+    layers = {path for file in snapshot.files.values() for path in iterate_layers(state.layers, file.path)}
+    going = sorted(layers & {*state.layers, *state.origins} - work.domain.find_paths_below(work.domain.used_paths))
+    work.save(snapshots=others, doomed=tuple(dict.fromkeys((*state.doomed, *going))))
     return work.finish()
 
 

@@ -13,7 +13,7 @@ from inventory.data_class import dataclass
 from tasks.domain.errors import ProviderError
 
 METADATA_URI: Final = "urn:fleetpatch:provider"
-_FORM: Final = 1
+_FORM: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,17 @@ class DomainState:
     """All that fleetpatch has written down about a domain.
 
     Attributes:
+        uuid: the domain's own. A clone has the metadata of its original, whose files are not its own.
         layers: the path below each layer, by its own.
         origins: by the paths of OS disks.
         seeds: the seed disks that were made.
-        doomed: files that are removed as soon as nothing needs them.
-        must_start: it ran before an order that has not ended; whoever ends it starts it.
+        doomed: files that were merged, replaced, or never in use: they are removed as soon as nothing needs them.
+        must_start: it ran before an order that has not ended; the order at work starts it when it ends.
+        order: the act and the id of the order at work; "": none.
+        order_until: seconds since 1970 by the clock of the host, after which that order counts as dead.
     """
 
+    uuid: str = ""
     snapshots: tuple[SavedSnapshot, ...] = ()
     kept_disks: tuple[SavedDisk, ...] = ()
     layers: Mapping[str, str] = field(default_factory=dict)
@@ -88,6 +92,8 @@ class DomainState:
     seeds: tuple[str, ...] = ()
     doomed: tuple[str, ...] = ()
     must_start: bool = False
+    order: str = ""
+    order_until: int = 0
 
     def find_snapshot(self, snapshot_id: str) -> SavedSnapshot | None:
         """Return a snapshot; None: it was never taken, or is deleted."""
@@ -111,14 +117,23 @@ def write_state(state: DomainState) -> str:
     return json.dumps({"form": _FORM, **asdict(state)})
 
 
-def read_state(text: str, domain: str) -> DomainState:
+def read_state(text: str, domain: str, uuid: str) -> DomainState:
     """Return the state of a text; "" is a domain of which nothing was written down.
 
     Raises:
-        ProviderError: it is not ours, or of another version of fleetpatch.
+        ProviderError: it is not ours, of another version of fleetpatch, or of another domain.
     """
     if not text.strip():
-        return DomainState()
+        return DomainState(uuid)
+    state = _read(text, domain)
+    if state.uuid != uuid:
+        hint = f"It was cloned. Remove them from the clone: `virsh metadata {domain} {METADATA_URI} --remove --config`."
+        message = f"{domain}: its metadata of fleetpatch are those of another domain: {state.uuid or 'without a UUID'}"
+        raise ProviderError(message, hint=hint)
+    return state
+
+
+def _read(text: str, domain: str) -> DomainState:
     try:
         data = json.loads(text)
         if data.pop("form") != _FORM:

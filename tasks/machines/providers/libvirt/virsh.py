@@ -14,12 +14,14 @@ from tasks.machines.providers.libvirt.domain import (
     DomainDisk,
     build_disk_xml,
     build_seed_xml,
+    find_all_files,
     parse_chain,
     parse_domain,
     parse_foreign_snapshot,
 )
 from tasks.machines.providers.libvirt.state import METADATA_URI, DiskFile, DomainState, write_state
 
+_CHAIN_INFO = ("qemu-img", "info", "-U", "--backing-chain", "--output=json")
 _SEED_TARGETS = [f"vd{letter}" for letter in "zyxwvu"]
 _TAKEN_ELSEWHERE = ('get "write" lock', "already an active block job", "cannot acquire state change lock")
 
@@ -42,15 +44,8 @@ class Virsh:
             ProviderUnavailable: the host or its libvirt does not answer.
         """
         of = ("--domain", self.name)
-        questions = [
-            (*self._virsh, word, *of, *more)
-            for word, *more in (
-                ("dumpxml",), ("dumpxml", "--inactive"), ("domstate",), ("dominfo",), ("snapshot-list", "--name"),
-            )
-        ]  # fmt: skip
-        answers = [self._require(answer) for answer in self.host.ask([*questions, ("date", "+%s")], deadline=deadline)]
-        live, config, power, info, snapshots, now = (answer.text for answer in answers)
-        domain = parse_domain(self.name, live, config, power, info, now)
+        domain = self._read_xml(deadline)
+        snapshots = self._require(self.ask("snapshot-list", "--name", deadline=deadline)).text
         names = [line.strip() for line in snapshots.splitlines() if line.strip()]
         questions = [(*self._virsh, "snapshot-dumpxml", *of, "--snapshotname", name) for name in names]
         foreign = self.host.ask(questions, deadline=deadline) if names else ()
@@ -59,6 +54,50 @@ class Virsh:
             for name, answer in zip(names, foreign, strict=True)
         )
         return self._read_chains(replace(domain, foreign_snapshots=found), deadline)
+
+    def _read_xml(self, deadline: Deadline) -> Domain:
+        """Return the domain without its chains and the snapshots of others."""
+        words = (("dumpxml",), ("dumpxml", "--inactive"), ("domstate",), ("dominfo",))
+        questions = [(*self._virsh, word, "--domain", self.name, *more) for word, *more in words]
+        answers = [self._require(answer) for answer in self.host.ask([*questions, ("date", "+%s")], deadline=deadline)]
+        live, config, power, info, now = (answer.text for answer in answers)
+        return parse_domain(self.name, live, config, power, info, now)
+
+    def find_files_of_others(self, uuid: str, deadline: Deadline) -> frozenset[str]:
+        """Return the files of the disks of all other domains, with all below them.
+
+        Raises:
+            ProviderError: one of them can't be read.
+            ProviderUnavailable: see read_domain.
+        """
+        (listed,) = self.host.ask([(*self._virsh, "list", "--all", "--uuid")], deadline=deadline)
+        uuids = [line.strip() for line in self._require(listed).text.splitlines() if line.strip() not in ("", uuid)]
+        questions = [
+            (*self._virsh, "dumpxml", "--domain", other, *more) for other in uuids for more in ((), ("--inactive",))
+        ]
+        answers = self.host.ask(questions, deadline=deadline) if questions else ()
+        files: dict[str, str] = {}
+        for answer in answers:
+            files |= find_all_files(self._require(answer).text)
+        tops = [(path, ("-f", form) if form else ()) for path, form in files.items() if form != "raw"]
+        infos = [(*_CHAIN_INFO, *form, "--", path) for path, form in tops]
+        chains = self.host.ask(infos, deadline=deadline) if infos else ()
+        below = {file.path for answer in chains for file in parse_chain(self._require(answer).text)}
+        return frozenset(files) | below
+
+    def find_there(self, paths: Sequence[str], deadline: Deadline) -> frozenset[str]:
+        """Return the paths that something has.
+
+        Raises:
+            ProviderError: that can't be told of one of them.
+            ProviderUnavailable: see read_domain.
+        """
+        questions = [("stat", "-c", "%F", "--", path) for path in paths]
+        answers = dict(zip(paths, self.host.ask(questions, deadline=deadline) if paths else (), strict=True))
+        for answer in answers.values():
+            if "No such file or directory" not in answer.stderr:
+                self._require(answer)
+        return frozenset(path for path, answer in answers.items() if answer.exit_code == 0)
 
     def read_power(self, deadline: Deadline) -> str:
         """Return libvirt's word for the state of the domain."""
@@ -87,10 +126,20 @@ class Virsh:
         return self._require(self.host.order(*words, deadline=deadline)).text
 
     def write_state(self, state: DomainState, deadline: Deadline) -> None:
-        """Write the state into the metadata of the domain."""
+        """Write the state into the metadata of the domain. ``require_state`` tells whether that is right."""
         element = f"<state>{escape(write_state(state), quote=False)}</state>"
         where = ("--uri", METADATA_URI, "--key", "fleetpatch")
         self.order("metadata", *where, "--set", element, "--config", deadline=deadline)
+
+    def require_state(self, state: DomainState, deadline: Deadline) -> None:
+        """Require that nobody has written another state since.
+
+        Raises:
+            ProviderUnavailable: another order has.
+        """
+        domain = self._read_xml(deadline)
+        if domain.state != state:
+            raise ProviderUnavailable(f"{self.host.host}, {self.name}: another order is at work")
 
     def set_file(self, disk: DomainDisk, file: DiskFile, deadline: Deadline) -> None:
         """Give a disk of the domain, which does not run, other content. There is no moment without a disk."""
@@ -104,11 +153,13 @@ class Virsh:
         if not path:
             self.order("detach-disk", "--target", domain.seed.find("target").get("dev"), "--config", deadline=deadline)
             return
-        taken = {disk.target for disk in domain.disks}
-        target = next(target for target in _SEED_TARGETS if target not in taken)
+        target = next((target for target in _SEED_TARGETS if target not in domain.targets), "")
         word = "attach-device"
         if domain.seed is not None:
             target, word = domain.seed.find("target").get("dev"), "update-device"
+        if not target:
+            hint = f"Detach one of its disks: {', '.join(_SEED_TARGETS)}."
+            raise ProviderError(f"{domain.name}: no name is free for a seed disk", hint=hint)
         self.order(word, "--file", "/dev/stdin", "--config", text=build_seed_xml(path, target), deadline=deadline)
 
     def make_seed(self, path: str, instance: str, user_data: str, like: str, deadline: Deadline) -> None:
@@ -161,8 +212,8 @@ class Virsh:
         files |= {kept.file.path: kept.file.format for kept in domain.state.kept_disks}
         for foreign in domain.foreign_snapshots:
             files |= {path: files.get(path, "qcow2") for path in foreign.files}
-        info = ("qemu-img", "info", "-U", "--backing-chain", "--output=json")
-        questions = [(*info, "-f", form, "--", path) for path, form in files.items()]
+        files |= {file.path: file.format for file in domain.live_files.values()}
+        questions = [(*_CHAIN_INFO, "-f", form, "--", path) for path, form in files.items()]
         answers = self.host.ask(questions, deadline=deadline) if files else ()
         return replace(
             domain,

@@ -1,7 +1,7 @@
 """The steps that several orders share: stop and start, put a file in place of another one, merge, clear away."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -10,11 +10,13 @@ from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import PowerState
 from tasks.machines.providers.libvirt.domain import DomainDisk
-from tasks.machines.providers.libvirt.state import DiskFile, Origin, SavedSnapshot
+from tasks.machines.providers.libvirt.state import DiskFile, SavedSnapshot
 from tasks.machines.providers.libvirt.virsh import Virsh
 
-SHUTDOWN_SECONDS: Final = 60.0
-"""How long a machine has for its shutdown before its OS disk is changed; then its power is cut."""
+SHUTDOWN_SECONDS: Final = 900.0
+"""How long a machine has for its shutdown before its OS disk is changed. systemd alone may take 90 seconds."""
+_SHUTDOWN_SHARE: Final = 0.8  # of the order's time: what comes after the shutdown needs the rest
+_LEASE_SECONDS: Final = 60  # longer than the order's own time: what it has begun may still run on the host
 _ASK_AGAIN_SECONDS: Final = 20.0  # a machine that boots does not hear the first request
 _POLL_SECONDS: Final = 1.0
 
@@ -31,14 +33,42 @@ class DomainWork:
         self.notes: list[str] = []
         self._clock = virsh.host.clock
         self._shutdown_seconds = shutdown_seconds
+        self._order = ""
         self.domain = virsh.read_domain(deadline)
+
+    def begin(self, order: str) -> None:
+        """Require that no other order is at work, and say that this one is.
+
+        Args:
+            order: its act and its id. The same order again goes on where it broke off.
+        """
+        domain, state, now = self.domain, self.domain.state, int(self.domain.now.timestamp())
+        if not domain.is_persistent:
+            hint = f"Define it: `virsh dumpxml {domain.name} >FILE; virsh define FILE`."
+            raise ProviderError(f"{domain.name} is transient: its disks can't be changed", hint=hint)
+        self.require_no_other(order)
+        seconds = max(0, int(self.deadline.remaining_seconds(self._clock))) + _LEASE_SECONDS
+        self.save(order=order, order_until=now + seconds)
+        self._order = order
+        if state.must_start and state.order != order:
+            self.notes.append(f"the order {state.order or 'before'} has not ended; the machine ran before it")
+
+    def require_no_other(self, order: str = "") -> None:
+        """Require that no other order than this one is at work."""
+        state, now = self.domain.state, int(self.domain.now.timestamp())
+        if state.order not in ("", order) and now < state.order_until:
+            message = f"{self.domain.name}: another order is at work: {state.order}"
+            hint = f"It ends within {state.order_until - now} seconds, or counts as dead then."
+            raise ProviderUnavailable(message, hint=hint)
+
+    def end(self) -> None:
+        """Say that the order is not at work any more, whether it has succeeded or not."""
+        self.read_again()
+        self.save(order="", order_until=0)
 
     def begin_disk_work(self) -> None:
         """Require that disks can be changed, and judge snapshots whose order was interrupted."""
         domain = self.domain
-        if not domain.is_persistent:
-            hint = f"Define it: `virsh dumpxml {domain.name} >FILE; virsh define FILE`."
-            raise ProviderError(f"{domain.name} is transient: its disks can't be changed", hint=hint)
         if domain.has_saved_memory:
             hint = f"Start it, or remove what was saved: `virsh managedsave-remove {domain.name}`."
             raise ProviderError(f"{domain.name} sleeps, and would go on with the disks that it had", hint=hint)
@@ -46,6 +76,14 @@ class DomainWork:
         if changing:
             hint = "Power it off and on again, or take the change back."
             raise ProviderError(f"{domain.name}: {', '.join(changing)} will change at its next start", hint=hint)
+        if domain.live_only or domain.not_live:
+            targets = ", ".join(sorted((*domain.live_only, *domain.not_live)))
+            hint = "Attach it with --config, too, or detach it. `virsh dumpxml` and `--inactive` tell the difference."
+            raise ProviderError(f"{domain.name}: {targets} is attached only now, or only at its next start", hint=hint)
+        used = domain.find_paths_below(domain.used_paths)
+        if used & set(domain.state.doomed):
+            self.save(doomed=tuple(path for path in domain.state.doomed if path not in used))
+            domain = self.domain
         judged = tuple(
             replace(snapshot, is_taken=True)
             for snapshot in domain.state.snapshots
@@ -55,24 +93,38 @@ class DomainWork:
             self.save(snapshots=judged)
 
     def save(self, **changes: Any) -> None:  # noqa: ANN401 - the fields of DomainState
-        """Write a changed state into the metadata of the domain."""
+        """Write a changed state into the metadata of the domain. Nobody may have changed it since it was read."""
         state = replace(self.domain.state, **changes)
+        self.virsh.require_state(self.domain.state, self.deadline)
         self.virsh.write_state(state, self.deadline)
         self.domain = replace(self.domain, state=state)
 
     def read_again(self) -> None:
-        """Read the domain as it is now."""
-        self.domain = self.virsh.read_domain(self.deadline)
+        """Read the domain as it is now. No other order may have taken it over."""
+        domain = self.virsh.read_domain(self.deadline)
+        if domain.state.order != self._order:
+            message = f"{domain.name}: another order is at work: {domain.state.order or 'it has ended'}"
+            raise ProviderUnavailable(message)
+        self.domain = domain
 
-    def stop(self) -> None:
-        """Shut the domain down, or cut its power if that takes too long. ``finish`` starts it again."""
+    def stop(self, *, is_way_back: bool) -> None:
+        """Shut the domain down. ``finish`` starts it again.
+
+        Args:
+            is_way_back: cut its power if that takes too long. Otherwise, the order fails, and the domain goes on.
+        """
         if self.domain.power is PowerState.STOPPED:
             return
         self.save(must_start=True)
         if self.domain.power is PowerState.RUNNING:
-            until = self.deadline.limit_to(self._clock, self._shutdown_seconds)
+            seconds = self.deadline.remaining_seconds(self._clock) * _SHUTDOWN_SHARE
+            until = self.deadline.limit_to(self._clock, min(self._shutdown_seconds, seconds))
             if self.shut_down(until):
                 return
+        if not is_way_back:
+            hint = "Shut it down, and order it again: then it is started. Its power is cut only for a way back."
+            raise ProviderError(f"{self.domain.name} did not shut down, so its disk stays", hint=hint)
+        if self.domain.power is PowerState.RUNNING:
             self.notes.append("it did not shut down in time, so its power was cut")
         self.cut_power()
 
@@ -112,7 +164,27 @@ class DomainWork:
         """Let a disk of the domain, which is off, have a file, or a layer on it if something else needs it as it is."""
         if self.is_needed_as_it_is(file):
             file = self.make_layer(disk, file)
+        state = self.domain.state
+        replaced = [
+            path for path in iterate_layers(state.layers, disk.source) if path in {*state.layers, *state.origins}
+        ]
+        self.save(doomed=tuple(dict.fromkeys((*state.doomed, *replaced))))
+        self.set_file(disk, file)
+
+    def set_file(self, disk: DomainDisk, file: DiskFile) -> None:
+        """Give a disk of the domain, which must be off until that is done, another file."""
         self.virsh.set_file(disk, file, self.deadline)
+        self.read_again()
+        now = next((other for other in self.domain.disks if other.target == disk.target), None)
+        if now is None or now.is_changing:
+            if now is not None and disk.file is not None:
+                self.virsh.set_file(disk, disk.file, self.deadline)
+            hint = "Shut it down, and order it again."
+            message = f"{self.domain.name} was started while {disk.target} was changed: it has its file as before"
+            raise ProviderError(message, hint=hint)
+        state = self.domain.state
+        if file.path in state.doomed:
+            self.save(doomed=tuple(path for path in state.doomed if path != file.path))
 
     def is_needed_as_it_is(self, file: DiskFile) -> bool:
         """Return whether something is based on a file, or is that file."""
@@ -123,17 +195,17 @@ class DomainWork:
     def make_layer(self, disk: DomainDisk, under: DiskFile) -> DiskFile:
         """Make an empty layer on a file for a disk."""
         path = self.choose_path(disk, under.path)
-        self.save(layers={**self.domain.state.layers, path: under.path})
+        state = self.domain.state
+        self.save(layers={**state.layers, path: under.path}, doomed=(*state.doomed, path))
         self.virsh.make_overlay(path, under, 0, under.path, self.deadline)
         return DiskFile(path, "qcow2")
 
     def choose_path(self, disk: DomainDisk, beside: str) -> str:
-        """Return the path of a new layer for a disk, which no file that is needed has."""
-        domain = self.domain
-        taken = domain.find_needed_paths() | domain.find_paths_below(file.path for file in domain.active_files.values())
-        taken |= set(domain.state.layers)
+        """Return the path of a new layer for a disk, which no file has."""
+        taken = {*self.domain.state.layers, *self.domain.state.doomed}
         paths = (self.virsh.build_path(beside, disk.target, f"layer-{number}", "qcow2") for number in range(1, 10_000))
-        return next(path for path in paths if path not in taken)
+        free = (path for path in paths if path not in taken)
+        return next(path for path in free if not self.virsh.find_there([path], self.deadline))
 
     def merge_layers(self, *, without: str) -> None:
         """Merge the layers of each disk that nothing needs apart into the file below them.
@@ -165,7 +237,8 @@ class DomainWork:
         if self.domain.power is PowerState.STOPPED:
             words = ("qemu-img", "commit", "-q", "-d", "-f", top.format, "-b", base.path, "--", top.path)
             self.virsh.run(*words, deadline=self.deadline)
-            self.virsh.set_file(disk, base, self.deadline)
+            self.set_file(disk, base)
+            self._doom_merged(top, base)
             return
         if not self._ask_job(disk):
             self.virsh.order(
@@ -176,6 +249,12 @@ class DomainWork:
                 raise ProviderUnavailable(f"{self.domain.name}: {disk.target} is still being merged; order it again")
             self._clock.sleep(_POLL_SECONDS)
         self.virsh.order("blockjob", "--path", disk.target, "--pivot", deadline=self.deadline)
+        self._doom_merged(top, base)
+
+    def _doom_merged(self, top: DiskFile, base: DiskFile) -> None:
+        state = self.domain.state
+        merged = [path for path in iterate_layers(state.layers, top.path, down_to=base.path) if path != base.path]
+        self.save(doomed=tuple(dict.fromkeys((*state.doomed, *merged))))
 
     def _is_ready(self, disk: DomainDisk) -> bool:
         job = self._ask_job(disk)
@@ -193,26 +272,54 @@ class DomainWork:
         """Remove the files that fleetpatch has made, or may remove, and that nothing needs any more."""
         self.read_again()
         domain, state = self.domain, self.domain.state
-        active = [file.path for file in domain.active_files.values()]
-        if not all(domain.chains.get(path) for path in active):
-            self.notes.append("a file of its disks can't be read, so nothing was cleared away")
+        if domain.unread_paths:
+            self.notes.append(f"nothing was cleared away, as {', '.join(domain.unread_paths)} can't be read")
             return
-        needed = domain.find_needed_paths() | domain.find_paths_below(active)
+        kept = self._find_kept()
         seeds = {domain.seed_path, *(snapshot.seed for snapshot in state.snapshots)}
-        seeds |= {kept.seed for kept in state.kept_disks}
-        made = {*state.layers, *state.origins, *state.doomed}
-        going = sorted((made - needed) | (set(state.seeds) - seeds))
-        if not going:
+        seeds |= {saved.seed for saved in state.kept_disks}
+        going = sorted((set(state.doomed) - kept) | (set(state.seeds) - seeds))
+        unused = sorted({*state.layers, *state.origins} - kept - set(going))
+        if not going and not unused:
             return
-        removable = self.virsh.find_writable(going, self.deadline)
-        if removable:
-            self.virsh.run("rm", "-f", "--", *sorted(removable), deadline=self.deadline)
+        try:
+            gone = self._remove(going)
+            left = self.virsh.find_there(unused, self.deadline)
+        except ProviderUnavailable:
+            raise
+        except ProviderError as error:
+            self.notes.append(f"nothing was cleared away: {error.message}")
+            return
+        if left:
+            self.notes.append(f"nothing of fleetpatch needs {', '.join(sorted(left))}, and it was not merged: it stays")
+        gone |= set(unused) - left
         self.save(
-            layers={path: under for path, under in state.layers.items() if path not in going},
-            origins=_without(state.origins, going),
-            doomed=tuple(path for path in state.doomed if path not in going),
-            seeds=tuple(path for path in state.seeds if path not in going),
+            layers={path: under for path, under in state.layers.items() if path not in gone},
+            origins={path: origin for path, origin in state.origins.items() if path not in gone},
+            doomed=tuple(path for path in state.doomed if path not in gone),
+            seeds=tuple(path for path in state.seeds if path not in gone),
         )
+
+    def _find_kept(self) -> frozenset[str]:
+        """Return the files that snapshots, kept disks and disks need, and those below layers that were not merged."""
+        domain, state = self.domain, self.domain.state
+        needed = domain.find_needed_paths() | domain.find_paths_below(domain.used_paths)
+        alone = [path for path in state.layers if path not in needed and path not in state.doomed]
+        return needed | {below for path in alone for below in iterate_layers(state.layers, path) if below != path}
+
+    def _remove(self, paths: Sequence[str]) -> frozenset[str]:
+        """Remove files. Return those that are gone, and images, which stay for others."""
+        if not paths:
+            return frozenset()
+        others = self.virsh.find_files_of_others(self.domain.state.uuid, self.deadline)
+        there = self.virsh.find_there(paths, self.deadline)
+        writable = self.virsh.find_writable(sorted(there), self.deadline)
+        if taken := sorted(others & there):
+            self.notes.append(f"another domain has {', '.join(taken)}: it stays")
+        if going := sorted(writable - others):
+            self.virsh.require_state(self.domain.state, self.deadline)
+            self.virsh.run("rm", "-f", "--", *going, deadline=self.deadline)
+        return frozenset(paths) - self.virsh.find_there(sorted(writable & there), self.deadline)
 
     def describe_state(self, snapshot_id: str, consistency: str, disks: Iterable[DomainDisk]) -> SavedSnapshot:
         """Return a snapshot, not taken yet, of disks as they are now."""
@@ -220,5 +327,9 @@ class DomainWork:
         return SavedSnapshot(snapshot_id, self.domain.now.isoformat(), consistency, files, self.domain.seed_path)
 
 
-def _without(origins: Any, going: list[str]) -> dict[str, Origin]:  # noqa: ANN401 - a mapping of them
-    return {path: origin for path, origin in origins.items() if path not in going}
+def iterate_layers(layers: Mapping[str, str], path: str, *, down_to: str = "") -> Iterator[str]:
+    """Yield a file and those below it that fleetpatch has put layers on, the lowest one last."""
+    yield path
+    while path in layers and path != down_to:
+        path = layers[path]
+        yield path

@@ -1,0 +1,249 @@
+"""What other hands do to a domain never costs data: clones, detached disks, a start in between, a second order."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from tasks.domain.errors import ProviderError, ProviderUnavailable
+from tasks.domain.provided_machines import Consistency, DiskRole, PowerState, ProviderAct
+from tests.unit.providers.libvirt_host import IMAGE, File, LibvirtHost, Machine, build_disk, find_disk
+
+TAKE, REVERT, DELETE = ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT
+REPLACE, RESTORE, DELETE_DISK = ProviderAct.REPLACE_OS_DISK, ProviderAct.RESTORE_OS_DISK, ProviderAct.DELETE_OS_DISK
+
+
+@pytest.fixture
+def host() -> LibvirtHost:
+    host = LibvirtHost()
+    host.define("web", build_disk("vda", "/d/os.qcow2"), build_disk("vdb", "/d/data.qcow2"))
+    return host
+
+
+@pytest.fixture
+def web(host: LibvirtHost) -> Machine:
+    return host.open("web")
+
+
+def clone(host: LibvirtHost, *disks: str) -> Machine:
+    host.define("clone", *disks)
+    metadata = host.domains["clone"].config.find("metadata")
+    metadata.extend(host.domains["web"].config.find("metadata"))
+    return host.open("clone")
+
+
+def source_of(machine: Machine, target: str) -> str:
+    return next(disk.source for disk in machine.read().disks if disk.id == target)
+
+
+def test_a_clone_with_the_state_of_its_original_is_refused(host: LibvirtHost, web: Machine) -> None:
+    web.order(TAKE)
+    copy = clone(host, build_disk("vda", "/d/clone.qcow2"))
+    before = set(host.files)
+    for call in (copy.read, lambda: copy.order(DELETE), lambda: copy.order(TAKE, "s2")):
+        with pytest.raises(ProviderError, match="those of another domain: id-web") as raised:
+            call()
+        assert "--remove" in raised.value.hint
+    assert set(host.files) == before
+
+
+def test_a_file_that_another_domain_has_is_not_removed(host: LibvirtHost, web: Machine) -> None:
+    web.order(REPLACE, "u1", image=IMAGE)
+    new = source_of(web, "vda")
+    host.define("other", build_disk("vda", "/d/other.qcow2"))
+    host.files["/d/other.qcow2"].below = new
+    assert "another domain has" in web.order(RESTORE, "u1")
+    assert new in host.files
+    host.domains.pop("other")
+    web.order(TAKE)
+    web.order(DELETE)
+    assert host.removed.count(new) == 1
+
+
+def test_nothing_is_removed_while_a_disk_of_another_domain_cannot_be_read(host: LibvirtHost, web: Machine) -> None:
+    web.order(REPLACE, "u1", image=IMAGE)
+    host.define("other", build_disk("vda", "/d/other.qcow2"))
+    host.files["/d/other.qcow2"].is_readable = False
+    assert "nothing was cleared away" in web.order(RESTORE, "u1")
+    assert host.removed == []
+
+
+def test_no_file_is_overwritten(host: LibvirtHost, web: Machine) -> None:
+    host.files["/d/web.vda.u1.qcow2"] = File()
+    with pytest.raises(ProviderError, match=r"/d/web\.vda\.u1\.qcow2 is there already"):
+        web.order(REPLACE, "u1", image=IMAGE)
+    host.files["/d/web.vda.layer-1.qcow2"] = File("/d/not-ours")
+    web.order(TAKE)
+    web.order(REVERT)
+    assert host.files["/d/web.vda.layer-1.qcow2"].below == "/d/not-ours"
+    assert source_of(web, "vdb") != source_of(web, "vda") != "/d/os.qcow2"
+
+
+def test_what_a_detached_disk_has_written_stays(host: LibvirtHost, web: Machine) -> None:
+    host.start("web")
+    web.order(TAKE)
+    layer = source_of(web, "vdb")
+    web.detach("vdb")
+    with pytest.raises(ProviderError, match="vdb of the snapshot s1 is no disk of it any more"):
+        web.order(DELETE)
+    assert "was not merged: it stays" in web.order(REVERT)
+    assert {layer, "/d/data.qcow2"} <= set(host.files)
+    assert layer not in host.removed
+
+
+def test_a_layer_that_a_revert_has_replaced_goes(host: LibvirtHost, web: Machine) -> None:
+    web.order(TAKE)
+    layer = source_of(web, "vda")
+    web.order(REVERT)
+    assert layer in host.removed
+    assert source_of(web, "vda") in host.files
+
+
+def test_merged_layers_go(host: LibvirtHost, web: Machine) -> None:
+    web.order(TAKE)
+    layers = {source_of(web, target) for target in ("vda", "vdb")}
+    web.order(DELETE)
+    assert set(host.removed) == layers
+    assert [disk.source for disk in web.read().disks] == ["/d/os.qcow2", "/d/data.qcow2"]
+
+
+def test_a_start_while_a_disk_is_changed_fails_the_order(host: LibvirtHost, web: Machine) -> None:
+    host.start("web")
+    web.order(TAKE)
+    layer = source_of(web, "vda")
+
+    def start_first(words: Sequence[str]) -> None:
+        if "update-device" in words and web.domain.live is None:
+            host.start("web")
+
+    host.before = start_first
+    with pytest.raises(ProviderError, match="was started while vda was changed"):
+        web.order(REVERT)
+    assert find_disk(web.domain.config, "vda").find("source").get("file") == layer
+    assert layer in host.files
+
+
+def test_the_disk_is_told_that_the_machine_runs_with(host: LibvirtHost, web: Machine) -> None:
+    host.start("web")
+    find_disk(web.domain.config, "vda").find("source").set("file", "/d/next.qcow2")
+    assert source_of(web, "vda") == "/d/os.qcow2"
+
+
+def test_disks_that_are_attached_only_now(host: LibvirtHost, web: Machine) -> None:
+    host.start("web")
+    host.files["/d/hot.qcow2"] = File()
+    web.domain.live.find("devices").append(find_disk(host_with(build_disk("vdc", "/d/hot.qcow2")), "vdc"))
+    assert [(disk.id, disk.role) for disk in web.read().disks][2:] == [("vdc", DiskRole.UNKNOWN)]
+    for act in (TAKE, REPLACE):
+        with pytest.raises(ProviderError, match="vdc is attached only now"):
+            web.order(act, image=IMAGE)
+
+
+def host_with(disk: str) -> object:
+    host = LibvirtHost()
+    host.define("one", disk)
+    return host.domains["one"].config
+
+
+def test_a_second_order_waits_until_the_first_one_has_ended(host: LibvirtHost, web: Machine) -> None:
+    web.order(TAKE)
+    host.start("web")
+    refused: list[ProviderAct] = []
+
+    def order_another(words: Sequence[str]) -> None:
+        if "update-device" in words and not refused:
+            for act in (DELETE, REPLACE, ProviderAct.START):
+                with pytest.raises(ProviderUnavailable, match="another order is at work: revert s1"):
+                    web.order(act, "s1", image=IMAGE)
+                refused.append(act)
+
+    host.before = order_another
+    web.order(REVERT)
+    assert len(refused) == 3
+    assert web.read().power is PowerState.RUNNING
+    host.before = lambda _words: None
+    web.order(ProviderAct.POWER_OFF)
+    web.order(DELETE)
+
+
+def test_a_state_that_somebody_else_has_written_is_not_overwritten(host: LibvirtHost, web: Machine) -> None:
+    written = []
+
+    def write_first(words: Sequence[str]) -> None:
+        if "snapshot-create-as" in words:
+            state = web.domain.config.find("metadata")[0]
+            state.text = state.text.replace("take-snapshot s1", "take-snapshot s2")
+            written.append(state.text)
+
+    host.before = write_first
+    with pytest.raises(ProviderUnavailable, match="another order is at work"):
+        web.order(TAKE)
+    assert web.domain.config.find("metadata")[0].text == written[0]
+
+
+def test_an_order_that_died_counts_as_dead_after_its_time(host: LibvirtHost, web: Machine) -> None:
+    web.order(TAKE)
+    state = web.domain.config.find("metadata")[0]
+    until = int(host.clock.now().timestamp()) + 100
+    state.text = state.text.replace('"order": ""', '"order": "delete-snapshot s0"')
+    state.text = state.text.replace('"order_until": 0', f'"order_until": {until}')
+    with pytest.raises(ProviderUnavailable):
+        web.order(DELETE)
+    host.clock.sleep(101)
+    web.order(DELETE)
+    assert web.read().snapshots == ()
+
+
+@pytest.mark.parametrize("act", [REVERT, RESTORE, REPLACE], ids=str)
+def test_power_is_cut_only_for_a_way_back(host: LibvirtHost, web: Machine, act: ProviderAct) -> None:
+    web.order(TAKE)
+    web.order(REPLACE, "u1", image=IMAGE)
+    before = source_of(web, "vda")
+    host.start("web")
+    web.domain.obeys_shutdown = False
+    begun = host.clock.now()
+    if act is REPLACE:
+        with pytest.raises(ProviderError, match="did not shut down"):
+            web.order(act, "u2", image=IMAGE)
+        assert source_of(web, "vda") == before
+    else:
+        assert "its power was cut" in web.order(act, {REVERT: "s1", RESTORE: "u1"}[act])
+        assert source_of(web, "vda") != before
+    assert web.read().power is PowerState.RUNNING
+    assert 90 < (host.clock.now() - begun).total_seconds() < 900
+
+
+def test_what_cannot_be_read_is_not_gone(host: LibvirtHost, web: Machine) -> None:
+    web.order(TAKE)
+    web.order(REPLACE, "u1", image=IMAGE)
+    web.order(REPLACE, "u2", image=IMAGE)
+    host.files["/d/os.qcow2"].is_readable = False
+    machine = web.read()
+    assert [kept.id for kept in machine.kept_disks] == ["u1", "u2"]
+    assert [(snapshot.id, snapshot.consistency) for snapshot in machine.snapshots] == [("s1", Consistency.UNKNOWN)]
+    assert "can't be read" in web.order(RESTORE, "u2")
+    assert host.removed == []
+
+
+def test_a_file_that_could_not_be_removed_is_not_forgotten(
+    host: LibvirtHost, web: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.order(REPLACE, "u1", image=IMAGE)
+    new = source_of(web, "vda")
+    with monkeypatch.context() as patch:
+        patch.setattr(LibvirtHost, "_rm", lambda *_args: None)
+        web.order(RESTORE, "u1")
+    assert new in host.files
+    web.order(TAKE)
+    web.order(DELETE)
+    assert new in host.removed
+
+
+def test_a_seed_disk_gets_a_name_that_no_disk_has(host: LibvirtHost) -> None:
+    host.define("one", build_disk("vda", "/d/one.qcow2"), build_disk("vdz", "/d/more.qcow2", is_readonly=True))
+    machine = host.open("one")
+    tried = []
+    host.before = lambda words: tried.append(words[2]) if "attach-device" in words else None
+    machine.order(REPLACE, "u1", image=IMAGE, user_data="#cloud-config")
+    assert tried == ["attach-device"]
+    targets = [disk.find("target").get("dev") for disk in machine.domain.config.iter("disk")]
+    assert targets == ["vda", "vdz", "vdy"]
