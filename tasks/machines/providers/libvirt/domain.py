@@ -201,7 +201,6 @@ def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, inf
     boots_from = min(orders, key=lambda target: orders[target]) if orders else _find_target(elements)
     disks = tuple(_build_disk(element, live_paths, boots_from) for element in elements)
     seeds = [element for element in _find_disks(config) if element.findtext("serial") == SEED_SERIAL]
-    metadata = config.find(f"metadata/{{{METADATA_URI}}}state")
     agents = live.findall("devices/channel/target[@name='org.qemu.guest_agent.0']")
     return Domain(
         name,
@@ -212,12 +211,26 @@ def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, inf
         bool(re.search(r"^Persistent: +yes", info, re.MULTILINE)),
         bool(re.search(r"^Managed save: +yes", info, re.MULTILINE)),
         datetime.fromtimestamp(int(now), UTC),
-        read_state((metadata.text or "") if metadata is not None else "", name, config.findtext("uuid", "")),
+        _read_state(name, config),
         {target: file for target, file in live_files.items() if file is not None},
         {target: source for target, source in live_paths.items() if target not in ours},
         tuple(target for target in ours if target not in live_paths),
         frozenset(_get_target(element) for element in (*_find_disks(live), *_find_disks(config))),
     )
+
+
+def parse_state(name: str, config_xml: str) -> DomainState:
+    """Return what fleetpatch has written down about a domain.
+
+    Raises:
+        ProviderError: it can't be read, or is of another domain.
+    """
+    return _read_state(name, _parse(name, config_xml))
+
+
+def _read_state(name: str, config: Any) -> DomainState:  # noqa: ANN401 - an element of XML
+    metadata = config.find(f"metadata/{{{METADATA_URI}}}state")
+    return read_state((metadata.text or "") if metadata is not None else "", name, config.findtext("uuid", ""))
 
 
 def parse_chain(text: str) -> tuple[ChainFile, ...]:

@@ -18,6 +18,7 @@ from tasks.machines.providers.libvirt.domain import (
     parse_chain,
     parse_domain,
     parse_foreign_snapshot,
+    parse_state,
 )
 from tasks.machines.providers.libvirt.state import METADATA_URI, DiskFile, DomainState, write_state
 
@@ -137,8 +138,8 @@ class Virsh:
         Raises:
             ProviderUnavailable: another order has.
         """
-        domain = self._read_xml(deadline)
-        if domain.state != state:
+        xml = self._require(self.ask("dumpxml", "--inactive", deadline=deadline)).text
+        if parse_state(self.name, xml) != state:
             raise ProviderUnavailable(f"{self.host.host}, {self.name}: another order is at work")
 
     def set_file(self, disk: DomainDisk, file: DiskFile, deadline: Deadline) -> None:
