@@ -82,7 +82,7 @@ def test_a_snapshot_is_put_back_more_than_once_and_data_stays(subject: Subject) 
 
 
 @pytest.mark.parametrize("is_running", [True, False])
-def test_a_deleted_snapshot_leaves_what_was_written_since(subject: Subject, is_running: bool) -> None:
+def test_a_deleted_snapshot_leaves_what_was_written_since(subject: Subject, tmp_path: Path, is_running: bool) -> None:
     paths = [disk.source for disk in subject.read().disks]
     subject.order(ProviderAct.START)
     subject.order(ProviderAct.TAKE_SNAPSHOT, "s1")
@@ -98,6 +98,7 @@ def test_a_deleted_snapshot_leaves_what_was_written_since(subject: Subject, is_r
     machine = subject.read()
     assert machine.snapshots == ()
     assert [disk.source for disk in machine.disks] == paths, "the disks are in their own files again"
+    assert not list(tmp_path.glob("*layer-*"))
     assert read_both(subject) == ("after", "after")
     assert machine.power is (PowerState.RUNNING if is_running else PowerState.STOPPED)
 

@@ -61,7 +61,7 @@ class LibvirtHost:
         )
         self.domains[name] = FakeDomain(f"id-{name}", fromstring(xml))
         for source in self.domains[name].config.iter("source"):
-            self.files.setdefault(source.get("file"), File())
+            self.files.setdefault(source.get("file", ""), File())
 
     def open(self, name: str) -> "Machine":
         return Machine(self, name)

@@ -67,6 +67,13 @@ def test_nothing_is_removed_while_a_disk_of_another_domain_cannot_be_read(host: 
     assert host.removed == []
 
 
+def test_nothing_is_removed_while_another_domain_has_a_volume(host: LibvirtHost, web: Machine) -> None:
+    web.order(REPLACE, "u1", image=IMAGE)
+    host.define("other", "<disk type='volume'><source pool='p' volume='x'/><target dev='vda'/></disk>")
+    assert "the volume x of another domain" in web.order(RESTORE, "u1")
+    assert host.removed == []
+
+
 def test_no_file_is_overwritten(host: LibvirtHost, web: Machine) -> None:
     host.files["/d/web.vda.u1.qcow2"] = File()
     with pytest.raises(ProviderError, match=r"/d/web\.vda\.u1\.qcow2 is there already"):

@@ -290,14 +290,21 @@ def _get_target(element: Any) -> str:  # noqa: ANN401 - an element of XML
 
 
 def find_all_files(xml: str) -> Mapping[str, str]:
-    """Return each file that the XML of a domain names for a disk, and its format; "": it does not say."""
+    """Return each file and device that the XML of a domain names for a disk, and its format; "": it does not say.
+
+    Raises:
+        ProviderError: a disk is the volume of a pool, which says nothing of its file.
+    """
     files: dict[str, str] = {}
     for disk in _parse("another domain", xml).iterfind("devices/disk"):
         for element in disk.iter():
             source = element.find("source")
-            if source is not None and source.get("file"):
+            if source is not None and source.get("volume"):
+                raise ProviderError(f"the volume {source.get('volume')} of another domain may be one of its files")
+            path = source.get("file", source.get("dev")) if source is not None else None
+            if path:
                 form = element.find("driver" if element is disk else "format")
-                files[source.get("file")] = "" if form is None else form.get("type", "")
+                files[path] = "" if form is None else form.get("type", "")
     return files
 
 
