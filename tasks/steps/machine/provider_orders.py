@@ -3,12 +3,12 @@
 import logging
 
 from inventory.machine_providers import find_provider_name
-from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
+from tasks.domain.errors import FleetpatchError, ProviderError, ProviderUnavailable, RecordsError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.machine.retry import retry_transient
+from tasks.steps.machine.retry import is_transient, retry_transient
 
 ORDER_SECONDS = 3600.0
 """The longest time for one order. The provider's own limit in providers.yaml ends it earlier, as a rule."""
@@ -68,17 +68,19 @@ def give_order(
 ) -> FleetpatchError | None:
     """Give an order, again until then, or a while, if its answer is lost. Return what went wrong.
 
-    A transient error: the order may be carried out.
+    A transient error: the order may be carried out. So may one that was refused after an order without an answer.
 
     Raises:
         RecordsError: another process executes the run now; nothing was ordered.
     """
-    clock = context.clock
+    clock, orders = context.clock, 0
 
     def give() -> str:
+        nonlocal orders
         # this process may have been suspended since the last check
         if not context.stop_token.still_holds_lease():
             raise RecordsError("another process executes this run now, so this process does nothing more")
+        orders += 1
         return provider.carry_out(order, deadline=Deadline.after(clock, ORDER_SECONDS))
 
     try:
@@ -88,6 +90,8 @@ def give_order(
     except RecordsError:
         raise
     except FleetpatchError as error:
+        if orders > 1 and not is_transient(error):
+            return ProviderUnavailable(f"{error.message}, and an earlier order was not answered", hint=error.hint)
         return error
     return None
 

@@ -171,6 +171,18 @@ def test_the_window_is_asked_again_right_before_the_order(fleet: ImageFleet) -> 
     assert "no time left: " in result.reason
 
 
+def test_a_refusal_after_an_order_without_an_answer_proves_nothing() -> None:
+    fleet = ImageFleet(1)
+    fleet.hypervisor.faults[REPLACE] = [ProviderFault.AWAY_BEFORE, ProviderFault.REFUSED]
+    result = result_of(outcome_of(fleet.upgrade(), "m1"), UPDATE)
+    assert (
+        "it may still be replaced: replace-os-disk was refused, and an earlier order was not answered" in result.reason
+    )
+    assert "its disk before is still there" in result.reason
+    assert fleet.orders_of("m1") == [REPLACE, REPLACE, RESTORE]
+    assert fleet.broken() == []
+
+
 class SlowProvider(FakeProvider):
     """A provider that may take long for an order."""
 
