@@ -292,8 +292,13 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_it_was_not(after_the_act: bool
         request = fleet.request(waves={"failure_budget_count": 5}, snapshot=POLICY)
         with pytest.raises(Killed):
             begin(fleet, request, Life(dies_at=call, after_the_act=after_the_act))
+        was_put_back = bool(fleet.find_acts("bad", REVERT))
         fleet.clock.advance(300)
+        if was_put_back:
+            fleet.hypervisor.contents["bad-os"] = "written since"
         report = resume(fleet)
+        assert len(fleet.find_acts("bad", REVERT)) == 1, call
+        assert (fleet.hypervisor.contents["bad-os"] == "written since") is was_put_back, call
         for name in ("bad", "good"):
             assert len(fleet.provided(name).snapshots) == 1, (call, name)
         assert fleet.machines["bad"].world.whole() == BEFORE, call

@@ -14,13 +14,13 @@ from flows.request.patch_request import PatchRequest, WavesRequest
 from flows.undo import build_undo_request
 from tasks.domain.errors import RequestError, WayUnreachable
 from tasks.domain.model import Outcome, RunInfo
-from tasks.domain.provided_machines import ProviderAct, SnapshotState
+from tasks.domain.provided_machines import PowerState, ProviderAct, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import OperationState, RebootPolicy, UndoWay, UpdateState, YesNoUnknown
 from tasks.domain.undo import UndoSnapshot
 from tasks.records.queries.history import History
 from tasks.rules.policy.model import RiskyOption
-from tasks.rules.runs.snapshots import CARRIED_OUT_ACT
+from tasks.rules.runs.snapshots import CARRIED_OUT_ACT, REVERT_ACT
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_provider import ProviderFault
 from tests.support.fake_records import FakeHistory
@@ -291,3 +291,22 @@ def test_an_undo_that_is_killed_anywhere_puts_the_machine_back_once(
             assert "was carried out is not known" in outcome.reason, call
         else:
             assert outcome.state is OperationState.SUCCEEDED, (call, outcome.reason)
+
+
+def test_a_machine_that_a_killed_revert_has_left_off_is_put_back_and_started() -> None:
+    begin_undo(UndoFleet("db"), life := Life(), is_off=True)
+    killed_in_order = 0
+    for call in range(4, life.calls):
+        fleet = UndoFleet("db")
+        with pytest.raises(Killed):
+            begin_undo(fleet, Life(dies_at=call), is_off=True)
+        acts = {entry.act for entry in fleet.records.read_entries(RUN, "web")}
+        if REVERT_ACT not in acts or fleet.find_acts("web", REVERT):
+            continue
+        killed_in_order += 1
+        fleet.hypervisor.machines["web"] = replace(fleet.provided("web"), power=PowerState.STOPPED)
+        outcome = outcome_of(resume(fleet), "web")
+        assert outcome.state is OperationState.SUCCEEDED, (call, outcome.reason)
+        assert fleet.provided("web").power is PowerState.RUNNING
+        assert (len(fleet.find_acts("web", REVERT)), len(fleet.find_acts("web", ProviderAct.START))) == (1, 1)
+    assert killed_in_order
