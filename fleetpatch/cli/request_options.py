@@ -273,7 +273,7 @@ _NOT_OPTIONS = frozenset(
     {"dry_run", "approval", "hooks", "notify", "freezes", "configuration", "report_formats", "updates.as_in_run"}
     | {"window.lead_minutes", "going_down_minutes", "coming_up_minutes", "settle_seconds", "assess_at_once"}
     | {"native_updaters", "download_only", "announce.approval", "maintenance"}
-    | {"rehearse.required", "rehearse.at_most"}
+    | {"rehearse.strict", "rehearse.at_most"}
     | {"snapshot.keep_days", "snapshot.patch_without", "snapshot.with_data_disks"}
 )
 """Fields that only a request file sets, and ``dry_run``, which depends on the verb."""

@@ -147,7 +147,7 @@ class _RunRehearsals:
                 reason = "its rehearsal was not made: the run was asked to stop"
             else:
                 context.state = replace(context.state, plan=apply_to_plan(result, plan))
-                reason = explain_no_start(result, plan, is_required=self._request.rehearse.required)
+                reason = explain_no_start(result, plan, is_required=self._request.rehearse.strict)
             if reason:
                 context.state = replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
             elif result is not None:

@@ -254,7 +254,7 @@ class RehearsalRequest(FormModel):
         "checks and its reboot. A machine begins only if the rehearsal that stands for it passed. It needs a provider "
         "that copies machines. Plans and downloads rehearse nothing.",
     )
-    required: bool = Field(
+    strict: bool = Field(  # Prefect's server reads a schema with a property "required" as a list of names
         default=True,
         description="A machine whose rehearsal could not be made does not begin. After a rehearsal that failed, it "
         "never begins.",

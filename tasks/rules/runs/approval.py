@@ -50,7 +50,7 @@ def is_approval_required(run: RunInfo) -> bool:
 def is_rehearsal_required(run: RunInfo) -> bool:
     """Return whether machines of a run get only what a copy got before."""
     rehearse = run.request.get("rehearse")
-    if not isinstance(rehearse, Mapping) or not rehearse.get("on_copies") or not rehearse.get("required", True):
+    if not isinstance(rehearse, Mapping) or not rehearse.get("on_copies") or not rehearse.get("strict", True):
         return False
     return not run.request.get("dry_run") and not run.request.get("download_only")
 

@@ -30,7 +30,7 @@ hooks: {before_run: [{name: x, kind: http, target: "https://a.example"}]}
 approval: {required: true, changed: refuse}
 announce: {enabled: true, notice_minutes: 20, approval: any}
 snapshot: {take: before, keep_days: 5, revert_on_failure: true, patch_without: true, with_data_disks: true}
-rehearse: {on_copies: true, required: false, at_most: 3}
+rehearse: {on_copies: true, strict: false, at_most: 3}
 notify: [{to: "env:CHAT", on: [failed]}]
 freezes: [{date: 2026-12-24, reason: eve}]
 reboot_if_live_patched: false

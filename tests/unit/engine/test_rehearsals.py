@@ -241,7 +241,7 @@ def test_without_a_copy_a_machine_begins_only_if_none_is_required(lack: str, req
 
         fleet.hypervisor.apply = follow
     report = fleet.run(
-        rehearse={"on_copies": True, "required": required, "at_most": 1 if lack == "limit" else 10}, minutes=600
+        rehearse={"on_copies": True, "strict": required, "at_most": 1 if lack == "limit" else 10}, minutes=600
     )
     outcome = outcome_of(report, "web-1")
     assert outcome.state is (OperationState.NOT_STARTED if required else OperationState.SUCCEEDED)
@@ -340,7 +340,7 @@ def test_what_came_in_after_a_required_rehearsal_is_not_installed(required: bool
         return usual(report, token)
 
     fleet._gate = add  # type: ignore[assignment, method-assign]
-    outcome = outcome_of(fleet.run(rehearse={"on_copies": True, "required": required}), "web-1")
+    outcome = outcome_of(fleet.run(rehearse={"on_copies": True, "strict": required}), "web-1")
     assert result_of(outcome, "kernel").state is UpdateState.INSTALLED
     late, openssl = result_of(outcome, "late"), result_of(outcome, "openssl")
     if not required:
@@ -357,7 +357,7 @@ def test_after_a_required_rehearsal_no_other_round_follows(required: bool) -> No
     fleet.fleet.manager.offers_more_later = True
     late = FakePackage("late", classification=Classification.SECURITY, appears_after="openssl")
     fleet.fleet.machines["web-1"].world.packages.append(late)
-    outcome = outcome_of(fleet.run(rehearse={"on_copies": True, "required": required}), "web-1")
+    outcome = outcome_of(fleet.run(rehearse={"on_copies": True, "strict": required}), "web-1")
     installed = {result.update.id for result in outcome.updates if result.state is UpdateState.INSTALLED}
     assert installed == ({"openssl", "kernel"} if required else {"openssl", "kernel", "late"})
     assert ("late: no rehearsal has tried them" in outcome.reason) is required
