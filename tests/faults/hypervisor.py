@@ -133,7 +133,8 @@ class FaultyHypervisor(FakeHypervisor):
             self._world.complain(f"{machine.name} gets another disk while others change its packages")
         if holder is not None and holder[0] != controller.run_id and holder[2] > now:
             self._world.complain(f"{machine.name} gets another disk by {controller.run_id}, and {holder[0]} has it")
-        if controller.run_id in machine.over_for:
+        # a provider can't refuse the order of a process that was frozen with it: docs/explanation/faults.md says so
+        if controller.run_id in machine.over_for and controller.frozen_until is None:
             self._world.complain(f"{machine.name} gets another disk after its outcome was stored")
 
     def _follow(self, name: str, order: ProviderOrder) -> None:
