@@ -10,7 +10,7 @@ import pytest
 
 from inventory.credentials import Credential, CredentialKind, Secret, resolve_credential
 from inventory.machine import HostKeySettings, Inventory, Machine, PrivilegeMethod
-from tasks.domain.errors import AuthenticationFailed, FleetpatchError, Unreachable
+from tasks.domain.errors import AuthenticationFailed, FleetpatchError, Unreachable, WayUnreachable
 from tasks.machines.transport import tcp_connection
 from tasks.machines.transport.lockout_guard import LockoutGuard
 from tasks.machines.transport.session import Session
@@ -143,7 +143,7 @@ def test_a_jump_host_that_forbids_forwarding_or_hangs(hosts, open_to, monkeypatc
     took = time.monotonic() - began
     (outer.root / "etc/may-go-on").touch()
     assert took < 40  # one after the other would wait for 50
-    assert {type(error) for error in told} == {Unreachable}, told
+    assert {type(error) for error in told} == {WayUnreachable}, told
     assert all(error is not None and error.machine == "bastion" for error in told)
 
 

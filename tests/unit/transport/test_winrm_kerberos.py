@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from inventory.machine import WinrmAuthentication
-from tasks.domain.errors import AuthenticationFailed, Unreachable
+from tasks.domain.errors import AuthenticationFailed, WayUnreachable
 from tasks.machines.transport.winrm.kerberos import (
     KerberosFailed,
     allow_one_login,
@@ -42,7 +42,7 @@ def test_the_most_exact_text_is_told(args, told):
 @pytest.mark.parametrize(
     ("code", "kind", "remedy"),
     [
-        (-1765328228, Unreachable, "domain controller"),
+        (-1765328228, WayUnreachable, "domain controller"),
         (-1765328352, AuthenticationFailed, "kinit"),
         (-1765328347, AuthenticationFailed, "NTP"),
         (-1765328377, AuthenticationFailed, "setspn"),
