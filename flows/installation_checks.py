@@ -29,6 +29,7 @@ from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
 from tasks.records.decisions import SqlDecisions
 from tasks.records.pages_role import PAGES_ROLE, find_excess_privileges, has_pages_role
+from tasks.records.queries.copies import find_left_copies
 from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import describe_other_fleets
 from tasks.records.setup import open_records
@@ -230,7 +231,7 @@ def _check_records(records_url: str | None) -> Iterator[Finding]:
             history = History(records)
             other_fleets = "" if history.read_runs(1) else describe_other_fleets(history.database)
             findings = []
-            for check in (_check_pages_role, _check_audit, _check_policy, _check_decisions, _check_snapshots):
+            for check in _RECORD_CHECKS:
                 with suppress(RecordsError):
                     findings += list(check(records))
     except RecordsError as error:
@@ -260,3 +261,18 @@ def _check_snapshots(records: SqlRecords) -> Iterator[Finding]:
         )
         message += f"; {first.note}" if first.note else ""
         yield Finding("snapshots", FindingLevel.WARN, message, "fleetpatch snapshots delete '*' --expired")
+
+
+def _check_copies(records: SqlRecords) -> Iterator[Finding]:
+    """Check that no rehearsal has left a copy of a machine: it runs, and keeps room where the machine's disks are."""
+    left = [copy for copy in find_left_copies(records.database) if copy.is_over]
+    if left:
+        names = join_first_names([f"{copy.id} of {copy.machine}" for copy in left])
+        message = f"{format_count(len(left), 'copy')} of machines may be left by runs that are over: {names}"
+        message += f"; the oldest since {left[0].began_at:%Y-%m-%d %H:%M} UTC"
+        yield Finding(
+            "rehearsals", FindingLevel.WARN, message, "fleetpatch reconcile deletes them, or says what is wrong."
+        )
+
+
+_RECORD_CHECKS = (_check_pages_role, _check_audit, _check_policy, _check_decisions, _check_snapshots, _check_copies)

@@ -24,7 +24,8 @@ from flows.recovery.flow_runs import (
 from flows.recovery.missed_windows import record_missed_windows
 from flows.recovery.reconciliation import recover_run, recover_runs
 from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
-from flows.snapshots import delete_expired_snapshots
+from flows.rehearsal_copies import delete_left_copies
+from flows.snapshots import Deletion, delete_expired_snapshots
 from inventory.machine import DEFAULT_SITE
 from inventory.name_lists import format_count
 from inventory.sites import SITE_VARIABLE, find_site
@@ -51,7 +52,8 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     A flow run that Prefect shows without an end, although the records say that its run is over, gets that end: its
     server was away at the end of the run.
 
-    Scheduled events whose run has ended, or whose time is over, are ended. Snapshots that have expired are deleted.
+    Scheduled events whose run has ended, or whose time is over, are ended. Snapshots that have expired are deleted, and
+    copies of machines that rehearsals of ended runs have left.
 
     Windows of the last days without a run (Prefect cancelled it, or no worker started it) are recorded as missed. One
     notification is sent for each.
@@ -93,7 +95,8 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
             caller.listener.on_message(f"{orphan.description}: corrected in Prefect")
     _end_forgotten_events(caller)
     if not own_site:
-        _delete_expired_snapshots(caller)
+        _delete_what_is_left(caller, "expired snapshots", "snapshot", delete_expired_snapshots)
+        _delete_what_is_left(caller, "copies of rehearsals", "copy", delete_left_copies)
     abandoned_runs = tuple(stop_runs_cancelled_in_prefect(abandoned_runs, caller))
     has_deployments = bool(abandoned_runs and deployment.get_id() and _find_resume_deployment(site))
     failed = (
@@ -116,14 +119,16 @@ def _end_forgotten_events(caller: Caller) -> None:
             caller.listener.on_message(f"run {event.run_id}: its event for {machines} ({event.event_type}) was ended")
 
 
-def _delete_expired_snapshots(caller: Caller) -> None:
-    """Delete snapshots whose time is over. What fails is told, and tried again the next time: runs go first."""
+def _delete_what_is_left(
+    caller: Caller, all_of_them: str, one: str, delete: Callable[[Caller], tuple[Deletion, ...]]
+) -> None:
+    """Delete what runs have left at providers. What fails is told, and tried again the next time: runs go first."""
     try:
-        for deletion in delete_expired_snapshots(caller):
+        for deletion in delete(caller):
             what = f": {deletion.message}" if deletion.message else ""
-            caller.listener.on_message(f"{deletion.machine}: snapshot {deletion.id}: {deletion.state}{what}")
+            caller.listener.on_message(f"{deletion.machine}: {one} {deletion.id}: {deletion.state}{what}")
     except FleetpatchError as error:
-        caller.listener.on_message(f"expired snapshots could not be deleted: {error.message}")
+        caller.listener.on_message(f"{all_of_them} could not be deleted: {error.message}")
 
 
 def _find_resume_deployment(site: str) -> DeploymentResponse | None:

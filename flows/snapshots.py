@@ -83,7 +83,7 @@ class SeenSnapshot:
 
 
 class DeletionState(StrEnum):
-    """What became of a snapshot that is to be deleted."""
+    """What became of something at a provider that is to be deleted."""
 
     DELETED = "Deleted"
     GONE = "Gone"  # it was not there any more
@@ -93,7 +93,7 @@ class DeletionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What became of a snapshot that is to be deleted."""
+    """What became of a snapshot, or a copy of a machine, that is to be deleted."""
 
     machine: str
     id: str

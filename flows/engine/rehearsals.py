@@ -21,6 +21,7 @@ from tasks.domain.provided_machines import Overlay
 from tasks.domain.states import OperationState, Step
 from tasks.records.measures import compute_measures
 from tasks.rules.rehearsal import (
+    OVERLAY_ACT,
     Rehearsal,
     RehearsalGroup,
     RehearsalVerdict,
@@ -36,8 +37,6 @@ from tasks.steps.context.journal import build_unreadable_error
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.rehearsal import delete_copy, list_left_out_checks, patch_copy, require_no_copy, start_copy
 
-OVERLAY_ACT: Final = "overlay"
-"""The act of entries about a copy, whose id is their key: before it is made, and after it is gone."""
 REHEARSE_ACT: Final = "rehearse"
 """The act of entries with the result of a rehearsal; their key is the machine that was copied."""
 _MAX_AT_ONCE: Final = 4
@@ -182,7 +181,8 @@ class _RunRehearsals:
         require_no_copy(context)
         self._copy_count += 1
         overlay_id = f"rehearsal-{context.run.id}-{self._copy_count}"
-        self._record(JournalMark.BEFORE, OVERLAY_ACT, overlay_id, {"machine": group.machine})
+        detail = {"machine": group.machine, "provider": context.state.machine.provider}
+        self._record(JournalMark.BEFORE, OVERLAY_ACT, overlay_id, detail)
         self._copies[overlay_id] = group.machine
         try:
             overlay = self._find_way(start_copy(context, overlay_id))

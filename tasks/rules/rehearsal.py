@@ -3,12 +3,16 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 from enum import StrEnum
+from typing import Final
 
 from inventory.data_class import dataclass
 from inventory.machine import Check, CheckKind, MachineSet
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.model import DurationPrediction, MachinePlan, Outcome
 from tasks.domain.states import PRESENT_UPDATE_STATES, OperationState, RebootState, Step, UpdateState
+
+OVERLAY_ACT: Final = "overlay"
+"""The act of a run's journal entries about a copy, whose id is their key: before it is made, and after it is gone."""
 
 _MAX_NAMES = 5
 _PHASES = ("stage", "install", "reboot", "validate")

@@ -21,7 +21,7 @@ def show_providers(
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the provider of each machine for its power, disks, snapshots and kept disks. Changes nothing."""
+    """Ask the provider of each machine for its power, disks, snapshots, kept disks and copy. Changes nothing."""
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope, open_machines
 
     _, machines = load_machines_in_scope(inventory, scope)
@@ -75,6 +75,8 @@ def _describe(answer: dict[str, object]) -> str:
         "kept disks": [str(disk["id"]) for disk in machine["kept_disks"]],
     }
     words = [f"{what}: {', '.join(items) or 'none'}" for what, items in lists.items()]
+    if overlay := machine["overlay"]:
+        words.append(f"copy of a rehearsal: {overlay['id']} ({overlay['power']})")
     return f"{name}: {machine['power']}; {'; '.join(words)}; can: {', '.join(acts)}"
 
 
