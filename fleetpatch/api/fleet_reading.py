@@ -31,11 +31,13 @@ from tasks.domain.rows.hotpatch import HotpatchMachineRow
 from tasks.domain.rows.images import ImageUpgradeRow
 from tasks.domain.rows.machine_orders import MachineOrderRow
 from tasks.domain.rows.machines import MachineRow, NextWindow
+from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.rows.updates import CveMachinesRow, UpdateRow, build_missing_update_row
 from tasks.domain.rows.windows import WindowRow
 from tasks.records.approvals import SqlApprovals
 from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.queries.windows import read_window_results
+from tasks.records.snapshots import SqlSnapshots
 
 router = APIRouter(dependencies=list(READ), responses=describe_problems())
 MAX_NUMBER: Final = 1_000_000
@@ -166,6 +168,14 @@ def list_image_upgrades(request: Request, page: Number = 1) -> models.Part[Image
 def _read_images(request: Request) -> ImagesView:
     context = get_context(request)
     return read_images_view(context.fleet.read(), context.records, context.clock.now())
+
+
+@router.get("/snapshots", tags=["Fleet"])
+def list_snapshots(request: Request, machine: str = "", page: Number = 1) -> models.Part[SnapshotRow]:
+    """The snapshots that runs have taken, as the records have them, the newest first; ``machine``: only those of it."""
+    records = get_context(request).records
+    rows = [row for row in SqlSnapshots(records.database, records.seals).read_all() if machine in {"", row.machine}]
+    return build_part(request, rows[::-1], page)
 
 
 @router.get("/updates", tags=["Fleet"])

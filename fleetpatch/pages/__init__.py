@@ -25,6 +25,7 @@ from fleetpatch.pages import (
     run_machine,
     runs,
     runs_comparison,
+    snapshots,
     undo,
     updates,
 )
@@ -53,6 +54,7 @@ ROUTERS = (
     runs_comparison.router,  # before the pages of runs: "compare" is no id
     run.router,
     run_machine.router,
+    snapshots.router,
     streams.router,
     undo.router,
     updates.router,

@@ -8,6 +8,7 @@ SECTIONS: Final = (
         ("Machines", "/machines"),
         ("Components", "/components"),
         ("Images", "/images"),
+        ("Snapshots", "/snapshots"),
         ("Hotpatches", "/hotpatch"),
         ("Who patches", "/owners"),
         ("Orders", "/orders"),

@@ -21,18 +21,23 @@ from tempfile import TemporaryDirectory
 from inventory.loader import load_inventory
 from tasks.domain.components import ComponentEnrolment
 from tasks.domain.model import Assessment, JobOutput, RunReport
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.provided_machines import Consistency, SnapshotState
+from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.scheduled_events import EventStatus, EventType, ScheduledEvent
-from tasks.domain.states import ChangeState, OperationState
+from tasks.domain.states import ChangeState, OperationState, Step
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.components import SqlComponents
 from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.maintenance import GroupRecord, PackageUpdate, SqlMaintenance
 from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.setup import open_records
+from tasks.records.snapshots import SqlSnapshots
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.automatic.model import Phase, Rollout
 from tasks.rules.maintenance.model import GroupState, HeldPackage
+from tasks.rules.rehearsal import OVERLAY_ACT
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tests.support import web_fleet_runs as runs
 from tests.support.fake_clock import FakeClock
@@ -109,6 +114,7 @@ def _fill(place: Path, now: datetime, *, hostile: bool) -> SampleFleet:
         SqlComponents(records.database).enrol(ComponentEnrolment("node_exporter", "env=prod", "anna", now))
         _save_held_package(records, now)
         _save_orders(records, now)
+        _save_snapshots(records, ids["failed"], now)
         if hostile:
             _save_events(records, ids, now)
     return SampleFleet(now, ids)
@@ -179,6 +185,31 @@ def _save_orders(records: SqlRecords, now: datetime) -> None:
     ):
         orders.begin(order_id, act, machine, "anna", at)
         orders.end(order_id, machine, state, at + timedelta(minutes=1), message=message, remedy="", steps=())
+
+
+def _save_snapshots(records: SqlRecords, run_id: str, now: datetime) -> None:
+    """Save snapshots of all states, and a copy that a rehearsal has left."""
+    store, at = SqlSnapshots(records.database, records.seals), now - timedelta(days=4)
+    for number, state in enumerate(SnapshotState):
+        snapshot, machine = f"fleetpatch-{run_id[:15]}-{number:010}", f"web-{number + 7:02}"
+        times = {"ordered_at": at, "expires_at": at + timedelta(days=3 + number), "changed_at": at}
+        note = "the hypervisor <b>rack-1</b> does not answer" if state is SnapshotState.UNKNOWN else ""
+        size = None if note else 3 * 2**30
+        row = SnapshotRow(
+            snapshot=snapshot,
+            machine=machine,
+            provider=f"rack-1/{machine}",
+            run_id=run_id,
+            state=state,
+            consistency=Consistency.FILE_SYSTEM,
+            used_bytes=size,
+            note=note,
+            **times,
+        )
+        store.save(row)
+    detail: dict[str, object] = {"machine": "web-07", "provider": "rack-1/web-07"}
+    copy = f"rehearsal-{run_id}-1"
+    records.append_entry(JournalEntry(run_id, "", Step.ASSESS, JournalMark.BEFORE, OVERLAY_ACT, copy, at, detail))
 
 
 def _save_events(records: SqlRecords, ids: Mapping[str, str], now: datetime) -> None:

@@ -14,6 +14,7 @@ PAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "/cves/{cve}": ("/cves/CVE-2025-9230",),
     "/components": ("/components", "/components?standing=Unknown&scope=env%3Dprod"),
     "/images": ("/images",),
+    "/snapshots": ("/snapshots", "/snapshots?machine=web-07"),
     "/runs": ("/runs",),
     "/runs/{run_id}": (
         "/runs/{failed}",
