@@ -66,7 +66,8 @@ def assert_nothing_left(lab: VmLab, vm: Vm) -> None:
     assert list(vm.folder.glob("*.rehearsal")) == []
     card = choose_card_name(lab.hypervisor.uri, vm.name)
     assert not Path(f"/run/fleetpatch-{card}").exists()
-    assert card not in subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    for question in (["ip", "netns"], ["ip", "-o", "link"], ["ps", "-eo", "args"], ["mount"]):
+        assert card not in subprocess.run(question, capture_output=True, text=True, check=True).stdout, question
     assert "Operation" not in lab.hypervisor.virsh("domjobinfo", vm.name)
 
 
