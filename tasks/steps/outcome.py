@@ -3,7 +3,9 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.domain.model import Finding, Outcome, UpdateResult
+from inventory.machine import OsFamily
+from tasks.domain.errors import RebootFailed
+from tasks.domain.model import Assessment, ErrorInfo, Finding, Outcome, UpdateResult
 from tasks.domain.states import (
     FindingLevel,
     HookPoint,
@@ -36,9 +38,16 @@ from tasks.steps.start_checks import describe_time_shortage
 
 
 def record_outcome(context: MachineContext) -> Outcome:
-    """Return a machine's outcome, and store it. Every machine ends with it, also after an error."""
+    """Return a machine's outcome, and store it. Every machine ends with it, also after an error.
+
+    After a reboot that failed, nothing is known of the machine: that is stored, too.
+    """
     outcome = build_outcome(context)
     context.records.save(outcome)
+    error, snapshot = outcome.error, context.state.snapshot
+    is_reverted = snapshot is not None and snapshot.reverted_at is not None
+    if error is not None and error.is_a(RebootFailed) and not is_reverted:
+        context.records.save(Assessment(context.name, context.clock.now(), 0.0, error=error, run_id=context.run.id))
     return outcome
 
 
@@ -96,13 +105,24 @@ def build_outcome(context: MachineContext) -> Outcome:
         install=machine_state.install,
         reboot_result=final,
         facts=facts.without_active_units() if facts else None,
-        error=machine_state.error,
+        error=machine_state.error or _describe_failed_reboot(machine_state),
         services_to_restart=machine_state.latest_packages.services_to_restart if machine_state.latest_packages else (),
         kernel_before=machine_state.assessment.facts.kernel
         if machine_state.assessment and machine_state.assessment.facts
         else "",
         snapshot=machine_state.snapshot,
     )
+
+
+def _describe_failed_reboot(machine_state: MachineState) -> ErrorInfo | None:
+    """Return the error of a machine whose reboot was ordered and failed, with the remedy; None: it did not."""
+    final = machine_state.reboots[-1] if machine_state.reboots else None
+    if final is None or final.state is not RebootState.FAILED or not final.count:
+        return None
+    facts, hint = machine_state.baseline, "Look at its console."
+    if machine_state.machine.os is OsFamily.LINUX and facts is not None and facts.kernel:
+        hint += f" If its new kernel does not boot, let its boot loader start the one that it ran: {facts.kernel}."
+    return ErrorInfo.from_error(RebootFailed(f"the reboot failed: {final.reason}", hint=hint))
 
 
 def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, ...]:

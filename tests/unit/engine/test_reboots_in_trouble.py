@@ -121,6 +121,11 @@ def test_a_machine_that_never_comes_back(fleet: SimFleet) -> None:
     assert len(web.boots.orders) == 1
     assert outcome.reboot_result is not None
     assert outcome.reboot_result.count == 1
+    assert outcome.error is not None
+    assert outcome.facts is not None
+    assert f"the one that it ran: {outcome.facts.kernel}" in outcome.error.hint
+    (*_, last) = fleet.records.assessments.values()
+    assert (last.machine, last.error) == ("web", outcome.error), "what it was before the reboot is not known to be so"
 
 
 def test_a_machine_that_comes_back_in_the_same_boot_did_not_reboot(fleet: SimFleet) -> None:
