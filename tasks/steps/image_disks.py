@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.machine_provider import MachineProvider
+from tasks.domain.protocols.machine_provider import MachineProvider, TimedProvider
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.domain.states import Step
@@ -17,6 +17,7 @@ from tasks.steps.machine.reboot_watch import wait_for_boot_id
 from tasks.steps.machine.retry import build_retry_deadline
 
 _BOOT_POLL_SECONDS = 5.0
+_DEAD_ORDER_SECONDS = 120.0  # so long after its time, an order whose process has died is at work no more
 
 
 def require_provider(context: MachineContext) -> MachineProvider:
@@ -56,13 +57,16 @@ def read_provided(context: MachineContext, provider: MachineProvider) -> Provide
 def order(context: MachineContext, provider: MachineProvider, act: ProviderOrder) -> FleetpatchError | None:
     """Give an order, again while the provider does not answer. Return what went wrong: see ``give_order``.
 
-    The connection to the machine is closed: it goes away.
+    The connection to the machine is closed: it goes away. An order of a process that has died may keep the provider
+    from this one until its time is over: so long it is given again, as the machine may be off meanwhile.
 
     Raises:
         RecordsError: another process executes this run now; nothing was ordered.
     """
     context.transport.close()
-    return give_order(context, provider, act, build_retry_deadline(context))
+    limit = provider.order_seconds if isinstance(provider, TimedProvider) else 0.0
+    seconds = max(context.options.max_unreachable_seconds, limit + _DEAD_ORDER_SECONDS)
+    return give_order(context, provider, act, Deadline.after(context.clock, seconds))
 
 
 def wait_for_login(context: MachineContext, boot_id_before: str) -> str:

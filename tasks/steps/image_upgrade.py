@@ -18,7 +18,7 @@ from tasks.rules.images.disks import (
     find_os_source,
     list_data_disks,
 )
-from tasks.rules.images.user_data import build_user_data, explain_missing_identity
+from tasks.rules.images.user_data import MachineIdentity, build_user_data, explain_missing_identity
 from tasks.steps.component_choice import get_component_order
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import REPLACEMENT_SECONDS, MachineContext, MachineState
@@ -131,6 +131,9 @@ def _replace_disk(context: MachineContext, update: Update, entry: JournalEntry |
             return UpdateResult(update, UpdateState.PENDING, f"it may still be replaced: {refusal.message}")
         reason = refusal.message if refusal is not None else "the provider has not replaced its OS disk"
         return UpdateResult(update, UpdateState.FAILED, reason, update.installed)
+    if find_os_source(machine) != before["os"] and machine.power is not PowerState.RUNNING:  # it ran before
+        start_if_stopped(context, provider, machine)
+        machine = read_provided(context, provider)
     now = machine.os_disks[0].image if len(machine.os_disks) == 1 else ""
     problem = explain_changed_data_disks(_read_data_disks(before), machine)
     if now != update.available or machine.find_kept_disk(order_id) is None or machine.power is not PowerState.RUNNING:
@@ -183,7 +186,8 @@ def _build_order(order_id: str, component: Component, update: Update, user_data:
 
 def _build_user_data(context: MachineContext, component: Component) -> str:
     model = component.image or ImageModel("")
-    identity = read_identity(context)
+    is_kept = model.keeps_host_keys or model.keeps_machine_id
+    identity = read_identity(context) if is_kept else MachineIdentity()
     if reason := explain_missing_identity(model, identity):
         raise ProviderError(
             f"its OS disk is not replaced: {reason}",

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from flows.engine.fleet_run import FleetRun
 from flows.engine.resume_state import parse_recorded_request, read_resume_state
 from flows.local_run import LocalRunner
 from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
+from tasks.domain.components import Component
 from tasks.domain.errors import ProviderUnavailable, RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import Deadline
@@ -20,7 +22,7 @@ from tasks.steps.context.run_control import StopToken
 from tests.support.fake_provider import FakeProvider, ProviderFault
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import outcome_of, result_of
-from tests.support.image_fleet import MACHINE_ID, NEW, OLD, PRIVATE_KEY, RUN, ImageFleet, make_group
+from tests.support.image_fleet import MACHINE_ID, MODEL, NEW, OLD, PRIVATE_KEY, RUN, ImageFleet, make_group
 from tests.support.mortal import Killed, Life, Mortal, choose_calls, mortal_machine, mortal_records
 
 UPDATE = "component:image:web"
@@ -197,6 +199,27 @@ def test_the_window_has_the_time_that_the_provider_may_take_twice(minutes: int, 
     assert bool(fleet.hypervisor.orders) is begins
 
 
+class BusyProvider(SlowProvider):
+    """A slow provider at which an order of a process that died counts as at work, up to a moment."""
+
+    busy_until: datetime
+
+    def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
+        if order.act is RESTORE and self._hypervisor.now() < self.busy_until:
+            raise ProviderUnavailable("another order is at work")
+        return super().carry_out(order, deadline=deadline)
+
+
+def test_the_way_back_waits_as_long_as_an_order_may_be_at_work() -> None:
+    fleet = ImageFleet(1)
+    fleet.bad = {("m1", NEW)}
+    BusyProvider.busy_until = fleet.fleet.clock.now() + timedelta(seconds=3660)
+    fleet.hypervisor.open = lambda _machine: BusyProvider(fleet.hypervisor, "m1")  # type: ignore[assignment, method-assign]
+    report = fleet.upgrade()
+    assert "its disk before is back" in result_of(outcome_of(report, "m1"), UPDATE).reason
+    assert (fleet.versions["m1"], fleet.broken()) == (OLD, [])
+
+
 def test_a_way_back_that_is_refused_is_told(fleet: ImageFleet) -> None:
     fleet.bad = {("m1", NEW)}
     fleet.hypervisor.faults[RESTORE] = [ProviderFault.REFUSED] * 3
@@ -266,6 +289,13 @@ class TestController:
         self.run(fleet, Life(), resumed=True)
         assert fleet.broken() == []
 
+    def test_an_order_that_needs_nothing_of_the_old_disk_is_given_again(self) -> None:
+        model = replace(MODEL, keeps_host_keys=False, keeps_machine_id=False)
+        fleet = self._interrupt(PowerState.STOPPED, make_group(image=model))
+        report = self.run(fleet, Life(), resumed=True)
+        assert (fleet.versions["m1"], fleet.broken()) == (NEW, [])
+        assert report.run.state is OperationState.SUCCEEDED
+
     def test_a_manual_upgrade_that_was_interrupted_leaves_no_machine_off(self) -> None:
         fleet = self._interrupt(PowerState.STOPPED, roll_back=False)
         report = self.run(fleet, Life(), resumed=True)
@@ -276,11 +306,11 @@ class TestController:
         assert result.state is UpdateState.PENDING
         assert "its disk before is there" in result.reason
 
-    def _interrupt(self, power: PowerState, **fields: Any) -> ImageFleet:
+    def _interrupt(self, power: PowerState, group: Component | None = None, **fields: Any) -> ImageFleet:
         first = Life()
         self.run(self._make(""), first, **fields)
         for call in range(2, first.calls):
-            fleet, life = ImageFleet(1), Life(dies_at=call)
+            fleet, life = ImageFleet(1, group), Life(dies_at=call)
             with pytest.raises(Killed):
                 self.run(fleet, life, **fields)
             if fleet.fleet.records.read_entries(RUN, "m1") and fleet.versions["m1"] == OLD and _was_ordered(fleet):
