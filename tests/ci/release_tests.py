@@ -136,6 +136,11 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     "tests/lab/vm/test_kernels.py::test_a_full_boot_partition_is_found_before_a_kernel_is_installed": (
         "QEMU without KVM takes its time. A full disk that is found before: tests/lab/test_patch.py."
     ),
+    "tests/lab/vm/test_image_upgrade.py::": (
+        "Each new OS disk is a boot of QEMU without KVM: minutes. The same runs with a provider in memory, and a "
+        "controller that dies at each call: tests/unit/engine/test_image_upgrades.py; libvirt's orders, broken behind "
+        "each command: tests/contract/providers/test_provider_contract.py."
+    ),
     "tests/lab/vm/test_rehearsal.py::": (
         "Machine and copy are two QEMUs without KVM, patched one after the other: minutes. Simulated: "
         "tests/unit/engine/test_rehearsals.py; the host's script in real shells, without libvirt: "
