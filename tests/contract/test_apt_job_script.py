@@ -86,6 +86,26 @@ def test_a_lock_is_told_as_one_where_the_wait_for_it_takes_longer_than_planned(t
     assert [event["cause"] for event in events if event["kind"] == "transaction_ended"] == ["lock"], events
 
 
+def test_lines_that_a_script_indents_below_its_complaint_belong_to_it(tmp_path: Path) -> None:
+    said = """Setting up grub-pc (2) ...
+You must correct your GRUB install devices before proceeding:
+
+  DEBIAN_FRONTEND=dialog dpkg --configure grub-pc
+  dpkg --configure -a
+dpkg: error processing package grub-pc (--configure):
+ installed grub-pc package post-installation script subprocess returned error exit status 1
+Errors were encountered while processing:
+ grub-pc
+E: Sub-process /usr/bin/dpkg returned an error code (1)"""
+    events = run(tmp_path, f"#!/bin/sh\ncat <<'END'\n{said}\nEND\nexit 100\n", 60)
+    (ended,) = [event for event in events if event["kind"] == "transaction_ended"]
+    assert ended["error"] == (
+        "maintainer-script: grub-pc: installed grub-pc package post-installation script subprocess returned error exit "
+        "status 1 (You must correct your GRUB install devices before proceeding: DEBIAN_FRONTEND=dialog dpkg "
+        "--configure grub-pc dpkg --configure -a)"
+    )
+
+
 @pytest.mark.parametrize("download", [NEVER_DONE, DONE_LATE], ids=["never", "late and well"])
 def test_nothing_is_unpacked_when_a_download_does_not_end_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, download: str

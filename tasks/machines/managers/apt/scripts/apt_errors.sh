@@ -3,7 +3,8 @@
 # shellcheck disable=SC2154  # variables of apt_job.sh and transactions.sh
 
 # Errors are "kind: part; part": each part is about one package, or about none (a hook, a repository).
-# before: what a script or a hook said last, as far as it is no line of apt or dpkg about their progress
+# before: what a script or a hook said last, with the lines that are indented below it, as far as it is no line of apt
+# or dpkg about their progress
 # shellcheck disable=SC2016  # awk's $, not the shell's
 read_errors='
   function say(s, own) {
@@ -20,7 +21,9 @@ read_errors='
   /^dpkg: error: / { say($0) }
   /^ [^ ]+ depends on .*; however:$/ { sub(/;$/, "", $4); say($1 " is not set up because " $4 " failed"); next }
   / : (Depends|PreDepends|Conflicts|Breaks): / { sub(/^ +/, ""); say($0) }
-  /[^ ]/ && !/^(W: |N: |Errors were encountered|dpkg: dependency problems|  ?Package | [^ ]+$)/ { before = $0 }
+  /[^ ]/ && !/^(W: |N: |Errors were encountered|dpkg: dependency problems|  ?Package | [^ ]+$)/ {
+    if (/^  / && before != "") { sub(/^ +/, ""); before = substr(before " " $0, 1, 300) } else before = $0
+  }
   END { if (failed != "") say(failed); print kind ": " (text == "" ? "see the job\047s log" : text) }'
 
 changed_something() { [ -n "$set_up" ] || apt_began; }
