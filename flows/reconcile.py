@@ -7,6 +7,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.runtime import deployment
 
+from flows.leftovers import delete_leftovers, tell_leftovers
 from flows.ports.caller import Caller, current_caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_api.connected_flow import flow
@@ -24,12 +25,10 @@ from flows.recovery.flow_runs import (
 from flows.recovery.missed_windows import record_missed_windows
 from flows.recovery.reconciliation import recover_run, recover_runs
 from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
-from flows.rehearsal_copies import delete_left_copies
-from flows.snapshots import Deletion, delete_expired_snapshots
 from inventory.machine import DEFAULT_SITE
 from inventory.name_lists import format_count
 from inventory.sites import SITE_VARIABLE, find_site
-from tasks.domain.errors import FleetpatchError, PatchError
+from tasks.domain.errors import PatchError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.run_errors import LeaseHeld
@@ -87,6 +86,7 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
         with get_client(sync_client=True) as client:
             for orphan in find_orphaned_flow_runs(client, caller.records_url, SystemClock().now(), own_site):
                 caller.listener.on_message(f"{orphan.description}: would be corrected in Prefect")
+        tell_leftovers(caller, caller.listener.on_message)
         return [abandoned_run.run.id for abandoned_run in abandoned_runs]
     if not own_site:  # the targets of notifications may be known there only
         record_missed_windows(caller)
@@ -94,9 +94,7 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
         for orphan in end_orphaned_flow_runs(client, caller.records_url, SystemClock().now(), own_site):
             caller.listener.on_message(f"{orphan.description}: corrected in Prefect")
     _end_forgotten_events(caller)
-    if not own_site:
-        _delete_what_is_left(caller, "expired snapshots", "snapshot", delete_expired_snapshots)
-        _delete_what_is_left(caller, "copies of rehearsals", "copy", delete_left_copies)
+    delete_leftovers(caller, caller.listener.on_message)
     abandoned_runs = tuple(stop_runs_cancelled_in_prefect(abandoned_runs, caller))
     has_deployments = bool(abandoned_runs and deployment.get_id() and _find_resume_deployment(site))
     failed = (
@@ -117,18 +115,6 @@ def _end_forgotten_events(caller: Caller) -> None:
         for event in SqlScheduledEvents(records.database).end_forgotten():
             machines = ", ".join(event.resources)
             caller.listener.on_message(f"run {event.run_id}: its event for {machines} ({event.event_type}) was ended")
-
-
-def _delete_what_is_left(
-    caller: Caller, all_of_them: str, one: str, delete: Callable[[Caller], tuple[Deletion, ...]]
-) -> None:
-    """Delete what runs have left at providers. What fails is told, and tried again the next time: runs go first."""
-    try:
-        for deletion in delete(caller):
-            what = f": {deletion.message}" if deletion.message else ""
-            caller.listener.on_message(f"{deletion.machine}: {one} {deletion.id}: {deletion.state}{what}")
-    except FleetpatchError as error:
-        caller.listener.on_message(f"{all_of_them} could not be deleted: {error.message}")
 
 
 def _find_resume_deployment(site: str) -> DeploymentResponse | None:

@@ -17,6 +17,7 @@ from tasks.domain.model import RunInfo
 
 if TYPE_CHECKING:
     from fleetpatch.cli.runtime.run_session import RunResult
+    from flows.recovery.unfinished_runs import AbandonedRun
     from tasks.records.queries.history import History
 
 PANEL = "Patch"
@@ -104,8 +105,10 @@ def reconcile(
 
     A run that is suspended in Prefect stays suspended until its window is over.
 
-    All these runs are recovered at the same time.
+    All these runs are recovered at the same time. Then snapshots whose time is over are deleted, and copies of machines
+    that rehearsals have left.
     """
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
     from fleetpatch.cli.runtime.run_lookup import open_history
     from fleetpatch.cli.runtime.run_session import resume_or_finalize_runs_in_session
     from fleetpatch.cli.views.recovery import (
@@ -128,22 +131,33 @@ def reconcile(
             and (other_fleets := describe_other_fleets(history.database))
         ):
             print_to_stdout(other_fleets)
-    due = [abandoned_run for abandoned_run in abandoned_runs if not abandoned_run.wait_reason]
-    if dry_run or not due:
-        if as_json:
-            documents = [build_abandoned_run_json(abandoned_run, None) for abandoned_run in abandoned_runs]
-            print_json({"runs": documents, "correctedFlowRuns": corrected, "exitCode": 0})
-        return
-    names = dict.fromkeys(name for abandoned_run in due for name in _find_machine_names(history, abandoned_run.run))
-    results = resume_or_finalize_runs_in_session(due, list(names), as_flow=as_flow, records=records)
+    due = [abandoned_run for abandoned_run in abandoned_runs if not (dry_run or abandoned_run.wait_reason)]
+    results: Sequence[tuple[AbandonedRun, RunResult | FleetpatchError]] = ()
+    if due:
+        names = dict.fromkeys(name for one in due for name in _find_machine_names(history, one.run))
+        results = resume_or_finalize_runs_in_session(due, list(names), as_flow=as_flow, records=records)
     for abandoned_run, result in results:
         print_recovery_result(abandoned_run, result)
-    code = max(find_recovered_run_exit_code(result) for _, result in results)
+    codes = [find_recovered_run_exit_code(result) for _, result in results]
+    if not _settle_leftovers(records, dry_run=dry_run):
+        codes.append(int(ExitCode.WARNINGS))
+    code = max(codes, default=int(ExitCode.SUCCESS))
     if as_json:
-        waiting = [(abandoned_run, None) for abandoned_run in abandoned_runs if abandoned_run.wait_reason]
-        documents = [build_abandoned_run_json(abandoned_run, result) for abandoned_run, result in [*results, *waiting]]
+        others = [(abandoned_run, None) for abandoned_run in abandoned_runs if abandoned_run not in due]
+        documents = [build_abandoned_run_json(abandoned_run, result) for abandoned_run, result in [*results, *others]]
         print_json({"runs": documents, "correctedFlowRuns": corrected, "exitCode": code})
     raise typer.Exit(code)
+
+
+def _settle_leftovers(records: str | None, *, dry_run: bool) -> bool:
+    """Delete what runs have left at providers, or tell it. Return whether nothing failed."""
+    from flows.leftovers import delete_leftovers, tell_leftovers
+
+    caller = Caller(records_url=records)
+    if dry_run:
+        tell_leftovers(caller, print_to_stderr)
+        return True
+    return delete_leftovers(caller, print_to_stderr)
 
 
 def _correct_prefect(records: str | None, *, dry_run: bool) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""``fleetpatch snapshots delete`` at the door of the policy."""
+"""``fleetpatch snapshots delete`` at the door of the policy, and ``reconcile``, which deletes what is expired."""
 
 import json
 import os
@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from flows.snapshots import open_snapshots
+from tasks.domain.states import OperationState
 from tasks.records.setup import open_records
-from tests.contract.test_snapshots import OURS, make_row
+from tests.contract.test_snapshots import OURS, RUN, make_row
+from tests.support.builders import make_run
 from tests.support.command import run_command
 
 MACHINE = {"power": "Running", "disks": [{"id": "a", "role": "OS"}], "snapshots": [{"id": OURS}], "kept_disks": []}
@@ -24,21 +26,29 @@ else:
 """
 
 
-def test_a_policy_refuses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys, records = str(tmp_path / "keys"), f"sqlite:///{tmp_path / 'records.db'}"
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Of a command with a machine, its provider, and a snapshot in the records whose time is over."""
+    keys = str(tmp_path / "keys")
     monkeypatch.setenv("FLEETPATCH_KEYS", keys)
     (tmp_path / "provider.py").write_text(PROVIDER)
     provider = {"name": "own", "kind": "command", "command": f"{sys.executable} {tmp_path / 'provider.py'}"}
     (tmp_path / "providers.yaml").write_text(json.dumps({"providers": [provider]}))
     machine = {"name": "web-1", "address": "10.0.0.1", "provider": "own/web1"}
     (tmp_path / "fleet.yaml").write_text(json.dumps({"machines": [machine]}))
+    records = f"sqlite:///{tmp_path / 'records.db'}"
+    with open_records(records) as database:
+        database.save(make_run(id=RUN, state=OperationState.SUCCEEDED))
+        open_snapshots(database).save(make_row(machine="web-1", provider="own/web1"))
+    own = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "FLEETPATCH_KEYS": keys}
+    return {**own, "FLEETPATCH_INVENTORY": str(tmp_path / "fleet.yaml"), "FLEETPATCH_RECORDS_URL": records}
+
+
+def test_a_policy_refuses_it(tmp_path: Path, environment: dict[str, str]) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("policy: {rules: [{name: all, scope: '*', ask: the team, forbid: [delete_snapshots]}]}")
-    with open_records(records) as database:
-        open_snapshots(database).save(make_row(machine="web-1", provider="own/web1"))
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "FLEETPATCH_KEYS": keys}
     environment["FLEETPATCH_POLICY"] = str(policy)
-    words = ["snapshots", "delete", "*", "--yes", "--inventory", str(tmp_path / "fleet.yaml"), "--records", records]
+    words = ["snapshots", "delete", "*", "--yes"]
     done = run_command(words, environment, tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "policy rule all" in done.stderr
@@ -47,3 +57,17 @@ def test_a_policy_refuses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     policy.write_text("policy: {rules: [{name: all, scope: '*', ask: the team, forbid: [repair]}]}")
     done = run_command(words, environment, tmp_path)
     assert "delete" in orders.read_text(), done.stdout + done.stderr
+
+
+def test_reconcile_deletes_it_and_tells_what_stays(tmp_path: Path, environment: dict[str, str]) -> None:
+    orders = tmp_path / "orders"
+    done = run_command(["reconcile", "--dry-run"], environment, tmp_path)
+    assert (done.returncode, orders.exists()) == (0, False)
+    assert f"web-1: snapshot {OURS}: would be deleted" in done.stderr
+    done = run_command(["reconcile", "--no-prefect", "--json"], environment, tmp_path)
+    assert "delete" in orders.read_text(), done.stderr
+    assert f"web-1: snapshot {OURS}: Failed: it is still there" in done.stderr, "its provider lists it still"
+    assert (done.returncode, json.loads(done.stdout)["exitCode"]) == (3, 3)
+    (tmp_path / "provider.py").write_text(PROVIDER.replace(f"[{{'id': '{OURS}'}}]", "[]"))
+    done = run_command(["reconcile", "--no-prefect"], environment, tmp_path)
+    assert (done.returncode, f"{OURS}: Gone" in done.stderr) == (0, True), done.stderr
