@@ -111,11 +111,14 @@ def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason
 
 
 def _finish(context: MachineContext, note: str, reason: str, began: datetime) -> None:
-    finding = Finding(SNAPSHOT_CHECK, FindingLevel.BLOCK, f"{note}; because: {reason}", "Look at the machine.")
-    validation = context.state.validation or ValidationResult(())
-    validation = replace(validation, findings=(*validation.findings, finding))
     snapshot = context.state.snapshot
     assert snapshot is not None  # noqa: S101 - for the type checker
+    remedy = "Look at the machine."
+    if snapshot.reverted_at is None:
+        remedy += f" To put it back: fleetpatch undo {context.run.id} {context.name} --by snapshot"
+    finding = Finding(SNAPSHOT_CHECK, FindingLevel.BLOCK, f"{note}; because: {reason}", remedy)
+    validation = context.state.validation or ValidationResult(())
+    validation = replace(validation, findings=(*validation.findings, finding))
     snapshot = replace(snapshot, revert_note=note)
     record = StepRecord(Step.VALIDATE, began, context.clock.now(), OperationState.FAILED, note)
     steps = (*context.state.steps, record)
@@ -224,7 +227,11 @@ def _order(
     context: MachineContext, provider: MachineProvider, snapshot: SnapshotResult, progress: RevertProgress
 ) -> None:
     policy = context.options.snapshot
-    if fault := explain_unusable(read_provided_machine(context, provider), snapshot.id):
+    try:
+        machine = read_provided_machine(context, provider)
+    except FleetpatchError as error:  # nothing was ordered yet
+        raise _refuse(progress, error.message) from error
+    if fault := explain_unusable(machine, snapshot.id):
         raise _refuse(progress, f"the snapshot {snapshot.id} can't be used: {fault}")
     context.transport.close()
     with_data = policy is not None and policy.with_data_disks

@@ -250,6 +250,19 @@ def test_a_revert_that_is_refused_leaves_the_machine_failed_and_told(fleet: Snap
     assert fleet.machines["web"].world.whole() != BEFORE
 
 
+def test_a_provider_that_is_away_since_the_snapshot_did_not_revert_and_the_way_back_is_told(
+    fleet: SnapshotFleet,
+) -> None:
+    break_boot(fleet)
+    fleet.machines["web"].on_start("install", 1, lambda: setattr(fleet.hypervisor, "is_away", True))
+    report = fleet.patch_with_snapshot(revert_on_failure=True)
+    outcome = outcome_of(report, "web")
+    assert "not reverted: the hypervisor does not answer" in outcome.reason
+    assert not fleet.find_acts("web", REVERT)
+    (finding,) = [one for one in outcome.findings if "not reverted" in one.message]
+    assert finding.remedy.endswith(f"fleetpatch undo {report.run.id} web --by snapshot")
+
+
 def test_a_machine_that_is_only_cut_off_is_not_reverted(fleet: SnapshotFleet) -> None:
     machine = fleet.machines["web"]
     machine.on_start("install", 1, lambda: machine.cut(20_000))
