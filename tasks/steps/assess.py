@@ -1,6 +1,6 @@
 """The assess step: read the machine's facts and pending updates, and plan the run on it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -173,6 +173,20 @@ def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Seque
     )
 
 
+def excuse_faults(context: MachineContext, plan: MachinePlan, findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings of a machine. If it is put back to a snapshot, only the owner's pre-checks block.
+
+    What is wrong with it may be the reason why it goes back: broken packages, a full disk, a probe that fails.
+    """
+    kept = {check.name for check in context.state.machine.pre_checks}
+    return [
+        replace(finding, level=FindingLevel.WARN)
+        if plan.snapshot and finding.level is FindingLevel.BLOCK and finding.check not in kept
+        else finding
+        for finding in findings
+    ]
+
+
 def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
     """Return a plan with the findings that would block the pre-check, if the machine needs a visit.
 
@@ -184,10 +198,10 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
         return plan
     if reason := explain_left_out(context):
         return replace(plan, notes=(*plan.notes, reason))
-    findings = check_state_for_updates(context, context.facts, plan.chosen)
+    findings = excuse_faults(context, plan, check_state_for_updates(context, context.facts, plan.chosen))
     # a patch run runs the checks of the inventory in its pre-check, just before it changes the machine
     if context.run.kind == "plan":
-        check_findings = (*check_health(context), *run_all_checks(context))
+        check_findings = excuse_faults(context, plan, (*check_health(context), *run_all_checks(context)))
         findings += check_findings
         warnings = (finding for finding in check_findings if finding.level is FindingLevel.WARN)
         notes = (f"pre-check would warn: {finding.check}: {finding.message}" for finding in warnings)

@@ -8,7 +8,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.precheck import check_same_machine
-from tasks.steps.assess import check_state_for_updates, replan_updates
+from tasks.steps.assess import check_state_for_updates, excuse_faults, replan_updates
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine.auto_updaters import explain_left_out, leave_out
 from tasks.steps.machine.custom_checks import run_check
@@ -46,14 +46,17 @@ def precheck(context: MachineContext) -> MachineState:
         facts = read_facts_again(context)
         context.state = replace(context.state, baseline=facts)
         lock_result = acquire_lock(context)  # the wait may have been long
-    findings = [
-        lock_result.finding,
-        Finding("login", FindingLevel.GOOD, f"logged in; privilege: {facts.privilege}"),
+    of_machine = [
         *check_state_for_updates(context, facts, context.plan.chosen),
         *check_health(context),
         *check_snapshot(context),
         *(run_check(context, check) for check in context.state.machine.pre_checks),
         *(run_check(context, probe) for probe in context.state.machine.probes),
+    ]
+    findings = [
+        lock_result.finding,
+        Finding("login", FindingLevel.GOOD, f"logged in; privilege: {facts.privilege}"),
+        *excuse_faults(context, context.plan, of_machine),
     ]
     blocking = [finding for finding in findings if finding.level is FindingLevel.BLOCK]
     halted = describe_blocking_findings(findings)

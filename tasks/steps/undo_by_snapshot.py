@@ -7,6 +7,7 @@ from tasks.domain.model import Finding, InstallResult, RebootResult, UpdateResul
 from tasks.domain.provided_machines import SnapshotResult, SnapshotState
 from tasks.domain.states import OperationState, RebootState, Step, UndoWay, UpdateState
 from tasks.domain.undo import UndoSnapshot
+from tasks.rules.machine_checks.packages import clear_reverted_warnings
 from tasks.rules.runs.snapshots import REVERT_ACT
 from tasks.rules.undo import UNDO_CHECK
 from tasks.steps.context import journal
@@ -48,7 +49,15 @@ def revert_as_planned(context: MachineContext) -> MachineState:
     after = read_boot_id(context) or ""
     why = "put back to a snapshot"
     reboot = RebootResult(RebootState.COMPLETED, why, boot_id_before=before, boot_id_after=after, count=1)
-    return replace(context.state, install=InstallResult((*results, *plan.skipped)), reboot=reboot, packages_after=None)
+    return replace(
+        context.state,
+        install=InstallResult((*results, *plan.skipped)),
+        reboot=reboot,
+        packages_after=None,
+        findings=clear_reverted_warnings(
+            context.state.findings, {probe.name for probe in context.state.machine.probes}
+        ),
+    )
 
 
 def _explain_no_start(context: MachineContext) -> str:

@@ -1,6 +1,6 @@
 """The checks of a machine's packages and package manager, and of what else installs updates there. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 from inventory.name_lists import join_first_names
@@ -197,9 +197,22 @@ def clear_passed_warnings(findings: Iterable[Finding], after: PackageState | Non
     if after is None or after.lock_holder or after.at_work:
         return tuple(findings)
     passed = {PACKAGE_LOCK_CHECK, *(() if after.failed_scripts else (_FAILED_SCRIPTS_CHECK,))}
+    return _mark_passed(findings, passed, "before the installation")
+
+
+def clear_reverted_warnings(findings: Iterable[Finding], probes: Collection[str]) -> tuple[Finding, ...]:
+    """Return the pre-check findings of a machine that was put back to a snapshot since.
+
+    Those of its packages, and of its probes with these names, are good: its validation has looked at them again.
+    """
+    passed = {PACKAGES_CHECK, PACKAGE_LOCK_CHECK, _FAILED_SCRIPTS_CHECK, *probes}
+    return _mark_passed(findings, passed, "before the revert")
+
+
+def _mark_passed(findings: Iterable[Finding], checks: Collection[str], when: str) -> tuple[Finding, ...]:
     return tuple(
-        Finding.good(finding.check, f"before the installation: {finding.message}")
-        if finding.check in passed and finding.level is FindingLevel.WARN
+        Finding.good(finding.check, f"{when}: {finding.message}")
+        if finding.check in checks and finding.level is FindingLevel.WARN
         else finding
         for finding in findings
     )

@@ -12,11 +12,13 @@ from flows.policy.enforcement import build_demands
 from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest, WavesRequest
 from flows.undo import build_undo_request
+from inventory.machine import Check, CheckKind
 from tasks.domain.errors import RequestError, WayUnreachable
 from tasks.domain.model import Outcome, RunInfo
+from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.provided_machines import PowerState, ProviderAct, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
-from tasks.domain.states import OperationState, RebootPolicy, UndoWay, UpdateState, YesNoUnknown
+from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, UndoWay, UpdateState, YesNoUnknown
 from tasks.domain.undo import UndoSnapshot
 from tasks.records.queries.history import History
 from tasks.rules.policy.model import RiskyOption
@@ -95,6 +97,32 @@ def test_a_machine_goes_back_to_its_snapshot(fleet: UndoFleet) -> None:
     assert {result_of(outcome, name).state for name in ("app", "shop")} == {UpdateState.INSTALLED}
     assert (fleet.rows["web"].state, fleet.rows["web"].run_id) == (SnapshotState.REVERTED, PATCHED)
     assert not [job for job in fleet.web.installs() if RUN in job.id]
+
+
+def test_packages_that_the_run_broke_are_whole_again_and_no_warning(fleet: UndoFleet) -> None:
+    (app,) = [package for package in fleet.web.world.packages if package.id == "app"]
+    app.broken = True
+    outcome = fleet.undo()
+    assert [plan.refusals for plan in fleet.plans] == [()]
+    assert (outcome.state, outcome.reason) == (OperationState.SUCCEEDED, "2 updates installed, rebooted")
+    (finding,) = [one for one in outcome.findings if one.check == "packages"]
+    assert (finding.level, "before the revert: " in finding.message) == (FindingLevel.GOOD, True)
+
+
+@pytest.mark.parametrize(("checks", "goes_back"), [("probes", True), ("pre_checks", False)])
+def test_a_probe_that_fails_keeps_no_machine_from_its_snapshot_and_a_check_of_the_owner_does(
+    fleet: UndoFleet, checks: str, goes_back: bool
+) -> None:
+    own: dict[str, Any] = {checks: (Check("shop answers", CheckKind.COMMAND, "ask"),)}
+    fleet.described[0] = replace(fleet.described[0], **own)
+
+    def answer(_script: Script) -> list[ScriptRecord]:
+        return [{"kind": "probe", "exit_code": int(fleet.web.world.whole() != BEFORE), "text": ""}]
+
+    fleet.web.answer("probe", answer)
+    outcome = fleet.undo()
+    assert (fleet.web.world.whole() == BEFORE) is goes_back, outcome.reason
+    assert (outcome.state is OperationState.SUCCEEDED) is goes_back
 
 
 def test_its_plan_says_what_is_lost(fleet: UndoFleet) -> None:
