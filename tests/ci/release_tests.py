@@ -146,6 +146,11 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "tests/unit/engine/test_rehearsals.py; the host's script in real shells, without libvirt: "
         "tests/contract/providers/test_overlay_script.py; the XML: tests/unit/providers/test_libvirt_copy.py."
     ),
+    "tests/lab/vm/test_snapshots.py::": (
+        "Each is minutes of QEMU without KVM. Simulated: tests/unit/engine/test_snapshots.py and "
+        "tests/unit/engine/test_undo_by_snapshot.py; kills, no provider: tests/faults/hypervisor.py; the "
+        "orders to libvirt: tests/unit/providers/test_libvirt_dangers.py; their end: tests/contract/test_snapshots.py."
+    ),
     "tests/lab/reports/test_made_packages.py::": (
         "Updates of made packages that are installed, and their class: tests/lab/reports/test_hunted_dnf.py, "
         "tests/lab/reports/test_hunted_zypper.py and tests/lab/reports/test_apt_policy.py."

@@ -81,12 +81,20 @@ class Hypervisor:
 
     def stop(self) -> None:
         """End all machines and libvirtd, also if a session before left them."""
-        for path in [*self.place.glob("run/qemu/*.pid"), self.place / "libvirtd.pid"]:
-            pid = int(path.read_text()) if path.exists() else 0
-            if self._is_ours(pid):
-                os.kill(pid, signal.SIGKILL)
-                wait_until(lambda pid=pid: not self._is_ours(pid), 30, f"process {pid} doesn't end")
-            path.unlink(missing_ok=True)
+        for path in self.place.glob("run/qemu/*.pid"):
+            self._end(path)
+        self.stop_daemon()
+
+    def stop_daemon(self) -> None:
+        """End libvirtd alone: the machines run on, and ``start`` finds them again."""
+        self._end(self.place / "libvirtd.pid")
+
+    def _end(self, path: Path) -> None:
+        pid = int(path.read_text()) if path.exists() else 0
+        if self._is_ours(pid):
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not self._is_ours(pid), 30, f"process {pid} doesn't end")
+        path.unlink(missing_ok=True)
 
     def virsh(self, *words: str, timeout: float = 120) -> str:
         """Return what virsh prints.

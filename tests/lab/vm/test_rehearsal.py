@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tasks.domain.model import RunReport
 from tasks.domain.states import OperationState, Step
 from tasks.machines.providers.libvirt.overlay import choose_card_name
 from tasks.rules.rehearsal import measure_phases
-from tests.lab.engine import Fleet, Telling, outcome_of
+from tests.lab.engine import Telling, outcome_of
+from tests.lab.killing import Controllers, its_lease_is_over, wait_for
 from tests.lab.vm.conftest import BootVms
 from tests.lab.vm.machines import Vm, VmLab
+from tests.lab.vm.provided import ProvidedFleet
 
 STATE = "cat /proc/sys/kernel/random/boot_id; sha256sum /var/lib/dpkg/status; find /etc /usr/bin /boot -newer /mark"
 
@@ -33,21 +34,8 @@ class CopyWatch(Telling):
             self._look()
 
 
-class Rehearsed(Fleet):
-    """A machine whose provider is the hypervisor of the lab, which is this machine."""
-
-    def __init__(self, lab: VmLab, vm: Vm, place: Path, **machine: Any) -> None:
-        super().__init__([vm], place)
-        self.vm = vm
-        self.net = vm.address.rpartition(".")[0]
-        self.describe(**{vm.name.replace("-", "_"): {"provider": f"rack/{vm.name}", **machine}})
-        data = yaml.safe_load(self.inventory.read_text())
-        data["machines"].append({"name": "rack-host", "address": "127.0.0.1", "transport": "local", "owner": "manual"})
-        self.inventory.write_text(yaml.safe_dump(data))
-        repositories = [f"{self.net}.1:8099"]
-        provider = {"name": "rack", "kind": "libvirt", "host": "rack-host", "uri": lab.hypervisor.uri}
-        providers = {"providers": [{**provider, "repositories": repositories}]}
-        (place / "providers.yaml").write_text(yaml.safe_dump(providers))
+class Rehearsed(ProvidedFleet):
+    """A machine that can be rehearsed on."""
 
     def rehearse(self, *masks: str, **fields: Any) -> RunReport:
         return self.patch(*masks, rehearse=True, only_machines=[self.vm.name], **fields)
@@ -118,3 +106,37 @@ def test_a_rehearsal_predicts_the_minutes_of_the_machine(vm_lab: VmLab, vms: Boo
     assert any(f"rehearsal on a copy of {vm.name}: passed; 3 updates in " in note for note in report.notes)
     assert Step.REBOOT in {record.step for record in outcome.steps}
     assert_nothing_left(vm_lab, vm)
+
+
+def test_a_copy_that_a_killed_controller_and_an_absent_provider_have_left_is_deleted(
+    vm_lab: VmLab, vms: BootVms, tmp_path: Path
+) -> None:
+    (vm,) = vms(1)
+    controllers = Controllers(Rehearsed(vm_lab, vm, tmp_path))
+    try:
+        run = controllers.patch(rehearse=True, scope=vm.name, updates={"classifications": [], "include": ["lab-plain"]})
+        copy = f"{vm.name}.rehearsal"
+        wait_for(lambda: copy in vm_lab.hypervisor.virsh("list", "--name").split(), "the copy")
+        run.kill()
+        its_lease_is_over(controllers)
+        run_id = controllers.newest().run.id
+        told = controllers.start("providers", vm.name).end()
+        assert (told.code, f"copy of a rehearsal: rehearsal-{run_id}-1" in told.out) == (0, True), told
+
+        vm_lab.hypervisor.stop_daemon()
+        ended = controllers.resume("--finalize")
+        assert ended.states == {vm.name: "NotStarted"}
+        assert f"the copy rehearsal-{run_id}-1 of {vm.name} may still be there" in ended.out
+        doctor = controllers.start("doctor", "--here", "--json").end()
+        assert f"rehearsal-{run_id}-1 of {vm.name}" in doctor.out
+        assert controllers.start("reconcile", "--no-prefect").end().code == 3, "the provider is away still"
+
+        vm_lab.hypervisor.start()
+        assert copy in vm_lab.hypervisor.virsh("list", "--name").split(), "it ran on"
+        done = controllers.start("reconcile", "--no-prefect").end()
+        assert (done.code, f"{vm.name}: copy rehearsal-{run_id}-1: Deleted" in done.err) == (0, True), done
+        assert "rehearsal-" not in controllers.start("doctor", "--here", "--json").end().out
+        assert_nothing_left(vm_lab, vm)
+    finally:
+        controllers.end()
+        vm_lab.hypervisor.start()
