@@ -136,6 +136,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     "tests/lab/vm/test_kernels.py::test_a_full_boot_partition_is_found_before_a_kernel_is_installed": (
         "QEMU without KVM takes its time. A full disk that is found before: tests/lab/test_patch.py."
     ),
+    "tests/lab/vm/test_kernels.py::test_a_kernel_is_updated_and_booted_and_the_old_one_is_kept": (
+        "An initramfs takes QEMU without KVM minutes. What the machine says of its kernels: "
+        "tests/unit/managers/test_apt_reboot.py; a reboot that an update asks for: tests/lab/test_patch.py."
+    ),
     "tests/lab/vm/test_image_upgrade.py::": (
         "Each new OS disk is a boot of QEMU without KVM: minutes. The same runs with a provider in memory, and a "
         "controller that dies at each call: tests/unit/engine/test_image_upgrades.py; libvirt's orders, broken behind "
