@@ -60,6 +60,7 @@ class Snapshot:
         taken_at: by the provider's clock.
         disks: the ids of the disks that it has.
         used_bytes: how much room it takes now; None: not known.
+        fault: why nothing can be put back by it now, such as that it is overfull; "": nothing is known to be wrong.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Snapshot:
     disks: tuple[str, ...] = ()
     consistency: Consistency = Consistency.UNKNOWN
     used_bytes: int | None = None
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class ProvidedMachine:
         snapshots: all that the provider has of it, those of others included.
         kept_disks: OS disks that were replaced and are still there.
         overlay: its rehearsal copy that exists, whole or not; None: none.
+        snapshot_obstacle: why the provider would take no snapshot of it now; "": it knows of nothing.
     """
 
     id: str
@@ -126,6 +129,7 @@ class ProvidedMachine:
     snapshots: tuple[Snapshot, ...] = ()
     kept_disks: tuple[KeptDisk, ...] = ()
     overlay: Overlay | None = None
+    snapshot_obstacle: str = ""
 
     @property
     def os_disks(self) -> tuple[ProvidedDisk, ...]:

@@ -37,6 +37,8 @@ def check_snapshot(context: MachineContext) -> tuple[Finding, ...]:
         machine = read_provided_machine(context, require_provider(context, *_list_acts(policy)))
         if not machine.os_disks:
             raise ProviderError("the provider does not say which disk has the operating system")
+        if machine.snapshot_obstacle:
+            raise ProviderError(machine.snapshot_obstacle)
     except RecordsError:
         raise
     except FleetpatchError as error:

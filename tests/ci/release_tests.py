@@ -155,6 +155,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "tests/unit/engine/test_undo_by_snapshot.py; kills, no provider: tests/faults/hypervisor.py; the "
         "orders to libvirt: tests/unit/providers/test_libvirt_dangers.py; their end: tests/contract/test_snapshots.py."
     ),
+    "tests/lab/vm/test_lvm.py::": (
+        "A machine without KVM whose system is moved onto LVM, and that boots three times: minutes. The script in real "
+        "shells, with stand-ins for LVM: tests/contract/providers/test_lvm.py."
+    ),
     "tests/lab/reports/test_made_packages.py::": (
         "Updates of made packages that are installed, and their class: tests/lab/reports/test_hunted_dnf.py, "
         "tests/lab/reports/test_hunted_zypper.py and tests/lab/reports/test_apt_policy.py."

@@ -46,13 +46,15 @@ class HostCommands:
         """
         return self._run([words], text, deadline, read_only=False)[0]
 
-    def run_script(self, name: str, parameters: dict[str, str], *, deadline: Deadline) -> ScriptResult:
-        """Run a script of this package that changes something.
+    def run_script(
+        self, name: str, parameters: dict[str, str], *, deadline: Deadline, read_only: bool = False
+    ) -> ScriptResult:
+        """Run a script of this package. It may change something, unless it is ``read_only``.
 
         Raises:
             ProviderError, ProviderUnavailable: see ask.
         """
-        return self._send(Script(name, parameters, read_only=False, package=_PACKAGE), deadline)
+        return self._send(Script(name, parameters, read_only=read_only, package=_PACKAGE), deadline)
 
     def _run(
         self, commands: Sequence[Sequence[str]], text: str, deadline: Deadline, *, read_only: bool

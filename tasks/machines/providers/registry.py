@@ -36,6 +36,7 @@ _PLACES: Final[Mapping[ProviderKind, str]] = {
     ProviderKind.PROXMOX: "proxmox.open_proxmox",
     ProviderKind.COMMAND: "command.open_command",
     ProviderKind.LIBVIRT: "libvirt.provider.open_libvirt",
+    ProviderKind.LVM: "lvm.open_lvm",
     ProviderKind.VSPHERE: "vsphere.open_vsphere",
 }
 """Where the function is that opens each provider: (settings, machine, ports) -> MachineProvider."""

@@ -86,7 +86,7 @@ def explain_unusable(machine: ProvidedMachine, snapshot_id: str) -> str:
         return "the provider does not say which disk has the operating system"
     if missing := [disk.id for disk in machine.os_disks if disk.id not in snapshot.disks]:
         return f"it lacks the disk {', '.join(missing)}"
-    return ""
+    return snapshot.fault
 
 
 def describe_left_snapshots(machine: ProvidedMachine, policy: SnapshotPolicy, now: datetime) -> tuple[Finding, ...]:

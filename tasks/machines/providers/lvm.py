@@ -1,0 +1,213 @@
+"""The provider of a machine that is LVM on the machine itself: snapshots of the volumes with its operating system.
+
+The script lvm_machine.sh does the work, and says what marks it leaves. A revert merges the snapshot into its origin and
+uses it up. The merge begins with the next boot, so a revert reboots the machine and waits until it answers again.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from inventory.data_class import dataclass
+from inventory.machine import Machine, TransportKind
+from inventory.machine_providers import ProviderKind, ProviderSettings, find_provider_machine_id
+from tasks.domain.errors import ProviderError, ProviderUnavailable
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.domain.provided_machines import (
+    Consistency,
+    DiskRole,
+    PowerState,
+    ProvidedDisk,
+    ProvidedMachine,
+    ProviderAct,
+    ProviderOrder,
+    Snapshot,
+)
+from tasks.machines.providers.host_commands import HostCommands
+from tasks.machines.providers.registry import ProviderPorts
+
+_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+_WORKS: Final[Mapping[ProviderAct, str]] = {
+    ProviderAct.TAKE_SNAPSHOT: "take",
+    ProviderAct.REVERT: "revert",
+    ProviderAct.DELETE_SNAPSHOT: "delete",
+}
+_POLL_SECONDS: Final = 10.0
+"""A machine that boots refuses logins, and accounts could be locked."""
+_MARK: Final = "fleetpatch."
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A logical volume, as lvs shows it.
+
+    Attributes:
+        attributes: its ``lv_attr``.
+        size: in bytes.
+        origin: the volume of which it is a snapshot, or "".
+        percent: how much of a snapshot is used; None: it is none, or that is not known.
+        marks: its tags of fleetpatch, without that prefix.
+    """
+
+    group: str
+    name: str
+    attributes: str
+    size: int
+    origin: str
+    percent: float | None
+    marks: Mapping[str, str]
+
+    @property
+    def id(self) -> str:
+        """Its name with that of its group."""
+        return f"{self.group}/{self.name}"
+
+    @property
+    def is_snapshot(self) -> bool:
+        """It keeps what has changed of another one. One that is being merged has a large S."""
+        return self.attributes[:1] in {"s", "S"}
+
+    @property
+    def used_bytes(self) -> int | None:
+        """How much of a snapshot is used; None: not known."""
+        return None if self.percent is None else round(self.size * self.percent / 100)
+
+    @property
+    def fault(self) -> str:
+        """Why nothing can be put back by a snapshot, or "". To one that is being merged, the same order goes on."""
+        is_invalid = self.attributes[4:5] in {"I", "S", "m", "M"}
+        return f"{self.id} is overfull: more was written since than it has room for" if is_invalid else ""
+
+
+class LvmProvider:
+    """A machine whose operating system is on logical volumes. See MachineProvider."""
+
+    kind = ProviderKind.LVM.value
+
+    def __init__(self, host: HostCommands, machine_id: str, *, can_reboot: bool = True) -> None:
+        """``can_reboot`` is false for the controller's own machine: the revert would end with it."""
+        self._host, self._id = host, machine_id
+        self._acts = frozenset(_WORKS) if can_reboot else frozenset(_WORKS) - {ProviderAct.REVERT}
+
+    @property
+    def acts(self) -> frozenset[ProviderAct]:
+        """What it can be asked to do."""
+        return self._acts
+
+    def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
+        """Return the machine as it is now."""
+        result = self._run("read", "", deadline)
+        volumes = [_parse_volume(str(record["row"])) for record in result.find_records("volume")]
+        system = [str(record["name"]) for record in result.find_records("system")]
+        unfit = result.find_records("unfit")
+        if unfit and not system:
+            raise ProviderError(f"{self._id}: {unfit[0]['why']}", hint=str(unfit[0]["hint"]))
+        disks = [
+            ProvidedDisk(volume.id, DiskRole.OS if volume.id in system else DiskRole.DATA, f"/dev/{volume.id}")
+            for volume in volumes
+            if not volume.is_snapshot and "snapshot" not in volume.marks
+        ]
+        snapshots = (*_gather_snapshots(volumes, system), *_find_foreign(volumes))
+        obstacle = str(unfit[0]["why"]) if unfit else ""
+        return ProvidedMachine(self._id, PowerState.RUNNING, tuple(disks), snapshots, snapshot_obstacle=obstacle)
+
+    def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
+        """Carry an order out. Return a note for the report, or ""."""
+        if order.act not in self._acts:
+            hint = "Only snapshots of the system are taken, reverted to and deleted there."
+            raise ProviderError(f"{self._id}: LVM on the machine can't do {order.act}", hint=hint)
+        if not _ID_PATTERN.fullmatch(order.id):
+            hint = "Use letters, digits, and . _ - in it, at most 80."
+            raise ProviderError(f"{self._id}: {order.id!r} can't be the id of an order", hint=hint)
+        if order.act is ProviderAct.REVERT and order.with_data_disks:
+            hint = "Order the revert without data disks."
+            raise ProviderError(f"{self._id}: its snapshots have no data volumes", hint=hint)
+        result = self._run(_WORKS[order.act], order.id, deadline)
+        if result.find_records("rebooting"):
+            return self._complete_revert(order.id, _get_boot(result), deadline)
+        if result.find_records("merging"):
+            return self._complete_revert(order.id, "", deadline)
+        return "; ".join(str(record["text"]) for record in result.find_records("note"))
+
+    def _complete_revert(self, snapshot_id: str, boot: str, deadline: Deadline) -> str:
+        """Wait until the machine is in another boot than the given one, and the merge has ended."""
+        clock, reason = self._host.clock, "it has not gone down yet"
+        while not deadline.has_passed(clock):
+            clock.sleep(_POLL_SECONDS)
+            try:
+                if boot == _get_boot(self._run("read", "", deadline)):
+                    continue
+                result = self._run("revert", snapshot_id, deadline)
+            except ProviderError as error:  # it boots, and may refuse logins for a while
+                reason = error.message
+                continue
+            if not result.find_records("merging"):
+                return "the snapshot is used up by the revert"
+            reason = "the merge goes on, and the machine works with its state of before already"
+        raise ProviderUnavailable(f"{self._id}: the revert has not ended in time: {reason}; order it again")
+
+    def _run(self, work: str, order_id: str, deadline: Deadline) -> ScriptResult:
+        parameters = {"work": work, "id": order_id}
+        result = self._host.run_script("lvm_machine", parameters, deadline=deadline, read_only=work == "read")
+        if failed := result.find_records("failed"):
+            raise ProviderError(f"{self._id}: {failed[0]['why']}", hint=str(failed[0]["hint"]))
+        if not result.find_records("ended"):
+            raise ProviderError(f"{self._id}: no whole answer: {result.unframed_output[-300:]}")
+        return result
+
+
+def open_lvm(_settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> LvmProvider:
+    """Return the provider of a machine."""
+    host = HostCommands(ports.connect(machine.name), ports.clock, machine.name)
+    can_reboot = machine.transport is not TransportKind.LOCAL
+    return LvmProvider(host, find_provider_machine_id(machine), can_reboot=can_reboot)
+
+
+def _get_boot(result: ScriptResult) -> str:
+    return str(result.find_records("boot")[0]["id"])
+
+
+def _parse_volume(row: str) -> Volume:
+    group, name, attributes, _layout, size, origin, percent, _path, tags = row.split("|")
+    marks = (tag.removeprefix(_MARK).partition("=") for tag in tags.split(",") if tag.startswith(_MARK))
+    used = float(percent) if percent else None
+    return Volume(group, name, attributes, int(size), origin, used, {key: value for key, _, value in marks})
+
+
+def _gather_snapshots(volumes: Sequence[Volume], system: Sequence[str]) -> tuple[Snapshot, ...]:
+    """Return the snapshots of fleetpatch. One that is not whole has no disks."""
+    ids = dict.fromkeys(volume.marks["snapshot"] for volume in volumes if "snapshot" in volume.marks)
+    return tuple(
+        _gather(name, [volume for volume in volumes if volume.marks.get("snapshot") == name], system) for name in ids
+    )
+
+
+def _gather(snapshot_id: str, volumes: Sequence[Volume], system: Sequence[str]) -> Snapshot:
+    parts = [volume for volume in volumes if volume.is_snapshot]
+    taken = next((volume.marks["taken"] for volume in volumes if "taken" in volume.marks), "")
+    used = [part.used_bytes for part in parts]
+    origins = [f"{part.group}/{part.origin}" for part in parts]
+    fault = "; ".join(filter(None, (part.fault for part in parts)))
+    if not taken or not set(system) <= set(origins):
+        fault = fault or "it is not whole: an order was interrupted"
+    return Snapshot(
+        snapshot_id,
+        datetime.fromtimestamp(int(taken), UTC) if taken else None,
+        tuple(origins) if taken else (),
+        # each volume is frozen while its own snapshot is taken
+        Consistency.FILE_SYSTEM if len(parts) == 1 else Consistency.CRASH,
+        sum(size for size in used if size is not None) if None not in used else None,
+        fault,
+    )
+
+
+def _find_foreign(volumes: Sequence[Volume]) -> tuple[Snapshot, ...]:
+    return tuple(
+        Snapshot(
+            volume.id, None, (f"{volume.group}/{volume.origin}",), used_bytes=volume.used_bytes, fault=volume.fault
+        )
+        for volume in volumes
+        if volume.origin and "snapshot" not in volume.marks
+    )
