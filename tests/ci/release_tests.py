@@ -140,6 +140,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "An initramfs takes QEMU without KVM minutes. What the machine says of its kernels: "
         "tests/unit/managers/test_apt_reboot.py; a reboot that an update asks for: tests/lab/test_patch.py."
     ),
+    "tests/lab/vm/test_kernels.py::test_grub_that_would_ask_for_its_disk_fails_and_nothing_is_rebooted": (
+        "A boot package that fails, and the reboot that is not ordered: tests/unit/engine/test_patching.py; its words: "
+        "tests/contract/test_apt_job_script.py."
+    ),
     "tests/lab/vm/test_image_upgrade.py::": (
         "Each new OS disk is a boot of QEMU without KVM: minutes. The same runs with a provider in memory, and a "
         "controller that dies at each call: tests/unit/engine/test_image_upgrades.py; libvirt's orders, broken behind "

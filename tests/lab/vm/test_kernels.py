@@ -1,4 +1,4 @@
-"""Kernels and /boot of machines that have their own: updates of them, and the boot into them."""
+"""Kernels and /boot of machines that have their own: updates of them, the boot into them, and GRUB's disk."""
 
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,19 @@ from tests.lab.vm.conftest import BootVms
 from tests.lab.vm.machines import Vm
 
 KERNEL = "linux-image-cloud-amd64"
+GRUB_DISK = "grub-pc grub-pc/install_devices multiselect"
+OFFER_GRUB = f"""set -e; cd /var/tmp; mkdir -p new/DEBIAN repo; cd new
+dpkg -L grub-pc | while read -r file; do [ ! -f "$file" ] || cp --parents -p "$file" .; done
+for file in /var/lib/dpkg/info/grub-pc.*; do
+  case $file in *.list | *.md5sums) ;; *) cp -p "$file" "DEBIAN/${{file##*.}}" ;; esac; done
+dpkg-query -s grub-pc | sed -e '/^Status:/d' -e 's/^Version: .*/&.1/' -e '/^Conffiles:/d' -e '/^ [/]/d' >DEBIAN/control
+cd ..; dpkg-deb -b new repo/grub-pc.deb >/dev/null; cd repo
+{{ dpkg-deb -f grub-pc.deb; echo "Filename: ./grub-pc.deb"; stat -c 'Size: %s' grub-pc.deb
+  echo "SHA256: $(sha256sum grub-pc.deb | cut -c1-64)"; }} >Packages
+echo 'deb [trusted=yes] file:/var/tmp/repo ./' >>/etc/apt/sources.list
+echo '{GRUB_DISK} ' | debconf-set-selections
+"""
+"""An update of GRUB with the installed one's files and scripts, on a machine on which nobody said where GRUB goes."""
 
 
 @pytest.fixture
@@ -72,3 +85,20 @@ def test_a_kernel_is_updated_and_booted_and_the_old_one_is_kept(vm: Vm, tmp_path
     assert there == [f"{file}-{kernel}" for file in ("initrd.img", "vmlinuz") for kernel in (old, new)]
     assert vm.sh("dpkg --audit", root=True).strip() == ""
     assert "NEEDRESTART-KSTA: 1" in vm.sh("needrestart -b -k", root=True)
+
+
+def test_grub_that_would_ask_for_its_disk_fails_and_nothing_is_rebooted(vm: Vm, tmp_path: Path) -> None:
+    vm.sh(OFFER_GRUB, root=True)
+    boot = vm.boot_id()
+
+    failed = patch(vm, tmp_path, "grub-pc")
+
+    assert failed.state is OperationState.FAILED, failed.reason
+    assert "You must correct your GRUB install devices before proceeding" in failed.reason
+    assert (vm.boot_id(), failed.reboot) == (boot, RebootState.NOT_NEEDED)
+    assert failed.reboot_result is not None
+    assert "not rebooted although the reboot policy is Always" in failed.reboot_result.reason
+    vm.sh(f"echo {GRUB_DISK} /dev/vda | debconf-set-selections", root=True)
+    mended = outcome_of(Fleet([vm], tmp_path).patch("grub-pc", reboot="Always", repair=True), vm)
+    assert mended.reboot is RebootState.COMPLETED, mended.reason
+    assert vm.sh("dpkg --audit", root=True).strip() == ""
