@@ -29,7 +29,8 @@ lvm_read() {
   done
   lvm_rows=$(lvm_run lvs -a --noheadings --nosuffix --units b --separator '|' -o "$lvm_fields" 2>"$lvm_folder/said") \
     || lvm_fail "lvs: $(cat "$lvm_folder/said")"
-  lvm_rows=$(printf '%s\n' "$lvm_rows" | sed 's/^ *//; s/[][]//g')
+  # parts of other volumes have brackets, and snapshots that are being merged
+  lvm_rows=$(printf '%s\n' "$lvm_rows" | awk -F '|' '$2 !~ /^\[/ || $3 ~ /^S/' | sed 's/^ *//; s/[][]//g')
 }
 # lvm_pick CONDITION FIELD [NAME]: the field of the rows for which awk's condition is true
 lvm_pick() { printf '%s\n' "$lvm_rows" | awk -F '|' -v name="${3:-}" -v id="$id" "$1 { print $2 }"; }
@@ -42,6 +43,8 @@ lvm_tag() { # NAME TAG: the value of a tag of a volume, behind "="
   # shellcheck disable=SC2016  # awk's $
   lvm_pick '$1 "/" $2 == name' '$9' "$1" | tr , '\n' | sed -n "s/^fleetpatch\.$2=//p" | head -n 1
 }
+
+lvm_has_parts() { [ -n "$(lvm_pick "$lvm_is_ours && \$3 ~ /^$1/" "$lvm_name")" ]; } # s: of this order, S: being merged
 
 lvm_find_system() { # sets lvm_volumes (names, that of / first) and lvm_vg
   lvm_volumes='' lvm_sources=' '
@@ -102,8 +105,8 @@ lvm_check_boot() { # whether /boot can be copied and put back, and the next boot
     ! grep -qs '/dm-snapshot\.ko' "/lib/modules/$lvm_kernel/modules.builtin" || continue
     if ! fp_has_initramfs "$lvm_kernel"; then lvm_unfit "$lvm_kernel has no initramfs in /boot, so it would not find / once that has a snapshot"; continue; fi
     if command -v lsinitramfs >/dev/null; then lvm_list=lsinitramfs; else lvm_list=lsinitrd; fi
-    lvm_has=$(lvm_run "$lvm_list" "$fp_initramfs" 2>/dev/null | grep -c '/dm-snapshot\.ko\|sbin/lvm$')
-    [ "${lvm_has:-0}" -ge 2 ] || lvm_unfit "$lvm_list does not show lvm and dm-snapshot in $fp_initramfs: the machine would not boot once / has a snapshot" "Add dm_snapshot to it (initramfs-tools: /etc/initramfs-tools/modules; dracut: add_drivers), and make it anew."
+    lvm_has=$(lvm_run "$lvm_list" "$fp_initramfs" 2>/dev/null | grep -c '/dm-snapshot\.ko')
+    [ "${lvm_has:-0}" != 0 ] || lvm_unfit "$lvm_list does not show dm-snapshot in $fp_initramfs: the machine would not boot once / has a snapshot" "Add dm_snapshot to it (initramfs-tools: /etc/initramfs-tools/modules; dracut: add_drivers), and make it anew."
   done
 }
 
@@ -233,7 +236,7 @@ lvm_revert() {
     "$id+$lvm_boot") lvm_merge; return ;;
     "$id+"*)
       # unless the machine has booted before the merge was ordered
-      if [ -z "$(lvm_pick "$lvm_is_ours && \$3 ~ /^s/" "$lvm_name")" ]; then lvm_finish; return; fi
+      if ! lvm_has_parts s; then lvm_finish; return; fi
       lvm_do lvchange --deltag "fleetpatch.reverting=$lvm_begun" "$lvm_root"
       ;;
     *) lvm_fail "a revert to ${lvm_begun%+*} has begun" "Order that one again: it is completed." ;;
@@ -273,11 +276,14 @@ lvm_finish() { # after the boot: the merge has begun, and somebody must ask LVM 
 }
 
 lvm_delete() {
-  case $(lvm_tag "$lvm_root" reverting) in
-    "$id+$lvm_boot") lvm_fail "the revert to $id has begun, and the machine is about to boot" "Wait for its end." ;;
-    "$id+"*) lvm_finish; return ;;
+  lvm_begun=$(lvm_tag "$lvm_root" reverting)
+  case $lvm_begun in
+    "$id+$lvm_boot") ! lvm_has_parts S || lvm_fail "the revert to $id has begun, and the machine is about to boot" "Wait for its end." ;;
+    "$id+"*) if ! lvm_has_parts s; then lvm_finish; return; fi ;;
+    *) lvm_begun='' ;;
   esac
   lvm_remove_ours
+  [ -z "$lvm_begun" ] || lvm_do lvchange --deltag "fleetpatch.reverting=$lvm_begun" "$lvm_root" # no merge was ordered
 }
 
 [ -n "$lvm_boot" ] || lvm_fail "the machine does not show its boot id, so a revert could not be proven"
