@@ -46,9 +46,10 @@ class Standing(StrEnum):
     UNRECORDED = "Unrecorded"  # it has the name of one, and these records do not have it
     FOREIGN = "Foreign"  # somebody else has taken it
     UNREAD = "Unread"  # its provider did not say
+    UNUSABLE = "Unusable"  # its provider has it, and nothing can be put back by it
 
 
-FORGOTTEN: Final = frozenset({Standing.EXPIRED, Standing.UNRECORDED, Standing.UNREAD})
+FORGOTTEN: Final = frozenset({Standing.EXPIRED, Standing.UNRECORDED, Standing.UNREAD, Standing.UNUSABLE})
 """What a person should look at."""
 
 
@@ -60,7 +61,7 @@ class SeenSnapshot:
         id: what its provider calls it; "": the machine could not be read, and has none in the records.
         row: what the records have of it; None: nothing.
         found: as its provider has it; None: it does not have it, or did not say.
-        message: why its provider did not say, or "".
+        message: why its provider did not say, or why nothing can be put back by it, or "".
     """
 
     machine: str
@@ -137,8 +138,9 @@ def judge_snapshots(
     known = {row.snapshot: row for row in rows}
     for snapshot_id, row in known.items():
         found = provided.find_snapshot(snapshot_id)
-        there = Standing.EXPIRED if row.expires_at <= now else Standing.KEPT
-        yield SeenSnapshot(machine, snapshot_id, Standing.MISSING if found is None else there, row, found)
+        fault = found.fault if found is not None else ""
+        there = Standing.EXPIRED if row.expires_at <= now else Standing.UNUSABLE if fault else Standing.KEPT
+        yield SeenSnapshot(machine, snapshot_id, Standing.MISSING if found is None else there, row, found, fault)
     for found in provided.snapshots:
         if found.id not in known:
             is_ours = found.id.startswith(SNAPSHOT_PREFIX)

@@ -12,15 +12,24 @@ from sqlalchemy import update
 
 from flows.ports.ports import Ports
 from flows.snapshots import (
+    FORGOTTEN,
     Deletion,
     DeletionState,
     SeenSnapshot,
     Standing,
     delete_snapshots,
+    judge_snapshots,
     look_at_snapshots,
     open_snapshots,
 )
-from tasks.domain.provided_machines import Consistency, ProviderAct, Snapshot, SnapshotState
+from tasks.domain.provided_machines import (
+    Consistency,
+    PowerState,
+    ProvidedMachine,
+    ProviderAct,
+    Snapshot,
+    SnapshotState,
+)
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import OperationState
 from tasks.records.queries.runs import find_runs_in_need
@@ -129,6 +138,14 @@ def test_each_snapshot_is_told_as_what_it_is(store: SqlSnapshots) -> None:
         other: Standing.UNRECORDED,
         "before-the-migration": Standing.FOREIGN,
     }
+
+
+def test_one_that_nothing_can_be_put_back_by_is_unusable() -> None:
+    found = Snapshot(OURS, NOW, ("vda",), fault="it is overfull")
+    machine = ProvidedMachine("web", PowerState.RUNNING, snapshots=(found,))
+    (seen,) = judge_snapshots("web", machine, [make_row()], NOW)
+    assert (seen.standing, seen.message) == (Standing.UNUSABLE, "it is overfull")
+    assert seen.standing in FORGOTTEN
 
 
 def test_a_provider_that_does_not_answer_is_unread_and_not_empty(store: SqlSnapshots) -> None:
