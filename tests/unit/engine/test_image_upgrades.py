@@ -16,7 +16,7 @@ from tasks.domain.errors import ProviderUnavailable, RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord
-from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.domain.provided_machines import ImageVersion, PowerState, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
 from tasks.steps.context.run_control import StopToken
 from tests.support.fake_provider import FakeProvider, ProviderFault
@@ -245,6 +245,19 @@ def test_a_window_that_is_too_short_for_the_way_back_begins_nothing(fleet: Image
     assert {outcome.state for outcome in report.outcomes} != {OperationState.SUCCEEDED}
 
 
+class GoingOnProvider(FakeProvider):
+    """At work on an order of a process that died: it takes no other one, and that one ends with the start."""
+
+    def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
+        if order.act is not REPLACE:
+            raise ProviderUnavailable("another order is at work")
+        note = super().carry_out(order, deadline=deadline)
+        machine = self.read_machine(deadline=deadline)
+        self._hypervisor.machines[self._id] = replace(machine, power=PowerState.RUNNING)
+        self._hypervisor.apply(self._id, ProviderOrder(ProviderAct.START))
+        return note
+
+
 class TestController:
     """The controller is killed at any call, and another process resumes the run."""
 
@@ -292,6 +305,17 @@ class TestController:
     def test_an_order_that_needs_nothing_of_the_old_disk_is_given_again(self) -> None:
         model = replace(MODEL, keeps_host_keys=False, keeps_machine_id=False)
         fleet = self._interrupt(PowerState.STOPPED, make_group(image=model))
+        report = self.run(fleet, Life(), resumed=True)
+        assert (fleet.versions["m1"], fleet.broken()) == (NEW, [])
+        assert report.run.state is OperationState.SUCCEEDED
+
+    def test_a_machine_with_its_new_disk_that_was_not_started_is_started_by_the_same_order(self) -> None:
+        fleet = self._interrupt(PowerState.STOPPED)
+        (begun,) = [entry for entry in fleet.fleet.records.read_entries(RUN, "m1") if entry.act == REPLACE.value]
+        until = Deadline.after(fleet.fleet.clock, 60)
+        done = ProviderOrder(REPLACE, begun.key, ImageVersion("debian/12/stable", NEW, "/images/12.2.qcow2"))
+        FakeProvider(fleet.hypervisor, "m1").carry_out(done, deadline=until)
+        fleet.hypervisor.open = lambda _machine: GoingOnProvider(fleet.hypervisor, "m1")  # type: ignore[assignment, method-assign]
         report = self.run(fleet, Life(), resumed=True)
         assert (fleet.versions["m1"], fleet.broken()) == (NEW, [])
         assert report.run.state is OperationState.SUCCEEDED
