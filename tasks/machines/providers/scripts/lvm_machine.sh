@@ -14,8 +14,6 @@ for variable in work id; do fp_set_param "$variable"; done
 umask 077
 export LVM_SUPPRESS_FD_WARNINGS=1
 lvm_fields=vg_name,lv_name,lv_attr,lv_layout,lv_size,origin,snap_percent,lv_dm_path,lv_tags
-lvm_folder=$TMPDIR/fleetpatch-lvm-$$
-trap 'rm -rf "$lvm_folder"' EXIT
 lvm_boot=$(cat /proc/sys/kernel/random/boot_id)
 
 lvm_fail() { fp_emit failed "why=$1" "hint=${2:-}"; exit 0; }
@@ -287,7 +285,9 @@ lvm_delete() {
 }
 
 [ -n "$lvm_boot" ] || lvm_fail "the machine does not show its boot id, so a revert could not be proven"
-mkdir "$lvm_folder" || lvm_fail "no temporary folder can be made"
+# not on /, which may be full
+lvm_folder=$(mktemp -d /run/fleetpatch-lvm.XXXXXX 2>/dev/null || mktemp -d) || lvm_fail "no temporary folder can be made"
+trap 'rm -rf "$lvm_folder"' EXIT
 lvm_why='' lvm_hint='' lvm_root='' lvm_vg=''
 [ "$work" = read ] || lvm_lock
 lvm_read

@@ -13,13 +13,14 @@ $input
 INPUT
   else "$@"; fi
 }
-fp_print_param fp_in commands >"$TMPDIR/fp-commands-$$"
-trap 'rm -f "$TMPDIR/fp-commands-$$"' EXIT
+provider_list=$(mktemp) || exit 1 # TMPDIR may be empty
+fp_print_param fp_in commands >"$provider_list"
+trap 'rm -f "$provider_list"' EXIT
 set --
 while IFS= read -r provider_word <&5; do
   if [ "$provider_word" != ';' ]; then set -- "$@" "$provider_word"; continue; fi
   provider_number=$((provider_number + 1))
   fp_answer "$provider_number" run_given "$@" 5<&-
   set --
-done 5<"$TMPDIR/fp-commands-$$"
+done 5<"$provider_list"
 fp_emit ended
