@@ -25,7 +25,8 @@ echo menu >>/boot/grub/grub.cfg; : >"/boot/config-$(uname -r)"; mkdir /lib/modul
 """
 WHAT_IS_THERE = """
 dpkg-query -W -f='${Package} ${Version} ${db:Status-Abbrev}\\n'
-find /etc /usr/sbin /var/lib/dpkg /boot /lib/modules -xdev -type f ! -name resolv.conf ! -name '*lock*' ! -path '/etc/lvm/*' -print0 |
+find /etc /usr/sbin /var/lib/dpkg /boot /lib/modules -xdev -type f ! -name resolv.conf ! -name '*lock*' \\
+  ! -path '/etc/lvm/*' -print0 |
   sort -z | xargs -0 sha256sum
 for unit in nginx ssh cron qemu-guest-agent; do systemctl is-active "$unit"; done; uname -r; cat /proc/cmdline
 """
