@@ -172,6 +172,7 @@ def _build_run_context(context: MachineContext) -> RunContext:
         listener=_CopyListener(context.listener),
         explain_spent_budget=lambda: "",
         instances=MachineInstances(),
+        attempts={},
         events=None,
         open_provider=lambda _machine: None,
     )

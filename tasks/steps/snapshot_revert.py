@@ -10,6 +10,7 @@ from datetime import datetime
 
 from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
 from tasks.domain.model import Finding, StepRecord, UpdateResult, ValidationResult
+from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.provided_machines import PowerState, ProviderAct, ProviderOrder, SnapshotResult, SnapshotState
 from tasks.domain.states import FindingLevel, OperationState, Step
@@ -37,10 +38,12 @@ from tasks.steps.machine.provider_orders import (
     start_if_stopped,
 )
 from tasks.steps.machine.reboot_watch import read_boot_id, wait_for_boot_id
-from tasks.steps.machine.retry import build_retry_deadline, is_transient, retry_transient
+from tasks.steps.machine.retry import LONGEST_PAUSE_SECONDS, build_retry_deadline, is_transient, retry_transient
 from tasks.steps.outcome import build_outcome
 from tasks.steps.snapshots import save_snapshot_row
 from tasks.steps.validate import validate
+
+_MAX_ORDERS = 3
 
 logger = logging.getLogger(__name__)
 
@@ -183,21 +186,41 @@ def revert(context: MachineContext, snapshot: SnapshotResult, progress: RevertPr
     except FleetpatchError as error:
         raise _refuse(progress, error.message) from error
     if not progress.is_carried_out:
-        if not (progress.has_begun and _was_put_back(context, provider, progress)):
-            _order(context, provider, snapshot, progress)
+        _order_once(context, provider, snapshot, progress)
         journal.record_end(context, step, CARRIED_OUT_ACT, snapshot.id)
     start_if_stopped(context, provider, read_provided_machine(context, provider))
     if not wait_for_boot_id(context, lambda boot: boot is not None and boot not in snapshot.boots_before):
         raise ProviderError(f"it did not answer in a new boot in {context.coming_up_seconds:.0f} s after the revert")
 
 
+def _order_once(
+    context: MachineContext, provider: MachineProvider, snapshot: SnapshotResult, progress: RevertProgress
+) -> None:
+    """Have the OS disks put back. An order without an answer is given again only if it was not carried out.
+
+    Raises:
+        FleetpatchError: as ``revert`` says.
+    """
+    for orders_left in reversed(range(_MAX_ORDERS)):
+        if progress.has_begun and _was_put_back(context, provider, progress):
+            return
+        unanswered = _order(context, provider, snapshot, progress)
+        if unanswered is None:
+            return
+        if not orders_left:
+            raise unanswered
+        logger.info("%s: the revert was not answered: %s", context.name, unanswered.message)
+        context.clock.sleep(LONGEST_PAUSE_SECONDS)
+        progress = RevertProgress(has_begun=True, boots_before=snapshot.boots_before)
+
+
 def _refuse(progress: RevertProgress, message: str) -> ProviderError:
-    """Return the error of an order that was not carried out. An earlier process may have given it before."""
+    """Return the error of an order that was not carried out. It may have been given before."""
     return ProviderError(message) if progress.has_begun else _NotReverted(message)
 
 
 def _was_put_back(context: MachineContext, provider: MachineProvider, progress: RevertProgress) -> bool:
-    """Return whether a revert that an earlier process has begun is carried out: the machine is in a new boot.
+    """Return whether a revert that was ordered is carried out: the machine is in a new boot.
 
     One that does not answer gets the time of a boot to do so, because a second revert would undo what happens in it.
 
@@ -216,8 +239,8 @@ def _was_put_back(context: MachineContext, provider: MachineProvider, progress: 
         return False
     if not progress.boots_before:
         raise ProviderError(
-            "it answers again, and whether the revert of the process that ended was carried out is not known, "
-            "because it did not answer before",
+            "it answers again, and whether the revert that was ordered was carried out is not known, because it did "
+            "not answer before",
             hint="Look at the machine. To put it back from where it is now, order another undo.",
         )
     return boots[-1] not in progress.boots_before
@@ -225,7 +248,8 @@ def _was_put_back(context: MachineContext, provider: MachineProvider, progress: 
 
 def _order(
     context: MachineContext, provider: MachineProvider, snapshot: SnapshotResult, progress: RevertProgress
-) -> None:
+) -> FleetpatchError | None:
+    """Give the order once. Return why it is not known whether it was carried out, or None: it was."""
     policy = context.options.snapshot
     try:
         machine = read_provided_machine(context, provider)
@@ -236,11 +260,10 @@ def _order(
     context.transport.close()
     with_data = policy is not None and policy.with_data_disks
     order = ProviderOrder(ProviderAct.REVERT, snapshot.id, with_data_disks=with_data)
-    refusal = give_order(context, provider, order)
+    refusal = give_order(context, provider, order, Deadline(context.clock.now()))
     if refusal is not None and not is_transient(refusal):
         raise _refuse(progress, f"the provider did not do it: {refusal.message}")
-    if refusal is not None:
-        raise refusal
+    return refusal
 
 
 def _compare(context: MachineContext, reason: str) -> str:

@@ -17,6 +17,7 @@ from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
 from tasks.steps.machine.facts import MAX_ROUND_TRIP_SECONDS
 from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION
 from tests.faults.budget_checks import budget_kept
+from tests.faults.copies import list_rehearsed_measures
 from tests.faults.hub import START
 from tests.faults.kinds import BREAKING, CLOCKS
 from tests.faults.late_jobs import PATIENCE
@@ -24,7 +25,6 @@ from tests.faults.machine import FaultyMachine
 from tests.faults.orders import Handed
 from tests.faults.services import restarts, untold
 from tests.faults.world import World
-from tests.support.fake_packages import FakePackage, Shelf
 from tests.support.reboot_guard import HOLDER
 
 SLACK = timedelta(milliseconds=200)  # a clock's difference is measured over a line that takes its time
@@ -49,6 +49,8 @@ DEAFENING = frozenset(
     }
 )
 """Faults that keep a wish to stop from being heard in time."""
+AFTER_REBOOT = "remove"
+"""The work of jobs after which there is no reboot any more, so that no time is kept for one."""
 UNDONE = (UpdateState.NOT_ATTEMPTED, UpdateState.FAILED, UpdateState.PENDING)
 
 
@@ -210,9 +212,12 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
     never = request.reboot is RebootPolicy.NEVER or request.download_only
     needed = _needed(world, machine, reserve)
     until = window.end if never else max(window.start, window.end - max(reserve, needed))
-    until += timedelta(seconds=MAX_ROUND_TRIP_SECONDS / 2)  # to that the machine's clock is known
+    known_to = timedelta(seconds=MAX_ROUND_TRIP_SECONDS / 2)  # of the machine's clock
+    until, until_end = until + known_to, window.end + known_to
     kinds = {fault.kind for fault in world.struck}
     honest = not any(group <= kinds for group in CLOCKS)
+    # after the reboot the machine's clock is trusted, as after a power cut
+    bounds = {False: (until, honest), True: (until_end, honest and not kinds & JUMPS)}
     handed = {each.job.id: each for each in machine.orders.jobs if each.run_id == run.id}
     for begun in machine.begun():
         if begun.job_id not in handed:
@@ -221,13 +226,15 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
         if begun.at.timestamp() + handed[begun.job_id].skew > latest + SLACK.total_seconds():
             yield f"{begun} began after its latest start"
         ends = begun.at + _predicted(world, machine, begun.job_id, begun.number)
-        if honest and not window.start - SLACK <= begun.at <= ends <= until + SLACK + timedelta(
-            seconds=MAX_ROUND_TRIP_SECONDS / 2
-        ):
+        last, is_honest = bounds[begun.work == AFTER_REBOOT]
+        latest_end = last + SLACK + timedelta(seconds=MAX_ROUND_TRIP_SECONDS / 2)
+        if is_honest and not window.start - SLACK <= begun.at <= ends <= latest_end:
             span = f"began at {begun.at:%H:%M:%S}, to end at {ends:%H:%M:%S}"
-            yield f"{begun.work} {begun.number} {span}; it had until {until:%H:%M:%S}"
+            yield f"{begun.work} {begun.number} {span}; it had until {last:%H:%M:%S}"
     for each in handed.values() if honest else ():
-        yield from _too_generous(world, machine, each, until)
+        last, is_honest = bounds[each.job.script.params["work"] == AFTER_REBOOT]
+        if is_honest:
+            yield from _too_generous(world, machine, each, last)
         yield from _downloads(machine, each, until)
     for at, run_id, _ in machine.orders.reboots:
         if run_id == run.id and honest and not window.start <= at <= window.end - needed + SLACK:
@@ -235,7 +242,7 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
 
 
 def _needed(world: World, machine: FaultyMachine, reserve: timedelta) -> timedelta:
-    """Return the least that a reboot of a machine needed at any moment, by what the records knew of earlier ones."""
+    """Return the least that a reboot of a machine needed at any moment, by what was known of earlier ones."""
     samples = sorted(
         (when, run_id, value)
         for (run_id, name, measure), (when, value) in world.records.samples.items()
@@ -245,6 +252,7 @@ def _needed(world: World, machine: FaultyMachine, reserve: timedelta) -> timedel
     known = [
         compute_weighted_mean([value for _, _, value in samples[:count]]) for count in range(first, len(samples) + 1)
     ]
+    known += list_rehearsed_measures(world, machine.name, REBOOT_MEASURE)
     return timedelta(seconds=min(compute_reboot_reserve(reserve.total_seconds(), each) for each in known))
 
 
@@ -356,32 +364,3 @@ def _successes(machine: FaultyMachine, jobs: set[str]) -> Iterator[str]:
             at = started.at + timedelta(seconds=seconds)
             if job_id in jobs and params["work"] == "install" and ended and at <= until:
                 yield from params[f"tx_{record['number']}_updates"]
-
-
-def all_is_installed(world: World) -> None:
-    """Judge the run that came last and was not disturbed: everything that can be installed is there, and whole."""
-    for machine in world.machines.values():
-        packages = machine.world.packages
-        shelf = machine.world.shelf
-        if shelf.broken():
-            world.complain(f"{machine.name}: the next run left {shelf.broken()}")
-        barred = _barred(packages, shelf)
-        missing = [package.id for package in packages if package.pending and package.id not in barred]
-        changes = [
-            each.run_id for each in machine.orders.jobs if each.job.script.params["work"] not in {"stage", "restart"}
-        ]
-        if machine.rests_for and changes and changes[-1] != machine.rests_for:
-            world.complain(f"{machine.name}: its own updaters still rest, for run {machine.rests_for}")
-        if missing:
-            world.complain(f"{machine.name}: the next run did not install {missing}")
-
-
-def _barred(packages: list[FakePackage], shelf: Shelf) -> set[str]:
-    """Ids of what can't be installed: what is held, what needs that, and what belongs in one group with it."""
-    barred = {package.id for package in packages if package.held}
-    while True:
-        groups = {package.group for package in packages if package.id in barred and package.group and not package.held}
-        more = {p.id for p in packages if barred & set(shelf.closure([p.id])) or p.group in groups}
-        if more <= barred:
-            return barred
-        barred |= more

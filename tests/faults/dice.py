@@ -1,18 +1,21 @@
 """What the dice say of one case: its fleet, its request, its faults. The same seed and number say the same, always."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
-from flows.request.request_parts import SnapshotRequest
+from flows.request.request_parts import RehearsalRequest, SnapshotRequest
 from inventory.machine import Limits
 from tasks.domain.states import Classification, RebootPolicy, Step
 from tests.faults.abandoned import Many
 from tests.faults.checks import outcome_is_true
+from tests.faults.copies import judge_rehearsals, spoil_copy
+from tests.faults.hypervisor import COPY_ACTS
 from tests.faults.kinds import FROM_THE_START, STRIKES, WITH_AN_ORDER, strike
 from tests.faults.machine import FaultyMachine
+from tests.faults.undos import Undo
 from tests.faults.world import World
 from tests.support.fake_components import PROBE
 from tests.support.fake_packages import FakePackage
@@ -45,7 +48,8 @@ class Case:
         rival_after: when another run begins on the same fleet, in seconds; None: never.
         rival_downloads: it only downloads, so that it gives way.
         planned: the faults that were set up, in words, for people.
-        many: in its stead, a story of many runs.
+        story: what is played in its stead.
+        judge: complains of what must not be at the end of the story.
     """
 
     world: World = field(repr=False)
@@ -53,22 +57,22 @@ class Case:
     pauses: list[float]
     rival_after: float | None
     planned: list[str]
-    many: Many | None = None
+    story: Callable[[], None] | None = None
+    judge: Callable[[], None] = lambda: None
     rival_downloads: bool = False
 
 
 ONE_IN = 32
 """Among so many cases one is of many runs that are abandoned."""
-IMAGES = (9, 19)
-"""The numbers of those in which machines get new OS disks."""
+IMAGES, UNDOS, REHEARSALS = (9, 19), (11, 20, 24), (13, 28)
+"""The numbers of those in which machines get new OS disks, a run is taken back, or copies are patched first."""
 
 
 def roll(seed: str, number: int, build_world: Callable[..., World] = World) -> Case:
     """Return one case."""
-    if number % ONE_IN == ONE_IN - 1:
-        return _many(random.Random(f"{seed}/{number}/abandoned"))
-    if build_world is World and number % ONE_IN in IMAGES:
-        return _images(seed, number)
+    build = _STORIES.get(number % ONE_IN)
+    if build is not None and (build_world is World or build is _many):
+        return build(seed, number)
     dice = random.Random(f"{seed}/{number}")
     world = build_world(dice, outcome_is_true)
     for index in range(dice.choice([1, 1, 1, 2, 2, 3, 4])):
@@ -146,10 +150,41 @@ def _with_snapshot(world: World, request: PatchRequest, dice: random.Random) -> 
     return request.model_copy(update={"snapshot": snapshot})
 
 
-def _many(dice: random.Random) -> Case:
+def _many(seed: str, number: int) -> Case:
+    """Return a case of many runs."""
+    dice = random.Random(f"{seed}/{number}/abandoned")
     world = World(dice, outcome_is_true)
     many = Many(world, dice)
-    return Case(world, PatchRequest(scope="*"), [], None, many.planned, many)
+    return Case(world, PatchRequest(scope="*"), [], None, many.planned, many.play)
+
+
+def _undo(seed: str, number: int) -> Case:
+    """Return a case in which a run is taken back."""
+    dice = random.Random(f"{seed}/{number}/undo")
+    world = World(dice, outcome_is_true)
+    undo = Undo(world, dice, _plan_one)
+    return Case(world, PatchRequest(scope="*"), [], None, undo.planned, undo.play, undo.judge)
+
+
+def _rehearsal(seed: str, number: int) -> Case:
+    """Return a case in which copies are patched first; some of them are in trouble of their own."""
+    dice = random.Random(f"{seed}/{number}/rehearsal")
+    world = World(dice, outcome_is_true)
+    for index in range(dice.choice([1, 1, 2, 3])):
+        world.add(f"m{index}", _packages(dice))
+    rehearse = RehearsalRequest(on_copies=True, strict=dice.random() < 0.7, at_most=dice.choice([1, 10, 10]))
+    request = _request(dice).model_copy(update={"rehearse": rehearse})
+    planned = [_plan_one(world, dice) for _ in range(dice.choice([0, 1, 1, 2, 2, 3]))]
+    for call in dice.sample(range(10, 80 * len(world.machines)), dice.choice([0, 1, 2, 4])):
+        killed = strike("controller killed", dice.choice(list(world.machines.values())), dice)
+        world.at_call.setdefault(call, []).append(killed)
+        planned.append(f"controller killed at call {call}")
+    world.hypervisor.spoiled = COPY_ACTS
+    planned += [world.hypervisor.spoil(dice) for _ in range(dice.choice([0, 0, 1, 2]))]
+    planned += [spoil_copy(world, dice) for _ in range(dice.choice([0, 0, 1, 2]))]
+    pauses = [dice.choice([0.5, 20.0, 61.0, 61.0, 65.0, 200.0, 1500.0]) for _ in range(8)]
+    rival = dice.choice([None] * 7 + [0.0, 5.0, 60.0])
+    return Case(world, request, pauses, rival, planned, judge=lambda: judge_rehearsals(world))
 
 
 def _packages(dice: random.Random) -> list[FakePackage]:
@@ -229,3 +264,11 @@ def _aim(world: World, machine: FaultyMachine, kind: str, dice: random.Random) -
     work, seconds = dice.choice(WORKS), dice.choice([0.0, 0.5, 3.0, 10.0, 50.0])
     machine.on_start(work, seconds, lambda: struck(world, next(iter(world.living()), None)))
     return f"{seconds:g} s into its {work}"
+
+
+_STORIES: Final[Mapping[int, Callable[[str, int], Case]]] = {
+    ONE_IN - 1: _many,
+    **dict.fromkeys(IMAGES, _images),
+    **dict.fromkeys(UNDOS, _undo),
+    **dict.fromkeys(REHEARSALS, _rehearsal),
+}

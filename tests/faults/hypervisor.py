@@ -1,6 +1,7 @@
 """The hypervisor of the harness: it holds the disks of all machines, and what it is asked for is judged."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -39,6 +40,7 @@ SNAPSHOT_ACTS = (
     ProviderAct.DELETE_SNAPSHOT,
 )
 DISK_ACTS = (ProviderAct.REPLACE_OS_DISK, ProviderAct.RESTORE_OS_DISK, ProviderAct.START)
+COPY_ACTS = (ProviderAct.START_OVERLAY, ProviderAct.DELETE_OVERLAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,16 @@ class Kept:
 
 
 class FaultyHypervisor(FakeHypervisor):
-    """Holds the machines of a world, and complains of orders that must never be given."""
+    """Holds the machines of a world, and complains of orders that must never be given.
+
+    Attributes:
+        group: whose image runs upgrade; None: they patch packages.
+        is_bad: whether the application of a machine does not work with a version of the image.
+        copies: the copies for rehearsals that exist, by their machine, and ``copied`` all that ever were.
+        copy_trouble: what happens to the next copies.
+        reverts: how often a run has put a machine back.
+        spoiled: the acts that ``spoil`` chooses from.
+    """
 
     def __init__(self, world: "World") -> None:
         super().__init__(world.clock)
@@ -63,11 +74,16 @@ class FaultyHypervisor(FakeHypervisor):
         self.group: Component | None = None
         self.is_bad: Callable[[str, str], bool] = lambda _machine, _version: False
         self._disks: dict[str, Kept] = {}
+        self.copies: dict[str, FaultyMachine] = {}
+        self.copied: list[FaultyMachine] = []
+        self.copy_trouble: list[Callable[[FaultyMachine], None]] = []
+        self.reverts: Counter[tuple[str, str]] = Counter()
+        self._gives_order: Controller | None = None
+        self.spoiled: tuple[ProviderAct, ...] = SNAPSHOT_ACTS
 
     def spoil(self, dice: random.Random) -> str:
         """Let one of the next orders go wrong; return that in words."""
-        acts = SNAPSHOT_ACTS if self.group is None else DISK_ACTS
-        act, fault = dice.choice(acts), dice.choice([*ProviderFault, ProviderFault.AWAY_AFTER])
+        act, fault = dice.choice(self.spoiled), dice.choice([*ProviderFault, ProviderFault.AWAY_AFTER])
         times = dice.choice([1, 2, 40])
         self.faults.setdefault(act, []).extend([fault] * times)
         return f"hypervisor: {act} {fault} ({times} times)"
@@ -79,7 +95,7 @@ class FaultyHypervisor(FakeHypervisor):
             group: what runs upgrade.
             is_bad: whether the application of a machine does not work with a version.
         """
-        self.group, self.is_bad = group, is_bad
+        self.group, self.is_bad, self.spoiled = group, is_bad, DISK_ACTS
         for name, provided in self.machines.items():
             disks = tuple(
                 replace(disk, image=group.versions[0].version) if disk.role is DiskRole.OS else disk
@@ -116,6 +132,7 @@ class FaultyHypervisor(FakeHypervisor):
             self._world.complain(f"{name}: {order.act} {order.id} was ordered, and no journal entry precedes it")
         if order.act is ProviderAct.REVERT:
             self._judge_change(controller, machine)
+            self._gives_order = controller
         if order.act is ProviderAct.REPLACE_OS_DISK and self.machines[name].find_kept_disk(order.id) is None:
             self._judge_change(controller, machine)
             if self.machines[name].kept_disks:
@@ -131,7 +148,8 @@ class FaultyHypervisor(FakeHypervisor):
             self._world.happened("power cut", controller, machine.name)  # nobody could know of them in time
         elif machine.world.half_done:
             self._world.complain(f"{machine.name} gets another disk while others change its packages")
-        if holder is not None and holder[0] != controller.run_id and holder[2] > now:
+        has_other = holder is not None and holder[0] not in {controller.run_id, *machine.over_for} and holder[2] > now
+        if holder is not None and has_other:
             self._world.complain(f"{machine.name} gets another disk by {controller.run_id}, and {holder[0]} has it")
         # a provider can't refuse the order of a process that was frozen with it: docs/explanation/faults.md says so
         if controller.run_id in machine.over_for and controller.frozen_until is None:
@@ -142,12 +160,61 @@ class FaultyHypervisor(FakeHypervisor):
         if order.act is ProviderAct.TAKE_SNAPSHOT:
             self._kept[order.id] = _keep(machine)
         elif order.act is ProviderAct.REVERT:
+            self._judge_revert(machine)
             _boot_from(machine, self._kept[order.id])
         elif order.act is ProviderAct.REPLACE_OS_DISK:
             self._disks[order.id] = kept = _keep(machine)
             _boot_from(machine, Kept(kept.shelf, None, "", 0, {}))
         elif order.act is ProviderAct.RESTORE_OS_DISK:
             _boot_from(machine, self._disks[order.id])
+        elif order.act is ProviderAct.START_OVERLAY:
+            self._start_copy(machine, order.id)
+        elif order.act is ProviderAct.DELETE_OVERLAY:
+            self.copies.pop(name).is_off = True
+
+    def _judge_revert(self, machine: FaultyMachine) -> None:
+        """Complain of a second revert by one run, and count it.
+
+        Whether a machine that does not answer was put back can't be told. And the provider can't refuse the order of a
+        process that was frozen with it.
+        """
+        controller = self._gives_order
+        assert controller is not None
+        key = controller.run_id, machine.name
+        if self.reverts[key] and machine.reachable and controller.frozen_until is None:
+            self._world.complain(f"{machine.name} is put back by run {key[0]} once more, and it answers")
+        self.reverts[key] += 1
+
+    def _start_copy(self, machine: FaultyMachine, overlay_id: str) -> None:
+        copy = FaultyMachine(
+            self._world.clock,
+            f"{machine.name} ({overlay_id})",
+            machine.world.keep_packages().packages,
+            self._world.complain,
+            lambda *_: True,  # nothing of a copy is kept in the records
+        )
+        copy.world.shelf.reboot_reasons += machine.world.shelf.reboot_reasons
+        copy.world.skew_seconds, copy.can_wait = machine.world.skew_seconds, machine.can_wait
+        copy.boots = replace(machine.boots, orders=[], ordered_at=[])
+        copy.cut(BOOT_SECONDS)
+        for spoil in self.copy_trouble[:1]:
+            spoil(copy)
+        del self.copy_trouble[:1]
+        self.copies[machine.name] = copy
+        self.copied.append(copy)
+
+    def find_machine(self, described: Machine) -> FaultyMachine:
+        """Return who answers where a machine, or the copy of one, is reached."""
+        machine = self._world.machines[described.name]
+        if described.host_keys_of is None:
+            return machine
+        copy = self.copies.get(described.name)
+        if copy is None:  # another process has deleted it
+            copy = FaultyMachine(
+                self._world.clock, f"{described.name} (gone)", [], self._world.complain, lambda *_: True
+            )
+            copy.is_off = True
+        return copy
 
 
 def _keep(machine: FaultyMachine) -> Kept:
@@ -157,6 +224,7 @@ def _keep(machine: FaultyMachine) -> Kept:
 
 def _boot_from(machine: FaultyMachine, kept: Kept) -> None:
     machine.world.crash(machine)
+    machine.world.others_end()
     machine.world.put_packages_back(kept.shelf)
     machine.locked_by, machine.lock_kind, machine.attempt = kept.locked_by, kept.lock_kind, kept.attempt
     machine._jobs.clear()
@@ -226,7 +294,8 @@ def judge_snapshots(world: "World") -> None:
             outcome = world.records.outcomes.get((run.id, name))
             result = outcome.snapshot if outcome is not None else None
             was_put_back = result is not None and result.reverted_at is not None
-            if outcome is not None and was_put_back and outcome.state is not OperationState.FAILED:
+            is_undo = bool(run.request.get("undo_of"))
+            if outcome is not None and was_put_back and not is_undo and outcome.state is not OperationState.FAILED:
                 world.complain(f"{name}: run {run.id} put it back, and its outcome is {outcome.state}")
 
 

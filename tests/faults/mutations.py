@@ -40,6 +40,7 @@ from tests.faults.machine import FaultyMachine
 from tests.faults.reboot_mutants import REBOOT_MUTANTS
 from tests.faults.recovery_mutations import RECOVERY_MUTANTS
 from tests.faults.site_mutations import SITE_MUTANTS
+from tests.faults.way_back_mutants import WAY_BACK_MUTANTS
 from tests.support.fake_jobs import JobRun
 
 
@@ -379,5 +380,6 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     **REBOOT_MUTANTS,
     **SITE_MUTANTS,
+    **WAY_BACK_MUTANTS,
 }
 """By name: the law that it breaks, and how."""

@@ -17,6 +17,7 @@ KNOWN_SCRIPTS = frozenset(
         "fake_assess",
         "fake_simulate",
         "fake_installed",
+        "fake_kernels",
         "fake_updaters",
     ]
 )

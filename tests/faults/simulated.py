@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
-from tests.faults.checks import after, all_is_installed
+from tests.faults.checks import after
 from tests.faults.dice import Case, roll
 from tests.faults.hub import Endless
 from tests.faults.hypervisor import judge_disks, judge_snapshots
+from tests.faults.next_run import all_is_installed
 from tests.faults.world import World, engine_in_virtual_time
 
 RUN, RIVAL, NEXT = "20260310-010000-aaaaaa", "20260310-010000-bbbbbb", "20260310-090000-cccccc"
@@ -64,6 +65,7 @@ def play(case: Case) -> World:
             after(world)
             judge_snapshots(world)
             judge_disks(world)
+            case.judge()
             begin_next_run(world)
             all_is_installed(world)
         except Endless as error:
@@ -74,8 +76,8 @@ def play(case: Case) -> World:
 def _disturbed(case: Case) -> None:
     """A run among faults: whenever its controllers are gone and it is not over, somebody takes it up."""
     world = case.world
-    if case.many is not None:
-        case.many.play()
+    if case.story is not None:
+        case.story()
         return
     world.begin(case.request, RUN)
     if case.rival_after is not None:

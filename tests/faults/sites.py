@@ -22,11 +22,12 @@ from tasks.domain.errors import OtherSite, PatchError, RecordsUnavailable
 from tasks.domain.model import Outcome, RunReport, Wave
 from tasks.domain.protocols.records import SHARD_ACT, JournalMark
 from tasks.domain.states import OperationState
-from tests.faults.checks import after, all_is_installed
+from tests.faults.checks import after
 from tests.faults.controller import Controller, Steps
 from tests.faults.dice import ONE_IN, Case, roll
 from tests.faults.hub import Endless, Task
 from tests.faults.kinds import FROM_THE_START
+from tests.faults.next_run import all_is_installed
 from tests.faults.simulated import RUN, begin_next_run, leave_alone
 from tests.faults.site_checks import POLL_SECONDS, judge_sites
 from tests.faults.world import OPEN, World, engine_in_virtual_time

@@ -7,14 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import flows.engine.fleet_run
 import flows.engine.machine_queue
+import flows.engine.rehearsals
 import flows.engine.run_lease
 import flows.execution
 from flows.engine.shard_state import read_left_state
+from flows.engine.undo_orders import find_undo_order
 from flows.execution import RunnerFactory, execute_run, open_run
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
@@ -23,11 +25,14 @@ from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
 from tasks.domain.errors import RecordsError, RequestError
-from tasks.domain.model import Outcome, RunReport, Wave
+from tasks.domain.model import Outcome, RunInfo, RunReport, Wave
 from tasks.domain.protocols.leases import StopRequest
 from tasks.domain.protocols.records import JournalMark
+from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState, Step
+from tasks.domain.undo import UndoOrder, UndoSnapshot
+from tasks.records.queries.history import History
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tests.faults.controller import (
     ORDERS,
@@ -58,6 +63,10 @@ EXPECTED = (Killed, RecordsError, LeaseHeld, RequestError)
 """What a controller that was disturbed may end with."""
 
 
+def _open_pool(workers: int, **_: str) -> Pool:
+    return Pool(current_hub(), workers)
+
+
 @contextmanager
 def engine_in_virtual_time() -> Iterator[None]:
     """Have the engine's own threads and its monotonic clock be those of the current hub."""
@@ -66,9 +75,8 @@ def engine_in_virtual_time() -> Iterator[None]:
         patch.object(flows.engine.run_lease, "time", virtual_time),
         patch.object(flows.engine.fleet_run, "Lock", lambda: Turnstile(current_hub())),
         patch.object(flows.engine.machine_queue, "Condition", lambda: Notice(current_hub())),
-        patch.object(
-            flows.engine.machine_queue, "ThreadPoolExecutor", lambda workers, **_: Pool(current_hub(), workers)
-        ),
+        patch.object(flows.engine.machine_queue, "ThreadPoolExecutor", _open_pool),
+        patch.object(flows.engine.rehearsals, "ThreadPoolExecutor", _open_pool),
     ):
         yield
 
@@ -106,6 +114,7 @@ class World:
         self.outage = Outage(self.hub)
         self.machines: dict[str, FaultyMachine] = {}
         self.hypervisor = FaultyHypervisor(self)
+        self.snapshot_rows: dict[str, SnapshotRow] = {}
         self.described: list[Machine] = []
         self.controllers: list[Controller] = []
         self.complaints: list[str] = []
@@ -249,15 +258,32 @@ class World:
             clock=ControllerClock(controller),
             records=RecordsLine(controller, self.records, self.outage, lambda item: self._wrote(controller, item)),
             leases=LeasesLine(controller, self.leases, self.outage),
-            connect=lambda machine: Wire(controller, self.machines[machine.name]),
+            connect=lambda machine: Wire(controller, self.hypervisor.find_machine(machine)),
             find_manager=lambda facts: FakeManager(),
             open_provider=lambda machine: ProviderLine(controller, self.hypervisor, machine),
+            save_snapshot=lambda row: self._save_snapshot(controller, row),
+            find_undo_order=lambda run: self._find_undo_order(controller, run),
             list_components=lambda _machine: [self.hypervisor.group] if self.hypervisor.group is not None else [],
             find_component_order=self.hypervisor.find_order,
             listener=Steps(controller),
             stop_token=controller.control,
             **{**UNUSED_PORTS, "read_declared_freezes": lambda: tuple(self.freezes)},
         )
+
+    def _save_snapshot(self, controller: Controller, row: SnapshotRow) -> None:
+        """Store what is known of a snapshot. It is answered at once, as a measure is."""
+        controller.live()
+        self.outage.ask(lambda: self.snapshot_rows.__setitem__(row.snapshot, row))
+
+    def find_snapshots(self, run: RunInfo) -> dict[str, UndoSnapshot]:
+        """Return the snapshots from before a run, by machine."""
+        rows = (row for row in self.snapshot_rows.values() if row.run_id == run.id)
+        return {row.machine: UndoSnapshot(row) for row in rows}
+
+    def _find_undo_order(self, controller: Controller, run: str) -> UndoOrder:
+        history = cast("History", FakeHistory(self.records))
+        find = partial(find_undo_order, history, run, self.find_snapshots)
+        return controller.call("records", "order", lambda: self.outage.ask(find))
 
     def _waves(self, controller: Controller) -> RunnerFactory:
         return lambda request, ports: _Waves(partial(self._wave_begins, controller))
@@ -296,6 +322,8 @@ class World:
                 armed[2](self, controller)
 
     def _order(self, controller: Controller, machine: str) -> None:
+        if machine not in self.machines:  # the copy of one
+            return
         stored = self.records.reports.get(controller.run_id)
         if stored is None or machine not in {plan.machine for plan in stored.plans}:
             self.complain(f"{machine} was given an order of run {controller.run_id} before its plan was stored")

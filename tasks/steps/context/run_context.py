@@ -158,6 +158,7 @@ class RunContext:
         list_audience: returns the machines that are told an event of a machine.
         list_components: returns the components that a machine is asked for.
         open_provider: returns who holds the disks of a machine; None: its inventory entry names nobody.
+        attempts: the numbers of this process's attempts at the run, by machine. Each is read only once.
         save_snapshot: stores what is known of a snapshot. Raises RecordsError if it can't.
     """
 
@@ -180,6 +181,7 @@ class RunContext:
     list_components: Callable[[Machine], Sequence[Component]] = lambda _machine: ()
     open_provider: Callable[[Machine], MachineProvider | None] = lambda _machine: None
     save_snapshot: Callable[[SnapshotRow], None] = lambda _row: None
+    attempts: dict[str, int] = field(default_factory=dict)
 
     @property
     def window(self) -> Window:

@@ -14,10 +14,8 @@ reboot the one during the job of the other. So the lock is of a run and a name: 
 import logging
 import math
 import secrets
-from collections.abc import MutableMapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from weakref import WeakKeyDictionary
 
 from inventory.data_class import dataclass
 from tasks.domain.errors import DeadlineExceeded, FleetpatchError, InternalError, JobLost, RecordsError
@@ -29,7 +27,6 @@ from tasks.domain.states import FindingLevel, Step, UpdateState
 from tasks.rules.machine_checks.precheck import SAME_MACHINE_REMEDY, describe_same_machine
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.run_control import StopToken
 from tasks.steps.machine.retry import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, retry_transient
 from tasks.steps.start_checks import explain_no_start, find_machine_cut_off
 
@@ -67,8 +64,6 @@ A run that only downloads has neither: its lock expires with its window, before 
 
 _DOWNLOADING_KIND = "stage"
 """The kind of a run that only downloads, in its lock: a run that installs may take that lock over."""
-_attempt_numbers: MutableMapping[StopToken, dict[tuple[str, str], int]] = WeakKeyDictionary()
-"""The numbers of this process's attempts, by stop token, run and machine. Each is read only once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,13 +252,13 @@ def _find_attempt_number(context: MachineContext) -> int:
     Raises:
         RecordsError: the journal can't be written or read, or another process has the run.
     """
-    attempt_numbers, attempt = _attempt_numbers.setdefault(context.stop_token, {}), (context.run.id, context.name)
-    if attempt not in attempt_numbers:
+    numbers = context.run_context.attempts
+    if context.name not in numbers:
         key = secrets.token_hex(8)
         journal.record_end(context, Step.PRECHECK, ATTEMPT_ACT, key)
-        attempts = [entry.key for entry in context.records.read_entries(*attempt) if entry.act == ATTEMPT_ACT]
-        attempt_numbers[attempt] = attempts.index(key) + 1
-    return attempt_numbers[attempt]
+        entries = context.records.read_entries(context.run.id, context.name)
+        numbers[context.name] = [entry.key for entry in entries if entry.act == ATTEMPT_ACT].index(key) + 1
+    return numbers[context.name]
 
 
 def _request_lock(context: MachineContext, preempts: str = "") -> ScriptRecord:

@@ -15,6 +15,7 @@ from tasks.domain.protocols.transport import Transport
 from tasks.domain.provided_machines import Overlay, PowerState, ProviderAct, ProviderOrder
 from tasks.domain.states import Classification, OperationState, UpdateState
 from tasks.steps.context.run_control import StopToken
+from tasks.steps.machine.machine_lock import ATTEMPT_ACT
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_provider import FakeHypervisor, ProviderFault
 from tests.support.fake_records import FakeHistory
@@ -303,6 +304,10 @@ def test_a_controller_that_dies_at_any_call_leaves_no_copy_once_it_is_resumed() 
         assert fleet.most_copies <= 2, call
         assert {outcome.state for outcome in report.outcomes} == {OperationState.SUCCEEDED}, call
         assert [len(fleet.fleet.machines[name].installs()) for name in ("web-1", "web-2")] == [1, 1], call
+        for name, machine in fleet.fleet.machines.items():  # attempts at the copy are none at the machine
+            attempts = [e for e in fleet.fleet.records.read_entries(RUN, name) if e.act == ATTEMPT_ACT]
+            locks = [one.script.params["attempt"] for one in machine.calls if one.script and one.name == "machine_lock"]
+            assert locks[-1] == str(len(attempts)), call
 
 
 def test_a_resumed_run_keeps_the_result_of_a_rehearsal() -> None:

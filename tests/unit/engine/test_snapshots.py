@@ -322,11 +322,20 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_it_was_not(after_the_act: bool
         assert result_of(outcome_of(report, "bad"), "b").state is UpdateState.FAILED, call
 
 
-def test_a_revert_whose_answers_are_lost_is_told_as_the_machine_is(fleet: SnapshotFleet) -> None:
+def test_a_revert_whose_answers_are_lost_is_ordered_once_and_told_as_the_machine_is(fleet: SnapshotFleet) -> None:
     break_boot(fleet)
     fleet.hypervisor.faults[REVERT] = [ProviderFault.AWAY_AFTER] * 1000
     outcome = outcome_of(fleet.patch_with_snapshot(revert_on_failure=True), "web")
-    assert "it may have been reverted: the hypervisor does not answer" in outcome.reason
+    assert len(fleet.find_acts("web", REVERT)) == 1
     result = result_of(outcome, "a")
     assert (result.state, result.version_after) == (UpdateState.FAILED, "1.0")
     assert fleet.machines["web"].world.whole() == BEFORE
+
+
+def test_a_revert_that_is_never_answered_is_in_doubt(fleet: SnapshotFleet) -> None:
+    break_boot(fleet)
+    fleet.hypervisor.faults[REVERT] = [ProviderFault.AWAY_BEFORE] * 1000
+    outcome = outcome_of(fleet.patch_with_snapshot(revert_on_failure=True), "web")
+    assert "it may have been reverted: the hypervisor does not answer" in outcome.reason
+    assert result_of(outcome, "a").state is UpdateState.PENDING
+    assert len(fleet.find_acts("web", REVERT)) == 3

@@ -13,9 +13,11 @@ from flows.undo import build_undo_request
 from tasks.domain.errors import RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.package_manager import InstalledKernels, WayBack
+from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import OperationState, UpdateState
 from tasks.records.queries.history import History
 from tests.support import taking_up
+from tests.support.fake_components import PROBE
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
@@ -67,6 +69,20 @@ def test_versions_are_as_before_and_what_came_anew_is_gone(fleet: UndoFleet) -> 
     )
     (note,) = [finding.message for finding in outcome.findings if finding.check == "undo"]
     assert 'exclude: ["app", "shop"]' in note
+
+
+def test_a_probe_that_fails_is_why_a_machine_goes_back_and_is_good_afterwards(fleet: UndoFleet) -> None:
+    fleet.described = [replace(machine, probes=(PROBE,)) for machine in fleet.described]
+
+    def probe(_script: Script) -> ScriptRecord:
+        return {"kind": "probe", "exit_code": int(fleet.web.world["app"].installed != "1.0"), "text": "it is down"}
+
+    fleet.web.answer("probe", probe)
+    assert not [note for note in fleet.undo(dry_run=True).plans[0].notes if "would refuse" in note]
+    outcome = outcome_of(fleet.undo(), "web")
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
+    assert "it is down; the undo may end that" in outcome.reason
+    assert fleet.web.world.whole() == fleet.before
 
 
 def test_the_plan_changes_nothing_and_says_the_same(fleet: UndoFleet) -> None:
