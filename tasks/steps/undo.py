@@ -1,5 +1,6 @@
 """The end of an undo: what the run that is taken back has installed anew is removed, in one detached job."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -39,15 +40,16 @@ def _remove(context: MachineContext, install: InstallResult, removals: tuple[Upd
     reason = (
         "" if find_submitted_update_ids(context, JobKind.REMOVE) else _explain_no_removal(context, install, removals)
     )
+    now: Mapping[str, str] = {update.id: update.available for update in removals}
     if not reason:
         reason = _run_removal(context, install, removals)
-    now = retry_transient(
-        context,
-        lambda: context.manager.read_installed_versions(
-            context.transport, removals, deadline=context.build_package_deadline()
-        ),
-        build_retry_deadline(context),
-    )
+        now = retry_transient(
+            context,
+            lambda: context.manager.read_installed_versions(
+                context.transport, removals, deadline=context.build_package_deadline()
+            ),
+            build_retry_deadline(context),
+        )
     done = context.state.install or install
     results = mark_removals(done.results, now, {update.id for update in removals}, reason or "no reason was reported")
     context.state = replace(context.state, install=replace(done, results=results))

@@ -16,6 +16,7 @@ from tasks.domain.protocols.package_manager import InstalledKernels, WayBack
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import OperationState, UpdateState
 from tasks.records.queries.history import History
+from tasks.steps import undo
 from tests.support import taking_up
 from tests.support.fake_components import PROBE
 from tests.support.fake_manager import FakeManager
@@ -132,6 +133,20 @@ def test_a_failed_way_back_keeps_what_it_may_need(fleet: UndoFleet) -> None:
     assert outcome.state is OperationState.FAILED
     assert fleet.web.world["lib"].installed == "2.0"
     assert "not removed: what may need it is not back: shop" in outcome.reason + str(outcome.findings)
+
+
+def test_what_others_have_half_configured_does_not_count_as_removed(
+    fleet: UndoFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explain(*_: object) -> str:
+        fleet.web.world.reconfigure(2)
+        return "no time is left"
+
+    monkeypatch.setattr(undo, "_explain_no_removal", explain)
+    outcome = outcome_of(fleet.undo(), "web")
+    assert [package.id for package in fleet.web.world.half_done] == ["lib"]
+    result = result_of(outcome, "lib")
+    assert (result.state, result.version_after) == (UpdateState.BLOCKED, "2.0")
 
 
 @pytest.mark.parametrize("calls", choose_calls(120, 12))
