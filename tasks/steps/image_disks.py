@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
+from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider, TimedProvider
 from tasks.domain.protocols.records import JournalEntry, JournalMark
@@ -18,20 +18,6 @@ from tasks.steps.machine.retry import build_retry_deadline
 
 _BOOT_POLL_SECONDS = 5.0
 _DEAD_ORDER_SECONDS = 120.0  # so long after its time, an order whose process has died is at work no more
-
-
-def require_provider(context: MachineContext) -> MachineProvider:
-    """Return who holds the disks of the machine.
-
-    Raises:
-        RequestError: nobody, as its inventory entry says.
-    """
-    provider = context.run_context.open_provider(context.state.machine)
-    if provider is None:
-        raise RequestError(
-            f"{context.name} names nobody who holds its disks", hint="Give it a `provider` in the inventory."
-        )
-    return provider
 
 
 def build_order_id(context: MachineContext) -> str:

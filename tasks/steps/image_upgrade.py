@@ -30,7 +30,6 @@ from tasks.steps.image_disks import (
     order,
     read_identity,
     read_provided,
-    require_provider,
     start_if_stopped,
     wait_for_login,
 )
@@ -38,6 +37,7 @@ from tasks.steps.machine.auto_updaters import halt_if_others_patch
 from tasks.steps.machine.custom_checks import run_command
 from tasks.steps.machine.machine_lock import acquire_lock
 from tasks.steps.machine.package_state import read_package_state
+from tasks.steps.machine.provider_orders import require_provider
 from tasks.steps.machine.reboot_obstacles import wait_for_transactions
 from tasks.steps.machine.retry import is_transient
 from tasks.steps.start_checks import check_cut_off_fit, explain_stop_request
