@@ -15,7 +15,7 @@ from tasks.domain.components import COMPONENT_PREFIX
 from tasks.domain.model import Finding, InstallResult, RunReport, Selection, Update, UpdateResult
 from tasks.domain.protocols.package_manager import InstalledKernels
 from tasks.domain.rows.snapshots import SnapshotRow
-from tasks.domain.states import INSTALLED_UPDATE_STATES, FindingLevel, UpdateState
+from tasks.domain.states import INSTALLED_UPDATE_STATES, UpdateState
 from tasks.domain.undo import InstalledChange, UndoOrder, UndoSnapshot
 from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.updates.selection import find_exclude_mask
@@ -240,16 +240,6 @@ def keep_others(selection: Selection, skipped: Iterable[UpdateResult]) -> Select
     """Return a selection that lets nothing that stays change as a dependency."""
     staying = {r.update.name for r in skipped if r.update.goes_back and r.state is not UpdateState.NOT_SELECTED}
     return replace(selection, exclude=(*selection.exclude, *sorted(staying)))
-
-
-def excuse_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return findings of which none keeps a machine from going back: what is wrong may be why it is to go back."""
-    return tuple(
-        replace(finding, level=FindingLevel.WARN, message=f"{finding.message}; the undo may end that")
-        if finding.level is FindingLevel.BLOCK
-        else finding
-        for finding in findings
-    )
 
 
 def find_removals(results: Iterable[UpdateResult]) -> tuple[Update, ...]:

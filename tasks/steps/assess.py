@@ -7,7 +7,7 @@ from functools import partial
 from tasks.domain.model import Assessment, Facts, Finding, MachinePlan, PackageState, RebootNeed, Update, UpdateResult
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
-from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, Step, UndoWay, YesNoUnknown
+from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, Step, YesNoUnknown
 from tasks.machines.managers.registry import find_kernel_removal
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.packages import check_vendor_changes, describe_live_patching, prevents_installation
@@ -15,7 +15,7 @@ from tasks.rules.machine_checks.precheck import check_machine_state, check_same_
 from tasks.rules.machine_checks.services import find_restartable_services, join_first_services
 from tasks.rules.runs.approval import restrict_new_plan
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
-from tasks.rules.undo import excuse_findings, keep_others
+from tasks.rules.undo import keep_others
 from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
 from tasks.rules.updates.selection import describe_server_products, describe_unapplied_limits, select_updates
 from tasks.rules.updates.simulation import filter_by_simulation
@@ -157,7 +157,7 @@ def replan_updates(context: MachineContext, packages: PackageState) -> MachineSt
 def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Sequence[Update]) -> list[Finding]:
     """Return findings about the machine's state for these updates. The checks of the inventory are not included."""
     options, packages = context.options, context.packages
-    findings = check_machine_state(
+    return check_machine_state(
         facts,
         packages,
         chosen,
@@ -171,20 +171,20 @@ def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Seque
         patched_by_others=options.patched_by_others,
         kernel_removal=find_kernel_removal(facts),
     )
-    # a snapshot brings packages and disks back, however they are
-    is_put_back = options.undo_order is not None and options.undo_order.way is UndoWay.SNAPSHOT
-    return list(excuse_findings(findings)) if is_put_back else findings
 
 
 def excuse_faults(context: MachineContext, plan: MachinePlan, findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings of a machine. If it is put back to a snapshot, only the owner's pre-checks block.
+    """Return the findings of a machine. What is wrong with it may be the reason why it goes back.
 
-    What is wrong with it may be the reason why it goes back: broken packages, a full disk, a probe that fails.
+    If it is put back to a snapshot, only the owner's pre-checks block. If packages take a run back, probes do not.
     """
-    kept = {check.name for check in context.state.machine.pre_checks}
+    machine, is_undo = context.state.machine, context.options.undo_order is not None
+    kept, probes = ({check.name for check in checks} for checks in (machine.pre_checks, machine.probes))
     return [
         replace(finding, level=FindingLevel.WARN)
-        if plan.snapshot and finding.level is FindingLevel.BLOCK and finding.check not in kept
+        if finding.level is FindingLevel.BLOCK
+        and finding.check not in kept
+        and (plan.snapshot or (is_undo and finding.check in probes))
         else finding
         for finding in findings
     ]

@@ -11,7 +11,7 @@ from tasks.rules.machine_checks.precheck import check_same_machine
 from tasks.steps.assess import check_state_for_updates, excuse_faults, replan_updates
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine.auto_updaters import explain_left_out, leave_out
-from tasks.steps.machine.custom_checks import run_check, run_probe_before
+from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts_again
 from tasks.steps.machine.health import check_health
 from tasks.steps.machine.machine_lock import acquire_lock, renew_lock
@@ -51,7 +51,7 @@ def precheck(context: MachineContext) -> MachineState:
         *check_health(context),
         *check_snapshot(context),
         *(run_check(context, check) for check in context.state.machine.pre_checks),
-        *(run_probe_before(context, probe) for probe in context.state.machine.probes),
+        *(run_check(context, probe) for probe in context.state.machine.probes),
     ]
     findings = [
         lock_result.finding,

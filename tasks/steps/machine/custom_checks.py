@@ -17,7 +17,6 @@ from tasks.domain.model import Finding
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.states import FindingLevel
 from tasks.rules.redaction import redact_url
-from tasks.rules.undo import excuse_findings
 from tasks.steps.context.machine_context import COMMAND_GRACE_SECONDS, MachineContext
 from tasks.steps.machine.http_requests import build_http_request, describe_http_error
 
@@ -63,23 +62,12 @@ def run_check(context: MachineContext, check: Check) -> Finding:
     return _build_failed_finding(check, problem)
 
 
-def run_probe_before(context: MachineContext, probe: Check) -> Finding:
-    """Run a probe before the machine is changed. A failed one does not keep an undo away.
-
-    Raises:
-        TransportError: the machine does not answer.
-    """
-    finding = run_check(context, probe)
-    return finding if context.options.undo_order is None else excuse_findings([finding])[0]
-
-
 def run_all_checks(context: MachineContext) -> tuple[Finding, ...]:
     """Run all checks of the machine for a plan. A check that can't be run becomes a finding too."""
     findings = []
-    machine = context.state.machine
-    for check in (*machine.pre_checks, *machine.probes):
+    for check in (*context.state.machine.pre_checks, *context.state.machine.probes):
         try:
-            findings.append(run_probe_before(context, check) if check in machine.probes else run_check(context, check))
+            findings.append(run_check(context, check))
         except TransportError as error:
             findings.append(_build_failed_finding(check, f"it could not be asked: {error.message}", error.hint))
     return tuple(findings)

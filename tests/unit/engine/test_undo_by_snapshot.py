@@ -281,14 +281,6 @@ def test_a_blind_revert_must_fit_into_the_window(fleet: UndoFleet) -> None:
     assert any("the revert" in finding.message for finding in outcome.findings)
 
 
-def test_packages_that_are_left_half_configured_go_back_too(fleet: UndoFleet) -> None:
-    fleet.web.world["shop"].broken = True
-    outcome = fleet.undo()
-    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
-    assert "shop 2.0 is half-configured; the undo may end that" in outcome.reason
-    assert fleet.web.world.whole() == BEFORE
-
-
 def test_a_revert_waits_for_transactions_of_others(fleet: UndoFleet) -> None:
     fleet.web.lock_at_reboot_question(seconds=3600)
     outcome = fleet.undo()
