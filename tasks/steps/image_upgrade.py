@@ -211,9 +211,7 @@ def _resume_replacement(
     """
     machine, order_id = read_provided(context, provider), build_order_id(context)
     if machine.find_kept_disk(order_id) is not None:
-        if machine.power is PowerState.RUNNING:
-            return "", None
-        # it was replaced, and not started: the same order goes on, while its provider may refuse any other for long
+        # it was replaced: the same order ends then, with its start. Until that, its provider may refuse any other
         return "", order(context, provider, _build_order(order_id, component, update, ""))
     if find_os_source(machine) != before["os"]:
         return _INTERRUPTED, None

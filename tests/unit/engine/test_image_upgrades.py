@@ -309,15 +309,17 @@ class TestController:
         assert (fleet.versions["m1"], fleet.broken()) == (NEW, [])
         assert report.run.state is OperationState.SUCCEEDED
 
-    def test_a_machine_with_its_new_disk_that_was_not_started_is_started_by_the_same_order(self) -> None:
-        fleet = self._interrupt(PowerState.STOPPED)
+    @pytest.mark.parametrize("power", [PowerState.STOPPED, PowerState.RUNNING])
+    def test_an_order_that_had_replaced_the_disk_is_ended_and_its_machine_runs(self, power: PowerState) -> None:
+        fleet = self._interrupt(power)
         (begun,) = [entry for entry in fleet.fleet.records.read_entries(RUN, "m1") if entry.act == REPLACE.value]
         until = Deadline.after(fleet.fleet.clock, 60)
         done = ProviderOrder(REPLACE, begun.key, ImageVersion("debian/12/stable", NEW, "/images/12.2.qcow2"))
         FakeProvider(fleet.hypervisor, "m1").carry_out(done, deadline=until)
+        fleet.hypervisor.orders.clear()
         fleet.hypervisor.open = lambda _machine: GoingOnProvider(fleet.hypervisor, "m1")  # type: ignore[assignment, method-assign]
         report = self.run(fleet, Life(), resumed=True)
-        assert (fleet.versions["m1"], fleet.broken()) == (NEW, [])
+        assert (fleet.versions["m1"], fleet.broken(), fleet.orders_of("m1")) == (NEW, [], [REPLACE])
         assert report.run.state is OperationState.SUCCEEDED
 
     def test_a_manual_upgrade_that_was_interrupted_leaves_no_machine_off(self) -> None:
