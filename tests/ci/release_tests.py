@@ -144,6 +144,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "A boot package that fails, and the reboot that is not ordered: tests/unit/engine/test_patching.py; its words: "
         "tests/contract/test_apt_job_script.py."
     ),
+    "tests/lab/vm/test_kernels.py::test_a_boot_that_fails_is_told": (
+        "A machine that never comes back: tests/faults/test_on_machines.py, and simulated, with what is told: "
+        "tests/unit/engine/test_reboots_in_trouble.py."
+    ),
     "tests/lab/vm/test_image_upgrade.py::": (
         "Each new OS disk is a boot of QEMU without KVM: minutes. The same runs with a provider in memory, and a "
         "controller that dies at each call: tests/unit/engine/test_image_upgrades.py; libvirt's orders, broken behind "

@@ -1,4 +1,4 @@
-"""Kernels and /boot of machines that have their own: updates of them, the boot into them, and GRUB's disk."""
+"""Kernels and /boot of machines that have their own: updates of them, the boot into them, and boots that fail."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,9 @@ from tasks.domain.model import Outcome
 from tasks.domain.states import FindingLevel, OperationState, RebootState, UpdateState
 from tasks.rules.machine_checks.precheck import NEXT_BOOT_CHECK
 from tests.lab.engine import Fleet, outcome_of, result_of
+from tests.lab.killing import Controllers
 from tests.lab.vm.conftest import BootVms
+from tests.lab.vm.hypervisor import wait_until
 from tests.lab.vm.machines import Vm
 
 KERNEL = "linux-image-cloud-amd64"
@@ -85,6 +87,23 @@ def test_a_kernel_is_updated_and_booted_and_the_old_one_is_kept(vm: Vm, tmp_path
     assert there == [f"{file}-{kernel}" for file in ("initrd.img", "vmlinuz") for kernel in (old, new)]
     assert vm.sh("dpkg --audit", root=True).strip() == ""
     assert "NEEDRESTART-KSTA: 1" in vm.sh("needrestart -b -k", root=True)
+
+
+def test_a_boot_that_fails_is_told(vm: Vm, tmp_path: Path) -> None:
+    kernel = vm.sh("uname -r").strip()
+    vm.sh("echo garbage > /boot/initrd.img-$(uname -r)", root=True)
+
+    outcome = patch(vm, tmp_path, "lab-plain", limits={"reboot_timeout_minutes": 1.5})
+
+    wait_until(lambda: "Kernel panic" in vm.console, 300, "it boots")
+    assert (outcome.state, outcome.reboot) == (OperationState.FAILED, RebootState.FAILED)
+    assert outcome.reason == "the reboot failed: the reboot policy is Always; it did not come back after 90 s"
+    assert result_of(outcome, "lab-plain").state is UpdateState.INSTALLED
+    commands = Controllers(Fleet([vm], tmp_path))
+    shown = commands.start("show", "last").end().out
+    assert f"let its boot loader start the one that it ran: {kernel}" in " ".join(shown.split())
+    listed = commands.start("machines", vm.name).end().out
+    assert "not ready" in listed.lower(), listed
 
 
 def test_grub_that_would_ask_for_its_disk_fails_and_nothing_is_rebooted(vm: Vm, tmp_path: Path) -> None:
