@@ -162,7 +162,7 @@ def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Seque
         packages,
         chosen,
         repair=options.repair,
-        reboot_first=options.reboot_pending_first,
+        reboot_first=options.reboot_pending_first and options.reboot is not RebootPolicy.NEVER,
         reboot_may_wait=options.may_reboot_wait(packages.reboot),
         reboot_due=options.live_patch_policy.describe_deadline(packages.reboot)
         if options.is_reboot_overdue(packages.reboot)

@@ -13,8 +13,9 @@ from tasks.domain.errors import (
     HostKeyMismatch,
 )
 from tasks.domain.protocols.transport import Script, ScriptRecord
-from tasks.domain.states import OperationState, RebootState, Step, UpdateState
+from tasks.domain.states import FindingLevel, OperationState, RebootState, Step, UpdateState
 from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
+from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
@@ -242,3 +243,14 @@ def test_nothing_is_installed_after_a_first_reboot_that_has_left_the_root_read_o
     assert "disk: / is mounted read-only, and was writable before" in outcome.reason
     assert web.jobs() == []
     assert result_of(outcome, "a").reason
+
+
+def test_a_pending_reboot_that_the_policy_forbids_is_not_called_done_first(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a")])
+    web.world.shelf.reboot_reasons.append("from before")
+
+    outcome = outcome_of(fleet.patch(reboot_pending_first=True, reboot="Never"), "web")
+
+    (finding,) = [finding for finding in outcome.findings if finding.check == PENDING_REBOOT_CHECK]
+    assert (finding.level, finding.message) == (FindingLevel.WARN, "a reboot was pending already: from before")
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
