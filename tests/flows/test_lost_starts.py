@@ -51,10 +51,11 @@ if "prefect.engine" in sys.orig_argv:
 """
 
 
-def until(seen: Callable[[], Any], what: str) -> Any:
+def until(seen: Callable[[], Any], what: str, describe: Callable[[], object] = str) -> Any:
+    """Wait for something that is seen; if it never is, ``describe`` says what is there instead."""
     end = time.monotonic() + PATIENCE
     while not (found := seen()):
-        assert time.monotonic() < end, f"never seen: {what}"
+        assert time.monotonic() < end, f"never seen: {what}: {describe()}"
         time.sleep(0.2)
     return found
 
@@ -189,7 +190,11 @@ def test_a_run_whose_process_never_began_starts_again_and_two_processes_are_one_
         site.let_go(run)
     ended = "this process ends and changes nothing"
     until(lambda: any(ended in text for text in site.processes(beside).values()), "that one of the two ends")
-    until(lambda: {site.state(run) for run in runs} == {StateType.FAILED}, "ends: the machine is not there")
+    until(
+        lambda: {site.state(run) for run in runs} == {StateType.FAILED},
+        "ends: the machine is not there",
+        lambda: [(site.client.read_flow_run_states(run.id), site.processes(run)) for run in runs],
+    )
     second_worker.kill()
     second_worker.wait()
     assert len(site.processes(alone)) == 1
