@@ -133,6 +133,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "The same with apt, by Red Hat's name of an initramfs too, and with zypper: tests/lab/reports/test_boot.py. "
         "One script looks into /boot on all machines (boot_files.sh)."
     ),
+    "tests/lab/vm/test_machines.py::test_machines_that_continue_from_a_memory_are_machines_of_their_own": (
+        "Each test in tests/lab/vm stands on what it looks at, and fails without it: one at each change is "
+        "tests/lab/vm/test_kernels.py, a kernel without initramfs that is not booted."
+    ),
     "tests/lab/vm/test_kernels.py::test_a_full_boot_partition_is_found_before_a_kernel_is_installed": (
         "QEMU without KVM takes its time. A full disk that is found before: tests/lab/test_patch.py."
     ),
