@@ -192,7 +192,7 @@ class LvmHost:
             "/proc/cmdline": self.place / "cmdline",
             "/etc/fstab": self.place / "fstab",
             "/lib/modules": self.place / "modules",
-            "/run/fleetpatch-lvm": self.place / "lock",
+            "/run/fleetpatch-disks": self.place / "lock",
             "/dev/$lvm_vg": f"{self.place}/dev/$lvm_vg",
         }
         for path, here in places.items():

@@ -7,26 +7,20 @@
 # Parameters: work (read, take, revert or delete), id.
 # Records: boot (id), volume (row: of lvs, see lvm_fields), system (name and place of a volume with the operating system),
 # unfit (why, hint: no snapshot can be taken now), note (text), rebooting, merging, failed (why, hint), and ended behind the last one.
-# Requires: boot_files
-# shellcheck disable=SC2154  # variables of prelude.sh and boot_files.sh
+# Requires: boot_files, own_disks
+# shellcheck disable=SC2154  # variables of prelude.sh, boot_files.sh and own_disks.sh
 
 for variable in work id; do fp_set_param "$variable"; done
-umask 077
 export LVM_SUPPRESS_FD_WARNINGS=1
 lvm_fields=vg_name,lv_name,lv_attr,lv_layout,lv_size,origin,snap_percent,lv_dm_path,lv_tags
-lvm_boot=$(cat /proc/sys/kernel/random/boot_id)
 
-lvm_fail() { fp_emit failed "why=$1" "hint=${2:-}"; exit 0; }
-lvm_run() { "$@" </dev/null 3>&- 7>&-; } # what lvm leaves running keeps nothing of ours open
-lvm_do() { lvm_said=$(lvm_run "$@" 2>&1) || lvm_fail "$*: $lvm_said"; }
-lvm_unfit() { [ -n "$lvm_why" ] || lvm_why=$1 lvm_hint=${2:-}; }
 
 lvm_read() {
   for lvm_tool in lvs findmnt; do
-    command -v "$lvm_tool" >/dev/null || lvm_fail "$lvm_tool is not installed" "Install lvm2 and util-linux, or give the machine another provider."
+    command -v "$lvm_tool" >/dev/null || own_fail "$lvm_tool is not installed" "Install lvm2 and util-linux, or give the machine another provider."
   done
-  lvm_rows=$(lvm_run lvs -a --noheadings --nosuffix --units b --separator '|' -o "$lvm_fields" 2>"$lvm_folder/said") \
-    || lvm_fail "lvs: $(cat "$lvm_folder/said")"
+  lvm_rows=$(own_run lvs -a --noheadings --nosuffix --units b --separator '|' -o "$lvm_fields" 2>"$own_folder/said") \
+    || own_fail "lvs: $(cat "$own_folder/said")"
   # parts of other volumes have brackets, and snapshots that are being merged
   lvm_rows=$(printf '%s\n' "$lvm_rows" | awk -F '|' '$2 !~ /^\[/ || $3 ~ /^S/' | sed 's/^ *//; s/[][]//g')
 }
@@ -54,7 +48,7 @@ lvm_find_system() { # sets lvm_volumes (names, that of / first) and lvm_vg
     # shellcheck disable=SC2016  # awk's $
     lvm_volume=$(lvm_pick '$8 == name' "$lvm_name" "$lvm_source")
     if [ -z "$lvm_volume" ]; then
-      lvm_unfit "$lvm_place is on $lvm_source, which is no logical volume" "Give the machine another provider: only what is on LVM can be put back by it."
+      own_unfit "$lvm_place is on $lvm_source, which is no logical volume" "Give the machine another provider: only what is on LVM can be put back by it."
       continue
     fi
     fp_emit system "name=$lvm_volume" "place=$lvm_place"
@@ -68,240 +62,168 @@ lvm_check_volume() { # of lvm_volume at lvm_place
   lvm_type=$(findmnt -rno FSTYPE -T "$lvm_place" | tail -n 1)
   case $lvm_type in
     ext[234] | xfs) ;;
-    *) lvm_unfit "$lvm_place has a file system ($lvm_type) of which no snapshot is taken: ext and xfs only" "Give the machine another provider." ;;
+    *) own_unfit "$lvm_place has a file system ($lvm_type) of which no snapshot is taken: ext and xfs only" "Give the machine another provider." ;;
   esac
   # shellcheck disable=SC2016  # awk's $
   lvm_layout=$(lvm_pick '$1 "/" $2 == name' '$4' "$lvm_volume")
   case $lvm_layout in
     linear | striped | raid,raid1 | raid,raid10*) ;;
-    *) lvm_unfit "$lvm_volume is $lvm_layout: only linear, striped and mirrored (raid1, raid10) volumes are reverted" "Give the machine another provider." ;;
+    *) own_unfit "$lvm_volume is $lvm_layout: only linear, striped and mirrored (raid1, raid10) volumes are reverted" "Give the machine another provider." ;;
   esac
   # shellcheck disable=SC2016  # awk's $
   [ -z "$(lvm_pick '$1 "/" $2 == name && $3 ~ /^O/' "$lvm_name" "$lvm_volume")" ] \
-    || lvm_unfit "a snapshot is being merged into $lvm_volume" "Wait for its end: lvs -a shows it."
+    || own_unfit "a snapshot is being merged into $lvm_volume" "Wait for its end: lvs -a shows it."
   # A snapshot has the UUID and the label of its origin, and either may be mounted by them.
   case $lvm_place in
     /) lvm_by=$(tr ' ' '\n' </proc/cmdline | sed -n 's/^root=//p' | tail -n 1) ;;
     *) lvm_by=$(awk -v place="$lvm_place" '$1 !~ /^#/ && $2 == place { print $1 }' /etc/fstab) ;;
   esac
   case $lvm_by in
-    *UUID=* | LABEL=* | */by-uuid/* | */by-label/*) lvm_unfit "$lvm_place is found at the boot by $lvm_by, which a snapshot has, too" "Let it be found as /dev/mapper/NAME: in /etc/fstab, and for / in the kernel's command line (root=)." ;;
+    *UUID=* | LABEL=* | */by-uuid/* | */by-label/*) own_unfit "$lvm_place is found at the boot by $lvm_by, which a snapshot has, too" "Let it be found as /dev/mapper/NAME: in /etc/fstab, and for / in the kernel's command line (root=)." ;;
   esac
 }
 
 lvm_check_boot() { # whether /boot can be copied and put back, and the next boot knows snapshots
-  [ -n "$(findmnt -rno SOURCE -M /boot)" ] || lvm_unfit "/boot is no file system of its own: the boot loader would read it from the volume while that is being merged" "Put /boot on a partition, or give the machine another provider."
-  [ -d /boot/grub ] || [ -d /boot/grub2 ] || lvm_unfit "/boot has no GRUB, and only its boot files are put back" "Give the machine another provider."
-  for lvm_file in /boot/efi/EFI/Linux/*.efi /boot/efi/loader/entries/*.conf /efi/EFI/Linux/*.efi /efi/loader/entries/*.conf; do
-    [ ! -e "$lvm_file" ] || lvm_unfit "its boot files are in the EFI partition ($lvm_file), which is not put back" "Give the machine another provider."
-  done
-  for lvm_file in /boot/efi/EFI/*/grub.cfg; do
-    ! grep -qs '^[[:space:]]*linux' "$lvm_file" || lvm_unfit "the entries of its boot are in $lvm_file, which is not put back" "Give the machine another provider."
-  done
+  [ -n "$(findmnt -rno SOURCE -M /boot)" ] || own_unfit "/boot is no file system of its own: the boot loader would read it from the volume while that is being merged" "Put /boot on a partition, or give the machine another provider."
+  own_check_boot
   fp_check_boot
   for lvm_kernel in ${fp_next:-$(uname -r)}; do
     ! grep -qs '/dm-snapshot\.ko' "/lib/modules/$lvm_kernel/modules.builtin" || continue
-    if ! fp_has_initramfs "$lvm_kernel"; then lvm_unfit "$lvm_kernel has no initramfs in /boot, so it would not find / once that has a snapshot"; continue; fi
+    if ! fp_has_initramfs "$lvm_kernel"; then own_unfit "$lvm_kernel has no initramfs in /boot, so it would not find / once that has a snapshot"; continue; fi
     if command -v lsinitramfs >/dev/null; then lvm_list=lsinitramfs; else lvm_list=lsinitrd; fi
-    lvm_has=$(lvm_run "$lvm_list" "$fp_initramfs" 2>/dev/null | grep -c '/dm-snapshot\.ko')
-    [ "${lvm_has:-0}" != 0 ] || lvm_unfit "$lvm_list does not show dm-snapshot in $fp_initramfs: the machine would not boot once / has a snapshot" "Add dm_snapshot to it (initramfs-tools: /etc/initramfs-tools/modules; dracut: add_drivers), and make it anew."
+    lvm_has=$(own_run "$lvm_list" "$fp_initramfs" 2>/dev/null | grep -c '/dm-snapshot\.ko')
+    [ "${lvm_has:-0}" != 0 ] || own_unfit "$lvm_list does not show dm-snapshot in $fp_initramfs: the machine would not boot once / has a snapshot" "Add dm_snapshot to it (initramfs-tools: /etc/initramfs-tools/modules; dracut: add_drivers), and make it anew."
   done
 }
 
-lvm_plan() { # how large a snapshot may be: sets lvm_percent (of its origin) and lvm_copy (bytes of the volume for /boot)
-  lvm_group=$(lvm_run vgs --noheadings --nosuffix --units b --separator '|' -o vg_free,vg_extent_size,vg_attr "$lvm_vg" 2>/dev/null | tr -d ' ')
+lvm_plan() { # how large a snapshot may be: sets lvm_percent (of its origin) and own_need (bytes of the volume for /boot)
+  lvm_group=$(own_run vgs --noheadings --nosuffix --units b --separator '|' -o vg_free,vg_extent_size,vg_attr "$lvm_vg" 2>/dev/null | tr -d ' ')
   case ${lvm_group##*|} in
-    w??-?[cs]*) lvm_unfit "the volume group $lvm_vg is shared with other machines" "Give the machine another provider." ;;
+    w??-?[cs]*) own_unfit "the volume group $lvm_vg is shared with other machines" "Give the machine another provider." ;;
     w??-*) ;;
-    *) lvm_unfit "the volume group $lvm_vg is not whole and writable: vgs shows ${lvm_group:-nothing}" "Mend it." ;;
+    *) own_unfit "the volume group $lvm_vg is not whole and writable: vgs shows ${lvm_group:-nothing}" "Mend it." ;;
   esac
   case $lvm_volumes in *" "*) for lvm_volume in $lvm_volumes; do
-    [ "${lvm_volume%%/*}" = "$lvm_vg" ] || lvm_unfit "its system is in more than one volume group: $lvm_volumes" "Give the machine another provider."
+    [ "${lvm_volume%%/*}" = "$lvm_vg" ] || own_unfit "its system is in more than one volume group: $lvm_volumes" "Give the machine another provider."
   done ;; esac
-  lvm_copy=$((($(du -skx /boot | awk '{ print $1 }') * 11 / 10 + 4096) * 1024))
+  own_measure_boot
   lvm_sizes=$(for lvm_volume in $lvm_volumes; do
     # shellcheck disable=SC2016  # awk's $
     lvm_pick '$1 "/" $2 == name' '$5' "$lvm_volume"
   done | awk '{ size += $1 } END { printf "%.0f", size }')
   # a tenth of what is free stays free
-  lvm_percent=$(printf '%s\n' "$lvm_group" | awk -F '|' -v copy="$lvm_copy" -v sizes="$lvm_sizes" '
+  lvm_percent=$(printf '%s\n' "$lvm_group" | awk -F '|' -v copy="$own_need" -v sizes="$lvm_sizes" '
     { percent = int((($1 - copy - $2) * 0.9 - 2 * $2) * 100 / sizes); print (percent > 100 ? 100 : percent) }')
-  [ "${lvm_percent:-0}" -ge 20 ] || lvm_unfit "the volume group $lvm_vg has $((${lvm_group%%|*} / 1048576)) MiB free: a snapshot would have room for ${lvm_percent:-0} % of the system's $((lvm_sizes / 1048576)) MiB, and needs 20 %" "Add a disk to the volume group, or delete what is not needed: lvs shows it."
-}
-
-lvm_lock() {
-  command -v flock >/dev/null || return 0
-  exec 7>/run/fleetpatch-lvm.lock
-  flock -w 30 7 || lvm_fail "another order is at work on the volumes" "Wait, and order it again."
-}
-
-lvm_copy_boot() {
-  (cd /boot && find . -xdev -type f ! -path './lost+found/*' -exec sha256sum {} +) >"$lvm_folder/files" || lvm_fail "/boot can't be read"
-  (cd /boot && find . -xdev -type l) >"$lvm_folder/links" || lvm_fail "/boot can't be read"
-  lvm_do lvcreate -y -Wy -L "${lvm_copy}b" -n "$id.boot" --addtag "fleetpatch.snapshot=$id" "$lvm_vg"
-  lvm_said=$(tar -cf "/dev/$lvm_vg/$id.boot" -C "$lvm_folder" files links -C /boot --one-file-system --exclude=./lost+found . 2>&1 3>&- 7>&-) \
-    || lvm_fail "/boot could not be copied: $lvm_said"
-  lvm_end=$(tar -tRf "/dev/$lvm_vg/$id.boot" 2>/dev/null 3>&- 7>&- | sed -n 's/^block \([0-9]*\):.*/\1/p' | tail -n 1)
-  lvm_bytes=$(((lvm_end + 1) * 512))
-  [ "$lvm_bytes" -gt 512 ] || lvm_fail "the copy of /boot can't be read"
-  lvm_digest=$(head -c "$lvm_bytes" "/dev/$lvm_vg/$id.boot" | sha256sum)
-  lvm_do lvchange --addtag "fleetpatch.copy=$lvm_bytes+${lvm_digest%% *}" "$lvm_vg/$id.boot"
+  [ "${lvm_percent:-0}" -ge 20 ] || own_unfit "the volume group $lvm_vg has $((${lvm_group%%|*} / 1048576)) MiB free: a snapshot would have room for ${lvm_percent:-0} % of the system's $((lvm_sizes / 1048576)) MiB, and needs 20 %" "Add a disk to the volume group, or delete what is not needed: lvs shows it."
 }
 
 lvm_take() {
   if [ -n "$(lvm_tag "$lvm_vg/$id.boot" taken)" ]; then fp_emit note 'text=it was taken before'; return; fi
-  [ -z "$lvm_why" ] || lvm_fail "$lvm_why" "$lvm_hint"
+  [ -z "$own_why" ] || own_fail "$own_why" "$own_hint"
   lvm_remove_ours # of an order that was interrupted
   lvm_taken=$(lvm_pick "\$1 == name && index(\$2, id \".\") == 1 && !($lvm_is_ours)" "$lvm_name" "$lvm_vg")
-  [ -z "$lvm_taken" ] || lvm_fail "volumes of that name are there already, and have no mark of fleetpatch: $lvm_taken" "Rename them."
-  lvm_copy_boot
+  [ -z "$lvm_taken" ] || own_fail "volumes of that name are there already, and have no mark of fleetpatch: $lvm_taken" "Rename them."
+  own_list_boot
+  own_do lvcreate -y -Wy -L "${own_need}b" -n "$id.boot" --addtag "fleetpatch.snapshot=$id" "$lvm_vg"
+  own_copy_boot "/dev/$lvm_vg/$id.boot"
+  own_do lvchange --addtag "fleetpatch.copy=$own_copied" "$lvm_vg/$id.boot"
   lvm_number=0
   sync
   for lvm_volume in $lvm_volumes; do
     lvm_number=$((lvm_number + 1))
-    lvm_do lvcreate -y -s -l "$lvm_percent%ORIGIN" -n "$id.$lvm_number" --addtag "fleetpatch.snapshot=$id" "$lvm_volume"
+    own_do lvcreate -y -s -l "$lvm_percent%ORIGIN" -n "$id.$lvm_number" --addtag "fleetpatch.snapshot=$id" "$lvm_volume"
   done
-  lvm_do lvchange --addtag "fleetpatch.taken=$(date +%s)" "$lvm_vg/$id.boot"
+  own_do lvchange --addtag "fleetpatch.taken=$(date +%s)" "$lvm_vg/$id.boot"
   fp_emit note "text=$lvm_percent % of the system's size, as far as the volume group has room"
 }
 
 lvm_remove_ours() { # all that has the mark of this order; the copy of /boot last, without the tag that says that all is there
   lvm_old=$(lvm_tag "$lvm_vg/$id.boot" taken)
-  [ -z "$lvm_old" ] || lvm_do lvchange --deltag "fleetpatch.taken=$lvm_old" "$lvm_vg/$id.boot"
+  [ -z "$lvm_old" ] || own_do lvchange --deltag "fleetpatch.taken=$lvm_old" "$lvm_vg/$id.boot"
   for lvm_volume in $(lvm_pick "$lvm_is_ours && \$2 != id \".boot\"" "$lvm_name") $(lvm_pick "$lvm_is_ours && \$2 == id \".boot\"" "$lvm_name"); do
-    lvm_do lvremove -y -f "$lvm_volume"
+    own_do lvremove -y -f "$lvm_volume"
   done
 }
 
-lvm_find_changed() { # of /boot since the copy: the files changed and extra. What belongs to GRUB's code before the partitions stays
-  # shellcheck disable=SC2016  # awk's $
-  lvm_skip='!/^\.\/grub2?\/[^\/]*-[^\/]*\// && !/^\.\/\.fleetpatch/ && !/^\.\/lost\+found/'
-  (cd /boot && sha256sum -c --quiet "$lvm_folder/files" 2>/dev/null) | sed -n 's/: FAILED.*//p' | cat - "$lvm_folder/links" | awk "$lvm_skip" \
-    | awk '/grub|loader/ { late = late $0 "\n"; next } { print } END { printf "%s", late }' >"$lvm_folder/changed"
-  sed 's/^[0-9a-f]*  //' "$lvm_folder/files" | cat - "$lvm_folder/links" >"$lvm_folder/kept"
-  (cd /boot && find . -xdev -type f -o -xdev -type l) | awk "$lvm_skip" \
-    | awk 'FILENAME != "-" { kept[$0] = 1; next } !($0 in kept)' "$lvm_folder/kept" - >"$lvm_folder/extra"
-}
-
-lvm_remove_extra() { while IFS= read -r lvm_file; do rm -f "/boot/$lvm_file"; done <"$lvm_folder/extra"; }
-
-lvm_put_boot_back() {
-  lvm_device=/dev/$lvm_vg/$id.boot lvm_stage=/boot/.fleetpatch lvm_copied=$(lvm_tag "$lvm_vg/$id.boot" copy)
-  lvm_digest=$(head -c "${lvm_copied%+*}" "$lvm_device" | sha256sum)
-  [ "${lvm_digest%% *}" = "${lvm_copied#*+}" ] || lvm_fail "the copy of /boot in $lvm_device is damaged, so / is not put back without it" "Put the machine back by hand: lvconvert --merge, and the kernels of that state in /boot."
-  lvm_do tar -xf "$lvm_device" -C "$lvm_folder" files links
-  lvm_find_changed
-  lvm_need=$(tar -tvf "$lvm_device" 3>&- 7>&- | awk 'FILENAME != "-" { changed[$0] = 1; next } $6 in changed { need += $3 } END { printf "%.0f", need / 1024 + 1024 }' "$lvm_folder/changed" -)
-  lvm_free=$(df -Pk /boot | awk 'NR == 2 { print $4 }')
-  lvm_more=$( (cd /boot && tr '\n' '\0' <"$lvm_folder/extra" | xargs -0 -r du -k) | awk '{ more += $1 } END { printf "%.0f", more }')
-  [ "$lvm_need" -le "$((lvm_free + lvm_more))" ] || lvm_fail "/boot has $((lvm_free / 1024)) MiB free, and $((lvm_need / 1024)) MiB of its files are to be put back" "Make room in /boot, and order it again."
-  rm -rf "$lvm_stage"
-  [ "$lvm_need" -le "$lvm_free" ] || lvm_remove_extra
-  if [ -s "$lvm_folder/changed" ]; then
-    lvm_do mkdir "$lvm_stage"
-    lvm_do tar -xpf "$lvm_device" -C "$lvm_stage" -T "$lvm_folder/changed"
-    sync
-    while IFS= read -r lvm_file <&5; do
-      lvm_do mkdir -p "/boot/${lvm_file%/*}"
-      lvm_do mv -fT "$lvm_stage/$lvm_file" "/boot/$lvm_file"
-    done 5<"$lvm_folder/changed"
-    rm -rf "$lvm_stage"
-  fi
-  sync
-  lvm_remove_extra
-  sync
-}
-
 lvm_require_revertible() {
-  [ -n "$(lvm_tag "$lvm_vg/$id.boot" taken)" ] || lvm_fail "there is no whole snapshot $id" "lvs -o +tags shows what is there."
+  [ -n "$(lvm_tag "$lvm_vg/$id.boot" taken)" ] || own_fail "there is no whole snapshot $id" "lvs -o +tags shows what is there."
   lvm_over=$(lvm_pick "$lvm_is_ours && substr(\$3, 5, 1) ~ /[ISmM]/" "$lvm_name")
-  [ -z "$lvm_over" ] || lvm_fail "the snapshot $id is overfull: more was written since than it has room for ($lvm_over)" "Nothing can be put back by it: delete it."
+  [ -z "$lvm_over" ] || own_fail "the snapshot $id is overfull: more was written since than it has room for ($lvm_over)" "Nothing can be put back by it: delete it."
   for lvm_volume in $lvm_volumes; do
     [ -n "$(lvm_pick "$lvm_is_ours && \$1 \"/\" \$6 == name" "$lvm_name" "$lvm_volume")" ] \
-      || lvm_fail "the snapshot $id lacks the volume $lvm_volume" "Put the machine back by hand."
+      || own_fail "the snapshot $id lacks the volume $lvm_volume" "Put the machine back by hand."
   done
   # the merge writes into the origins, and what it overwrites goes into their other snapshots
   lvm_others=$(printf '%s\n' "$lvm_rows" | awk -F '|' -v id="$id" "
     \$6 != \"\" && \$3 ~ /^[sS]/ { if ($lvm_is_ours) need[\$1 \"/\" \$6] = \$5 * \$7 / 100; else { origin[$lvm_name] = \$1 \"/\" \$6; room[$lvm_name] = \$5 * (100 - \$7) / 100 } }
     END { for (name in origin) if (origin[name] in need && room[name] < need[origin[name]] * 1.1 + 4194304) print name }")
-  [ -z "$lvm_others" ] || lvm_fail "the revert would overfill other snapshots: $lvm_others" "Delete or extend them, if that is right, and order it again."
+  [ -z "$lvm_others" ] || own_fail "the revert would overfill other snapshots: $lvm_others" "Delete or extend them, if that is right, and order it again."
 }
 
 lvm_revert() {
   lvm_begun=$(lvm_tag "$lvm_root" reverting)
   case $lvm_begun in
     '') ;;
-    "$id+$lvm_boot") lvm_merge; return ;;
+    "$id+$own_boot") lvm_merge; return ;;
     "$id+"*)
       # unless the machine has booted before the merge was ordered
       if ! lvm_has_parts s; then lvm_finish; return; fi
-      lvm_do lvchange --deltag "fleetpatch.reverting=$lvm_begun" "$lvm_root"
+      own_do lvchange --deltag "fleetpatch.reverting=$lvm_begun" "$lvm_root"
       ;;
-    *) lvm_fail "a revert to ${lvm_begun%+*} has begun" "Order that one again: it is completed." ;;
+    *) own_fail "a revert to ${lvm_begun%+*} has begun" "Order that one again: it is completed." ;;
   esac
   # shellcheck disable=SC2016  # awk's $
   if [ "$(lvm_tag "$lvm_root" reverted)" = "$id" ] && [ -z "$(lvm_pick "$lvm_is_ours" '$2')" ]; then fp_emit note 'text=it was reverted before'; return; fi
   # shellcheck disable=SC2016  # awk's $
-  [ -z "$(lvm_pick '$3 ~ /^O/' '$2')" ] || lvm_fail "a snapshot of somebody else is being merged: lvs -a shows it" "Wait for its end."
+  [ -z "$(lvm_pick '$3 ~ /^O/' '$2')" ] || own_fail "a snapshot of somebody else is being merged: lvs -a shows it" "Wait for its end."
   lvm_require_revertible
-  lvm_put_boot_back
-  lvm_do lvchange --addtag "fleetpatch.reverting=$id+$lvm_boot" "$lvm_root"
+  own_put_boot_back "/dev/$lvm_vg/$id.boot" "$(lvm_tag "$lvm_vg/$id.boot" copy)"
+  own_do lvchange --addtag "fleetpatch.reverting=$id+$own_boot" "$lvm_root"
   lvm_merge
 }
 
 lvm_merge() { # it begins when the volumes are activated again: so the machine is rebooted
-  for lvm_volume in $(lvm_pick "$lvm_is_ours && \$3 ~ /^s/" "$lvm_name"); do lvm_do lvconvert -y --merge "$lvm_volume"; done
-  lvm_order='sleep 1; sync; systemctl reboot || shutdown -r now || reboot -f'
-  if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
-    systemctl reset-failed fleetpatch-revert.service 2>/dev/null
-    lvm_run systemd-run --quiet --no-ask-password --no-block --unit=fleetpatch-revert -p DefaultDependencies=no /bin/sh -c "$lvm_order" >/dev/null 2>&1
-  else
-    setsid /bin/sh -c "$lvm_order" </dev/null >/dev/null 2>&1 3>&- 7>&- &
-  fi
-  fp_emit rebooting
+  for lvm_volume in $(lvm_pick "$lvm_is_ours && \$3 ~ /^s/" "$lvm_name"); do own_do lvconvert -y --merge "$lvm_volume"; done
+  own_reboot
 }
 
 lvm_finish() { # after the boot: the merge has begun, and somebody must ask LVM to end it
   if [ -n "$(lvm_pick "$lvm_is_ours && \$2 != id \".boot\"" "$lvm_name")" ]; then
-    for lvm_volume in $lvm_volumes; do lvm_run lvchange --poll y "$lvm_volume" >/dev/null 2>&1; done
+    for lvm_volume in $lvm_volumes; do own_run lvchange --poll y "$lvm_volume" >/dev/null 2>&1; done
     fp_emit merging
     return
   fi
   lvm_remove_ours
   lvm_old=$(lvm_tag "$lvm_root" reverted)
-  [ -z "$lvm_old" ] || lvm_do lvchange --deltag "fleetpatch.reverted=$lvm_old" "$lvm_root"
-  lvm_do lvchange --addtag "fleetpatch.reverted=$id" --deltag "fleetpatch.reverting=$(lvm_tag "$lvm_root" reverting)" "$lvm_root"
+  [ -z "$lvm_old" ] || own_do lvchange --deltag "fleetpatch.reverted=$lvm_old" "$lvm_root"
+  own_do lvchange --addtag "fleetpatch.reverted=$id" --deltag "fleetpatch.reverting=$(lvm_tag "$lvm_root" reverting)" "$lvm_root"
 }
 
 lvm_delete() {
   lvm_begun=$(lvm_tag "$lvm_root" reverting)
   case $lvm_begun in
-    "$id+$lvm_boot") ! lvm_has_parts S || lvm_fail "the revert to $id has begun, and the machine is about to boot" "Wait for its end." ;;
+    "$id+$own_boot") ! lvm_has_parts S || own_fail "the revert to $id has begun, and the machine is about to boot" "Wait for its end." ;;
     "$id+"*) if ! lvm_has_parts s; then lvm_finish; return; fi ;;
     *) lvm_begun='' ;;
   esac
   lvm_remove_ours
-  [ -z "$lvm_begun" ] || lvm_do lvchange --deltag "fleetpatch.reverting=$lvm_begun" "$lvm_root" # no merge was ordered
+  [ -z "$lvm_begun" ] || own_do lvchange --deltag "fleetpatch.reverting=$lvm_begun" "$lvm_root" # no merge was ordered
 }
 
-[ -n "$lvm_boot" ] || lvm_fail "the machine does not show its boot id, so a revert could not be proven"
-# not on /, which may be full
-lvm_folder=$(mktemp -d /run/fleetpatch-lvm.XXXXXX 2>/dev/null || mktemp -d) || lvm_fail "no temporary folder can be made"
-trap 'rm -rf "$lvm_folder"' EXIT
-lvm_why='' lvm_hint='' lvm_root='' lvm_vg=''
-[ "$work" = read ] || lvm_lock
+own_begin "$work"
+lvm_root='' lvm_vg=''
 lvm_read
-fp_emit boot "id=$lvm_boot"
+fp_emit boot "id=$own_boot"
 printf '%s\n' "$lvm_rows" | sed '/^$/d' | fp_lines volume row
 lvm_find_system
 if [ -n "$lvm_root" ]; then
   case $work in read | take) lvm_check_boot; lvm_plan ;; esac
-elif [ "$work" != read ]; then lvm_fail "$lvm_why" "$lvm_hint"; fi
+elif [ "$work" != read ]; then own_fail "$own_why" "$own_hint"; fi
 case $work in
-  read) [ -z "$lvm_why" ] || fp_emit unfit "why=$lvm_why" "hint=$lvm_hint" ;;
+  read) [ -z "$own_why" ] || fp_emit unfit "why=$own_why" "hint=$own_hint" ;;
   take) lvm_take ;;
   revert) lvm_revert ;;
   delete) lvm_delete ;;
-  *) lvm_fail "there is no work $work" ;;
+  *) own_fail "there is no work $work" ;;
 esac
 fp_emit ended
