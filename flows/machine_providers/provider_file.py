@@ -37,7 +37,7 @@ _REQUIRED_KEYS: Final[Mapping[ProviderKind, tuple[str, ...]]] = {
 _OPTIONAL_KEYS: Final[Mapping[ProviderKind, tuple[str, ...]]] = {
     ProviderKind.LIBVIRT: ("uri", "folder", "repositories"),
     ProviderKind.LVM: (),
-    ProviderKind.BTRFS: ("folder",),
+    ProviderKind.BTRFS: (),
     ProviderKind.COMMAND: (),
     ProviderKind.PROXMOX: ("ca_file", "resource"),
     ProviderKind.VSPHERE: ("ca_file",),

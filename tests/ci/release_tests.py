@@ -171,6 +171,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "A machine without KVM whose system is moved onto LVM, and that boots three times: minutes. The script in real "
         "shells, with stand-ins for LVM: tests/contract/providers/test_lvm.py."
     ),
+    "tests/lab/vm/test_btrfs.py::": (
+        "A machine without KVM that boots twice: minutes. The script in real shells, with stand-ins for btrfs: "
+        "tests/contract/providers/test_btrfs.py."
+    ),
     "tests/lab/reports/test_made_packages.py::": (
         "Updates of made packages that are installed, and their class: tests/lab/reports/test_hunted_dnf.py, "
         "tests/lab/reports/test_hunted_zypper.py and tests/lab/reports/test_apt_policy.py."

@@ -4,38 +4,26 @@ The script lvm_machine.sh does the work, and says what marks it leaves. A revert
 uses it up. The merge begins with the next boot, so a revert reboots the machine and waits until it answers again.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from inventory.data_class import dataclass
-from inventory.machine import Machine, TransportKind
-from inventory.machine_providers import ProviderKind, ProviderSettings, find_provider_machine_id
-from tasks.domain.errors import ProviderError, ProviderUnavailable
+from inventory.machine import Machine
+from inventory.machine_providers import ProviderKind, ProviderSettings
+from tasks.domain.errors import ProviderError
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
     PowerState,
     ProvidedDisk,
     ProvidedMachine,
-    ProviderAct,
-    ProviderOrder,
     Snapshot,
 )
-from tasks.machines.providers.host_commands import HostCommands
+from tasks.machines.providers.own_disks import OwnDisksProvider
 from tasks.machines.providers.registry import ProviderPorts
 
-_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
-_WORKS: Final[Mapping[ProviderAct, str]] = {
-    ProviderAct.TAKE_SNAPSHOT: "take",
-    ProviderAct.REVERT: "revert",
-    ProviderAct.DELETE_SNAPSHOT: "delete",
-}
-_POLL_SECONDS: Final = 10.0
-"""A machine that boots refuses logins, and accounts could be locked."""
 _MARK: Final = "fleetpatch."
 
 
@@ -81,20 +69,11 @@ class Volume:
         return f"{self.id} is overfull: more was written since than it has room for" if is_invalid else ""
 
 
-class LvmProvider:
+class LvmProvider(OwnDisksProvider):
     """A machine whose operating system is on logical volumes. See MachineProvider."""
 
     kind = ProviderKind.LVM.value
-
-    def __init__(self, host: HostCommands, machine_id: str, *, can_reboot: bool = True) -> None:
-        """``can_reboot`` is false for the controller's own machine: the revert would end with it."""
-        self._host, self._id = host, machine_id
-        self._acts = frozenset(_WORKS) if can_reboot else frozenset(_WORKS) - {ProviderAct.REVERT}
-
-    @property
-    def acts(self) -> frozenset[ProviderAct]:
-        """What it can be asked to do."""
-        return self._acts
+    script = "lvm_machine"
 
     def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
         """Return the machine as it is now."""
@@ -113,60 +92,10 @@ class LvmProvider:
         obstacle = str(unfit[0]["why"]) if unfit else ""
         return ProvidedMachine(self._id, PowerState.RUNNING, tuple(disks), snapshots, snapshot_obstacle=obstacle)
 
-    def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
-        """Carry an order out. Return a note for the report, or ""."""
-        if order.act not in self._acts:
-            hint = "Only snapshots of the system are taken, reverted to and deleted there."
-            raise ProviderError(f"{self._id}: LVM on the machine can't do {order.act}", hint=hint)
-        if not _ID_PATTERN.fullmatch(order.id):
-            hint = "Use letters, digits, and . _ - in it, at most 80."
-            raise ProviderError(f"{self._id}: {order.id!r} can't be the id of an order", hint=hint)
-        if order.act is ProviderAct.REVERT and order.with_data_disks:
-            hint = "Order the revert without data disks."
-            raise ProviderError(f"{self._id}: its snapshots have no data volumes", hint=hint)
-        result = self._run(_WORKS[order.act], order.id, deadline)
-        if result.find_records("rebooting"):
-            return self._complete_revert(order.id, _get_boot(result), deadline)
-        if result.find_records("merging"):
-            return self._complete_revert(order.id, "", deadline)
-        return "; ".join(str(record["text"]) for record in result.find_records("note"))
-
-    def _complete_revert(self, snapshot_id: str, boot: str, deadline: Deadline) -> str:
-        """Wait until the machine is in another boot than the given one, and the merge has ended."""
-        clock, reason = self._host.clock, "it has not gone down yet"
-        while not deadline.has_passed(clock):
-            clock.sleep(_POLL_SECONDS)
-            try:
-                if boot == _get_boot(self._run("read", "", deadline)):
-                    continue
-                result = self._run("revert", snapshot_id, deadline)
-            except ProviderError as error:  # it boots, and may refuse logins for a while
-                reason = error.message
-                continue
-            if not result.find_records("merging"):
-                return "the snapshot is used up by the revert"
-            reason = "the merge goes on, and the machine works with its state of before already"
-        raise ProviderUnavailable(f"{self._id}: the revert has not ended in time: {reason}; order it again")
-
-    def _run(self, work: str, order_id: str, deadline: Deadline) -> ScriptResult:
-        parameters = {"work": work, "id": order_id}
-        result = self._host.run_script("lvm_machine", parameters, deadline=deadline, read_only=work == "read")
-        if failed := result.find_records("failed"):
-            raise ProviderError(f"{self._id}: {failed[0]['why']}", hint=str(failed[0]["hint"]))
-        if not result.find_records("ended"):
-            raise ProviderError(f"{self._id}: no whole answer: {result.unframed_output[-300:]}")
-        return result
-
 
 def open_lvm(_settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> LvmProvider:
     """Return the provider of a machine."""
-    host = HostCommands(ports.connect(machine.name), ports.clock, machine.name)
-    can_reboot = machine.transport is not TransportKind.LOCAL
-    return LvmProvider(host, find_provider_machine_id(machine), can_reboot=can_reboot)
-
-
-def _get_boot(result: ScriptResult) -> str:
-    return str(result.find_records("boot")[0]["id"])
+    return LvmProvider.open(machine, ports)
 
 
 def _parse_volume(row: str) -> Volume:

@@ -12,28 +12,13 @@ from tasks.domain.provided_machines import Consistency, DiskRole, ProvidedMachin
 from tasks.machines.providers.host_commands import HostCommands
 from tasks.machines.providers.lvm import LvmProvider
 from tasks.rules.runs.snapshots import explain_unusable
-from tests.contract.providers.lvm_host import BOOT_FILES, KERNEL, MIB, LvmHost, build_volume
+from tests.contract.providers.lvm_host import LvmHost, build_volume
+from tests.contract.providers.own_disks_host import BOOT_FILES, KERNEL, MIB, SHELLS, RebootingClock
 from tests.support.fake_clock import FakeClock
 
-SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
 TAKE, REVERT, DELETE = ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT
 PLAIN = ["root", "data"]
 ROOT = "/dev/mapper/vg0-root ext4"
-
-
-class RebootingClock(FakeClock):
-    """A clock by which the machine that was told to reboot has done so after a while."""
-
-    host: LvmHost
-    reboots = 0
-
-    def sleep(self, seconds: float) -> None:
-        """Wait, and boot."""
-        super().sleep(seconds)
-        asked = len(self.host.list_asked("reboot"))
-        if asked > self.reboots:
-            self.host.start_again()
-        self.reboots = asked
 
 
 @pytest.fixture
@@ -285,5 +270,5 @@ def test_the_controllers_own_machine_is_not_reverted(host: LvmHost, clock: Reboo
 
 def test_data_volumes_are_not_reverted(provider: LvmProvider) -> None:
     order(provider, TAKE)
-    with pytest.raises(ProviderError, match="no data volumes"):
+    with pytest.raises(ProviderError, match="no data disks"):
         order(provider, REVERT, with_data_disks=True)

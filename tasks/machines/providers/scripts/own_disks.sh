@@ -2,8 +2,7 @@
 # What providers on the machine itself share: how they fail, their lock, a copy of /boot and its way back, and the reboot.
 # The kernels in /boot must fit what is in /: so each snapshot has a copy of a /boot that is a file system of its own.
 # Records: failed (why, hint), rebooting.
-# Requires: boot_files
-# shellcheck disable=SC2034,SC2154  # used by the scripts that this is put before; variables of prelude.sh and boot_files.sh
+# shellcheck disable=SC2034  # used by the scripts that this is put before
 
 umask 077
 own_boot=$(cat /proc/sys/kernel/random/boot_id)
