@@ -152,6 +152,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "A machine that never comes back: tests/faults/test_on_machines.py, and simulated, with what is told: "
         "tests/unit/engine/test_reboots_in_trouble.py."
     ),
+    "tests/lab/vm/test_killed_upgrade.py::": (
+        "Some seventeen kills, each with a new process, on QEMU without KVM: a quarter of an hour. Simulated, with a "
+        "death at each call: tests/unit/engine/test_image_upgrades.py."
+    ),
     "tests/lab/vm/test_image_upgrade.py::": (
         "Each new OS disk is a boot of QEMU without KVM: minutes. The same runs with a provider in memory, and a "
         "controller that dies at each call: tests/unit/engine/test_image_upgrades.py; libvirt's orders, broken behind "
