@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from tasks.domain.errors import ProviderError, ProviderUnavailable
-from tasks.domain.protocols.clock import Deadline
-from tasks.domain.provided_machines import Consistency, DiskRole, ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.domain.provided_machines import Consistency, DiskRole, ProviderAct
 from tasks.machines.providers.btrfs import BtrfsProvider
 from tasks.machines.providers.host_commands import HostCommands
 from tasks.rules.runs.snapshots import explain_unusable
 from tests.contract.providers.btrfs_host import USAGE, BtrfsHost
 from tests.contract.providers.own_disks_host import BOOT_FILES, MIB, SHELLS, RebootingClock
+from tests.contract.providers.own_disks_orders import order, read, refuse
 from tests.support.fake_clock import FakeClock
 
 TAKE, REVERT, DELETE = ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT
@@ -32,23 +32,6 @@ def provider(host: BtrfsHost) -> BtrfsProvider:
     clock = RebootingClock()
     clock.host = host
     return BtrfsProvider(HostCommands(host, clock, "web"), "web")  # type: ignore[arg-type]
-
-
-def read(provider: BtrfsProvider) -> ProvidedMachine:
-    return provider.read_machine(deadline=Deadline.after(FakeClock(), 60))
-
-
-def order(provider: BtrfsProvider, act: ProviderAct, order_id: str = "s1", **more: Any) -> str:
-    deadline = Deadline.after(provider._host.clock, 45)
-    return provider.carry_out(ProviderOrder(act, order_id, **more), deadline=deadline)
-
-
-def refuse(provider: BtrfsProvider, act: ProviderAct, order_id: str = "s1") -> str:
-    with pytest.raises(ProviderError) as raised:
-        order(provider, act, order_id)
-    assert not isinstance(raised.value, ProviderUnavailable)
-    assert raised.value.hint
-    return raised.value.message
 
 
 in_all_shells = pytest.mark.parametrize("host", [name for name in SHELLS if shutil.which(name)], indirect=True)

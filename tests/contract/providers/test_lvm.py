@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from tasks.domain.errors import ProviderError, ProviderUnavailable
-from tasks.domain.protocols.clock import Deadline
-from tasks.domain.provided_machines import Consistency, DiskRole, ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.domain.provided_machines import Consistency, DiskRole, ProviderAct
 from tasks.machines.providers.host_commands import HostCommands
 from tasks.machines.providers.lvm import LvmProvider
 from tasks.rules.runs.snapshots import explain_unusable
 from tests.contract.providers.lvm_host import LvmHost, build_volume
 from tests.contract.providers.own_disks_host import BOOT_FILES, KERNEL, MIB, SHELLS, RebootingClock
+from tests.contract.providers.own_disks_orders import order, read, refuse
 from tests.support.fake_clock import FakeClock
 
 TAKE, REVERT, DELETE = ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT
@@ -37,23 +37,6 @@ def clock(host: LvmHost) -> RebootingClock:
 @pytest.fixture
 def provider(host: LvmHost, clock: RebootingClock) -> LvmProvider:
     return LvmProvider(HostCommands(host, clock, "web"), "web")  # type: ignore[arg-type]
-
-
-def read(provider: LvmProvider) -> ProvidedMachine:
-    return provider.read_machine(deadline=Deadline.after(FakeClock(), 60))
-
-
-def order(provider: LvmProvider, act: ProviderAct, order_id: str = "s1", **more: Any) -> str:
-    deadline = Deadline.after(provider._host.clock, 45)
-    return provider.carry_out(ProviderOrder(act, order_id, **more), deadline=deadline)
-
-
-def refuse(provider: LvmProvider, act: ProviderAct, order_id: str = "s1") -> str:
-    with pytest.raises(ProviderError) as raised:
-        order(provider, act, order_id)
-    assert not isinstance(raised.value, ProviderUnavailable)
-    assert raised.value.hint
-    return raised.value.message
 
 
 def test_a_snapshot_is_taken_once_and_has_the_system_alone(host: LvmHost, provider: LvmProvider) -> None:
