@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable
 
+from tasks.domain.components import ComponentTry
 from tasks.domain.images import RolloutLimits
 from tasks.domain.model import Outcome, Wave
 from tasks.domain.states import OperationState
@@ -21,7 +22,7 @@ class HealthCounter:
         self._lock = threading.Lock()
         self._machine_count = 0
         self._unhealthy: set[str] = set()
-        self._upgrades: dict[str, bool] = {}  # machine -> whether its upgrade succeeded
+        self._tries: dict[str, ComponentTry] = {}  # by machine
         self._canaries: set[str] = set()
         self._known: set[str] = set()  # machines that have shown that their version works
         self._stop_reason = ""
@@ -48,7 +49,7 @@ class HealthCounter:
         """Decide whether a batch may begin: too many machines of the scope may be unhealthy by now."""
         with self._lock:
             reason = explain_unhealthy_scope(
-                self._unhealthy, self._machine_count, self._limits, has_begun=bool(self._upgrades)
+                self._unhealthy, self._machine_count, self._limits, has_begun=bool(self._tries)
             )
             if not reason and not wave.canary and self._canaries and not self._canaries & self._known:
                 reason = "no machine of the canary locations has shown that the version works"
@@ -57,10 +58,7 @@ class HealthCounter:
     def judge_canary_wave(self) -> None:
         """After a batch: too many of the machines that were upgraded may be unhealthy."""
         with self._lock:
-            upgraded = self._upgrades.values()
-            reason = explain_unhealthy_upgraded(
-                sum(not succeeded for succeeded in upgraded), len(upgraded), self._limits
-            )
+            reason = explain_unhealthy_upgraded(self._tries.values(), self._limits)
             self._stop_reason = self._stop_reason or reason
 
     def add_outcome(self, outcome: Outcome) -> None:
@@ -77,7 +75,7 @@ class HealthCounter:
     def _count(self, outcome: Outcome) -> None:
         attempt = find_try(outcome)
         if attempt is not None:
-            self._upgrades[outcome.machine] = attempt.succeeded
+            self._tries[outcome.machine] = attempt
         if shows_version(outcome):
             self._known.add(outcome.machine)
         if outcome.state in {OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS}:

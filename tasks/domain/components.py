@@ -159,6 +159,7 @@ class ComponentTry:
     Attributes:
         version: the version that was to be installed.
         succeeded: whether it is there, and the machine was healthy with it.
+        was_refused: whether nothing was changed on the machine: its provider refused the order, or its job never began.
     """
 
     component: str
@@ -168,6 +169,7 @@ class ComponentTry:
     at: datetime
     succeeded: bool
     reason: str = ""
+    was_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

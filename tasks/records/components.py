@@ -1,10 +1,11 @@
 """Stores which components are upgraded by themselves, and reads what became of their upgrades."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import case, delete, func, select
 
 from tasks.domain.components import COMPONENT_PREFIX, ComponentEnrolment, ComponentTry
 from tasks.domain.model import RunInfo
@@ -68,6 +69,9 @@ class SqlComponents:
         """
         outcomes, runs = schema.outcomes, schema.runs
         ended_at = func.coalesce(outcomes.c.ended_at, outcomes.c.started_at)
+        is_unchanged = (_RESULTS.c.state == UpdateState.FAILED.value) & _RESULTS.c.version_after.is_not_distinct_from(
+            _RESULTS.c.installed
+        )
         query = (
             select(
                 _RESULTS.c.machine,
@@ -78,6 +82,7 @@ class SqlComponents:
                 outcomes.c.state.label("outcome_state"),
                 outcomes.c.reason.label("outcome_reason"),
                 ended_at.label("ended_at"),
+                case((is_unchanged, outcomes.c.document)).label("unchanged_document"),
             )
             .join(outcomes, outcomes.c.number == _RESULTS.c.outcome)
             .join(runs, runs.c.id == _RESULTS.c.run_id)
@@ -114,10 +119,11 @@ class SqlComponents:
 
 
 def _build_try(component: str, row: Sequence[object]) -> ComponentTry:
-    machine, run_id, version, state, reason, outcome_state, outcome_reason, at = row
+    machine, run_id, version, state, reason, outcome_state, outcome_reason, at, unchanged = row
     succeeded = state == UpdateState.INSTALLED and OperationState(str(outcome_state)) not in BAD_STATES
     why = "" if succeeded else str(reason or outcome_reason)
-    return ComponentTry(component, str(machine), str(run_id), str(version), at, succeeded, why)  # type: ignore[arg-type]  # a moment
+    was_refused = unchanged is not None and not (json.loads(str(unchanged)).get("install") or {}).get("transactions")
+    return ComponentTry(component, str(machine), str(run_id), str(version), at, succeeded, why, was_refused)  # type: ignore[arg-type]  # a moment
 
 
 def _compute_digest(enrolment: ComponentEnrolment) -> str:

@@ -99,7 +99,8 @@ def _with_result(context: MachineContext, result: UpdateResult | None, began: da
     """Return the state with what became of the OS disk. The boot from it was no reboot that anybody decides about."""
     results = (*((result,) if result is not None else ()), *context.plan.skipped)
     transactions: tuple[TransactionResult, ...] = ()
-    if result is not None and began is not None and result.state is not UpdateState.NOT_ATTEMPTED:
+    # one that was not attempted, or refused, has changed nothing
+    if result is not None and began is not None and result.state in {UpdateState.INSTALLED, UpdateState.PENDING}:
         is_good = result.state is UpdateState.INSTALLED
         ended = context.clock.now()
         transactions = (TransactionResult(0, (result.update.id,), began, ended, 0 if is_good else 1, result.reason),)

@@ -63,16 +63,20 @@ def test_the_records_tell_the_tries_that_outcomes_tell(records: SqlRecords) -> N
         outcome("e", UpdateState.NOT_ATTEMPTED, OperationState.NOT_STARTED, "r1", ended_at=make.at(50)),
         outcome("f", UpdateState.BLOCKED, good, "r1", ended_at=make.at(60)),
     ]
+    refused = outcome("g", UpdateState.FAILED, bad, "r1", ended_at=make.at(70))
+    assert refused.install is not None
+    made.append(replace(refused, install=replace(refused.install, transactions=())))
     records.save(make.make_run(id="r1", kind="patch"))
     records.save(make.make_run(id="p1", kind="plan"))
     for one in made:
         records.save(one)
     records.save(outcome("a", UpdateState.PENDING, OperationState.NOT_STARTED, "p1", ended_at=make.at(5)))
     expected: list[ComponentTry | None] = [find_try(one) for one in made]
-    assert [one is not None for one in expected] == [True, True, True, True, False, False]
+    assert [one is not None for one in expected] == [True, True, True, True, False, False, True]
     tries = SqlComponents(records.database).read_tries("exporter")
     assert list(tries) == [one for one in expected if one is not None]
-    assert [one.succeeded for one in tries] == [True, False, False, False]
+    assert [one.succeeded for one in tries] == [True, False, False, False, False]
+    assert [one.was_refused for one in tries] == [False, False, False, False, True]
     assert SqlComponents(records.database).read_tries("agent") == ()
 
 

@@ -25,7 +25,10 @@ class ImageUpgradeRow:
     ]
     successful: Annotated[int, Column("Machines with the new disk.", unit="count", json_name="successfulInstanceCount")]
     failed: Annotated[
-        int, Column("Machines that were not healthy with it.", unit="count", json_name="failedInstanceCount")
+        int,
+        Column(
+            "Machines that failed: not healthy with it, or not replaced.", unit="count", json_name="failedInstanceCount"
+        ),
     ]
     in_progress: Annotated[
         int, Column("Machines whose disk is being replaced.", unit="count", json_name="inProgressInstanceCount")

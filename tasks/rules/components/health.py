@@ -1,11 +1,12 @@
 """The limits of a component's way through the fleet, with Azure's figures: 20 % everywhere. Pure."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from inventory.data_class import dataclass
+from tasks.domain.components import ComponentTry
 from tasks.domain.images import RolloutLimits
 
 AZURE_LIMITS: Final = RolloutLimits()
@@ -35,20 +36,25 @@ def exceeds_percent(count: int, total: int, percent: int) -> bool:
 def explain_unhealthy_scope(
     unhealthy: Collection[str], total: int, limits: RolloutLimits = AZURE_LIMITS, *, has_begun: bool = False
 ) -> str:
-    """Return why no further machine may be upgraded: too many of the scope are unhealthy for any reason. Or ""."""
+    """Return why no further machine may be upgraded: too many of the scope are unhealthy or failed. Or ""."""
     if not exceeds_percent(len(unhealthy), total, limits.unhealthy):
         return ""
     fault = RolloutFault.DURING if has_begun else RolloutFault.BEFORE
-    return f"{len(unhealthy)} of {total} machines of the scope are unhealthy, and {limits.unhealthy} % may be ({fault})"
+    what = "are unhealthy or have failed" if has_begun else "are unhealthy"
+    return f"{len(unhealthy)} of {total} machines of the scope {what}, and {limits.unhealthy} % may be ({fault})"
 
 
-def explain_unhealthy_upgraded(unhealthy: int, upgraded: int, limits: RolloutLimits = AZURE_LIMITS) -> str:
-    """Return why no further machine may be upgraded: too many of those that were are unhealthy. Or ""."""
-    share = limits.unhealthy_upgraded
-    if not exceeds_percent(unhealthy, upgraded, share):
+def explain_unhealthy_upgraded(tries: Iterable[ComponentTry], limits: RolloutLimits = AZURE_LIMITS) -> str:
+    """Return why no further machine may be upgraded: too many of those that were are unhealthy. Or "".
+
+    A machine on which nothing was changed was not upgraded.
+    """
+    upgraded = [one for one in tries if not one.was_refused]
+    unhealthy, share = sum(not one.succeeded for one in upgraded), limits.unhealthy_upgraded
+    if not exceeds_percent(unhealthy, len(upgraded), share):
         return ""
     fault = RolloutFault.UPGRADED
-    return f"{unhealthy} of {upgraded} upgraded machines became unhealthy, and {share} % may be ({fault})"
+    return f"{unhealthy} of {len(upgraded)} upgraded machines became unhealthy, and {share} % may be ({fault})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def _find_fleet_wait(tries: Sequence[ComponentTry], now: datetime) -> RetryWait 
     runs = sorted(by_run.values(), key=lambda run: run[-1].at)
     stopped = 0
     for run in reversed(runs):
-        if not explain_unhealthy_upgraded(sum(not one.succeeded for one in run), len(run)):
+        if not explain_unhealthy_upgraded(run):
             break
         stopped += 1
     return _build_wait(runs[-1][-1], stopped, now, "its upgrade was stopped") if stopped else None

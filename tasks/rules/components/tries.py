@@ -30,6 +30,7 @@ def find_try(outcome: Outcome) -> ComponentTry | None:
     ended_at = outcome.ended_at or outcome.started_at
     if result is None or result.state in NOT_TRIED or outcome.install is None or ended_at is None:
         return None
+    has_version_before = result.state is UpdateState.FAILED and result.version_after == result.update.installed
     succeeded = result.state is UpdateState.INSTALLED and outcome.state not in BAD_STATES
     return ComponentTry(
         component=result.update.name,
@@ -39,4 +40,5 @@ def find_try(outcome: Outcome) -> ComponentTry | None:
         at=ended_at,
         succeeded=succeeded,
         reason="" if succeeded else result.reason or outcome.reason,
+        was_refused=has_version_before and not outcome.install.transactions,
     )

@@ -30,12 +30,13 @@ def build_upgrade_row(report: RunReport, begun: Collection[str]) -> ImageUpgrade
     run = report.run
     tries = {outcome.machine: attempt for outcome in report.outcomes if (attempt := find_try(outcome)) is not None}
     failed = [attempt for attempt in tries.values() if not attempt.succeeded]
-    back = sum(_is_back(report, attempt) for attempt in failed)
+    upgraded = [attempt for attempt in failed if not attempt.was_refused]
+    back = sum(_is_back(report, attempt) for attempt in upgraded)
     planned = {plan.machine: plan.chosen[0].available for plan in report.plans if plan.chosen}
     in_progress = {name for name in begun if name not in tries} if run.ended_at is None else set()
     state = _STATES.get(run.state, RollingUpgradeState.FAULTED)
     message = _find_message(report)
-    fault = _find_fault(state, message, has_failed=bool(failed))
+    fault = _find_fault(state, message, has_failed=bool(upgraded), was_refused=len(failed) > len(upgraded))
     if fault:
         state = RollingUpgradeState.FAULTED
     return ImageUpgradeRow(
@@ -54,7 +55,7 @@ def build_upgrade_row(report: RunReport, begun: Collection[str]) -> ImageUpgrade
         in_progress=len(in_progress),
         pending=sum(name not in tries and name not in in_progress for name in planned),
         rolled_back=back,
-        not_rolled_back=len(failed) - back,
+        not_rolled_back=len(upgraded) - back,
     )
 
 
@@ -74,12 +75,12 @@ def _find_message(report: RunReport) -> str:
     return next(iter(stops), "") or report.run.message or next(iter(reasons), "")
 
 
-def _find_fault(state: RollingUpgradeState, message: str, *, has_failed: bool) -> str:
+def _find_fault(state: RollingUpgradeState, message: str, *, has_failed: bool, was_refused: bool) -> str:
     named = next((fault.value for fault in RolloutFault if fault in message), "")
     if named or state in {RollingUpgradeState.ROLLING_FORWARD, RollingUpgradeState.CANCELLED}:
         return named
     if has_failed:
         return RolloutFault.FAILED
-    if state is not RollingUpgradeState.FAULTED:
+    if state is not RollingUpgradeState.FAULTED and not was_refused:
         return ""
     return RolloutFault.TIME if "no time left" in message else RolloutFault.INTERNAL

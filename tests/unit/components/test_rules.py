@@ -215,12 +215,18 @@ class TestLimits:
     @given(st.integers(0, 1000), st.integers(1, 1000))
     def test_exactly_a_fifth_may_be_unhealthy(self, count, total):
         assert exceeds_percent(count, total, 20) == (count * 5 > total)
-        assert bool(explain_unhealthy_upgraded(count, total)) == (count * 5 > total)
+
+    @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
+    def test_only_upgraded_machines_count_as_upgraded(self, good, bad, refused):
+        made = [make_try(succeeded=True)] * good + [make_try()] * bad + [make_try(was_refused=True)] * refused
+        reason = explain_unhealthy_upgraded(made)
+        assert bool(reason) == (bad * 5 > good + bad)
+        assert not reason or f"{bad} of {good + bad} upgraded machines" in reason
 
     def test_the_words(self):
         assert explain_unhealthy_scope(("a",), 5) == ""
         assert "2 of 6" in explain_unhealthy_scope(("a", "b"), 6)
-        assert explain_unhealthy_upgraded(0, 0) == ""
+        assert explain_unhealthy_upgraded(()) == ""
 
 
 answers = st.lists(
@@ -283,6 +289,11 @@ class TestRetries:
         wait = find_retry_wait(stopped, "web-1", at(60))
         assert wait is not None
         assert "stopped once, last in run run-1" in wait.reason
+
+    def test_a_machine_whose_order_was_refused_waits_alone(self):
+        refused = [make_try("web-2", was_refused=True)]
+        assert find_retry_wait(refused, "web-1", at(60)) is None
+        assert find_retry_wait(refused, "web-2", at(60)) is not None
 
     def test_one_failure_of_many_lets_the_others_go_on(self):
         run = [make_try(f"web-{number}", succeeded=number != 9) for number in range(1, 10)]

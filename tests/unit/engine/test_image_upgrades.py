@@ -13,11 +13,13 @@ from flows.local_run import LocalRunner
 from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
 from tasks.domain.components import Component
 from tasks.domain.errors import ProviderUnavailable, RequestError
+from tasks.domain.images import RollingUpgradeState
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.provided_machines import ImageVersion, PowerState, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
+from tasks.rules.images.history import build_upgrade_row
 from tasks.steps.context.run_control import StopToken
 from tests.support.fake_provider import FakeProvider, ProviderFault
 from tests.support.fake_records import FakeHistory
@@ -114,6 +116,25 @@ def test_a_provider_that_fails_once_loses_nothing(fleet: ImageFleet, fault: Prov
     assert (outcome_of(report, "m1").state is OperationState.FAILED) is is_refused
     if is_refused:
         assert "was refused" in result_of(outcome_of(report, "m1"), UPDATE).reason
+
+
+def test_a_machine_whose_order_was_refused_was_not_upgraded() -> None:
+    fleet = ImageFleet(5)
+    fleet.hypervisor.faults[REPLACE] = [ProviderFault.REFUSED]
+    report = fleet.upgrade()
+    assert fleet.versions == {"m1": OLD, "m2": NEW, "m3": NEW, "m4": NEW, "m5": NEW}
+    row = build_upgrade_row(report, {"m1"})
+    assert (row.successful, row.failed, row.rolled_back, row.not_rolled_back) == (4, 1, 0, 0)
+    assert (row.state, row.error) == (RollingUpgradeState.FAULTED, "InternalExecutionError")
+
+
+def test_a_provider_that_refuses_all_orders_is_not_asked_for_every_machine() -> None:
+    fleet = ImageFleet(10)
+    fleet.hypervisor.faults[REPLACE] = [ProviderFault.REFUSED] * 10
+    reason = outcome_of(fleet.upgrade(), "m10").reason
+    assert len(fleet.hypervisor.orders) == 4
+    assert "4 of 10 machines of the scope are unhealthy or have failed" in reason
+    assert "(MaxUnhealthyInstancePercentExceededInRollingUpgrade)" in reason
 
 
 class LateProvider(FakeProvider):

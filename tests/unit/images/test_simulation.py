@@ -17,6 +17,7 @@ from tasks.domain.provided_machines import ProviderAct
 from tasks.rules.components.health import compute_batch_size, exceeds_percent
 from tasks.rules.components.tries import find_try
 from tests.support.fake_provider import ProviderFault
+from tests.support.fleet import outcome_of, result_of
 from tests.support.image_fleet import NEW, OLD, ImageFleet, make_group
 
 REPLACE, RESTORE = ProviderAct.REPLACE_OS_DISK, ProviderAct.RESTORE_OS_DISK
@@ -55,8 +56,9 @@ def find_violations(fleet: ImageFleet, report: RunReport) -> list[str]:
             faults.append(f"a batch began with {len(unhealthy)} of {total} unhealthy")
         if begun and exceeds_percent(upgraded.count(False), len(upgraded), limits.unhealthy_upgraded):
             faults.append(f"a batch began after {upgraded.count(False)} of {len(upgraded)} failed")
-        upgraded += [tries[name].succeeded for name in wave.machines if name in tries]
-        unhealthy |= {name for name in wave.machines if name in tries and not tries[name].succeeded}
+        tried = [name for name in wave.machines if name in tries]
+        upgraded += [tries[name].succeeded for name in tried if not _was_refused(report, name)]
+        unhealthy |= {name for name in tried if not tries[name].succeeded}
     for name, version in fleet.versions.items():
         is_bad = (name, NEW) in fleet.bad | fleet.dead or name in fleet.fails
         if version == NEW and is_bad:
@@ -68,6 +70,12 @@ def find_violations(fleet: ImageFleet, report: RunReport) -> list[str]:
         if version == OLD and name in tries and tries[name].succeeded:
             faults.append(f"{name} has its old disk, and counts as upgraded")
     return faults
+
+
+def _was_refused(report: RunReport, name: str) -> bool:
+    """Whether the provider refused to replace the disk, as people read it in the report."""
+    result = result_of(outcome_of(report, name), "component:image:web")
+    return result.reason == f"{REPLACE} was refused"
 
 
 def upgrade(seed: int) -> list[str]:
