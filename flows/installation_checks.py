@@ -265,7 +265,7 @@ def _check_snapshots(records: SqlRecords) -> Iterator[Finding]:
 
 def _check_copies(records: SqlRecords) -> Iterator[Finding]:
     """Check that no rehearsal has left a copy of a machine: it runs, and keeps room where the machine's disks are."""
-    left = [copy for copy in find_left_copies(records.database) if copy.is_over]
+    left = find_left_copies(records.database)
     if left:
         names = join_first_names([f"{copy.id} of {copy.machine}" for copy in left])
         message = f"{format_count(len(left), 'copy')} of machines may be left by runs that are over: {names}"

@@ -54,5 +54,4 @@ def tell_leftovers(caller: Caller, tell: Callable[[str], None]) -> None:
         for row in open_snapshots(records).find_expired(SystemClock().now()):
             tell(f"{row.machine}: snapshot {row.snapshot}: would be deleted")
         for copy in find_left_copies(records.database):
-            if copy.is_over:
-                tell(f"{copy.machine}: copy {copy.id}: would be deleted")
+            tell(f"{copy.machine}: copy {copy.id}: would be deleted")

@@ -31,7 +31,7 @@ def delete_left_copies(caller: Caller) -> tuple[Deletion, ...]:
         FleetpatchError: the records or the inventory can't be read.
     """
     with open_records(caller.records_url) as records:
-        left = [copy for copy in find_left_copies(records.database) if copy.is_over]
+        left = find_left_copies(records.database)
     if not left:
         return ()
     with open_ports(AssessRequest(scope="*"), caller) as ports:

@@ -24,7 +24,7 @@ def list_snapshots(request: Request, machine: str = "", page: int = 1) -> HTMLRe
         request,
         "snapshots.html.j2",
         page=build_page(request, rows[::-1], page),
-        copies=[copy for copy in find_left_copies(records.database) if copy.is_over and machine in {"", copy.machine}],
+        copies=[copy for copy in find_left_copies(records.database) if machine in {"", copy.machine}],
         machine=machine,
         open_states=OPEN_SNAPSHOT_STATES,
         format_size=format_size,

@@ -26,7 +26,7 @@ from tests.support.snapshot_fleet import SnapshotFleet
 
 RUN = make_run().id
 COPY = f"rehearsal-{RUN}-1"
-LEFT = LeftCopy(COPY, "web", "hv/web", RUN, at(60), is_over=True)
+LEFT = LeftCopy(COPY, "web", "hv/web", RUN, at(60))
 
 
 @pytest.fixture(params=BOTH)
@@ -74,7 +74,9 @@ def test_only_copies_without_an_end_are_found(records: SqlRecords) -> None:
 @pytest.mark.parametrize("state", [OperationState.IN_PROGRESS, OperationState.UNKNOWN])
 def test_the_copy_of_a_run_that_is_not_over_is_not_left(records: SqlRecords, state: OperationState) -> None:
     begin(records, state)
-    assert find_left_copies(records.database) == (replace(LEFT, is_over=False),)
+    assert find_left_copies(records.database) == ()
+    records.save(make_run(state=OperationState.FAILED))
+    assert find_left_copies(records.database) == (LEFT,)
 
 
 @pytest.mark.parametrize(("overlay", "state"), [(COPY, DeletionState.DELETED), ("", DeletionState.GONE)])
