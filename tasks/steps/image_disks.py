@@ -6,7 +6,7 @@ from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider, TimedProvider
 from tasks.domain.protocols.records import JournalEntry, JournalMark
-from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.domain.provided_machines import ProvidedMachine, ProviderOrder
 from tasks.domain.states import Step
 from tasks.rules.images.user_data import MachineIdentity
 from tasks.steps.context import journal
@@ -79,12 +79,6 @@ def wait_for_login(context: MachineContext, boot_id_before: str) -> str:
         return f"it can't be logged in to: {error.message}"
     context.state = replace(context.state, baseline=facts)
     return ""
-
-
-def start_if_stopped(context: MachineContext, provider: MachineProvider, machine: ProvidedMachine) -> None:
-    """Start a machine that an interrupted order has left off."""
-    if machine.power is not PowerState.RUNNING:
-        order(context, provider, ProviderOrder(ProviderAct.START))
 
 
 def read_identity(context: MachineContext) -> MachineIdentity:

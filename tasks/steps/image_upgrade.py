@@ -30,14 +30,13 @@ from tasks.steps.image_disks import (
     order,
     read_identity,
     read_provided,
-    start_if_stopped,
     wait_for_login,
 )
 from tasks.steps.machine.auto_updaters import halt_if_others_patch
 from tasks.steps.machine.custom_checks import run_command
 from tasks.steps.machine.machine_lock import acquire_lock
 from tasks.steps.machine.package_state import read_package_state
-from tasks.steps.machine.provider_orders import require_provider
+from tasks.steps.machine.provider_orders import require_provider, start_if_stopped
 from tasks.steps.machine.reboot_obstacles import wait_for_transactions
 from tasks.steps.machine.retry import is_transient
 from tasks.steps.start_checks import check_cut_off_fit, explain_stop_request
@@ -133,7 +132,7 @@ def _replace_disk(context: MachineContext, update: Update, entry: JournalEntry |
         reason = refusal.message if refusal is not None else "the provider has not replaced its OS disk"
         return UpdateResult(update, UpdateState.FAILED, reason, update.installed)
     if find_os_source(machine) != before["os"] and machine.power is not PowerState.RUNNING:  # it ran before
-        start_if_stopped(context, provider, machine)
+        start_if_stopped(context, provider, machine, order)
         machine = read_provided(context, provider)
     now = machine.os_disks[0].image if len(machine.os_disks) == 1 else ""
     problem = explain_changed_data_disks(_read_data_disks(before), machine)
@@ -286,7 +285,7 @@ def put_disk_back(context: MachineContext, update: Update, problem: str) -> str:
     # ordered in any case: the replacement may be under way at a provider that did not answer
     refusal = order(context, provider, ProviderOrder(ProviderAct.RESTORE_OS_DISK, order_id))
     machine = read_provided(context, provider)
-    start_if_stopped(context, provider, machine)
+    start_if_stopped(context, provider, machine, order)
     is_back = bool(before.get("os")) and find_os_source(machine) == before["os"]
     wrong = [explain_changed_data_disks(_read_data_disks(before), machine) if before else ""]
     wrong.append("" if machine.os_disks else "it has no OS disk: look at it at its provider")
@@ -322,7 +321,7 @@ def leave_disk(context: MachineContext, update: Update, problem: str) -> str:
         order(context, provider, ProviderOrder(ProviderAct.RESTORE_OS_DISK, order_id))
         machine = read_provided(context, provider)
     was_off = machine.power is not PowerState.RUNNING
-    start_if_stopped(context, provider, machine)
+    start_if_stopped(context, provider, machine, order)
     wrong = wait_for_login(context, "") if is_old or was_off else ""
     outcome = "its disk before is there: it was not replaced so far" if is_old else "it was left"
     message = "; ".join(filter(None, [f"{update.name} {update.available}: {problem}", outcome, wrong]))

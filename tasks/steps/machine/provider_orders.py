@@ -1,6 +1,7 @@
 """Gives orders to the provider of a machine, and looks afterwards what became of them."""
 
 import logging
+from collections.abc import Callable
 
 from inventory.machine_providers import find_provider_name
 from tasks.domain.errors import FleetpatchError, ProviderError, ProviderUnavailable, RecordsError
@@ -14,6 +15,8 @@ ORDER_SECONDS = 3600.0
 """The longest time for one order. The provider's own limit in providers.yaml ends it earlier, as a rule."""
 RETRY_SECONDS = 120.0
 """How long a provider that does not answer is asked again."""
+
+OrderGiver = Callable[[MachineContext, MachineProvider, ProviderOrder], FleetpatchError | None]
 
 logger = logging.getLogger(__name__)
 
@@ -96,15 +99,9 @@ def give_order(
     return None
 
 
-def start_if_stopped(context: MachineContext, provider: MachineProvider, machine: ProvidedMachine) -> ProvidedMachine:
-    """Start a machine that does not run, and return it as it is afterwards.
-
-    Raises:
-        FleetpatchError: it can't be started, or read.
-    """
-    if machine.power is PowerState.RUNNING or ProviderAct.START not in provider.acts:
-        return machine
-    machine, refusal = order_and_read(context, provider, ProviderOrder(ProviderAct.START))
-    if machine.power is not PowerState.RUNNING:
-        raise ProviderError(f"it is {machine.power.value} after the order to start: {refusal or 'no reason was given'}")
-    return machine
+def start_if_stopped(
+    context: MachineContext, provider: MachineProvider, machine: ProvidedMachine, give: OrderGiver = give_order
+) -> FleetpatchError | None:
+    """Order the start of a machine that does not run. Return what went wrong: see ``give_order``."""
+    is_running = machine.power is PowerState.RUNNING
+    return None if is_running else give(context, provider, ProviderOrder(ProviderAct.START))
