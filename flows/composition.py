@@ -3,7 +3,7 @@
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from flows.components.component_place import has_component_file
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.engine.run_info import is_rollout_run
 from flows.images.image_place import has_image_file
+from flows.machine_providers.fleet_providers import FleetProviders
 from flows.notify.audit_forwarding import forward_audit_log
 from flows.notify.notifier import AppriseNotifier, open_notifier
 from flows.notify.told_events import ToldEvents
@@ -31,7 +32,6 @@ from tasks.domain.errors import CannotRun, CredentialError, RecordsError, Reques
 from tasks.domain.images import IMAGE_PREFIX
 from tasks.domain.model import Hook, HookResult, PinnedUpdates, RunReport
 from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
-from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.undo import UndoOrder
 from tasks.machines.managers.registry import find_manager
@@ -193,7 +193,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             read_rollout=functools.partial(_read_rollout, records, clock),
             append_audit=audit.append,
             read_deployed_policies=functools.partial(read_deployed_policies, audit),
-            open_provider=functools.partial(_open_provider, inventory, clock, connect),
+            open_provider=FleetProviders(inventory, clock, connect, read_credential).open,
             save_snapshot=SqlSnapshots(records.database, records.seals).save,
             **component_ports,
         )
@@ -225,16 +225,6 @@ def _open_components(
     # that of the images is the last one
     find_order = sources[-1 if is_image else 0].find_order
     return {"list_components": list_components, "find_component_order": find_order}
-
-
-def _open_provider(
-    inventory: Inventory, clock: Clock, connect: Callable[[Machine], Transport], machine: Machine
-) -> MachineProvider | None:
-    if not machine.provider:
-        return None
-    from flows.machine_providers.fleet_providers import open_machine_provider  # noqa: PLC0415 - few machines have one
-
-    return open_machine_provider(inventory, clock, connect, read_credential, machine)
 
 
 def _read_shard_size() -> int:

@@ -1,47 +1,67 @@
-"""Opens the provider of a machine, for the ports of a run."""
+"""Opens the providers of machines, for the ports of a run."""
 
 from collections.abc import Callable
+from threading import Lock
 
-from flows.machine_providers.provider_file import load_providers
 from inventory.credentials import Credential
 from inventory.files.problems import did_you_mean
 from inventory.machine import Inventory, Machine
-from inventory.machine_providers import find_provider_name
+from inventory.machine_providers import ProviderSettings, find_provider_name
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.protocols.transport import Transport
-from tasks.machines.providers.registry import ProviderPorts, open_provider
 
 
-def open_machine_provider(
-    inventory: Inventory,
-    clock: Clock,
-    connect: Callable[[Machine], Transport],
-    resolve_credential: Callable[[str], Credential],
-    machine: Machine,
-) -> MachineProvider | None:
-    """Return the provider of a machine; None: its inventory entry names none.
+class FleetProviders:
+    """The providers of one run. The file of providers is read once, so a change of it is for the next run.
 
     Args:
         inventory: with the hosts on which providers are asked. The file of providers is beside it.
         clock: of the run.
         connect: connects to a machine.
         resolve_credential: returns the secret of a reference.
-        machine: whose disks are asked for.
-
-    Raises:
-        InvalidProviders: the file has problems.
-        ProviderError: the provider can't be opened.
-        RequestError: the file does not have the provider.
     """
-    name = find_provider_name(machine)
-    if not name:
-        return None
-    providers = load_providers(inventory)
-    settings = providers.get(name)
-    if settings is None:
-        hint = f"{did_you_mean(name, providers)}Give it in providers.yaml beside the inventory."
-        raise RequestError(f"{machine.name}: there is no provider {name!r}", hint=hint)
-    ports = ProviderPorts(clock, lambda host: connect(inventory.find_machine(host)), resolve_credential)
-    return open_provider(settings, machine, ports)
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        clock: Clock,
+        connect: Callable[[Machine], Transport],
+        resolve_credential: Callable[[str], Credential],
+    ) -> None:
+        self._inventory, self._clock, self._connect = inventory, clock, connect
+        self._resolve_credential = resolve_credential
+        self._settings: dict[str, ProviderSettings] | None = None
+        self._lock = Lock()
+
+    def open(self, machine: Machine) -> MachineProvider | None:
+        """Return the provider of a machine; None: its inventory entry names none.
+
+        Raises:
+            InvalidProviders: the file has problems.
+            InventoryError: the environment names a file that does not exist.
+            ProviderError: the provider can't be opened.
+            RequestError: the file does not have the provider.
+        """
+        name = find_provider_name(machine)
+        if not name:
+            return None
+        from tasks.machines.providers.registry import ProviderPorts, open_provider  # noqa: PLC0415 - see _read_file
+
+        providers = self._read_file()
+        settings = providers.get(name)
+        if settings is None:
+            hint = f"{did_you_mean(name, providers)}Give it in providers.yaml beside the inventory."
+            raise RequestError(f"{machine.name}: there is no provider {name!r}", hint=hint)
+        find_machine = self._inventory.find_machine
+        ports = ProviderPorts(self._clock, lambda host: self._connect(find_machine(host)), self._resolve_credential)
+        return open_provider(settings, machine, ports)
+
+    def _read_file(self) -> dict[str, ProviderSettings]:
+        from flows.machine_providers.provider_file import load_providers  # noqa: PLC0415 - few machines have one
+
+        with self._lock:
+            if self._settings is None:
+                self._settings = load_providers(self._inventory)
+            return self._settings

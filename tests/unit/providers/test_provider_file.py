@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.machine_providers.fleet_providers import open_machine_provider
+from flows.machine_providers.fleet_providers import FleetProviders
 from flows.machine_providers.provider_file import InvalidProviders, load_providers
 from inventory.credentials import Credential
 from inventory.errors import InvalidInventory
@@ -14,6 +14,8 @@ from inventory.machine_providers import ProviderKind, ProviderSettings, find_pro
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.transport import Transport
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_transport import FakeTransport
 
 
 def load(
@@ -71,15 +73,36 @@ def test_what_is_no_provider_is_refused(tmp_path: Path, text: str) -> None:
         load(tmp_path, "providers: []", machines.replace("'lab/a\\nb'", '"lab/a\\nb"'))
 
 
+def connect_none(_machine: object) -> Transport:
+    raise AssertionError
+
+
+def resolve_none(_reference: str) -> Credential:
+    raise AssertionError
+
+
 def test_a_provider_that_the_file_lacks_is_named(tmp_path: Path) -> None:
     inventory = load(tmp_path, "providers:\n- {name: laboratory, kind: lvm}\n")
 
-    def refuse(_subject: object) -> Transport:
-        raise AssertionError
-
-    def resolve(_reference: str) -> Credential:
-        raise AssertionError
-
+    providers = FleetProviders(inventory, SystemClock(), connect_none, resolve_none)
     with pytest.raises(RequestError, match="there is no provider 'lab'"):
-        open_machine_provider(inventory, SystemClock(), refuse, resolve, inventory.find_machine("web"))
-    assert open_machine_provider(inventory, SystemClock(), refuse, resolve, inventory.find_machine("hyp")) is None
+        providers.open(inventory.find_machine("web"))
+    assert providers.open(inventory.find_machine("hyp")) is None
+
+
+def test_a_file_that_changes_in_the_middle_of_a_run_does_not_change_that_run(tmp_path: Path) -> None:
+    inventory, clock = load(tmp_path, "providers:\n- {name: lab, kind: lvm}\n"), FakeClock()
+
+    def begin_run() -> FleetProviders:
+        return FleetProviders(inventory, clock, lambda _machine: FakeTransport(clock), resolve_none)
+
+    def find_kind(run: FleetProviders) -> str | None:
+        provider = run.open(inventory.find_machine("web"))
+        return provider.kind if provider is not None else None
+
+    run = begin_run()
+    assert find_kind(run) == ProviderKind.LVM
+    load(tmp_path, "providers:\n- {name: lab, kind: btrfs}\n")
+    assert (find_kind(run), find_kind(begin_run())) == (ProviderKind.LVM, ProviderKind.BTRFS)
+    (tmp_path / "providers.yaml").write_text("providers: broken")
+    assert find_kind(run) == ProviderKind.LVM
