@@ -1,47 +1,59 @@
 """Deletes the OS disks that upgrades of images have replaced, once their days are over."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from flows.composition import open_ports
 from flows.images.fleet_images import read_image_knowledge
 from flows.images.image_file import load_image_groups
 from flows.images.image_place import has_image_file
-from flows.images.kept_disks import DiskState, ExpiredDisk, delete_expired_disks
+from flows.images.kept_disks import DiskCleaner, ExpiredDisk
 from flows.ports.caller import Caller
 from flows.request.read_requests import AssessRequest
 from inventory.loader import find_inventory
 from inventory.machine import Inventory
+from tasks.domain.images import KeptDiskState
+from tasks.records.left_disks import find_left_disks
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.runs.run_machines import find_machines_of_run
 
 
-def clean_replaced_disks(inventory_path: Path | None, caller: Caller) -> tuple[ExpiredDisk, ...]:
+def clean_replaced_disks(
+    inventory_path: Path | None, caller: Caller, given_up: Collection[str] = ()
+) -> tuple[ExpiredDisk, ...]:
     """Delete replaced OS disks whose days are over, tell who follows, and return what became of each.
 
-    The fleet is looked at only if there is a file of images.
+    A disk that is the way back of a machine that failed is only told, unless a person gives it up. The fleet is looked
+    at only if there is a file of images, or a disk of before.
+
+    Args:
+        inventory_path: of the inventory; None: the usual one.
+        caller: who asks, and follows.
+        given_up: names of machines that failed, whose way back is deleted.
 
     Raises:
         FleetpatchError: the inventory, the file of images or the records are not usable.
+        RequestError: a machine that is given up has no such disk.
     """
     path = find_inventory(inventory_path)
-    if not has_image_file(path):
-        return ()
-    with open_ports(AssessRequest(scope="*", inventory=path), caller) as ports:
-        groups = load_image_groups(path)
-        with open_records(caller.records_url) as records:
-            knowledge = read_image_knowledge(records.database, groups, ports.inventory)
-            disks = delete_expired_disks(
-                knowledge,
+    with open_records(caller.records_url) as records:
+        left = find_left_disks(records.database)
+        if not (has_image_file(path) or left or given_up):
+            return ()
+        with open_ports(AssessRequest(scope="*", inventory=path), caller) as ports:
+            knowledge = read_image_knowledge(records.database, load_image_groups(path), ports.inventory)
+            cleaner = DiskCleaner(
                 ports.inventory,
                 ports.records,
                 ports.open_provider,
                 ports.clock,
                 lambda machine: _find_unfinished_run(records, ports.inventory, machine),
             )
+            disks = (*cleaner.settle_left(left, knowledge, given_up), *cleaner.delete_expired(knowledge))
     for disk in disks:
-        words = "was deleted" if disk.state is DiskState.DELETED else disk.problem
+        words = "was deleted" if disk.state is KeptDiskState.DELETED else disk.problem
         caller.listener.on_message(f"{disk.machine}: the OS disk {disk.order_id}: {words}")
     return disks
 

@@ -28,6 +28,7 @@ from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
 from tasks.records.decisions import SqlDecisions
+from tasks.records.left_disks import find_left_disks
 from tasks.records.pages_role import PAGES_ROLE, find_excess_privileges, has_pages_role
 from tasks.records.queries.copies import find_left_copies
 from tasks.records.queries.history import History
@@ -275,4 +276,22 @@ def _check_copies(records: SqlRecords) -> Iterator[Finding]:
         )
 
 
-_RECORD_CHECKS = (_check_pages_role, _check_audit, _check_policy, _check_decisions, _check_snapshots, _check_copies)
+def _check_left_disks(records: SqlRecords) -> Iterator[Finding]:
+    """Check that no OS disk of before is forgotten: a machine failed with its new one, and was not put back."""
+    if left := find_left_disks(records.database):
+        names = join_first_names(sorted({disk.machine for disk in left}))
+        message = f"{format_count(len(left), 'OS disk')} of before {'is' if len(left) == 1 else 'are'} kept, because "
+        message += f"upgrades failed: {names}; the oldest was replaced {left[0].replaced_at:%Y-%m-%d %H:%M} UTC"
+        remedy = f"If the machine is healthy: fleetpatch images clean --failed {left[0].machine}"
+        yield Finding("OS disks", FindingLevel.WARN, message, remedy)
+
+
+_RECORD_CHECKS = (
+    _check_pages_role,
+    _check_audit,
+    _check_policy,
+    _check_decisions,
+    _check_snapshots,
+    _check_copies,
+    _check_left_disks,
+)

@@ -13,6 +13,7 @@ from inventory.machine import Inventory
 from tasks.domain.errors import RequestError
 from tasks.domain.rows.components import ComponentRow
 from tasks.domain.rows.images import ImageUpgradeRow
+from tasks.records.left_disks import LeftDisk, find_left_disks
 from tasks.records.sql_records import SqlRecords
 
 
@@ -23,12 +24,14 @@ class ImagesView:
     Attributes:
         rows: their machines.
         upgrades: the last ones of all groups, by group, the newest first.
+        left: OS disks of before of machines that failed, the oldest first.
         problems: why something is not known, in words.
     """
 
     groups: ImageGroups
     rows: tuple[ComponentRow, ...] = ()
     upgrades: tuple[ImageUpgradeRow, ...] = ()
+    left: tuple[LeftDisk, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -63,4 +66,4 @@ def read_images_view(snapshot: FleetSnapshot, records: SqlRecords, now: datetime
         return ImagesView(ImageGroups(), problems=(*snapshot.problems, str(error)))
     rows = tuple(build_component_rows(knowledge, inventory.machines, now, members_only=True))
     upgrades = tuple(row for group in groups.groups for row in read_attempts(records, group.component.name, now))
-    return ImagesView(groups, rows, upgrades, tuple(snapshot.problems))
+    return ImagesView(groups, rows, upgrades, find_left_disks(records.database), tuple(snapshot.problems))

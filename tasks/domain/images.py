@@ -75,3 +75,13 @@ class RollingUpgradeState(StrEnum):
     CANCELLED = "Cancelled"
     COMPLETED = "Completed"
     FAULTED = "Faulted"
+
+
+class KeptDiskState(StrEnum):
+    """What is known of an OS disk that an upgrade has replaced."""
+
+    DELETED = "Deleted"
+    KEPT = "Kept"  # its days are over, and it is still there
+    WAY_BACK = "WayBack"  # its machine failed with the new disk, so only a person deletes it
+    NOT_FOUND = "NotFound"  # its provider does not list it, and fleetpatch has not ordered its deletion
+    UNREAD = "Unread"  # its provider did not say

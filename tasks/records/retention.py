@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select
 from inventory.data_class import dataclass
 from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.records import event_schema, page_schema, schema
+from tasks.records.left_disks import find_left_disks
 from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.maintenance_schema import held_applications, held_groups, held_packages
 from tasks.records.snapshots import SqlSnapshots
@@ -49,8 +50,9 @@ def prune_history(records: SqlRecords, before: datetime) -> PruneResult:
     """Delete runs that began before a time, with all their data, and assessments made before it.
 
     Some data is kept at any age: each machine's newest assessment, its newest assessment with an answer, the measures,
-    the audit log, runs whose lease is held, unfinished runs that have a member of a machine set out of service, runs
-    that applied a package which is still held, and which members are drained. Each run is deleted in one transaction.
+    the audit log, runs whose lease is held, runs that have left an OS disk of before, unfinished runs that have a
+    member of a machine set out of service, runs that applied a package which is still held, and which members are
+    drained. Each run is deleted in one transaction.
     Other writers can write between transactions.
 
     Args:
@@ -166,9 +168,12 @@ def _prune_runs(
     with records.database.begin_read("look for old runs") as connection:
         run_ids = connection.execute(old).scalars().all()
     deleted = 0
+    holding_disks = {disk.run_id for disk in find_left_disks(records.database)}
     for run_id in run_ids:
         if not may_continue():
             return deleted
+        if run_id in holding_disks:  # without its run nobody would know whose way back the disk is
+            continue
         lease = records.leases.find_lease(run_id)
         # A process still works on it: it finalizes an old run, or the run waits for its window.
         if lease is not None and lease.is_held:

@@ -40,6 +40,14 @@ RollBackOption = Annotated[
 MinutesOption = Annotated[
     float, typer.Option("--minutes", min=1, max=31 * 24 * 60, help="How long the run of a group may take.")
 ]
+FailedOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--failed",
+        metavar="MACHINE",
+        help="Also delete the disk of before of a machine that failed and was not put back. It is the way back.",
+    ),
+]
 _DEFAULT_MINUTES = 720.0
 
 
@@ -136,17 +144,25 @@ def upgrade(
 
 @images_app.command("clean", cls=ActingCommand)
 def clean(
+    failed: FailedOption = None,
+    yes: YesOption = False,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete the OS disks that upgrades have replaced, and whose days are over. The hourly flow does the same."""
+    """Delete the OS disks that upgrades have replaced, and whose days are over. The hourly flow does the same.
+
+    The disk of a machine that failed, and was not put back, is only told: it is the way back.
+    """
     from fleetpatch.cli.runtime.exit_codes import ExitCode
     from fleetpatch.cli.views.images import build_disks_json, print_disks
     from flows.disk_cleaning import clean_replaced_disks
     from flows.ports.caller import Caller
 
-    disks = clean_replaced_disks(inventory, Caller(records_url=records))
+    question = f"Delete the way back of {', '.join(failed or ())}?"
+    if failed and not (yes or confirm(question, "images clean --failed deletes disks and")):
+        return
+    disks = clean_replaced_disks(inventory, Caller(records_url=records), failed or ())
     print_json_or_text(as_json, build_disks_json, print_disks, disks)
     if any(disk.problem for disk in disks):
         raise typer.Exit(int(ExitCode.WARNINGS))

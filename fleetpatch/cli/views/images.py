@@ -5,7 +5,8 @@ from typing import Final
 
 from fleetpatch.cli.runtime.output import print_to_stdout
 from fleetpatch.cli.runtime.row_table import Shown, build_row_table
-from flows.images.kept_disks import DiskState, ExpiredDisk
+from flows.images.kept_disks import ExpiredDisk
+from tasks.domain.images import KeptDiskState
 from tasks.domain.rows.images import ImageUpgradeRow
 from tasks.reports.export.tabular_formats import build_row_json
 
@@ -22,10 +23,11 @@ _COLUMNS: Final = (
     Shown("message", limit=300, wraps=True),
 )
 _WORDS: Final = {
-    DiskState.DELETED: "was deleted",
-    DiskState.KEPT: "is still kept",
-    DiskState.NOT_FOUND: "was not found",
-    DiskState.UNREAD: "is not known to be there or not",
+    KeptDiskState.DELETED: "was deleted",
+    KeptDiskState.KEPT: "is still kept",
+    KeptDiskState.WAY_BACK: "is kept",
+    KeptDiskState.NOT_FOUND: "was not found",
+    KeptDiskState.UNREAD: "is not known to be there or not",
 }
 
 
@@ -43,7 +45,7 @@ def build_disks_json(disks: Sequence[ExpiredDisk]) -> dict[str, object]:
                 "maintenanceRunId": disk.run_id,
                 "diskId": disk.order_id,
                 "state": disk.state.value,
-                "deleted": disk.state is DiskState.DELETED,
+                "deleted": disk.state is KeptDiskState.DELETED,
                 "message": disk.problem or None,
             }
             for disk in disks

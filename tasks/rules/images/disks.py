@@ -1,7 +1,8 @@
 """What the disks of a machine say before and after its OS disk was replaced. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
+from tasks.domain.images import KeptDiskState
 from tasks.domain.provided_machines import DiskRole, PowerState, ProvidedMachine, ProviderAct
 
 NEEDED_ACTS = frozenset({ProviderAct.REPLACE_OS_DISK, ProviderAct.RESTORE_OS_DISK, ProviderAct.DELETE_OS_DISK})
@@ -35,3 +36,12 @@ def explain_changed_data_disks(before: Mapping[str, str], machine: ProvidedMachi
     now = list_data_disks(machine)
     changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     return f"its data disks are not as before: {', '.join(changed)}" if changed else ""
+
+
+def is_settled(ends: Sequence[object]) -> bool:
+    """Return whether a replaced disk is looked for no more, from the states in which its deletions have ended.
+
+    It was deleted, or its provider did not list it twice.
+    """
+    missed = KeptDiskState.NOT_FOUND.value
+    return ends.count(missed) > 1 or any(end != missed for end in ends)

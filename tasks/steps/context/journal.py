@@ -5,10 +5,11 @@ import re
 
 from tasks.domain.errors import RecordsError
 from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.provided_machines import ProviderAct
 from tasks.domain.states import Step
 from tasks.steps.context.machine_context import MachineContext
 
-REPLACE_ACT, RESTORE_ACT = "replace-os-disk", "restore-os-disk"
+REPLACE_ACT, RESTORE_ACT = ProviderAct.REPLACE_OS_DISK.value, ProviderAct.RESTORE_OS_DISK.value
 MACHINE_CHANGING_ACTS = frozenset(
     {
         "stage",
@@ -27,7 +28,7 @@ MACHINE_CHANGING_ACTS = frozenset(
 """Acts that may have changed a machine if the journal has them."""
 UNLOCK_ACT = "unlock"
 """The act of entries that say who removed a run's machine lock. The run itself has changed nothing then."""
-DELETE_DISK_ACT = "delete-os-disk"
+DELETE_DISK_ACT = ProviderAct.DELETE_OS_DISK.value
 """The act of entries that say that the OS disk which a run replaced is kept no longer."""
 SET_RELEASE_ACT = "set-release"
 """The act of entries that say who has brought back a member of a machine set that the run had left drained."""

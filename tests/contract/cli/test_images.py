@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 
 from flows.images.fleet_images import FleetImages
+from flows.installation_checks import check_installation
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
+from tasks.domain.provided_machines import ProviderAct
+from tasks.records.left_disks import find_left_disks
+from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
 from tests.contract.cli.conftest import Said, Stage
+from tests.support.fake_provider import ProviderFault
 from tests.support.image_fleet import NEW, OLD, ImageFleet
 
 QUICK = ("--yes", "--no-prefect", "--json")
@@ -130,6 +135,35 @@ def test_replaced_disks_are_deleted_when_their_days_are_over(site: Site) -> None
     assert [(disk["machineName"], disk["deleted"]) for disk in disks] == [(f"m{n}", True) for n in range(1, 6)]
     assert not any(machine.kept_disks for machine in site.machines.hypervisor.machines.values())
     assert "No replaced OS disk is due" in site.run("clean").out
+
+
+def test_the_way_back_of_a_machine_that_failed_is_never_forgotten(site: Site) -> None:
+    site.machines.bad = {("m1", NEW)}
+    site.run("upgrade", "web", *QUICK)
+    site.stage.fleet.clock.advance(30 * 24 * 3600)
+    said = site.run("clean", "--json")
+    assert said.code == 3
+    (told,) = said.json["disks"]
+    assert (told["machineName"], told["state"], told["deleted"]) == ("m1", "WayBack", False)
+    with open_records(None) as records:
+        (left,) = find_left_disks(records.database)
+        assert prune_history(records, site.stage.fleet.clock.now()).runs == 0
+        (finding,) = [one for one in check_installation(None) if one.check == "OS disks"]
+    assert (left.machine, left.order_id, left.version) == ("m1", told["diskId"], NEW)
+    assert "1 OS disk of before is kept, because upgrades failed: m1" in finding.message
+    assert site.run("clean", "--failed", "m2", "--yes").code != 0
+    said = site.run("clean", "--failed", "m1", "--yes", "--json")
+    assert [disk["deleted"] for disk in said.json["disks"]] == [True]
+    assert said.code == 0
+    assert not site.machines.hypervisor.machines["m1"].kept_disks
+    assert site.run("clean", "--json").json == {"disks": []}
+
+
+def test_a_machine_that_was_put_back_or_refused_has_left_no_disk(site: Site) -> None:
+    site.machines.bad = {("m2", NEW)}
+    site.machines.hypervisor.faults[ProviderAct.REPLACE_OS_DISK] = [ProviderFault.REFUSED]
+    site.run("upgrade", "web", "--roll-back", *QUICK)
+    assert site.run("clean", "--json").json == {"disks": []}
 
 
 def test_a_machine_of_a_run_without_an_end_keeps_its_disk(site: Site) -> None:

@@ -7,12 +7,17 @@ import pytest
 
 from flows.components.component_file import Catalogue
 from flows.components.overview import ComponentKnowledge
-from flows.images.kept_disks import DiskState, ExpiredDisk, delete_expired_disks
+from flows.images.kept_disks import DiskCleaner, ExpiredDisk
 from inventory.machine import Inventory
+from tasks.domain.errors import RequestError
+from tasks.domain.images import KeptDiskState
+from tasks.domain.protocols.records import JournalMark
 from tasks.domain.provided_machines import ProviderAct
+from tasks.records.left_disks import LeftDisk
 from tasks.rules.components.tries import find_try
+from tasks.steps.context.journal import REPLACE_ACT
 from tests.support.fake_provider import ProviderFault
-from tests.support.image_fleet import ImageFleet
+from tests.support.image_fleet import NEW, RUN, ImageFleet
 
 DELETE = ProviderAct.DELETE_OS_DISK
 
@@ -25,20 +30,35 @@ class Kept:
         self.unfinished: dict[str, str] = {}
         report = self.fleet.upgrade()
         self.tries = tuple(attempt for outcome in report.outcomes if (attempt := find_try(outcome)) is not None)
+        self.left = [
+            LeftDisk(entry.machine, RUN, entry.key, entry.at, NEW)
+            for name in self.fleet.versions
+            for entry in self.fleet.fleet.records.read_entries(RUN, name)
+            if entry.act == REPLACE_ACT and entry.mark is JournalMark.BEFORE
+        ]
         self.findings = [finding.message for outcome in report.outcomes for finding in outcome.findings]
 
     def delete(self) -> tuple[ExpiredDisk, ...]:
-        group, fleet = self.fleet.group, self.fleet.fleet
-        knowledge = ComponentKnowledge(Catalogue((group,)), tries={group.name: self.tries})
-        inventory = Inventory(tuple(fleet.described))
-        return delete_expired_disks(
-            knowledge,
-            inventory,
-            fleet.records,
-            self.fleet.hypervisor.open,
-            fleet.clock,
-            lambda name: self.unfinished.get(name, ""),
+        return self.cleaner.delete_expired(self.knowledge)
+
+    def settle(self, *given_up: str) -> tuple[ExpiredDisk, ...]:
+        return self.cleaner.settle_left(self.left, self.knowledge, given_up)
+
+    @property
+    def knowledge(self) -> ComponentKnowledge:
+        group = self.fleet.group
+        return ComponentKnowledge(Catalogue((group,)), tries={group.name: self.tries})
+
+    @property
+    def cleaner(self) -> DiskCleaner:
+        fleet = self.fleet.fleet
+        find_run = lambda name: self.unfinished.get(name, "")  # noqa: E731
+        return DiskCleaner(
+            Inventory(tuple(fleet.described)), fleet.records, self.fleet.hypervisor.open, fleet.clock, find_run
         )
+
+    def fail(self) -> None:
+        self.tries = tuple(replace(attempt, succeeded=False) for attempt in self.tries)
 
     def wait(self, days: float) -> None:
         self.fleet.fleet.clock.advance(timedelta(days=days).total_seconds())
@@ -79,8 +99,8 @@ def test_a_provider_that_does_not_answer_is_asked_again(kept: Kept) -> None:
 def test_a_deletion_whose_answer_was_lost_is_one(kept: Kept) -> None:
     kept.wait(8)
     kept.fleet.hypervisor.faults[DELETE] = [ProviderFault.AWAY_AFTER]
-    assert [disk.state for disk in kept.delete()] == [DiskState.UNREAD, DiskState.DELETED]
-    assert [(disk.machine, disk.state) for disk in kept.delete()] == [("m1", DiskState.DELETED)]
+    assert [disk.state for disk in kept.delete()] == [KeptDiskState.UNREAD, KeptDiskState.DELETED]
+    assert [(disk.machine, disk.state) for disk in kept.delete()] == [("m1", KeptDiskState.DELETED)]
     assert kept.delete() == ()
 
 
@@ -89,11 +109,11 @@ def test_a_machine_of_an_unfinished_run_is_left_alone(kept: Kept) -> None:
     kept.unfinished = {"m1": "20260318-010000-bbbbbb"}
     orders = len(kept.fleet.hypervisor.orders)
     first, second = kept.delete()
-    assert (first.state, second.state) == (DiskState.KEPT, DiskState.DELETED)
+    assert (first.state, second.state) == (KeptDiskState.KEPT, KeptDiskState.DELETED)
     assert "20260318-010000-bbbbbb has not ended" in first.problem
     assert [given.machine for given in kept.fleet.hypervisor.orders[orders:]] == ["m2"]
     kept.unfinished.clear()
-    assert [(disk.machine, disk.state) for disk in kept.delete()] == [("m1", DiskState.DELETED)]
+    assert [(disk.machine, disk.state) for disk in kept.delete()] == [("m1", KeptDiskState.DELETED)]
 
 
 def test_a_disk_that_its_provider_does_not_list_is_not_called_deleted(kept: Kept) -> None:
@@ -101,17 +121,71 @@ def test_a_disk_that_its_provider_does_not_list_is_not_called_deleted(kept: Kept
     hypervisor = kept.fleet.hypervisor
     disks = {name: machine.kept_disks for name, machine in hypervisor.machines.items()}
     hypervisor.machines = {name: replace(one, kept_disks=()) for name, one in hypervisor.machines.items()}
-    assert {disk.state for disk in kept.delete()} == {DiskState.NOT_FOUND}
+    assert {disk.state for disk in kept.delete()} == {KeptDiskState.NOT_FOUND}
     kept.wait(0.1)
     hypervisor.is_away = True
-    assert {disk.state for disk in kept.delete()} == {DiskState.UNREAD}
+    assert {disk.state for disk in kept.delete()} == {KeptDiskState.UNREAD}
     hypervisor.is_away = False
     hypervisor.machines["m2"] = replace(hypervisor.machines["m2"], kept_disks=disks["m2"])
-    assert [disk.state for disk in kept.delete()] == [DiskState.NOT_FOUND, DiskState.DELETED]
+    assert [disk.state for disk in kept.delete()] == [KeptDiskState.NOT_FOUND, KeptDiskState.DELETED]
     assert kept.delete() == ()
 
 
-def test_a_failed_upgrade_deletes_nothing(kept: Kept) -> None:
-    kept.tries = tuple(replace(attempt, succeeded=False) for attempt in kept.tries)
+def test_the_way_back_of_a_machine_that_failed_is_told_and_not_deleted(kept: Kept) -> None:
+    kept.fail()
     kept.wait(100)
     assert kept.delete() == ()
+    first, _ = kept.settle()
+    assert (first.machine, first.state) == ("m1", KeptDiskState.WAY_BACK)
+    assert "replaced by 12.2 100 days ago" in first.problem
+    assert first.problem.endswith("fleetpatch images clean --failed m1")
+    assert kept.kept == {"m1": 1, "m2": 1}
+
+
+def test_a_person_gives_one_way_back_up(kept: Kept) -> None:
+    kept.fail()
+    states = {disk.machine: disk.state for disk in kept.settle("m2")}
+    assert states == {"m1": KeptDiskState.WAY_BACK, "m2": KeptDiskState.DELETED}
+    assert kept.kept == {"m1": 1, "m2": 0}
+    assert [disk.machine for disk in kept.settle()] == ["m1"]
+    with pytest.raises(RequestError, match="no disk of a failed upgrade is known of m3"):
+        kept.settle("m3", "m1")
+    assert kept.kept == {"m1": 1, "m2": 0}
+
+
+def test_an_unfinished_run_keeps_a_way_back_that_was_given_up(kept: Kept) -> None:
+    kept.fail()
+    kept.unfinished = {"m1": "20260318-010000-bbbbbb"}
+    assert [disk.state for disk in kept.settle("m1")] == [KeptDiskState.KEPT, KeptDiskState.WAY_BACK]
+    assert kept.kept == {"m1": 1, "m2": 1}
+
+
+def test_a_later_success_whose_days_are_over_ends_the_way_back(kept: Kept) -> None:
+    kept.fail()
+    kept.wait(1)
+    later = replace(kept.tries[0], run_id="20260312-010000-cccccc", succeeded=True, at=kept.fleet.fleet.clock.now())
+    kept.tries = (*kept.tries, later)
+    kept.wait(6.9)
+    assert {disk.state for disk in kept.settle()} == {KeptDiskState.WAY_BACK}
+    kept.wait(0.2)
+    assert [disk.state for disk in kept.settle()] == [KeptDiskState.DELETED, KeptDiskState.WAY_BACK]
+    assert kept.kept == {"m1": 0, "m2": 1}
+
+
+def test_a_way_back_that_nobody_has_any_more_is_looked_for_twice(kept: Kept) -> None:
+    kept.fail()
+    hypervisor = kept.fleet.hypervisor
+    hypervisor.machines["m1"] = replace(hypervisor.machines["m1"], kept_disks=())
+    for _ in range(2):
+        assert [disk.state for disk in kept.settle()] == [KeptDiskState.NOT_FOUND, KeptDiskState.WAY_BACK]
+        kept.wait(0.1)
+    assert [disk.machine for disk in kept.settle()] == ["m2"]
+    hypervisor.is_away = True
+    assert [disk.state for disk in kept.settle("m2")] == [KeptDiskState.UNREAD]
+
+
+def test_the_disk_of_a_machine_that_left_the_inventory_is_told(kept: Kept) -> None:
+    kept.fail()
+    kept.left = [replace(kept.left[0], machine="gone")]
+    (told,) = kept.settle("gone")
+    assert (told.state, told.problem[:42]) == (KeptDiskState.UNREAD, "its machine is not in the inventory any mo")
