@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -23,7 +23,7 @@ from inventory.schema.value_types import build_validation_error
 from inventory.scope import Scope
 from tasks.domain.components import Component, ComponentVersion
 from tasks.domain.images import IMAGE_PREFIX, ImageModel, ImageScript, RolloutLimits
-from tasks.rules.components.versions import rank_version
+from tasks.rules.components.versions import VersionRank, rank_version
 from tasks.rules.images.user_data import OWN_KEYS
 
 _MAX_FILE_BYTES: Final = 64 * 1024
@@ -276,36 +276,48 @@ def _read_index(
     index: IndexForm, entry: LocatedData, path: Path, problems: ProblemCollector
 ) -> Iterator[ComponentVersion]:
     text = _read_own_file(index.file, path, entry.locate(("index",)), problems, _MAX_INDEX_BYTES)
-    known = set()
+    known: set[VersionRank] = set()
     for line in text.splitlines():
         parsed = _INDEX_LINE.fullmatch(line)
         match = re.fullmatch(index.pattern, parsed[2]) if parsed is not None else None
         if parsed is None or match is None:
             continue
         rank = rank_version(match[1] or "")
-        if rank is None or rank in known:
-            what = "no version that can be compared" if rank is None else "a version that is there already"
-            problems.add(entry.locate(("index",)), f"{parsed[2]!r} has {what}", "Correct `pattern`, or the list.")
+        fault = _explain_index_fault(parsed[2], rank, known)
+        if fault or rank is None:
+            problems.add(entry.locate(("index",)), f"{parsed[2]!r} {fault}", "Correct `pattern`, or the list.")
             continue
         known.add(rank)
         yield ComponentVersion(match[1], sha256=parsed[1].lower(), reference=f"{index.folder.rstrip('/')}/{parsed[2]}")
 
 
+def _explain_index_fault(file_name: str, rank: VersionRank | None, known: Collection[VersionRank]) -> str:
+    """Return why a file of an index can't be a version, or ""."""
+    if file_name.startswith("/") or ".." in file_name.split("/"):
+        return "is not in `folder`"
+    if rank is None:
+        return "has no version that can be compared"
+    return "has a version that is there already" if rank in known else ""
+
+
 def _read_own_file(
     name: str, path: Path, place: SourceLocation, problems: ProblemCollector, limit: int = _MAX_FILE_BYTES
 ) -> str:
-    """Return the text of a file beside images.yaml, or "" with a problem."""
+    """Return the text of a file beside images.yaml, which only those can have written who are trusted.
+
+    "": there is a problem with it.
+    """
+    own = ProblemCollector()
+    text = read_text_file(path.absolute().parent / name, own, must_be_regular=True) or ""
     try:
-        with (path.absolute().parent / name).open("rb") as stream:
-            content = stream.read(limit + 1)
-        if len(content) <= limit:
-            return content.decode()
+        own.raise_if_any()
+    except InvalidInventory as error:
+        for problem in error.problems:
+            problems.add(place, problem.message.replace("this file", name, 1), problem.hint)
+    if len(text.encode()) > limit:
         problems.add(place, f"{name} has more than {limit} bytes", "Make it smaller.")
-    except OSError as error:
-        problems.add(place, f"{name} can't be read: {error.strerror}", "Put it there, or correct its name.")
-    except UnicodeDecodeError:
-        problems.add(place, f"{name} is no text", "Write it as UTF-8.")
-    return ""
+        return ""
+    return text
 
 
 def _build_group(

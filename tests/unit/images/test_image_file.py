@@ -1,6 +1,7 @@
 """images.yaml: what it says, and what errors say of its faults."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -107,6 +108,25 @@ def test_faults_are_told_with_place_and_remedy(folder: Path, old: str, new: str,
     told = refuse(folder, old, new)
     assert words in told
     assert re.search(r"images\.yaml:\d+", told)
+
+
+@pytest.mark.parametrize("name", ["join.sh", "web.yaml", "SHA256SUMS"])
+def test_a_file_that_others_may_write_to_is_not_used(folder: Path, name: str) -> None:
+    (folder / name).chmod(0o666)
+    assert f"{name} is not trusted" in refuse(folder, "pause_minutes: 3", "pause_minutes: 4")
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_is_no_file(folder: Path) -> None:
+    (folder / "join.sh").unlink()
+    os.mkfifo(folder / "join.sh")
+    assert "join.sh can't be read: it is no regular file" in refuse(folder, "pause_minutes: 3", "pause_minutes: 4")
+
+
+@pytest.mark.parametrize("name", ["../secret/debian-13.qcow2", "/secret/debian-13.qcow2", "a/../../debian-13.qcow2"])
+def test_an_index_leads_to_no_other_folder(folder: Path, name: str) -> None:
+    (folder / "SHA256SUMS").write_text(f"{DIGEST}  {name}\n")
+    assert "is not in `folder`" in refuse(folder, "debian-([0-9.]+)", ".*debian-([0-9.]+)")
 
 
 def test_user_data_may_not_set_what_the_old_disk_has(folder: Path) -> None:
