@@ -178,7 +178,9 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
         raise BrokenPackages(repair_text, machine=context.name, hint="Let it finish, then patch the machine again.")
     if prevents_installation(state):
         repair_text, hint = f"the repair was not begun: {refused}", "Patch the machine again."
-        if not refused:
+        if job_result.is_lost:
+            repair_text, hint = f"the repair did not come to its end: {job_result.error}", get_repair_remedy(state)
+        elif not refused:
             show = f"fleetpatch show {context.run.id} --machine {context.name} --log"
             repair_text, hint = "the repair did not help", f"Read why: {show}. Repair that on the machine."
         raise BrokenPackages(f"{repair_text}: {'; '.join(state.problems)}", machine=context.name, hint=hint)

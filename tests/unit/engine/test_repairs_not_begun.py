@@ -64,3 +64,16 @@ def test_what_somebody_else_made_whole_is_not_told_as_repaired_by_a_run_that_was
     (told,) = [each for each in outcome.findings if each.check == PACKAGES_CHECK]
     assert told.message.startswith("whole again, and not by this run")
     assert not web.installs()
+
+
+def test_a_power_cut_in_a_repair_is_told_as_that() -> None:
+    fleet = SimFleet()
+    web = fleet.add("web", [FakePackage("half", installed="2.0", broken=True)])
+    web.on_start("repair", 1, web.power_cut)
+
+    cut = outcome_of(fleet.patch(repair=True), "web")
+
+    assert cut.state is OperationState.FAILED
+    assert "the repair did not come to its end: the job's process is gone and left no result: a power cut" in cut.reason
+    assert cut.error is not None
+    assert cut.error.hint.startswith("Run again with --repair")
