@@ -22,7 +22,7 @@ place=$(dirname "$0")/..
 echo "$*" >>"$place/asked"
 [ ! -e "$place/fails/$1" ] || { cat "$place/fails/$1" >&2; exit 1; }
 case $1 in
-  domstate) case $2 in *.rehearsal) exit 1 ;; *) echo running ;; esac ;;
+  domstate) case $2 in *.rehearsal) [ -e "$place/other" ] || exit 1 ;; esac; echo running ;;
   domjobinfo)
     if [ -e "$place/job" ]; then printf 'Job type:         Unbounded   \\nOperation:        %s\\n' "$(cat "$place/job")"
     else echo 'Job type:         None        '; fi ;;
@@ -163,6 +163,28 @@ def test_no_copy_begins_beside_a_job_and_its_deletion_leaves_the_job(host: Host)
     assert not (host.folder / "exported").exists()
     assert [record["kind"] for record in host.run("delete")] == ["note", "ended"]
     assert (host.asked("backup-begin"), host.asked("domjobabort"), host.folder.exists()) == ([], [], False)
+
+
+@needs_proxy
+def test_a_domain_of_somebody_else_with_the_name_of_the_copy_is_never_ended(host: Host) -> None:
+    (host.place / "other").touch()
+    assert "there is a domain web.rehearsal already" in host.fail("start")
+    assert [record["kind"] for record in host.run("delete")] == ["ended"]
+    (host.place / "other").unlink()
+    (host.place / "fails/create").write_text("domain 'web.rehearsal' already exists with uuid 1")  # defined meanwhile
+    assert "the copy was not created" in host.fail("start")
+    (host.place / "other").touch()
+    assert "web.rehearsal is left" in str(host.run("delete")[0]["text"])
+    assert (host.asked("destroy"), host.folder.exists()) == ([], False)
+
+
+@needs_proxy
+def test_a_copy_whose_creation_was_not_answered_is_ended(host: Host) -> None:
+    (host.place / "fails/create").write_text("End of file while reading data")
+    host.fail("start")
+    (host.place / "other").touch()
+    host.run("delete")
+    assert host.asked("destroy") == ["destroy web.rehearsal"]
 
 
 @needs_proxy

@@ -151,6 +151,7 @@ copy_start() {
     if [ -e "$place/port" ] && [ "$(copy_virsh domstate "$copy" 2>/dev/null)" = running ]; then return; fi
     copy_delete # an earlier order was interrupted
   fi
+  if copy_virsh domstate "$copy" >/dev/null 2>&1; then copy_fail "there is a domain $copy already, and no rehearsal has made it"; fi
   copy_do mkdir -m 0711 "$place"
   echo "$overlay_id" >"$place/id"
   copy_do mkdir -m 0711 "$run" "$run/nbd"
@@ -164,7 +165,11 @@ copy_start() {
   copy_require_room
   copy_make_network
   copy_export
-  copy_do copy_virsh create "$run/copy.xml" --paused
+  : >"$place/created" # only with it is a domain of that name ever ended
+  if ! copy_said=$(copy_virsh create "$run/copy.xml" --paused 2>&1); then
+    case $copy_said in *'already exists'*) rm -f -- "$place/created" ;; esac
+    copy_fail "the copy was not created: $copy_said"
+  fi
   copy_plug
   copy_connect
   copy_do copy_virsh resume "$copy"
@@ -185,7 +190,10 @@ copy_end_export() { # only our own: a backup of the machine by somebody else goe
 copy_delete() {
   [ -e "$place" ] || return 0
   if [ -e "$place/id" ] && [ "$(cat "$place/id")" != "$overlay_id" ]; then return; fi
-  if copy_virsh domstate "$copy" >/dev/null 2>&1; then copy_do copy_virsh destroy "$copy"; fi
+  if copy_virsh domstate "$copy" >/dev/null 2>&1; then
+    if [ -e "$place/created" ]; then copy_do copy_virsh destroy "$copy"
+    else fp_emit note "text=the domain $copy is left: no rehearsal has made it"; fi
+  fi
   copy_end_export
   if [ -r "$run/pids" ]; then
     while read -r copy_pid <&5; do
