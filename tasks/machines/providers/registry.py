@@ -1,6 +1,8 @@
 """The table of providers. A new one needs a line. A provider is loaded when a machine has it."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Final
 
@@ -8,11 +10,13 @@ from inventory.credentials import Credential
 from inventory.data_class import dataclass
 from inventory.machine import Machine
 from inventory.machine_providers import ProviderKind, ProviderSettings
-from tasks.domain.errors import ProviderError
+from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider, TimedProvider
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,10 @@ _PLACES: Final[Mapping[ProviderKind, str]] = {
 
 
 class LimitedProvider:
-    """A provider whose orders end after the ``timeout_minutes`` of providers.yaml. See TimedProvider."""
+    """A provider whose orders end after the ``timeout_minutes`` of providers.yaml. See TimedProvider.
+
+    An answer that can't be read is an error as any other. It does not tell whether an order was carried out.
+    """
 
     def __init__(self, provider: MachineProvider, clock: Clock, order_seconds: float) -> None:
         self._provider, self._clock, self.order_seconds = provider, clock, order_seconds
@@ -57,11 +64,25 @@ class LimitedProvider:
 
     def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
         """See MachineProvider."""
-        return self._provider.read_machine(deadline=deadline)
+        with _understand(self.kind, ProviderError):
+            return self._provider.read_machine(deadline=deadline)
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """See MachineProvider."""
-        return self._provider.carry_out(order, deadline=deadline.limit_to(self._clock, self.order_seconds))
+        with _understand(self.kind, ProviderUnavailable):
+            return self._provider.carry_out(order, deadline=deadline.limit_to(self._clock, self.order_seconds))
+
+
+@contextmanager
+def _understand(kind: str, error_class: type[ProviderError]) -> Iterator[None]:
+    """Raise the error for an answer that has another form than it should have."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        logger.exception("an answer of a provider of kind %s can't be read", kind)
+        hint = "Look at what it answers. If that is right, report it as a fault of fleetpatch."
+        message = f"an answer of the provider ({kind}) can't be read: {type(error).__name__}: {error}"
+        raise error_class(message, hint=hint) from error
 
 
 def open_provider(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> TimedProvider:
