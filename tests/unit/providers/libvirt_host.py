@@ -26,6 +26,7 @@ class File:
     below: str = ""
     mode: str = "644"
     is_readable: bool = True
+    mark: str = "1 1 1 1"
 
 
 @dataclass
@@ -54,6 +55,7 @@ class LibvirtHost:
     domains: dict[str, FakeDomain] = field(default_factory=dict)
     before: Callable[[Sequence[str]], None] = lambda _words: None
     removed: list[str] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
 
     def define(self, name: str, *disks: str) -> None:
         xml = (
@@ -97,7 +99,11 @@ class LibvirtHost:
         file = self.files.get(words[-1])
         if file is None:
             return CommandAnswer("", 1, "stat: cannot statx: No such file or directory")
-        return file.mode if "%a" in words else "regular file"
+        return file.mode if "%a" in words else file.mark if "%d %i %s %Y" in words else "regular file"
+
+    def _readlink(self, words: list[str], _text: str) -> str | CommandAnswer:
+        path = self.links.get(words[-1], words[-1])
+        return path if path in self.files else CommandAnswer("", 1, "")
 
     def _rm(self, words: list[str], _text: str) -> None:
         for path in words[2:]:

@@ -1,11 +1,14 @@
 """What other hands do to a domain never costs data: clones, detached disks, a start in between, a second order."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.provided_machines import Consistency, DiskRole, PowerState, ProviderAct
+from tasks.machines.providers.libvirt.domain import parse_chain
 from tests.unit.providers.libvirt_host import IMAGE, File, LibvirtHost, Machine, build_disk, find_disk
 
 TAKE, REVERT, DELETE = ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT
@@ -254,3 +257,68 @@ def test_a_seed_disk_gets_a_name_that_no_disk_has(host: LibvirtHost) -> None:
     assert tried == ["attach-device"]
     targets = [disk.find("target").get("dev") for disk in machine.domain.config.iter("disk")]
     assert targets == ["vda", "vdz", "vdy"]
+
+
+@pytest.mark.parametrize("act", [TAKE, REPLACE])
+def test_a_disk_that_another_domain_has_gets_nothing_above_it(
+    host: LibvirtHost, web: Machine, act: ProviderAct
+) -> None:
+    host.define("spare", build_disk("vda", "/d/spare.qcow2"), build_disk("vdb", "/d/data.qcow2"))
+    before = [disk.source for disk in web.read().disks]
+    with pytest.raises(ProviderError, match="shares a disk with another domain: spare") as raised:
+        web.order(act, image=IMAGE)
+    assert "Detach it" in raised.value.hint
+    assert [disk.source for disk in web.read().disks] == before
+
+
+def test_the_domain_of_another_name_is_never_touched(host: LibvirtHost) -> None:
+    host.define("db", build_disk("vda", "/d/db.qcow2"))
+    other = host.open("id-db")  # virsh takes a UUID and the number of a running domain, before it looks at names
+    for call in (other.read, lambda: other.order(ProviderAct.POWER_OFF), lambda: other.order(TAKE)):
+        with pytest.raises(ProviderError, match="answers to 'id-db' with the domain 'db'"):
+            call()
+
+
+def test_a_disk_is_made_from_the_file_that_a_link_led_to(host: LibvirtHost, web: Machine) -> None:
+    host.links["/images/newest.qcow2"] = IMAGE.reference
+    web.order(REPLACE, "u1", image=replace(IMAGE, reference="/images/newest.qcow2"))
+    assert host.files[source_of(web, "vda")].below == IMAGE.reference
+
+
+def test_an_image_whose_digest_is_not_that_of_all_of_it(host: LibvirtHost, web: Machine) -> None:
+    host.files[IMAGE.reference].below = "/images/below.qcow2"
+    host.files["/images/below.qcow2"] = File(mode="444")
+    with pytest.raises(ProviderError, match="needs other files, which its digest says nothing of"):
+        web.order(REPLACE, "u1", image=IMAGE)
+
+
+def test_an_image_by_a_path_from_nowhere(web: Machine) -> None:
+    with pytest.raises(ProviderError, match="no absolute path"):
+        web.order(REPLACE, "u1", image=replace(IMAGE, reference="images/2.qcow2"))
+
+
+def test_an_image_that_is_exchanged_after_its_digest_was_compared(host: LibvirtHost, web: Machine) -> None:
+    def exchange(words: Sequence[str]) -> None:
+        if "create" in words:
+            host.files[IMAGE.reference].mark = "1 2 1 1"
+
+    host.before = exchange
+    host.start("web")
+    with pytest.raises(ProviderError, match="was changed while it was used"):
+        web.order(REPLACE, "u1", image=IMAGE)
+    assert source_of(web, "vda") == "/d/os.qcow2"
+    assert web.domain.live is not None
+
+
+def test_libvirt_takes_no_snapshot_of_other_disks_by_itself(host: LibvirtHost) -> None:
+    floppy = "<disk type='file' device='floppy'><source file='/d/floppy.img'/><target dev='fda'/></disk>"
+    host.define("old", build_disk("vda", "/d/old.qcow2"), floppy)
+    specified: list[str] = []
+    host.before = lambda words: specified.extend(words) if "snapshot-create-as" in words else None
+    host.open("old").order(TAKE)
+    assert "fda,snapshot=no" in specified
+
+
+def test_what_lies_on_the_network_has_no_size_here() -> None:
+    below = {"filename": "nbd+unix:///vda?socket=/run/x", "format": "raw", "virtual-size": 9}
+    assert parse_chain(json.dumps([below]))[0].actual_size == 0

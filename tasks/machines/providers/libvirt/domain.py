@@ -187,6 +187,7 @@ def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, inf
         ProviderError: an answer can't be read.
     """
     live, config = _parse(name, live_xml), _parse(name, config_xml)
+    _require_name(name, live, config)
     power = _POWERS.get(power_word.strip(), PowerState.UNKNOWN)
     live_elements = {_get_target(element): element for element in _find_disks(live) if _is_writable_disk(element)}
     live_paths = {target: _find_source(element) for target, element in live_elements.items()}
@@ -219,6 +220,13 @@ def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, inf
     )
 
 
+def _require_name(name: str, *elements: Any) -> None:  # noqa: ANN401 - elements of XML
+    """Require that it is the domain of that name: virsh takes a number, or a UUID, for something else first."""
+    for other in {element.findtext("name", "") for element in elements} - {name}:
+        hint = f"Write the name of the domain into `provider` of the machine: {other}, if that is the right one."
+        raise ProviderError(f"virsh answers to {name!r} with the domain {other!r}", hint=hint)
+
+
 def parse_state(name: str, config_xml: str) -> DomainState:
     """Return what fleetpatch has written down about a domain.
 
@@ -234,9 +242,14 @@ def _read_state(name: str, config: Any) -> DomainState:  # noqa: ANN401 - an ele
 
 
 def parse_chain(text: str) -> tuple[ChainFile, ...]:
-    """Return the files that ``qemu-img info --backing-chain --output=json`` tells, from the top."""
+    """Return the files that ``qemu-img info --backing-chain --output=json`` tells, from the top.
+
+    What lies on the network, as below the copy of a rehearsal, takes no room here, and has no size of that.
+    """
     return tuple(
-        ChainFile(str(entry["filename"]), str(entry["format"]), int(entry["virtual-size"]), int(entry["actual-size"]))
+        ChainFile(
+            str(entry["filename"]), str(entry["format"]), int(entry["virtual-size"]), int(entry.get("actual-size", 0))
+        )
         for entry in json.loads(text)
     )
 
@@ -289,23 +302,28 @@ def _get_target(element: Any) -> str:  # noqa: ANN401 - an element of XML
     return str(element.find("target").get("dev"))
 
 
-def find_all_files(xml: str) -> Mapping[str, str]:
+def find_all_files(xml: str, *, allows_volumes: bool = False) -> Mapping[str, str]:
     """Return each file and device that the XML of a domain names for a disk, and its format; "": it does not say.
 
     Raises:
-        ProviderError: a disk is the volume of a pool, which says nothing of its file.
+        ProviderError: a disk is the volume of a pool, which says nothing of its file, and that is not allowed.
     """
     files: dict[str, str] = {}
     for disk in _parse("another domain", xml).iterfind("devices/disk"):
         for element in disk.iter():
             source = element.find("source")
-            if source is not None and source.get("volume"):
+            if source is not None and source.get("volume") and not allows_volumes:
                 raise ProviderError(f"the volume {source.get('volume')} of another domain may be one of its files")
             path = source.get("file", source.get("dev")) if source is not None else None
             if path:
                 form = element.find("driver" if element is disk else "format")
                 files[path] = "" if form is None else form.get("type", "")
     return files
+
+
+def read_name(xml: str) -> str:
+    """Return the name in the XML of a domain."""
+    return str(_parse("another domain", xml).findtext("name", ""))
 
 
 def _parse(name: str, xml: str) -> Any:  # noqa: ANN401 - an element of XML

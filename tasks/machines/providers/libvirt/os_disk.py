@@ -3,11 +3,21 @@
 The domain always has the old disk or the new one: one command changes which, while it is off.
 """
 
+from inventory.data_class import dataclass
 from tasks.domain.errors import ProviderError
 from tasks.domain.provided_machines import ImageVersion, ProviderOrder
 from tasks.machines.providers.libvirt.domain import parse_chain
 from tasks.machines.providers.libvirt.state import DiskFile, Origin, SavedDisk
 from tasks.machines.providers.libvirt.work import DomainWork, iterate_layers
+
+
+@dataclass(frozen=True, slots=True)
+class _CheckedImage:
+    """The file of an image whose digest was right, its size in bytes, and what ``stat`` said of it just before."""
+
+    file: DiskFile
+    size: int
+    mark: str
 
 
 def replace_os_disk(work: DomainWork, order: ProviderOrder) -> str:
@@ -23,7 +33,8 @@ def replace_os_disk(work: DomainWork, order: ProviderOrder) -> str:
         hint = "Order it under another id."
         raise ProviderError(f"{domain.name}: a snapshot needs the disk of the order {order.id}", hint=hint)
     image = _require_image(work, order)
-    image_file, size = _check_image(work, image)
+    checked = _check_image(work, image)
+    work.require_own_disks()
     others = tuple(entry for entry in domain.state.kept_disks if entry.id != order.id)
     saved = SavedDisk(order.id, disk.target, old, domain.seed_path)
     seed = work.virsh.build_path(old.path, order.id, "seed", "iso") if order.user_data else domain.seed_path
@@ -37,8 +48,9 @@ def replace_os_disk(work: DomainWork, order: ProviderOrder) -> str:
         origins={**domain.state.origins, new.path: Origin(image.version, image.sha256)},
         seeds=tuple({*domain.state.seeds, *([seed] if order.user_data else [])}),
     )
-    size = max(size, *(file.virtual_size for file in domain.chains.get(old.path, ())), 0)
-    work.virsh.make_overlay(new.path, image_file, size, old.path, deadline)
+    size = max(checked.size, *(file.virtual_size for file in domain.chains.get(old.path, ())), 0)
+    work.virsh.make_overlay(new.path, checked.file, size, old.path, deadline)
+    _require_unchanged(work, image, checked)
     if order.user_data:
         work.virsh.make_seed(seed, f"{domain.name}-{order.id}", order.user_data, old.path, deadline)
     work.stop(is_way_back=False)
@@ -88,31 +100,48 @@ def _require_image(work: DomainWork, order: ProviderOrder) -> ImageVersion:
     return order.image
 
 
-def _check_image(work: DomainWork, image: ImageVersion) -> tuple[DiskFile, int]:
-    """Return the file of an image and its size in bytes. Nobody may write to it, and its digest must be right."""
-    host, path, deadline = work.virsh.host, image.reference, work.deadline
-    name = f"{host.host}: the image {image.image} {image.version} ({path})"
-    info, digest = host.ask(
-        [
-            ("qemu-img", "info", "-U", "--backing-chain", "--output=json", "--", path),
-            ("sha256sum", "--", path),
-        ],
-        deadline=deadline,
-    )
+def _check_image(work: DomainWork, image: ImageVersion) -> _CheckedImage:
+    """Look at the file of an image. Nobody may write to it, and its digest must be right, and be that of all of it.
+
+    A disk is made from the file itself, not from a link that may lead to another one tomorrow.
+    """
+    host, deadline, name = work.virsh.host, work.deadline, _name_image(work, image)
+    if not image.sha256:
+        raise ProviderError(f"{name} has no digest in images.yaml", hint="Give it: `sha256sum FILE`.")
+    if not image.reference.startswith("/"):
+        raise ProviderError(f"{name} is no absolute path", hint="Write the whole path, from / on.")
+    (there,) = host.ask([("readlink", "-e", "--", image.reference)], deadline=deadline)
+    path = there.text.strip()
+    if there.exit_code != 0 or not path:
+        raise ProviderError(f"{name} is not there", hint="Put it there.")
+    mark = work.virsh.read_mark(path, deadline)
+    questions = [("qemu-img", "info", "-U", "--backing-chain", "--output=json", "--", path), ("sha256sum", "--", path)]
+    info, digest = host.ask(questions, deadline=deadline)
     if info.exit_code != 0 or digest.exit_code != 0:
         raise ProviderError(f"{name} can't be read: {info.stderr or digest.stderr}", hint="Put it there.")
-    if not image.sha256:
-        raise ProviderError(f"{name} has no digest in images.yaml", hint=f"Give it: `sha256sum {path}`.")
     if digest.text.split()[0].removeprefix("\\") != image.sha256.lower():
         raise ProviderError(
             f"{name} is not what images.yaml says: its digest differs", hint="Put the right file there."
         )
     chain = parse_chain(info.text)
-    writable = work.virsh.find_writable([file.path for file in chain], deadline)
-    if writable:
-        hint = f"Every disk made from it would change with it: `chmod a-w {' '.join(sorted(writable))}`."
+    if len(chain) > 1 or '"data-file"' in info.text:
+        hint = "Make it one file: `qemu-img convert`."
+        raise ProviderError(f"{name} needs other files, which its digest says nothing of", hint=hint)
+    if work.virsh.find_writable([path], deadline):
+        hint = f"Every disk made from it would change with it: `chmod a-w {path}`."
         raise ProviderError(f"{name} can be written to", hint=hint)
-    return DiskFile(path, chain[0].format), chain[0].virtual_size
+    return _CheckedImage(DiskFile(path, chain[0].format), chain[0].virtual_size, mark)
+
+
+def _require_unchanged(work: DomainWork, image: ImageVersion, checked: _CheckedImage) -> None:
+    """Require that the file is the one whose digest was compared."""
+    if work.virsh.read_mark(checked.file.path, work.deadline) != checked.mark:
+        hint = "Give each version a file of its own, which stays as it is."
+        raise ProviderError(f"{_name_image(work, image)} was changed while it was used", hint=hint)
+
+
+def _name_image(work: DomainWork, image: ImageVersion) -> str:
+    return f"{work.virsh.host.host}: the image {image.image} {image.version} ({image.reference})"
 
 
 def _join(*notes: str) -> str:

@@ -163,6 +163,9 @@ def open_libvirt(settings: ProviderSettings, machine: Machine, ports: ProviderPo
     name = find_provider_machine_id(machine)
     if name.startswith("-"):
         raise ProviderError(f"{machine.name}: {name!r} is no name of a domain", hint="Correct its `provider`.")
+    if name.isdecimal():
+        message = f"{machine.name}: virsh takes {name} for the number of any domain that runs, and not for a name"
+        raise ProviderError(message, hint="Give the domain another name: `virsh domrename`, while it is off.")
     host = HostCommands(ports.connect(settings.host), ports.clock, settings.host)
     copy_maker = CopyMaker(machine, settings.host, settings.uri, settings.repositories)
     return LibvirtProvider(Virsh(host, settings, name), copy_maker=copy_maker)

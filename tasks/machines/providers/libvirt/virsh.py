@@ -19,6 +19,7 @@ from tasks.machines.providers.libvirt.domain import (
     parse_domain,
     parse_foreign_snapshot,
     parse_state,
+    read_name,
 )
 from tasks.machines.providers.libvirt.state import METADATA_URI, DiskFile, DomainState, write_state
 
@@ -71,20 +72,35 @@ class Virsh:
             ProviderError: one of them can't be read.
             ProviderUnavailable: see read_domain.
         """
+        files: dict[str, str] = {}
+        for xml in self._read_others(uuid, deadline):
+            files |= find_all_files(xml)
+        tops = [(path, ("-f", form) if form else ()) for path, form in files.items() if form != "raw"]
+        infos = [(*_CHAIN_INFO, *form, "--", path) for path, form in tops]
+        chains = self.host.ask(infos, deadline=deadline) if infos else ()
+        below = {file.path for answer in chains for file in parse_chain(self._require(answer).text)}
+        return frozenset(files) | below
+
+    def find_sharers(self, domain: Domain, uuid: str, deadline: Deadline) -> frozenset[str]:
+        """Return the names of other domains that have a file of the domain's disks as a disk of theirs.
+
+        Raises:
+            ProviderError, ProviderUnavailable: see find_files_of_others.
+        """
+        others = self._read_others(uuid, deadline)
+        return frozenset(
+            read_name(xml) for xml in others if domain.used_paths & set(find_all_files(xml, allows_volumes=True))
+        )
+
+    def _read_others(self, uuid: str, deadline: Deadline) -> tuple[str, ...]:
+        """Return the XML of all other domains: as they run, and as they would start."""
         (listed,) = self.host.ask([(*self._virsh, "list", "--all", "--uuid")], deadline=deadline)
         uuids = [line.strip() for line in self._require(listed).text.splitlines() if line.strip() not in ("", uuid)]
         questions = [
             (*self._virsh, "dumpxml", "--domain", other, *more) for other in uuids for more in ((), ("--inactive",))
         ]
         answers = self.host.ask(questions, deadline=deadline) if questions else ()
-        files: dict[str, str] = {}
-        for answer in answers:
-            files |= find_all_files(self._require(answer).text)
-        tops = [(path, ("-f", form) if form else ()) for path, form in files.items() if form != "raw"]
-        infos = [(*_CHAIN_INFO, *form, "--", path) for path, form in tops]
-        chains = self.host.ask(infos, deadline=deadline) if infos else ()
-        below = {file.path for answer in chains for file in parse_chain(self._require(answer).text)}
-        return frozenset(files) | below
+        return tuple(self._require(answer).text for answer in answers)
 
     def find_there(self, paths: Sequence[str], deadline: Deadline) -> frozenset[str]:
         """Return the paths that something has.
@@ -186,6 +202,15 @@ class Virsh:
         answers = self.host.ask([("stat", "-L", "-c", "%a", "--", path) for path in paths], deadline=deadline)
         modes = {path: answer.text.strip() for path, answer in zip(paths, answers, strict=True)}
         return frozenset(path for path, mode in modes.items() if mode and int(mode, 8) & 0o222)
+
+    def read_mark(self, path: str, deadline: Deadline) -> str:
+        """Return which file a path is, its size, and when it was last written to.
+
+        Raises:
+            ProviderError, ProviderUnavailable: see find_there.
+        """
+        (answer,) = self.host.ask([("stat", "-L", "-c", "%d %i %s %Y", "--", path)], deadline=deadline)
+        return self._require(answer).text.strip()
 
     def build_path(self, beside: str, *parts: str) -> str:
         """Return the path of a new file for the domain, in the folder of the provider or beside a file."""

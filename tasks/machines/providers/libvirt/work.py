@@ -92,6 +92,14 @@ class DomainWork:
         if judged != domain.state.snapshots:
             self.save(snapshots=judged)
 
+    def require_own_disks(self) -> None:
+        """Require that no other domain has a file of the disks: with a file above it, both would ruin each other's."""
+        others = self.virsh.find_sharers(self.domain, self.domain.state.uuid, self.deadline)
+        if others:
+            names = ", ".join(sorted(others))
+            hint = f"Detach it from one of them: `virsh domblklist {self.domain.name}` has its disks."
+            raise ProviderError(f"{self.domain.name} shares a disk with another domain: {names}", hint=hint)
+
     def save(self, **changes: Any) -> None:  # noqa: ANN401 - the fields of DomainState
         """Write a changed state into the metadata of the domain. Nobody may have changed it since it was read."""
         state = replace(self.domain.state, **changes)

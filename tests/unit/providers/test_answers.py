@@ -1,0 +1,52 @@
+"""What no provider may make of a run: answers that can't be read, and names that mean another machine."""
+
+from typing import Any
+
+import pytest
+
+from inventory.machine import Machine
+from inventory.machine_providers import ProviderKind, ProviderSettings
+from tasks.domain.errors import ProviderError, ProviderUnavailable
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.provided_machines import ProviderAct, ProviderOrder
+from tasks.machines.providers.libvirt.provider import open_libvirt
+from tasks.machines.providers.registry import LimitedProvider, ProviderPorts
+from tests.support.fake_clock import FakeClock
+
+CLOCK = FakeClock()
+IN_TIME = Deadline.after(CLOCK, 60)
+
+
+class GarbledProvider:
+    kind = "garbled"
+    acts = frozenset(ProviderAct)
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def read_machine(self, *, deadline: Deadline) -> Any:
+        raise self._error
+
+    def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [KeyError("State"), ValueError("no number"), TypeError("None"), AttributeError("x")])
+def test_an_answer_that_cannot_be_read_does_not_tell_whether_an_order_was_carried_out(error: Exception) -> None:
+    provider = LimitedProvider(GarbledProvider(error), CLOCK, 60)
+    with pytest.raises(ProviderError, match=type(error).__name__) as raised:
+        provider.read_machine(deadline=IN_TIME)
+    assert not raised.value.transient
+    with pytest.raises(ProviderUnavailable, match=r"an answer of the provider \(garbled\) can't be read"):
+        provider.carry_out(ProviderOrder(ProviderAct.REVERT, "s1"), deadline=IN_TIME)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("7", "takes 7 for the number of any domain that runs"), ("-c", "no name of a domain")]
+)
+def test_a_name_that_virsh_takes_for_something_else_is_refused(name: str, words: str) -> None:
+    settings = ProviderSettings("rack", ProviderKind.LIBVIRT, host="host")
+    ports = ProviderPorts(CLOCK, lambda _name: pytest.fail("asked"), lambda _reference: pytest.fail("asked"))
+    with pytest.raises(ProviderError, match=words) as raised:
+        open_libvirt(settings, Machine("web", "10.0.0.1", provider=f"rack/{name}"), ports)
+    assert raised.value.hint
