@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import case, delete, func, select
 
 from tasks.domain.components import COMPONENT_PREFIX, ComponentEnrolment, ComponentTry
+from tasks.domain.images import IMAGE_PREFIX
 from tasks.domain.model import RunInfo
 from tasks.domain.states import OperationState, UpdateState
 from tasks.records import page_schema, schema
@@ -109,6 +110,11 @@ class SqlComponents:
         """Return the patch runs of a component that began since a time, the newest first, at most so many."""
         ids = [run.id for run in self._read_runs(since) if run.request.get("component") == component]
         return tuple(ids[:limit])
+
+    def read_image_run_ids(self, since: datetime) -> tuple[str, ...]:
+        """Return the patch runs of groups of images that began since a time, the newest first."""
+        begun = self._read_runs(since)
+        return tuple(run.id for run in begun if str(run.request.get("component") or "").startswith(IMAGE_PREFIX))
 
     def _read_runs(self, since: datetime) -> Iterator[RunInfo]:
         """Return the patch runs that began since a time, the newest first."""

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, and_, false, func, select
 
 from inventory.data_class import dataclass
 from tasks.domain.components import COMPONENT_PREFIX
@@ -74,8 +74,8 @@ def _has_succeeded() -> ColumnElement[bool]:
 
 def _has_its_disk() -> ColumnElement[bool]:
     """The provider has told the version of before at the end: the order was refused, or the disk was put back."""
-    before, after = func.coalesce(_RESULTS.c.installed, ""), func.coalesce(_RESULTS.c.version_after, "")
-    return (_RESULTS.c.state == UpdateState.FAILED.value) & (before == after)
+    is_same = func.coalesce(_RESULTS.c.installed == _RESULTS.c.version_after, false())  # NULL: not known
+    return (_RESULTS.c.state == UpdateState.FAILED.value) & is_same
 
 
 def _read_deletions(database: Database, run_ids: list[str]) -> dict[tuple[str, str], list[object]]:

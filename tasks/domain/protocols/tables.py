@@ -5,6 +5,7 @@ from typing import Any, Final, Protocol
 
 from tasks.domain.rows import ColumnKind, list_kinds
 from tasks.domain.rows.components import ComponentRow
+from tasks.domain.rows.images import MachineImageUpgradeRow
 from tasks.domain.rows.machines import AssignmentRow, MachineDayRow, MachineRow
 from tasks.domain.rows.maintenance import HeldPackageRow
 from tasks.domain.rows.runs import OutcomeRow, RunRow, UpdateResultRow
@@ -29,6 +30,7 @@ TABLES: Final[Mapping[str, Columns]] = {
     "components": list_kinds(ComponentRow),
     "held_packages": list_kinds(HeldPackageRow),
     "snapshots": list_kinds(SnapshotRow),
+    "image_upgrades": list_kinds(MachineImageUpgradeRow),
 }
 """The tables that can be queried, and their columns. The names are part of the public interface."""
 

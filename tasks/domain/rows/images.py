@@ -5,6 +5,7 @@ from typing import Annotated
 
 from tasks.domain.images import RollingUpgradeState
 from tasks.domain.rows.columns import Column, row
+from tasks.domain.states import UpdateState
 
 
 @row
@@ -43,3 +44,24 @@ class ImageUpgradeRow:
     not_rolled_back: Annotated[
         int, Column("Failed machines with the new disk.", unit="count", json_name="failedRolledbackInstanceCount")
     ]
+
+
+@row
+class MachineImageUpgradeRow:
+    """The upgrade of one machine in one run: its OS disk was ordered to be replaced, and its turn has ended."""
+
+    run_id: Annotated[str, Column("The run.", heading="run", json_name="maintenanceRunId")]
+    machine: Annotated[str, Column("The machine.", json_name="machineName")]
+    group: Annotated[str, Column("The group's name in images.yaml.", json_name="groupName")]
+    version_before: Annotated[str | None, Column("The version of its disk of before; null: not known.")]
+    version: Annotated[str, Column("The version that it was to get.")]
+    version_after: Annotated[str | None, Column("The version at the end; null: not known.")]
+    state: Annotated[UpdateState, Column("Installed, Failed, or Pending: its end was not seen.")]
+    is_healthy: Annotated[bool, Column("Whether it has the new disk, and was healthy with it.")]
+    put_back: Annotated[
+        bool | None,
+        Column("Whether its disk of before is in use again; null: it succeeded, or its provider refused the order."),
+    ]
+    error: Annotated[str | None, Column("Azure's error code of the whole upgrade.", json_name="errorCode")]
+    reason: Annotated[str, Column("Why it failed.", is_prose=True)]
+    ended_at: Annotated[datetime, Column("When its turn ended.", heading="ended", json_name="endTime")]

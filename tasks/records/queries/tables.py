@@ -12,17 +12,20 @@ from tasks.domain.model import SHARD_KIND
 from tasks.domain.protocols.tables import TABLES, Batch
 from tasks.domain.rows import list_kinds, read_columns
 from tasks.domain.rows.components import ComponentRow
+from tasks.domain.rows.images import MachineImageUpgradeRow
 from tasks.domain.rows.machines import MachineRow
 from tasks.domain.rows.maintenance import HeldPackageRow
 from tasks.domain.rows.runs import MachineResultRow
 from tasks.domain.rows.scheduled_events import ScheduledEventRow
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.records import page_schema, schema
+from tasks.records.components import SqlComponents
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
 from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.machine_rows import build_machine_row
 from tasks.records.maintenance import SqlMaintenance
 from tasks.records.maintenance_rows import build_held_row
+from tasks.records.queries.history import History
 from tasks.records.queries.machines import read_last_runs, read_machine_states
 from tasks.records.queries.runs import parse_run, select_runs
 from tasks.records.queries.shards import is_of_whole_run
@@ -30,6 +33,7 @@ from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.snapshots import SqlSnapshots
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.hotpatch import BaselineCalendar
+from tasks.rules.images.history import build_machine_rows, build_upgrade_row
 from tasks.rules.scheduled_events import build_event_row
 
 BATCH_ROWS: Final = 20_000
@@ -62,7 +66,7 @@ class QueryTables:
         list_components: Callable[[], Iterable[ComponentRow]] = tuple,
     ) -> None:
         self._list_components = list_components
-        self._database, self._seals = records.database, records.seals
+        self._database, self._seals, self._history = records.database, records.seals, History(records)
         self._since = since
         self._now = now or datetime.now(UTC)
         self._inventory = inventory
@@ -82,6 +86,7 @@ class QueryTables:
             "components": self._read_components,
             "held_packages": self._read_held_packages,
             "snapshots": self._read_snapshots,
+            "image_upgrades": self._read_image_upgrades,
         }
 
     def read_table(self, name: str) -> Iterable[Batch]:
@@ -178,18 +183,20 @@ class QueryTables:
 
     def _read_held_packages(self) -> Iterable[Batch]:
         records = SqlMaintenance(self._database).read_groups().values()
-        rows = [build_held_row(record, self._now) for record in records if record.removed_at is None]
-        columns = [
-            [getattr(value, "value", value) for value in values] for _, _, values in read_columns(HeldPackageRow, rows)
-        ]
-        yield list(zip(*columns, strict=True))
+        yield _build_batch(
+            HeldPackageRow, [build_held_row(record, self._now) for record in records if record.removed_at is None]
+        )
 
     def _read_snapshots(self) -> Iterable[Batch]:
-        rows = SqlSnapshots(self._database, self._seals).read_all()
-        columns = [
-            [getattr(value, "value", value) for value in values] for _, _, values in read_columns(SnapshotRow, rows)
-        ]
-        yield list(zip(*columns, strict=True))
+        yield _build_batch(SnapshotRow, SqlSnapshots(self._database, self._seals).read_all())
+
+    def _read_image_upgrades(self) -> Iterator[Batch]:
+        since = self._since or datetime.fromtimestamp(0, UTC)
+        for run_id in SqlComponents(self._database).read_image_run_ids(since):
+            report = self._history.read_report(run_id)
+            yield _build_batch(
+                MachineImageUpgradeRow, list(build_machine_rows(report, build_upgrade_row(report, ()).error))
+            )
 
     def _read_days(self) -> Iterator[Batch]:
         table = page_schema.machine_days
@@ -203,6 +210,12 @@ class QueryTables:
         events = SqlScheduledEvents(self._database).find_newest(None, only_open=False, since=self._since)
         rows = [build_event_row(event) for event in events]
         yield list(zip(*(values for _, _, values in read_columns(ScheduledEventRow, rows)), strict=True))
+
+
+def _build_batch(kind: type, rows: Sequence[object]) -> Batch:
+    """Return rows as plain values: an enum as its value."""
+    columns = [[getattr(value, "value", value) for value in values] for _, _, values in read_columns(kind, rows)]
+    return list(zip(*columns, strict=True))
 
 
 def _select_updates() -> Select[Any]:

@@ -1,12 +1,11 @@
 """What the report of a run says of the upgrade of a group. Pure: there is no other truth than the run."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from tasks.domain.components import ComponentTry
 from tasks.domain.images import IMAGE_PREFIX, RollingUpgradeState
 from tasks.domain.model import RunReport
-from tasks.domain.rows.images import ImageUpgradeRow
+from tasks.domain.rows.images import ImageUpgradeRow, MachineImageUpgradeRow
 from tasks.domain.states import OperationState
 from tasks.rules.components.health import RolloutFault
 from tasks.rules.components.tries import find_try
@@ -31,7 +30,7 @@ def build_upgrade_row(report: RunReport, begun: Collection[str]) -> ImageUpgrade
     tries = {outcome.machine: attempt for outcome in report.outcomes if (attempt := find_try(outcome)) is not None}
     failed = [attempt for attempt in tries.values() if not attempt.succeeded]
     upgraded = [attempt for attempt in failed if not attempt.was_refused]
-    back = sum(_is_back(report, attempt) for attempt in upgraded)
+    back = sum(row.put_back is True for row in build_machine_rows(report))
     planned = {plan.machine: plan.chosen[0].available for plan in report.plans if plan.chosen}
     in_progress = {name for name in begun if name not in tries} if run.ended_at is None else set()
     state = _STATES.get(run.state, RollingUpgradeState.FAULTED)
@@ -59,13 +58,32 @@ def build_upgrade_row(report: RunReport, begun: Collection[str]) -> ImageUpgrade
     )
 
 
-def _is_back(report: RunReport, attempt: ComponentTry) -> bool:
-    outcome = next(outcome for outcome in report.outcomes if outcome.machine == attempt.machine)
-    return any(
-        result.version_after is not None and result.version_after == result.update.installed
-        for result in outcome.updates
-        if result.update.name == attempt.component
-    )
+def build_machine_rows(report: RunReport, error: str | None = None) -> Iterator[MachineImageUpgradeRow]:
+    """Yield the row of each machine whose turn has ended in a run that upgrades a group.
+
+    Args:
+        report: of the run, as far as it is.
+        error: Azure's error code of the run; None: it has none.
+    """
+    for outcome in report.outcomes:
+        if (attempt := find_try(outcome)) is None:
+            continue
+        result = next(one for one in outcome.updates if one.update.name == attempt.component)
+        is_back = result.version_after is not None and result.version_after == result.update.installed
+        yield MachineImageUpgradeRow(
+            run_id=report.run.id,
+            machine=outcome.machine,
+            group=attempt.component.removeprefix(IMAGE_PREFIX),
+            version_before=result.update.installed or None,
+            version=attempt.version,
+            version_after=result.version_after or None,
+            state=result.state,
+            is_healthy=attempt.succeeded,
+            put_back=None if attempt.succeeded or attempt.was_refused else is_back,
+            error=error,
+            reason=attempt.reason,
+            ended_at=attempt.at,
+        )
 
 
 def _find_message(report: RunReport) -> str:

@@ -113,6 +113,22 @@ def test_a_person_who_starts_it_puts_nothing_back_unless_asked(site: Site) -> No
     assert (attempt["successfullyRolledbackInstanceCount"], attempt["failedRolledbackInstanceCount"]) == (0, 1)
 
 
+def test_what_became_of_each_machine_can_be_asked_in_sql(site: Site) -> None:
+    site.machines.bad = {("m2", NEW)}
+    site.machines.hypervisor.faults[ProviderAct.REPLACE_OS_DISK] = [ProviderFault.REFUSED]
+    site.run("upgrade", "web", "--roll-back", *QUICK)
+    columns = "machine, version_before, version, version_after, state, is_healthy, put_back, error"
+    sql = f"SELECT {columns}, reason FROM image_upgrades WHERE \"group\" = 'web' ORDER BY machine"
+    rows = [list(row.values()) for row in site.stage.run("query", sql, "--json").json["rows"]]
+    assert [row[:-2] for row in rows] == [
+        ["m1", OLD, NEW, OLD, "Failed", False, None],
+        ["m2", OLD, NEW, OLD, "Failed", False, True],
+    ]
+    assert rows[0][-1] == "replace-os-disk was refused"
+    assert "its disk before is back" in rows[1][-1]
+    assert {row[-2] for row in rows} == {"MaxUnhealthyUpgradedInstancePercentExceededInRollingUpgrade"}
+
+
 def test_a_person_may_order_the_way_back(site: Site) -> None:
     site.machines.bad = {("m1", NEW)}
     site.run("upgrade", "web", "--roll-back", *QUICK)
@@ -157,6 +173,18 @@ def test_the_way_back_of_a_machine_that_failed_is_never_forgotten(site: Site) ->
     assert said.code == 0
     assert not site.machines.hypervisor.machines["m1"].kept_disks
     assert site.run("clean", "--json").json == {"disks": []}
+
+
+def test_a_disk_of_before_that_had_no_known_version_is_looked_for(site: Site) -> None:
+    machines = site.machines.hypervisor.machines
+    machines["m1"] = replace(machines["m1"], disks=tuple(replace(disk, image="") for disk in machines["m1"].disks))
+    site.machines.bad = {("m1", NEW)}
+    site.run("upgrade", "web", "--to", NEW, "--roll-back", *QUICK)
+    states = []
+    for _ in range(3):
+        states += [(disk["machineName"], disk["state"]) for disk in site.run("clean", "--json").json["disks"]]
+        site.stage.fleet.clock.advance(60)
+    assert states == [("m1", "NotFound")] * 2
 
 
 def test_a_machine_that_was_put_back_or_refused_has_left_no_disk(site: Site) -> None:
