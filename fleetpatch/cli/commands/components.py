@@ -1,6 +1,7 @@
 """components: list the components of machines, upgrade them, and choose which ones are upgraded by themselves."""
 
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,11 +21,10 @@ from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from flows.components.overview import ComponentKnowledge
     from inventory.machine import Inventory, Machine
-    from tasks.records.components import SqlComponents
 
 components_app = typer.Typer(
     help="Upgrade components (agents, exporters, applications) that components.yaml describes.", no_args_is_help=True
@@ -63,7 +63,7 @@ def list_components(
     from flows.components.overview import build_component_rows, count_unsettled
     from tasks.domain.protocols.clock import SystemClock
 
-    with _open_fleet(inventory, scope, records) as (knowledge, _, machines, _store):
+    with _open_fleet(inventory, scope, records) as (knowledge, _, machines):
         rows = list(build_component_rows(knowledge, machines, SystemClock().now()))
         print_json_or_text(as_json, build_rows_json, print_rows, rows, knowledge.catalogue.path)
     if count_unsettled(rows):
@@ -139,17 +139,16 @@ def print_components_schema() -> None:
 @contextmanager
 def _open_fleet(
     inventory: Path | None, scope: str, records: str | None
-) -> "Iterator[tuple[ComponentKnowledge, Inventory, tuple[Machine, ...], SqlComponents]]":
+) -> "Iterator[tuple[ComponentKnowledge, Inventory, tuple[Machine, ...]]]":
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
     from flows.components.component_file import load_catalogue
     from flows.components.fleet_components import read_knowledge
-    from tasks.records.components import SqlComponents
     from tasks.records.setup import open_records
 
-    loaded, machines = load_machines_in_scope(inventory, scope)
-    catalogue = load_catalogue(loaded.source)
+    fleet, machines = load_machines_in_scope(inventory, scope)
+    catalogue = load_catalogue(fleet.source)
     with open_records(records) as opened:
-        yield read_knowledge(opened.database, catalogue), loaded, machines, SqlComponents(opened.database)
+        yield read_knowledge(opened.database, catalogue), fleet, machines
 
 
 def _change_enrolment(
@@ -159,8 +158,11 @@ def _change_enrolment(
     from flows.ports.caller import Caller, find_starter_name
     from tasks.domain.components import ComponentEnrolment
     from tasks.domain.protocols.clock import SystemClock
+    from tasks.records.components import SqlComponents
+    from tasks.records.setup import open_records
 
-    with _open_fleet(inventory, ALL_MACHINES, records) as (knowledge, fleet, _, store):
+    with _open_fleet(inventory, ALL_MACHINES, records) as (knowledge, fleet, _), open_records(records) as opened:
+        store = SqlComponents(opened.database)
         if is_end:
             message = unenrol(store, name, scope)
         else:
@@ -188,18 +190,10 @@ def _upgrade(
 ) -> None:
     from fleetpatch.cli.runtime.component_runs import UpgradeOrder, run_upgrades
     from fleetpatch.cli.views.components import print_upgrades
-    from tasks.domain.errors import RequestError
     from tasks.domain.protocols.clock import SystemClock
 
-    if to is not None and name is None:
-        raise RequestError("--to needs a component", hint="fleetpatch components upgrade COMPONENT SCOPE --to VERSION")
-
-    @contextmanager
-    def open_fleet() -> "Iterator[tuple[ComponentKnowledge, Inventory, Sequence[Machine]]]":
-        with _open_fleet(inventory, scope, records) as (knowledge, fleet, machines, _store):
-            yield knowledge, fleet, machines
-
     order = UpgradeOrder(name, to or "", minutes, dry_run=dry_run)
+    open_fleet = partial(_open_fleet, inventory, scope, records)
     outcome = run_upgrades(order, open_fleet, records, SystemClock(), as_flow=as_flow)
     print_upgrades(outcome, as_json=as_json)
     raise typer.Exit(int(outcome.exit_code))

@@ -207,15 +207,12 @@ def _upgrade(
 ) -> None:
     from fleetpatch.cli.runtime.component_runs import UpgradeOrder, run_upgrades
     from fleetpatch.cli.views.components import print_upgrades
-    from tasks.domain.errors import RequestError
     from tasks.domain.images import IMAGE_PREFIX
     from tasks.domain.protocols.clock import SystemClock
 
-    if to is not None and group is None:
-        raise RequestError("--to needs a group", hint="fleetpatch images upgrade GROUP --to VERSION")
     name = f"{IMAGE_PREFIX}{group}" if group is not None else None
-    order = UpgradeOrder(name, to or "", minutes, roll_back, dry_run)
-    with_group = partial(_open_groups, inventory, group, records)
-    outcome = run_upgrades(order, with_group, records, SystemClock(), as_flow=as_flow)
+    order = UpgradeOrder(name, to or "", minutes, roll_back, dry_run, "group")
+    open_group = partial(_open_groups, inventory, group, records)
+    outcome = run_upgrades(order, open_group, records, SystemClock(), as_flow=as_flow)
     print_upgrades(outcome, as_json=as_json)
     raise typer.Exit(int(outcome.exit_code))

@@ -21,6 +21,7 @@ from flows.request.patch_request import WindowRequest
 from inventory.data_class import dataclass
 from inventory.machine import Inventory, Machine
 from tasks.domain.components import Component, ComponentStanding
+from tasks.domain.errors import RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import Clock
 
@@ -36,6 +37,7 @@ class UpgradeOrder:
         name: of a component; None: all that are enrolled, one after the other.
         version: the version that it gets; "": by itself.
         roll_back: whether the version before is put back on a machine that is not healthy.
+        noun: what the name is of, for errors.
     """
 
     name: str | None
@@ -43,6 +45,7 @@ class UpgradeOrder:
     minutes: float = 720.0
     roll_back: bool = True
     dry_run: bool = False
+    noun: str = "component"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ def run_upgrades(
     Raises:
         FleetpatchError: nothing could begin.
     """
+    if order.version and order.name is None:
+        raise RequestError(f"--to needs a {order.noun}", hint=f"Name the {order.noun}, too.")
     codes, is_stopped = list[ExitCode](), [False]
 
     def plan_one(component: Component) -> ComponentUpgrade | None:
