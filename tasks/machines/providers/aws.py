@@ -24,8 +24,9 @@ from tasks.domain.provided_machines import (
     Snapshot,
 )
 from tasks.machines.providers.ec2 import Ec2, Item, build_tags, list_attached, open_client, read_tags
-from tasks.machines.providers.polling import poll, read_secret
+from tasks.machines.providers.polling import poll, read_secret, wait_until
 from tasks.machines.providers.registry import ProviderPorts
+from tasks.machines.providers.texts import parse_consistency
 
 MACHINE_TAG: Final = "fleetpatch:machine"
 SNAPSHOT_TAG: Final = "fleetpatch:snapshot"
@@ -65,11 +66,7 @@ class AwsProvider:
             ProviderAct.STOP: lambda _order, _instance, deadline: self._stop(deadline),
             ProviderAct.POWER_OFF: lambda _order, _instance, deadline: self._stop(deadline, force=True),
         }
-
-    @property
-    def acts(self) -> frozenset[ProviderAct]:
-        """What it can be asked to do."""
-        return frozenset(self._acts)
+        self.acts = frozenset(self._acts)
 
     def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:  # noqa: ARG002 - each call has a limit of its own
         """Return the instance, its volumes, and the complete snapshots of its OS disk."""
@@ -272,8 +269,8 @@ class AwsProvider:
         return ""
 
     def _wait_for_power(self, wanted: str, deadline: Deadline) -> None:
-        read = lambda: True if self._ec2.read_instance()["State"]["Name"] == wanted else None  # noqa: E731
-        poll(self._clock, deadline, read, message=f"{self._id} is not {wanted} yet")
+        is_wanted = lambda: self._ec2.read_instance()["State"]["Name"] == wanted  # noqa: E731
+        wait_until(self._clock, deadline, is_wanted, message=f"{self._id} is not {wanted} yet")
 
     # ---------------------------------------------------------------- what EC2 says
 
@@ -288,11 +285,11 @@ class AwsProvider:
         return read_tags(self._ec2.list_volumes({"volume-id": volume_id}).get(volume_id, {}))
 
     def _wait_for_volume(self, volume_id: str, wanted: str, deadline: Deadline) -> None:
-        def read() -> bool | None:
+        def is_wanted() -> bool:
             volume = self._ec2.list_volumes({"volume-id": volume_id}).get(volume_id, {})
-            return True if volume.get("State") == wanted else None
+            return volume.get("State") == wanted
 
-        poll(self._clock, deadline, read, message=f"the volume {volume_id} is not {wanted} yet")
+        wait_until(self._clock, deadline, is_wanted, message=f"the volume {volume_id} is not {wanted} yet")
 
     def _require_root(self, instance: Item) -> str:
         root = list_attached(instance).get(instance.get("RootDeviceName", ""))
@@ -307,10 +304,7 @@ def _is_complete(snapshot: Item) -> bool:
 
 def _build_snapshot(item: Item, root_device: str | None) -> Snapshot:
     tags = read_tags(item)
-    try:
-        consistency = Consistency(tags.get(CONSISTENCY_TAG, ""))
-    except ValueError:  # not ours, or somebody changed it
-        consistency = Consistency.UNKNOWN
+    consistency = parse_consistency(tags.get(CONSISTENCY_TAG, ""))
     disks = (root_device,) if root_device else ()
     snapshot_id = tags.get(SNAPSHOT_TAG) or str(item["SnapshotId"])
     return Snapshot(snapshot_id, item.get("StartTime"), disks, consistency)

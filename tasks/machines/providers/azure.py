@@ -9,7 +9,6 @@ It was never run on Azure: recorded answers play it in the tests.
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Final
 
 from inventory.machine import Machine
@@ -29,8 +28,9 @@ from tasks.domain.provided_machines import (
 from tasks.machines.providers.azure_login import LOGIN, MANAGEMENT, METADATA, AzureLogin
 from tasks.machines.providers.azure_resources import DISKS, ENDS, AzureResources, Item, is_complete
 from tasks.machines.providers.http_api import HttpApi, NotThere, pick
-from tasks.machines.providers.polling import poll, read_secret
+from tasks.machines.providers.polling import poll, read_secret, wait_until
 from tasks.machines.providers.registry import ProviderPorts
+from tasks.machines.providers.texts import parse_consistency, parse_time
 
 MACHINE_TAG: Final = "fleetpatch-machine"
 SNAPSHOT_TAG: Final = "fleetpatch-snapshot"
@@ -78,11 +78,7 @@ class AzureProvider:
                 "powerOff", _STOPPED, deadline, {"skipShutdown": "true"}
             ),
         } | ({} if is_instance else {ProviderAct.REVERT: self._revert})
-
-    @property
-    def acts(self) -> frozenset[ProviderAct]:
-        """What it can be asked to do."""
-        return frozenset(self._acts)
+        self.acts = frozenset(self._acts)
 
     def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
         """Return the machine, its disks, and the complete snapshots of its OS disk."""
@@ -196,10 +192,8 @@ class AzureProvider:
         if _read_power_word(self._read_vm(deadline)) not in wanted:
             self._azure.change("POST", f"{self._vm}/{word}", deadline, {**_COMPUTE, **more})
 
-        def read() -> bool | None:
-            return True if _read_power_word(self._read_vm(deadline)) in wanted else None
-
-        poll(self._clock, deadline, read, message=f"{self._id} is not {min(wanted)} yet")
+        is_wanted = lambda: _read_power_word(self._read_vm(deadline)) in wanted  # noqa: E731
+        wait_until(self._clock, deadline, is_wanted, message=f"{self._id} is not {min(wanted)} yet")
         return ""
 
     def _read_vm(self, deadline: Deadline) -> Item:
@@ -236,12 +230,8 @@ def _digest(text: str) -> str:
 
 
 def _build_snapshot(item: Item) -> Snapshot:
-    tags, known = _read_tags(item), {str(one): one for one in Consistency}
-    try:
-        taken_at = datetime.fromisoformat(str(item["properties"].get("timeCreated")))
-    except ValueError:
-        taken_at = None
-    consistency = known.get(tags.get(CONSISTENCY_TAG, ""), Consistency.UNKNOWN)
+    tags, taken_at = _read_tags(item), parse_time(item["properties"].get("timeCreated"))
+    consistency = parse_consistency(tags.get(CONSISTENCY_TAG, ""))
     return Snapshot(tags.get(SNAPSHOT_TAG) or pick(item, "id", str), taken_at, ("os",), consistency)
 
 

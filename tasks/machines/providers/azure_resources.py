@@ -8,6 +8,7 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.machines.providers.azure_login import AzureLogin
 from tasks.machines.providers.http_api import HttpApi, NotThere, Reply, pick
 from tasks.machines.providers.polling import poll
+from tasks.machines.providers.texts import shorten
 
 Item = dict[str, Any]
 """A part of an answer."""
@@ -60,7 +61,7 @@ class AzureResources:
         if end["status"] != "Succeeded":
             error = end.get("error") or {}
             said = f"{end['status']}: {error.get('code', '')} {error.get('message', '')}"
-            raise ProviderError(f"Azure could not carry out {method} {name}: {' '.join(said.split())[:300]}")
+            raise ProviderError(f"Azure could not carry out {method} {name}: {shorten(said)}")
 
     def make(self, path: str, body: Item, deadline: Deadline) -> Item:
         """Make a snapshot or a disk, unless it is there, and return it when it is complete."""

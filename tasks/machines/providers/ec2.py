@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTT
 
 from inventory.credentials import Secret
 from tasks.domain.errors import ProviderError, ProviderUnavailable
+from tasks.machines.providers.texts import shorten
 
 Item = dict[str, Any]
 """A part of an answer of EC2."""
@@ -25,7 +26,6 @@ _REFUSED: Final = frozenset(
         "Blocked",
     }
 )
-_MAX_MESSAGE_CHARACTERS: Final = 300
 _CONFIG: Final = Config(connect_timeout=10, read_timeout=60, retries={"total_max_attempts": 1})
 """One attempt: an order whose answer was lost must not be repeated blindly."""
 
@@ -52,7 +52,7 @@ class Ec2:
         except (ConnectionError, HTTPClientError) as error:  # no connection, no answer in time, a broken answer
             raise ProviderUnavailable(f"AWS does not answer {operation} ({type(error).__name__})") from error
         except BotoCoreError as error:  # no login, a wrong parameter
-            raise ProviderError(f"AWS can't be asked for {operation}: {_shorten(str(error))}") from error
+            raise ProviderError(f"AWS can't be asked for {operation}: {shorten(str(error))}") from error
         return answer
 
     def list_items(self, operation: str, key: str, filters: Mapping[str, str], **values: object) -> list[Item]:
@@ -108,7 +108,7 @@ def open_client(region: str, key_id: str, secret: Secret | None) -> Any:  # noqa
     try:
         return botocore.session.get_session().create_client("ec2", region_name=region, config=_CONFIG, **login)
     except (BotoCoreError, ValueError) as error:
-        raise ProviderError(f"AWS can't be asked: {_shorten(str(error))}") from error
+        raise ProviderError(f"AWS can't be asked: {shorten(str(error))}") from error
 
 
 def list_attached(instance: Item) -> dict[str, str]:
@@ -133,14 +133,10 @@ def _build_list(tags: Mapping[str, str]) -> list[Item]:
 
 def _translate(error: ClientError, code: str, operation: str) -> ProviderError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    message = _shorten(str(error.response.get("Error", {}).get("Message", "")))
+    message = shorten(str(error.response.get("Error", {}).get("Message", "")))
     if code in _BUSY or status >= 500 or status == 429:
         return ProviderUnavailable(f"AWS can't answer {operation} now: {code}: {message}")
     if code in _REFUSED:
         hint = "docs/reference/providers.md has the permissions that fleetpatch needs."
         return ProviderError(f"AWS does not let fleetpatch {operation}: {code}: {message}", hint=hint)
     return ProviderError(f"AWS refused {operation}: {code}: {message}")
-
-
-def _shorten(text: str) -> str:
-    return " ".join(text.split())[:_MAX_MESSAGE_CHARACTERS]

@@ -13,12 +13,12 @@ from inventory.credentials import Secret
 from inventory.data_class import dataclass
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.machines.providers.texts import shorten
 
 T = TypeVar("T")
 _CONNECT_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 60.0
 _MAX_BYTES: Final = 16 * 1024 * 1024
-_MAX_MESSAGE_CHARACTERS: Final = 300
 
 
 class NotThere(ProviderError):
@@ -119,7 +119,7 @@ class HttpApi:
         said = _find_message(document) or reason
         for secret in self.hidden:
             said = said.replace(secret.reveal(), "***")
-        text = f"status {status}: {' '.join(said.split())[:_MAX_MESSAGE_CHARACTERS]}"
+        text = f"status {status}: {shorten(said)}"
         if status == 404:
             return NotThere(f"{self.name} has no such thing: {asked}: {text}")
         if status in {401, 403}:

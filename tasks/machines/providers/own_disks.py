@@ -40,7 +40,7 @@ class OwnDisksProvider:
     def __init__(self, host: HostCommands, machine_id: str, *, can_reboot: bool = True) -> None:
         """``can_reboot`` is false for the controller's own machine: the revert would end with it."""
         self._host, self._id = host, machine_id
-        self._acts = frozenset(_WORKS) if can_reboot else frozenset(_WORKS) - {ProviderAct.REVERT}
+        self.acts = frozenset(_WORKS) if can_reboot else frozenset(_WORKS) - {ProviderAct.REVERT}
 
     @classmethod
     def open(cls, machine: Machine, ports: ProviderPorts) -> Self:
@@ -49,14 +49,9 @@ class OwnDisksProvider:
         can_reboot = machine.transport is not TransportKind.LOCAL
         return cls(host, find_provider_machine_id(machine), can_reboot=can_reboot)
 
-    @property
-    def acts(self) -> frozenset[ProviderAct]:
-        """What it can be asked to do."""
-        return self._acts
-
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """Carry an order out. Return a note for the report, or ""."""
-        if order.act not in self._acts:
+        if order.act not in self.acts:
             hint = "Only snapshots of the system are taken, reverted to and deleted there."
             raise ProviderError(f"{self._id}: the provider {self.kind} can't do {order.act}", hint=hint)
         if not _ID_PATTERN.fullmatch(order.id):

@@ -35,6 +35,11 @@ def poll(clock: Clock, deadline: Deadline, read: Callable[[], T | None], *, mess
         clock.sleep(min(POLL_SECONDS, max(0.1, deadline.remaining_seconds(clock))))
 
 
+def wait_until(clock: Clock, deadline: Deadline, is_so: Callable[[], bool], *, message: str) -> None:
+    """Wait until ``is_so`` returns True. See ``poll``."""
+    poll(clock, deadline, lambda: is_so() or None, message=message)
+
+
 def read_secret(settings: ProviderSettings, ports: ProviderPorts) -> Secret:
     """Return the secret of a provider's login.
 

@@ -26,10 +26,10 @@ from tasks.domain.provided_machines import (
     ProviderOrder,
     Snapshot,
 )
-from tasks.machines.providers.descriptions import read_description, write_description
 from tasks.machines.providers.http_api import HttpApi, pick
-from tasks.machines.providers.polling import poll, read_secret
+from tasks.machines.providers.polling import poll, read_secret, wait_until
 from tasks.machines.providers.registry import ProviderPorts
+from tasks.machines.providers.texts import find_described, read_description, shorten, write_description
 
 Item = dict[str, Any]
 """A part of an answer."""
@@ -58,11 +58,7 @@ class ProxmoxProvider:
                 node, "stop", PowerState.STOPPED, deadline
             ),
         }
-
-    @property
-    def acts(self) -> frozenset[ProviderAct]:
-        """What it can be asked to do."""
-        return frozenset(self._acts)
+        self.acts = frozenset(self._acts)
 
     def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
         """Return the machine, its disks, and the snapshots that are complete."""
@@ -80,8 +76,8 @@ class ProxmoxProvider:
             raise ProviderError(f"proxmox can't be asked to {order.act}")
         node = self._find_node(deadline)
         # An order whose answer was lost may still be carried out: Proxmox locks the machine for that time.
-        read = lambda: None if self._get(node, "/status/current", deadline).get("lock") else True  # noqa: E731
-        poll(self._clock, deadline, read, message=f"Proxmox has the machine {self._id} locked")
+        is_free = lambda: not self._get(node, "/status/current", deadline).get("lock")  # noqa: E731
+        wait_until(self._clock, deadline, is_free, message=f"Proxmox has the machine {self._id} locked")
         return self._acts[order.act](order, node, deadline)
 
     # ---------------------------------------------------------------- snapshots
@@ -140,8 +136,7 @@ class ProxmoxProvider:
         return [item for item in items if pick(item, "name", str) != "current"]  # the state of now
 
     def _find_snapshot(self, node: str, snapshot_id: str, deadline: Deadline) -> Item | None:
-        ours = ((read_description(item.get("description")), item) for item in self._list_snapshots(node, deadline))
-        return next((item for label, item in ours if label is not None and label[0] == snapshot_id), None)
+        return find_described(self._list_snapshots(node, deadline), snapshot_id)
 
     def _has_agent(self, node: str, deadline: Deadline) -> bool:
         try:
@@ -188,7 +183,7 @@ class ProxmoxProvider:
 
         end = poll(self._clock, deadline, find_end, message=f"the task of Proxmox for {self._id} has not ended: {task}")
         if end != "OK" and not end.startswith("WARNINGS"):
-            raise ProviderError(f"Proxmox could not carry it out for {self._id}: {' '.join(end.split())[:300]}")
+            raise ProviderError(f"Proxmox could not carry it out for {self._id}: {shorten(end)}")
         lines = pick(self._send("GET", f"{place}/log", deadline, params={"limit": "500"}), "data", list)
         return [str(line.get("t", "")) for line in lines if isinstance(line, dict)]
 

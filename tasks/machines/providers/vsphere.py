@@ -8,7 +8,6 @@ the tests.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from typing import Any, Final
 
 from inventory.credentials import Secret
@@ -26,10 +25,16 @@ from tasks.domain.provided_machines import (
     ProviderOrder,
     Snapshot,
 )
-from tasks.machines.providers.descriptions import read_description, write_description
 from tasks.machines.providers.http_api import HttpApi, pick
-from tasks.machines.providers.polling import poll, read_secret
+from tasks.machines.providers.polling import poll, read_secret, wait_until
 from tasks.machines.providers.registry import ProviderPorts
+from tasks.machines.providers.texts import (
+    find_described,
+    parse_time,
+    read_description,
+    shorten,
+    write_description,
+)
 
 Item = dict[str, Any]
 """A part of an answer."""
@@ -63,11 +68,7 @@ class VsphereProvider:
             ProviderAct.STOP: lambda _, deadline: self._set_power("ShutdownGuest", "poweredOff", deadline),
             ProviderAct.POWER_OFF: lambda _, deadline: self._set_power("PowerOffVM_Task", "poweredOff", deadline),
         }
-
-    @property
-    def acts(self) -> frozenset[ProviderAct]:
-        """What it can be asked to do."""
-        return frozenset(self._acts)
+        self.acts = frozenset(self._acts)
 
     def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
         """Return the machine, its disks and its snapshots."""
@@ -84,7 +85,8 @@ class VsphereProvider:
             raise ProviderError(f"vsphere can't be asked to {order.act}")
         with self._log_in(deadline):
             # An order whose answer was lost may still be carried out.
-            poll(self._clock, deadline, lambda: self._find_no_task(deadline), message=f"vSphere works on {self._id}")
+            is_idle = lambda: not self._has_task(deadline)  # noqa: E731
+            wait_until(self._clock, deadline, is_idle, message=f"vSphere works on {self._id}")
             return self._acts[order.act](order, deadline)
 
     # ---------------------------------------------------------------- snapshots
@@ -145,8 +147,7 @@ class VsphereProvider:
         return items
 
     def _find_snapshot(self, snapshot_id: str, deadline: Deadline) -> Item | None:
-        ours = ((read_description(item.get("description")), item) for item in self._list_snapshots(deadline))
-        return next((item for label, item in ours if label is not None and label[0] == snapshot_id), None)
+        return find_described(self._list_snapshots(deadline), snapshot_id)
 
     def _read_disks(self, path: str, deadline: Deadline) -> list[tuple[ProvidedDisk, bool]]:
         """Return the disks of a configuration, and whether each is independent of snapshots."""
@@ -178,10 +179,8 @@ class VsphereProvider:
         else:
             self._send("POST", self._path(word), deadline)
 
-        def read() -> bool | None:
-            return True if self._read_power(deadline) == wanted else None
-
-        poll(self._clock, deadline, read, message=f"{self._id} is not {wanted} yet")
+        is_wanted = lambda: self._read_power(deadline) == wanted  # noqa: E731
+        wait_until(self._clock, deadline, is_wanted, message=f"{self._id} is not {wanted} yet")
         return ""
 
     def _run(self, path: str, deadline: Deadline, body: Item) -> None:
@@ -195,13 +194,13 @@ class VsphereProvider:
         end = poll(self._clock, deadline, find_end, message=f"the task of vSphere for {self._id} has not ended: {task}")
         if end["state"] == "error":
             said = str((end.get("error") or {}).get("localizedMessage", "it does not say why"))
-            raise ProviderError(f"vSphere could not carry it out for {self._id}: {' '.join(said.split())[:300]}")
+            raise ProviderError(f"vSphere could not carry it out for {self._id}: {shorten(said)}")
 
-    def _find_no_task(self, deadline: Deadline) -> bool | None:
-        """Return True when no task works on the machine."""
+    def _has_task(self, deadline: Deadline) -> bool:
+        """Return whether a task works on the machine."""
         tasks = self._send("GET", self._path("recentTask"), deadline) or []
         infos = [self._get(f"{_ROOT}/Task/{pick(task, 'value', str)}/info", deadline) for task in tasks]
-        return None if any(info.get("state") in {"queued", "running"} for info in infos) else True
+        return any(info.get("state") in {"queued", "running"} for info in infos)
 
     # ---------------------------------------------------------------- the API
 
@@ -244,11 +243,8 @@ def _name_foreign(item: Item) -> str:
 def _build_snapshot(item: Item, disks: tuple[str, ...]) -> Snapshot:
     label = read_description(item.get("description"))
     consistency = label[1] if label is not None else Consistency.UNKNOWN
-    try:
-        taken_at = datetime.fromisoformat(str(item.get("createTime")))
-    except ValueError:
-        taken_at = None
-    return Snapshot(label[0] if label is not None else _name_foreign(item), taken_at, disks, consistency)
+    snapshot_id = label[0] if label is not None else _name_foreign(item)
+    return Snapshot(snapshot_id, parse_time(item.get("createTime")), disks, consistency)
 
 
 def open_vsphere(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> VsphereProvider:
