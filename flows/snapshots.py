@@ -22,7 +22,14 @@ from inventory.data_class import dataclass
 from inventory.machine import Machine
 from tasks.domain.errors import FleetpatchError, ProviderError
 from tasks.domain.protocols.clock import Deadline, SystemClock
-from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder, Snapshot, SnapshotState
+from tasks.domain.provided_machines import (
+    OPEN_SNAPSHOT_STATES,
+    ProvidedMachine,
+    ProviderAct,
+    ProviderOrder,
+    Snapshot,
+    SnapshotState,
+)
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.records.queries.runs import find_runs_in_need
 from tasks.records.setup import open_records
@@ -33,6 +40,7 @@ from tasks.rules.runs.snapshots import SNAPSHOT_PREFIX
 READ_SECONDS: Final = 300.0
 DELETE_SECONDS: Final = 3600.0
 AT_ONCE: Final = 10
+_MISSED: Final = "its provider does not list it, and fleetpatch has not deleted it: it is looked for once more"
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +219,11 @@ def _delete(row: SnapshotRow, machine: Machine, ports: Ports, store: SqlSnapshot
         return Deletion(row.machine, row.snapshot, state, message)
 
     if _read(machine, ports).find_snapshot(row.snapshot) is None:
-        return finish(DeletionState.GONE, SnapshotState.GONE)
+        latest = store.find_sealed(row.snapshot, row.machine) or row
+        if latest.state not in OPEN_SNAPSHOT_STATES:
+            return Deletion(row.machine, row.snapshot, DeletionState.GONE, "another process has deleted it")
+        is_second = row.note == _MISSED
+        return finish(DeletionState.GONE, SnapshotState.GONE if is_second else row.state, "" if is_second else _MISSED)
     provider = ports.open_provider(machine)
     if provider is None or ProviderAct.DELETE_SNAPSHOT not in provider.acts:
         return finish(DeletionState.FAILED, row.state, "its provider can't delete snapshots: do it there")

@@ -22,6 +22,7 @@ from flows.snapshots import (
     look_at_snapshots,
     open_snapshots,
 )
+from inventory.machine import Machine
 from tasks.domain.provided_machines import (
     Consistency,
     PowerState,
@@ -166,11 +167,37 @@ def test_a_snapshot_of_a_run_is_deleted_and_the_provider_proves_it(store: SqlSna
     assert store.read_open() == ()
 
 
-def test_one_that_is_gone_already_is_not_ordered_away(store: SqlSnapshots) -> None:
+def test_one_that_is_gone_already_is_not_ordered_away_and_looked_for_once_more(store: SqlSnapshots) -> None:
     fleet = make_fleet()
     store.save(make_row())
-    assert delete(fleet, store, make_row()).state is DeletionState.GONE
+    missed = delete(fleet, store, make_row())
+    assert (missed.state, "it is looked for once more" in missed.message) == (DeletionState.GONE, True)
+    (row,) = store.read_open()
+    assert delete(fleet, store, row).state is DeletionState.GONE
+    assert [row.state for row in store.read_all()] == [SnapshotState.GONE]
     assert not fleet.hypervisor.orders
+
+
+def test_one_that_its_provider_lists_again_is_deleted(store: SqlSnapshots) -> None:
+    store.save(make_row())
+    delete(make_fleet(), store, make_row())
+    assert delete(make_fleet(OURS), store, make_row()).state is DeletionState.DELETED
+    assert [row.state for row in store.read_all()] == [SnapshotState.DELETED]
+
+
+def test_one_that_another_process_has_just_deleted_stays_deleted(store: SqlSnapshots) -> None:
+    fleet = make_fleet()
+    store.save(make_row())
+    ports = fleet.ports()
+    open_provider = ports.open_provider
+
+    def delete_meanwhile(machine: Machine) -> Any:
+        store.save(make_row(state=SnapshotState.DELETED))
+        return open_provider(machine)
+
+    others = replace(ports, open_provider=delete_meanwhile)
+    assert delete(fleet, store, make_row(), ports=others).state is DeletionState.GONE
+    assert [row.state for row in store.read_all()] == [SnapshotState.DELETED]
 
 
 def test_what_the_records_do_not_have_is_never_deleted(store: SqlSnapshots) -> None:
