@@ -271,6 +271,22 @@ def test_a_disk_that_another_domain_has_gets_nothing_above_it(
     assert [disk.source for disk in web.read().disks] == before
 
 
+@pytest.mark.parametrize(("room", "words"), [("1000 4096", "3 MiB are free"), ("", "can't be read")])
+def test_a_snapshot_that_would_fill_its_store_is_not_taken(
+    host: LibvirtHost, web: Machine, room: str, words: str
+) -> None:
+    host.room = room
+    assert words in web.read().snapshot_obstacle
+    with pytest.raises(ProviderError, match=words):
+        web.order(TAKE)
+    host.room = "9999999 4096"
+    assert web.read().snapshot_obstacle == ""
+    web.order(TAKE)
+    host.room = room
+    web.order(REVERT)
+    web.order(DELETE)
+
+
 def test_the_domain_of_another_name_is_never_touched(host: LibvirtHost) -> None:
     host.define("db", build_disk("vda", "/d/db.qcow2"))
     other = host.open("id-db")  # virsh takes a UUID and the number of a running domain, before it looks at names

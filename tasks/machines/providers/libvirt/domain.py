@@ -16,6 +16,7 @@ from tasks.domain.errors import ProviderError
 from tasks.domain.provided_machines import PowerState
 from tasks.machines.providers.libvirt.state import METADATA_URI, DiskFile, DomainState, SavedSnapshot, read_state
 
+_LEAST_FREE_BYTES: Final = 1 << 30
 SEED_SERIAL: Final = "fleetpatch-seed"
 _POWERS: Final[Mapping[str, PowerState]] = {
     "running": PowerState.RUNNING,
@@ -87,6 +88,7 @@ class Domain:
         targets: of all disks, those that it can't write to included.
         chains: for each file that is known, the files of its chain from itself to the lowest one. A file that can't
             be read has none.
+        free_bytes: the room for new layers of the disks; None: not known.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Domain:
     targets: frozenset[str] = frozenset()
     foreign_snapshots: tuple[ForeignSnapshot, ...] = ()
     chains: Mapping[str, tuple[ChainFile, ...]] = field(default_factory=dict)
+    free_bytes: int | None = None
 
     @property
     def active_files(self) -> Mapping[str, DiskFile]:
@@ -138,6 +141,19 @@ class Domain:
             hint = "Only disks in files (type='file') of a domain can be replaced and reverted."
             raise ProviderError(f"{self.name}: it boots from no disk that is in a file", hint=hint)
         return disk
+
+    def explain_no_room(self) -> str:
+        """Return why there is no room for a snapshot, or "". libvirt pauses a machine whose layer can't grow."""
+        os_files = [
+            file for disk in self.disks if disk.is_os and disk.file for file in self.chains.get(disk.source, ())
+        ]
+        size = max((file.virtual_size for file in os_files), default=0)
+        least = max(_LEAST_FREE_BYTES, size // 20)
+        if self.free_bytes is None:
+            return "the free room where its disks are can't be read"
+        if self.free_bytes >= least:
+            return ""
+        return f"{self.free_bytes >> 20} MiB are free where its disks are, and a snapshot needs {least >> 20} at least"
 
     def has_state(self, snapshot: SavedSnapshot) -> bool:
         """Return whether a snapshot was taken and its files are there."""

@@ -22,6 +22,10 @@ def take_snapshot(work: DomainWork, order: ProviderOrder) -> str:
             hint = "Order its deletion again, or take it under another id."
             raise ProviderError(f"{work.domain.name}: the snapshot {order.id} is being deleted", hint=hint)
         return "it was taken before"
+    if reason := work.domain.explain_no_room():
+        raise ProviderError(
+            f"{work.domain.name}: {reason}", hint="Make room, or name another `folder` of the provider."
+        )
     others = work.domain.state.snapshots
     snapshot = freeze(work, order, lambda snapshot: work.save(snapshots=(*others, snapshot)))
     return "; ".join([snapshot.consistency, *work.notes])

@@ -55,7 +55,16 @@ class Virsh:
             parse_foreign_snapshot(name, self._require(answer).text)
             for name, answer in zip(names, foreign, strict=True)
         )
-        return self._read_chains(replace(domain, foreign_snapshots=found), deadline)
+        domain = self._read_chains(replace(domain, foreign_snapshots=found), deadline)
+        return replace(domain, free_bytes=self._read_free_bytes(domain, deadline))
+
+    def _read_free_bytes(self, domain: Domain, deadline: Deadline) -> int | None:
+        """Return the room where new layers of the disks would be, at the place with the least; None: not known."""
+        beside = {str(PurePosixPath(self.build_path(file.path)).parent) for file in domain.active_files.values()}
+        questions = [("stat", "-f", "-c", "%a %S", "--", folder) for folder in sorted(beside)]
+        rows = [answer.text.split() for answer in self.host.ask(questions, deadline=deadline)] if questions else []
+        rooms = [int(row[0]) * int(row[1]) for row in rows if len(row) == 2]
+        return min(rooms) if rooms and len(rooms) == len(rows) else None
 
     def _read_xml(self, deadline: Deadline) -> Domain:
         """Return the domain without its chains and the snapshots of others."""
