@@ -35,10 +35,15 @@ class ImageHosts:
         here = {"name": "hypervisor", "address": "127.0.0.1", "transport": "local", "owner": "manual"}
         inventory["machines"].append(here)
         self.fleet.inventory.write_text(yaml.safe_dump(inventory))
-        rack = {"name": "rack", "kind": "libvirt", "host": "hypervisor", "uri": lab.hypervisor.uri}
-        (place / "providers.yaml").write_text(yaml.safe_dump({"providers": [rack]}))
+        self.limit_orders(minutes=15)
         (place / "join.sh").write_text("echo joined >>/var/log/joined\n")
         self.controllers = Controllers(self.fleet)
+
+    def limit_orders(self, minutes: int) -> None:
+        """Write providers.yaml: how long an order may take."""
+        rack = {"name": "rack", "kind": "libvirt", "host": "hypervisor", "uri": self.lab.hypervisor.uri}
+        providers = {"providers": [{**rack, "timeout_minutes": minutes}]}
+        (self.place / "providers.yaml").write_text(yaml.safe_dump(providers))
 
     def describe(self, *versions: str, **group: Any) -> None:
         """Write images.yaml with these versions, and keys of its group."""
@@ -91,6 +96,11 @@ class ImageHosts:
             files[vm.name] = disks["vda"]
         assert len(set(files.values())) == len(self.vms), files
         return files
+
+    def get_os_file(self, vm: Vm) -> str:
+        """Return the file of a machine's OS disk at its next start."""
+        rows = self.lab.hypervisor.virsh("domblklist", "--inactive", vm.name).splitlines()
+        return dict(row.split(maxsplit=1) for row in rows)["vda"]
 
     def assert_whole(self) -> None:
         """Each machine runs once, from its own disk, and nothing wrote to an image."""
