@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from threading import Event
 from typing import Any
 
 from flows.engine.shard_entries import PLAN_WAVE
@@ -11,7 +13,7 @@ from tasks.domain.errors import PatchError, RequestError
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import OperationState
 from tests.support.fleet import outcome_of
-from tests.support.site_fleet import RUN, Sites, answer_as_one, states
+from tests.support.site_fleet import RUN, Listener, Sites, answer_as_one, states
 
 
 def test_each_site_carries_out_its_machines_and_the_report_is_one(sites: Sites) -> None:
@@ -213,10 +215,21 @@ def test_a_shard_keeps_its_share_of_a_limit() -> None:
     sites = Sites(**{f"m{number}": "hamburg" for number in range(4)})
     sites.fleet.described[:] = [replace(machine, mirror="eu") for machine in sites.fleet.described]
     sites.fleet.limits, sites.size = ResourceLimits(others={ResourceKind.MIRROR: 2}), 2
+    waits = {"m0": Event(), "m2": Event()}
+    waits |= {"m1": waits["m0"], "m3": waits["m2"]}
 
-    sites.patch(waves={"at_once": 4})
+    class Watch(Listener):
+        def on_message(self, message: str) -> None:
+            super().on_message(message)
+            if "mirror" in message:
+                waits[message.split()[0]].set()
 
-    assert [line for line in sites.said if "mirror" in line] == [
-        "m1 waits: 1 machine uses mirror eu",
-        "m3 waits: 1 machine uses mirror eu",
-    ]
+    sites.fleet.watch = Watch(sites.said)
+    for name, machine in sites.fleet.machines.items():  # it installs until the other one of its shard asks for its turn
+        machine.on_start("install", 1, partial(waits[name].wait, 60))
+
+    assert set(states(sites.patch(waves={"at_once": 4})).values()) == {OperationState.SUCCEEDED}
+
+    first, second = sorted(line for line in sites.said if "mirror" in line)
+    assert first in ("m0 waits: 1 machine uses mirror eu", "m1 waits: 1 machine uses mirror eu")
+    assert second in ("m2 waits: 1 machine uses mirror eu", "m3 waits: 1 machine uses mirror eu")
