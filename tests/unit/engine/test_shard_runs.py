@@ -222,11 +222,15 @@ def test_a_shard_keeps_its_share_of_a_limit() -> None:
         def on_message(self, message: str) -> None:
             super().on_message(message)
             if "mirror" in message:
-                waits[message.split()[0]].set()
+                waits[message.split(maxsplit=1)[0]].set()
 
     sites.fleet.watch = Watch(sites.said)
-    for name, machine in sites.fleet.machines.items():  # it installs until the other one of its shard asks for its turn
-        machine.on_start("install", 1, partial(waits[name].wait, 60))
+
+    def hold(name: str) -> None:
+        assert waits[name].wait(60), "the other machine of the shard did not wait"
+
+    for name, machine in sites.fleet.machines.items():
+        machine.on_start("install", 1, partial(hold, name))
 
     assert set(states(sites.patch(waves={"at_once": 4})).values()) == {OperationState.SUCCEEDED}
 
