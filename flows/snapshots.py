@@ -145,14 +145,15 @@ def judge_snapshots(
     """
     known = {row.snapshot: row for row in rows}
     for snapshot_id, row in known.items():
-        found = provided.find_snapshot(snapshot_id)
-        fault = found.fault if found is not None else ""
-        there = Standing.EXPIRED if row.expires_at <= now else Standing.UNUSABLE if fault else Standing.KEPT
-        yield SeenSnapshot(machine, snapshot_id, Standing.MISSING if found is None else there, row, found, fault)
-    for found in provided.snapshots:
-        if found.id not in known:
-            is_ours = found.id.startswith(SNAPSHOT_PREFIX)
-            yield SeenSnapshot(machine, found.id, Standing.UNRECORDED if is_ours else Standing.FOREIGN, None, found)
+        snapshot = provided.find_snapshot(snapshot_id)
+        fault = snapshot.fault if snapshot is not None else ""
+        standing = Standing.EXPIRED if row.expires_at <= now else Standing.UNUSABLE if fault else Standing.KEPT
+        standing = Standing.MISSING if snapshot is None else standing
+        yield SeenSnapshot(machine, snapshot_id, standing, row, snapshot, fault)
+    for snapshot in provided.snapshots:
+        if snapshot.id not in known:
+            standing = Standing.UNRECORDED if snapshot.id.startswith(SNAPSHOT_PREFIX) else Standing.FOREIGN
+            yield SeenSnapshot(machine, snapshot.id, standing, None, snapshot)
 
 
 def _read(machine: Machine, ports: Ports) -> ProvidedMachine:

@@ -254,22 +254,23 @@ def _build_versions(
 ) -> tuple[ComponentVersion, ...]:
     versions = [
         ComponentVersion(
-            one.version,
-            sha256=(one.sha256 or "").lower(),
-            reference=one.reference,
-            withdrawn=one.withdrawn or "",
+            version.version,
+            sha256=(version.sha256 or "").lower(),
+            reference=version.reference,
+            withdrawn=version.withdrawn or "",
         )
-        for one in image.versions
+        for version in image.versions
     ]
-    listed = {rank_version(one.version) for one in versions}
+    listed = {rank_version(version.version) for version in versions}
     if len(listed) != len(versions):
         problems.add(entry.locate(("versions",)), f"{image.name} has a version a second time", "Remove one of them.")
     if image.index is not None:
         indexed = _read_index(image.index, entry, path, problems)
-        versions += [one for one in indexed if rank_version(one.version) not in listed]  # the file has the last word
+        # the file has the last word
+        versions += [version for version in indexed if rank_version(version.version) not in listed]
     if not versions:
         problems.add(entry.locate(("name",)), f"the image {image.name} has no version", "Give `versions` or `index`.")
-    return tuple(sorted(versions, key=lambda one: rank_version(one.version)))  # type: ignore[arg-type,return-value]  # all have one
+    return tuple(sorted(versions, key=lambda version: rank_version(version.version)))  # type: ignore[arg-type,return-value]  # all have one
 
 
 def _read_index(
@@ -362,9 +363,9 @@ def _read_user_data(form: GroupForm, text: str, entry: LocatedData, problems: Pr
     place = entry.locate(("user_data",))
     try:
         config = yaml.safe_load(text) if text.startswith("#cloud-config") else None
-        told = json.dumps(config)
+        cloud_config = json.dumps(config)
     except (yaml.YAMLError, TypeError, ValueError):
-        config, told = None, ""
+        config, cloud_config = None, ""
     if not isinstance(config, dict):
         problems.add(place, f"{form.user_data} is no cloud-config", "Begin it with #cloud-config and write a mapping.")
         return ""
@@ -372,4 +373,4 @@ def _read_user_data(form: GroupForm, text: str, entry: LocatedData, problems: Pr
     if own:
         hint = "Leave it out, or say `identity: {host_keys: false}`."
         problems.add(place, f"{form.user_data} sets {', '.join(own)}, which the old disk has", hint)
-    return told
+    return cloud_config

@@ -93,6 +93,7 @@ def read_identity(context: MachineContext) -> MachineIdentity:
         str(record.get("type")): (str(record.get("private") or ""), str(record.get("public") or ""))
         for record in answer.find_records("host_key")
     }
-    told = answer.find_records("identity")
-    words = {key: str(told[0].get(key) or "") for key in ("name", "machine_id", "machine_id_file")} if told else {}
-    return MachineIdentity(**words, host_keys=keys)
+    records = answer.find_records("identity")
+    identity = records[0] if records else {}
+    names = {key: str(identity.get(key) or "") for key in ("name", "machine_id", "machine_id_file")}
+    return MachineIdentity(**names, host_keys=keys)

@@ -47,8 +47,9 @@ def revert_as_planned(context: MachineContext) -> MachineState:
         for update in updates
     )
     after = read_boot_id(context) or ""
-    why = "put back to a snapshot"
-    reboot = RebootResult(RebootState.COMPLETED, why, boot_id_before=before, boot_id_after=after, count=1)
+    reboot = RebootResult(
+        RebootState.COMPLETED, "put back to a snapshot", boot_id_before=before, boot_id_after=after, count=1
+    )
     return replace(
         context.state,
         install=InstallResult((*results, *plan.skipped)),

@@ -92,9 +92,9 @@ def show_history(
     from tasks.domain.protocols.clock import SystemClock
     from tasks.records.setup import open_records
 
-    found = require_group(load_image_groups(find_inventory(inventory)), group)
+    image_group = require_group(load_image_groups(find_inventory(inventory)), group)
     with open_records(records) as opened:
-        attempts = read_attempts(opened, found.component.name, SystemClock().now())
+        attempts = read_attempts(opened, image_group.component.name, SystemClock().now())
     print_json_or_text(as_json, build_history_json, print_history, attempts)
 
 
@@ -124,9 +124,9 @@ def upgrade(
     as_json: JsonOption = False,
 ) -> None:
     """Give the machines of a group, or of all automatic ones, new OS disks, in batches. Data disks stay."""
-    what = f"the OS disks of the group {group}" if group else "the OS disks of all automatic groups"
+    disks = f"the OS disks of the group {group}" if group else "the OS disks of all automatic groups"
     subject = "images upgrade replaces OS disks and"
-    if not (yes or confirm(f"Replace {what}?", subject, "Add --yes, or see: fleetpatch images plan.")):
+    if not (yes or confirm(f"Replace {disks}?", subject, "Add --yes, or see: fleetpatch images plan.")):
         return
     roll_back = roll_back or group is None
     _upgrade(

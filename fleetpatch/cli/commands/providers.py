@@ -56,10 +56,10 @@ def _ask(ports: "Ports", machine: "Machine") -> dict[str, object]:
     except FleetpatchError as error:
         return answer | {"error": error.message, "hint": error.hint}
     taken = {snapshot.id: snapshot.taken_at for snapshot in seen.snapshots}
-    data = asdict(seen)
-    for snapshot in data["snapshots"]:
+    document = asdict(seen)
+    for snapshot in document["snapshots"]:
         snapshot["taken_at"] = at.isoformat() if (at := taken[snapshot["id"]]) is not None else None
-    return answer | {"machine": data}
+    return answer | {"machine": document}
 
 
 def _describe(answer: dict[str, object]) -> str:
@@ -74,10 +74,10 @@ def _describe(answer: dict[str, object]) -> str:
         "snapshots": [str(snapshot["id"]) for snapshot in machine["snapshots"]],
         "kept disks": [str(disk["id"]) for disk in machine["kept_disks"]],
     }
-    words = [f"{what}: {', '.join(items) or 'none'}" for what, items in lists.items()]
+    parts = [f"{noun}: {', '.join(items) or 'none'}" for noun, items in lists.items()]
     if overlay := machine["overlay"]:
-        words.append(f"copy of a rehearsal: {overlay['id']} ({overlay['power']})")
-    return f"{name}: {machine['power']}; {'; '.join(words)}; can: {', '.join(acts)}"
+        parts.append(f"copy of a rehearsal: {overlay['id']} ({overlay['power']})")
+    return f"{name}: {machine['power']}; {'; '.join(parts)}; can: {', '.join(acts)}"
 
 
 ANSWER_SECONDS = 60.0

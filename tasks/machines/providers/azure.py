@@ -85,19 +85,19 @@ class AzureProvider:
         vm = self._read_vm(deadline)
         profile = pick(vm, "properties.storageProfile", dict)
         os_disk = _find_os_disk(vm)
-        data = [
+        data_disks = [
             ProvidedDisk(f"lun{item.get('lun')}", DiskRole.DATA, str((item.get("managedDisk") or {}).get("id", "")))
             for item in profile.get("dataDisks") or []
         ]
         vm_id = pick(vm, "properties.vmId", str)
-        items = [item for item in self._azure.list_all(f"{self._compute}/snapshots", deadline) if is_complete(item)]
-        ours = [
+        complete = [item for item in self._azure.list_all(f"{self._compute}/snapshots", deadline) if is_complete(item)]
+        snapshots = [
             item
-            for item in items
+            for item in complete
             if _read_tags(item).get(MACHINE_TAG) == vm_id or (os_disk and _find_source(item) == os_disk.lower())
         ]
-        disks = (ProvidedDisk("os", DiskRole.OS, os_disk), *data)
-        return ProvidedMachine(self._id, _read_power(vm), disks, tuple(map(_build_snapshot, ours)))
+        disks = (ProvidedDisk("os", DiskRole.OS, os_disk), *data_disks)
+        return ProvidedMachine(self._id, _read_power(vm), disks, tuple(map(_build_snapshot, snapshots)))
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """Carry an order out. Return a note for the report, or ""."""
@@ -173,10 +173,10 @@ class AzureProvider:
         return ""
 
     def _delete_replaced(self, order: ProviderOrder, vm: Item, deadline: Deadline) -> None:
-        wanted = {MACHINE_TAG: pick(vm, "properties.vmId", str), REPLACED_TAG: order.id}
+        marks = {MACHINE_TAG: pick(vm, "properties.vmId", str), REPLACED_TAG: order.id}
         for disk in self._azure.list_all(f"{self._compute}/disks", deadline):
             is_free = pick(disk, "properties", dict).get("diskState") == "Unattached"
-            if is_free and wanted.items() <= _read_tags(disk).items():
+            if is_free and marks.items() <= _read_tags(disk).items():
                 self._azure.delete(pick(disk, "id", str), deadline)
 
     def _name_snapshot(self, order: ProviderOrder) -> str:
@@ -217,8 +217,8 @@ def _find_os_disk(vm: Item) -> str:
 
 
 def _find_source(snapshot: Item) -> str:
-    data = pick(snapshot, "properties", dict).get("creationData") or {}
-    return str(data.get("sourceResourceId", "")).lower()
+    creation = pick(snapshot, "properties", dict).get("creationData") or {}
+    return str(creation.get("sourceResourceId", "")).lower()
 
 
 def _read_tags(item: Item) -> dict[str, str]:

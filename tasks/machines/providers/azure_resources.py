@@ -60,8 +60,8 @@ class AzureResources:
         end = poll(self._clock, deadline, find_end, message=f"the operation of Azure for {name} has not ended")
         if end["status"] != "Succeeded":
             error = end.get("error") or {}
-            said = f"{end['status']}: {error.get('code', '')} {error.get('message', '')}"
-            raise ProviderError(f"Azure could not carry out {method} {name}: {shorten(said)}")
+            message = f"{end['status']}: {error.get('code', '')} {error.get('message', '')}"
+            raise ProviderError(f"Azure could not carry out {method} {name}: {shorten(message)}")
 
     def make(self, path: str, body: Item, deadline: Deadline) -> Item:
         """Make a snapshot or a disk, unless it is there, and return it when it is complete."""

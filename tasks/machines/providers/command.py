@@ -79,16 +79,16 @@ class CommandProvider:
         try:
             return read()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            words = f"{type(error).__name__}: {error}"
-            raise ProviderError(f"{self._name}: the answer has another form: {words}", hint=_HINT) from error
+            fault = f"{type(error).__name__}: {error}"
+            raise ProviderError(f"{self._name}: the answer has another form: {fault}", hint=_HINT) from error
 
     def _ask(self, question: Mapping[str, object], deadline: Deadline) -> Mapping[str, Any]:
         asked = json.dumps({"provider": self._settings.name, "machine": self._id, **question})
-        code, text, said = self._run(asked, deadline)
+        code, text, complaint = self._run(asked, deadline)
         if code == _TRY_LATER:
-            raise ProviderUnavailable(f"{self._name}: {said or 'the command says that it may succeed later'}")
+            raise ProviderUnavailable(f"{self._name}: {complaint or 'the command says that it may succeed later'}")
         if code != 0:
-            raise ProviderError(f"{self._name}: {said or f'the command ended with {code}'}", hint=_HINT)
+            raise ProviderError(f"{self._name}: {complaint or f'the command ended with {code}'}", hint=_HINT)
         answer = self._convert(lambda: json.loads(text))
         if not isinstance(answer, dict):
             raise ProviderError(f"{self._name}: the answer is no JSON object", hint=_HINT)
@@ -99,10 +99,10 @@ class CommandProvider:
         seconds = max(0.0, deadline.remaining_seconds(self._clock))
         environment = build_hook_environment(os.environ)
         try:
-            words = shlex.split(self._settings.command)
-            _require_trusted_program(words[0], environment["PATH"])
+            arguments = shlex.split(self._settings.command)
+            _require_trusted_program(arguments[0], environment["PATH"])
             child = subprocess.Popen(
-                words,
+                arguments,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -117,14 +117,14 @@ class CommandProvider:
             raise ProviderError(f"{self._name}: the command could not be started: {error}", hint=_HINT) from error
         with child:
             try:
-                out, said = child.communicate(asked.encode(), timeout=seconds)
+                out, complaint = child.communicate(asked.encode(), timeout=seconds)
             except BaseException as error:
                 os.killpg(child.pid, signal.SIGKILL)
                 if not isinstance(error, subprocess.TimeoutExpired):
                     raise
                 raise ProviderUnavailable(f"{self._name}: the command took too long, and was ended") from error
         text = out.decode("utf-8", "replace")[:_MOST_CHARACTERS]
-        return child.returncode, text, said.decode("utf-8", "replace")[-500:].strip()
+        return child.returncode, text, complaint.decode("utf-8", "replace")[-500:].strip()
 
 
 def open_command(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> CommandProvider:
@@ -133,38 +133,38 @@ def open_command(settings: ProviderSettings, machine: Machine, ports: ProviderPo
 
 
 def _require_trusted_program(program: str, search_path: str) -> None:
-    if found := shutil.which(program, path=search_path):
-        require_trusted_path(Path(found))
+    if path := shutil.which(program, path=search_path):
+        require_trusted_path(Path(path))
 
 
-def _read_machine(machine_id: str, data: Mapping[str, Any]) -> ProvidedMachine:
+def _read_machine(machine_id: str, document: Mapping[str, Any]) -> ProvidedMachine:
     return ProvidedMachine(
         machine_id,
-        PowerState(data["power"]),
-        tuple(ProvidedDisk(**disk | {"role": DiskRole(disk["role"])}) for disk in data["disks"]),
-        tuple(_read_snapshot(snapshot) for snapshot in data["snapshots"]),
-        tuple(KeptDisk(**disk) for disk in data["kept_disks"]),
-        _read_overlay(data.get("overlay")),
+        PowerState(document["power"]),
+        tuple(ProvidedDisk(**disk | {"role": DiskRole(disk["role"])}) for disk in document["disks"]),
+        tuple(_read_snapshot(snapshot) for snapshot in document["snapshots"]),
+        tuple(KeptDisk(**disk) for disk in document["kept_disks"]),
+        _read_overlay(document.get("overlay")),
     )
 
 
-def _read_snapshot(data: Mapping[str, Any]) -> Snapshot:
-    taken, used = data.get("taken_at"), data.get("used_bytes")
-    taken_at = datetime.fromisoformat(taken) if taken else None
+def _read_snapshot(document: Mapping[str, Any]) -> Snapshot:
+    time, used = document.get("taken_at"), document.get("used_bytes")
+    taken_at = datetime.fromisoformat(time) if time else None
     if taken_at is not None and taken_at.tzinfo is None:
-        raise ValueError(f"taken_at {taken!r} has no time zone")
+        raise ValueError(f"taken_at {time!r} has no time zone")
     return Snapshot(
-        str(data["id"]),
+        str(document["id"]),
         taken_at,
-        tuple(str(disk) for disk in data.get("disks", ())),
-        Consistency(data.get("consistency", Consistency.UNKNOWN)),
+        tuple(str(disk) for disk in document.get("disks", ())),
+        Consistency(document.get("consistency", Consistency.UNKNOWN)),
         int(used) if used is not None else None,
     )
 
 
-def _read_overlay(data: Mapping[str, Any] | None) -> Overlay | None:
-    if data is None:
+def _read_overlay(document: Mapping[str, Any] | None) -> Overlay | None:
+    if document is None:
         return None
-    power = PowerState(data.get("power", PowerState.UNKNOWN))
-    consistency = Consistency(data.get("consistency", Consistency.UNKNOWN))
-    return Overlay(**{**data, "power": power, "consistency": consistency})
+    power = PowerState(document.get("power", PowerState.UNKNOWN))
+    consistency = Consistency(document.get("consistency", Consistency.UNKNOWN))
+    return Overlay(**{**document, "power": power, "consistency": consistency})

@@ -116,10 +116,10 @@ class HttpApi:
         return Reply(document, {name.lower(): value for name, value in response.headers.items()})
 
     def _translate(self, status: int, reason: str, document: Any, asked: str) -> ProviderError:  # noqa: ANN401 - JSON
-        said = _find_message(document) or reason
+        message = _find_message(document) or reason
         for secret in self.hidden:
-            said = said.replace(secret.reveal(), "***")
-        text = f"status {status}: {shorten(said)}"
+            message = message.replace(secret.reveal(), "***")
+        text = f"status {status}: {shorten(message)}"
         if status == 404:
             return NotThere(f"{self.name} has no such thing: {asked}: {text}")
         if status in {401, 403}:

@@ -190,13 +190,13 @@ class ProxmoxProvider:
     def _find_node(self, deadline: Deadline) -> str:
         """Return the node that has the machine now. Machines migrate."""
         items = pick(self._send("GET", "/api2/json/cluster/resources", deadline, params={"type": "vm"}), "data", list)
-        ours = [item for item in items if isinstance(item, dict) and str(item.get("vmid")) == self._id]
-        if len(ours) != 1 or ours[0].get("type") != "qemu" or ours[0].get("template"):
+        machines = [item for item in items if isinstance(item, dict) and str(item.get("vmid")) == self._id]
+        if len(machines) != 1 or machines[0].get("type") != "qemu" or machines[0].get("template"):
             hint = "Correct `provider` in the inventory, or let the token see it (VM.Audit)."
             raise ProviderError(f"Proxmox has no virtual machine {self._id} that fleetpatch may see", hint=hint)
-        if self._pool and ours[0].get("pool") != self._pool:
+        if self._pool and machines[0].get("pool") != self._pool:
             raise ProviderError(f"the machine {self._id} is not in the pool {self._pool}", hint="Correct `resource`.")
-        return pick(ours[0], "node", str)
+        return pick(machines[0], "node", str)
 
 
 def _read_power(status: Item) -> PowerState:

@@ -193,8 +193,8 @@ class VsphereProvider:
 
         end = poll(self._clock, deadline, find_end, message=f"the task of vSphere for {self._id} has not ended: {task}")
         if end["state"] == "error":
-            said = str((end.get("error") or {}).get("localizedMessage", "it does not say why"))
-            raise ProviderError(f"vSphere could not carry it out for {self._id}: {shorten(said)}")
+            message = str((end.get("error") or {}).get("localizedMessage", "it does not say why"))
+            raise ProviderError(f"vSphere could not carry it out for {self._id}: {shorten(message)}")
 
     def _has_task(self, deadline: Deadline) -> bool:
         """Return whether a task works on the machine."""

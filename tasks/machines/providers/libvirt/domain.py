@@ -209,7 +209,7 @@ def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, inf
     live_paths = {target: _find_source(element) for target, element in live_elements.items()}
     live_files = {target: _find_file(element) for target, element in live_elements.items()}
     elements = [element for element in _find_disks(config) if _is_writable_disk(element)]
-    ours = [_get_target(element) for element in elements]
+    targets = [_get_target(element) for element in elements]
     orders = {
         element.find("target").get("dev"): int(element.find("boot").get("order"))
         for element in elements
@@ -230,8 +230,8 @@ def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, inf
         datetime.fromtimestamp(int(now), UTC),
         _read_state(name, config),
         {target: file for target, file in live_files.items() if file is not None},
-        {target: source for target, source in live_paths.items() if target not in ours},
-        tuple(target for target in ours if target not in live_paths),
+        {target: source for target, source in live_paths.items() if target not in targets},
+        tuple(target for target in targets if target not in live_paths),
         frozenset(_get_target(element) for element in (*_find_disks(live), *_find_disks(config))),
     )
 

@@ -100,7 +100,7 @@ class LibvirtProvider:
         """Return the machine as it is now."""
         domain = self._virsh.read_domain(deadline)
         unread = set(domain.unread_paths)
-        ours = [
+        existing = [
             snapshot
             for snapshot in domain.state.snapshots
             if domain.has_state(snapshot) or snapshot.is_going or (snapshot.is_taken and _get_paths(snapshot) & unread)
@@ -119,7 +119,7 @@ class LibvirtProvider:
                 *(ProvidedDisk(target, DiskRole.UNKNOWN, source) for target, source in domain.live_only.items()),
             ),
             (
-                *(_describe_snapshot(domain, snapshot) for snapshot in ours),
+                *(_describe_snapshot(domain, snapshot) for snapshot in existing),
                 *(Snapshot(foreign.id, foreign.taken_at) for foreign in domain.foreign_snapshots),
             ),
             tuple(kept),

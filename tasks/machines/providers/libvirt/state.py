@@ -135,18 +135,18 @@ def read_state(text: str, domain: str, uuid: str) -> DomainState:
 
 def _read(text: str, domain: str) -> DomainState:
     try:
-        data = json.loads(text)
-        if data.pop("form") != _FORM:
+        document = json.loads(text)
+        if document.pop("form") != _FORM:
             raise ValueError("another form")
         return DomainState(
-            **data
+            **document
             | {
-                "snapshots": tuple(_read_snapshot(entry) for entry in data["snapshots"]),
+                "snapshots": tuple(_read_snapshot(entry) for entry in document["snapshots"]),
                 "kept_disks": tuple(
-                    SavedDisk(**entry | {"file": DiskFile(**entry["file"])}) for entry in data["kept_disks"]
+                    SavedDisk(**entry | {"file": DiskFile(**entry["file"])}) for entry in document["kept_disks"]
                 ),
-                "origins": {path: Origin(**origin) for path, origin in data["origins"].items()},
-                **{key: tuple(data[key]) for key in ("seeds", "doomed")},
+                "origins": {path: Origin(**origin) for path, origin in document["origins"].items()},
+                **{key: tuple(document[key]) for key in ("seeds", "doomed")},
             }
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -50,12 +50,12 @@ class Virsh:
         snapshots = self._require(self.ask("snapshot-list", "--name", deadline=deadline)).text
         names = [line.strip() for line in snapshots.splitlines() if line.strip()]
         questions = [(*self._virsh, "snapshot-dumpxml", *of, "--snapshotname", name) for name in names]
-        foreign = self.host.ask(questions, deadline=deadline) if names else ()
-        found = tuple(
+        answers = self.host.ask(questions, deadline=deadline) if names else ()
+        foreign_snapshots = tuple(
             parse_foreign_snapshot(name, self._require(answer).text)
-            for name, answer in zip(names, foreign, strict=True)
+            for name, answer in zip(names, answers, strict=True)
         )
-        domain = self._read_chains(replace(domain, foreign_snapshots=found), deadline)
+        domain = self._read_chains(replace(domain, foreign_snapshots=foreign_snapshots), deadline)
         return replace(domain, free_bytes=self._read_free_bytes(domain, deadline))
 
     def _read_free_bytes(self, domain: Domain, deadline: Deadline) -> int | None:
@@ -229,16 +229,16 @@ class Virsh:
     def _require(self, answer: CommandAnswer) -> CommandAnswer:
         if answer.exit_code == 0:
             return answer
-        said = answer.stderr or answer.text.strip() or f"exit code {answer.exit_code}"
+        complaint = answer.stderr or answer.text.strip() or f"exit code {answer.exit_code}"
         where = f"{self.host.host}, {self.name}"
-        if "failed to connect to the hypervisor" in said or "End of file while reading data" in said:
-            raise ProviderUnavailable(f"{where}: libvirt does not answer: {said}")
-        if any(words in said for words in _TAKEN_ELSEWHERE):
-            raise ProviderUnavailable(f"{where}: another process holds it: {said}")
-        if "failed to get domain" in said or "Domain not found" in said:
+        if "failed to connect to the hypervisor" in complaint or "End of file while reading data" in complaint:
+            raise ProviderUnavailable(f"{where}: libvirt does not answer: {complaint}")
+        if any(words in complaint for words in _TAKEN_ELSEWHERE):
+            raise ProviderUnavailable(f"{where}: another process holds it: {complaint}")
+        if "failed to get domain" in complaint or "Domain not found" in complaint:
             hint = f"`virsh list --all` on {self.host.host} has the names. Correct `provider` of the machine."
-            raise ProviderError(f"{where}: there is no such domain: {said}", hint=hint)
-        raise ProviderError(f"{where}: {said}", hint=f"Look at it on {self.host.host} with virsh.")
+            raise ProviderError(f"{where}: there is no such domain: {complaint}", hint=hint)
+        raise ProviderError(f"{where}: {complaint}", hint=f"Look at it on {self.host.host} with virsh.")
 
     def _read_chains(self, domain: Domain, deadline: Deadline) -> Domain:
         files = {file.path: file.format for file in domain.active_files.values()}

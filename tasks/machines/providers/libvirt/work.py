@@ -320,14 +320,14 @@ class DomainWork:
         if not paths:
             return frozenset()
         others = self.virsh.find_files_of_others(self.domain.state.uuid, self.deadline)
-        there = self.virsh.find_there(paths, self.deadline)
-        writable = self.virsh.find_writable(sorted(there), self.deadline)
-        if taken := sorted(others & there):
+        existing = self.virsh.find_there(paths, self.deadline)
+        writable = self.virsh.find_writable(sorted(existing), self.deadline)
+        if taken := sorted(others & existing):
             self.notes.append(f"another domain has {', '.join(taken)}: it stays")
         if going := sorted(writable - others):
             self.virsh.require_state(self.domain.state, self.deadline)
             self.virsh.run("rm", "-f", "--", *going, deadline=self.deadline)
-        return frozenset(paths) - self.virsh.find_there(sorted(writable & there), self.deadline)
+        return frozenset(paths) - self.virsh.find_there(sorted(writable & existing), self.deadline)
 
     def describe_state(self, snapshot_id: str, consistency: str, disks: Iterable[DomainDisk]) -> SavedSnapshot:
         """Return a snapshot, not taken yet, of disks as they are now."""
