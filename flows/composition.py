@@ -3,7 +3,7 @@
 import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -207,15 +207,18 @@ def _open_components(
     requested, say = request.component if isinstance(request, PatchRequest) else "", caller.listener.on_message
     is_image, path = requested.startswith(IMAGE_PREFIX), inventory.source
     sources: list[Any] = []
+    enrolled: Mapping[str, tuple[str, ...]] = {}
     if (requested and not is_image) or has_component_file(path):
         from flows.components.fleet_components import FleetComponents  # noqa: PLC0415 - few fleets have components
 
         of_run = "" if is_image else requested
-        sources.append(FleetComponents(records.database, inventory, path, clock, say, of_run))
+        components = FleetComponents(records.database, inventory, path, clock, say, of_run, replaces_disks=is_image)
+        enrolled = components.enrolled
+        sources.append(components)
     if is_image or has_image_file(path):
         from flows.images.fleet_images import FleetImages  # noqa: PLC0415 - few fleets have images
 
-        sources.append(FleetImages(records.database, inventory, say, requested if is_image else ""))
+        sources.append(FleetImages(records.database, inventory, say, requested if is_image else "", enrolled))
     if not sources:
         return {}
 

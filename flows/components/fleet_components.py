@@ -56,10 +56,14 @@ class FleetComponents:
     """The components for the ports of one run.
 
     The file is read once, before anything begins: a run that upgrades no component goes on without it if it is not
-    valid, and says so.
+    valid, and says so. A run that replaces OS disks does not: what is on them would be lost.
 
     Args:
         requested: the component that the run upgrades, or "".
+        replaces_disks: whether the run gives machines new OS disks. Then they are asked for all components.
+
+    Attributes:
+        enrolled: by machine, the components that are enrolled there.
     """
 
     def __init__(
@@ -70,30 +74,37 @@ class FleetComponents:
         clock: Clock,
         say: Callable[[str], None],
         requested: str = "",
+        *,
+        replaces_disks: bool = False,
     ) -> None:
         self._database, self._inventory, self._clock = database, inventory, clock
         try:
             self._catalogue = load_catalogue(path)
         except (InvalidFiles, InventoryError) as error:
-            if requested:
+            if requested or replaces_disks:
                 raise
             say(f"machines are not asked for components: {error}")
             self._catalogue = Catalogue()
-        self._asked = self._find_asked(requested) if self._catalogue.components else {}
+        self.enrolled: dict[str, tuple[str, ...]] = {}
+        self._asked: dict[str, tuple[Component, ...]] = {}
+        if self._catalogue.components:
+            self._find_asked(requested, asks_all=replaces_disks)
 
-    def _find_asked(self, requested: str) -> dict[str, tuple[Component, ...]]:
+    def _find_asked(self, requested: str, *, asks_all: bool) -> None:
         enrolments = SqlComponents(self._database).read_enrolments()
-        asked: dict[str, tuple[Component, ...]] = {}
         for component in self._catalogue.components:
             enrolled = find_enrolled_scopes(self._inventory.machines, component.name, enrolments)
             for machine in self._inventory.machines:
-                is_wanted = machine.name in enrolled or component.name == requested
-                if is_wanted and machine.os is component.family:
-                    asked[machine.name] = (*asked.get(machine.name, ()), component)
-        return asked
+                if machine.os is not component.family:
+                    continue
+                is_enrolled = machine.name in enrolled
+                if is_enrolled:
+                    self.enrolled[machine.name] = (*self.enrolled.get(machine.name, ()), component.name)
+                if is_enrolled or asks_all or component.name == requested:
+                    self._asked[machine.name] = (*self._asked.get(machine.name, ()), component)
 
     def list_components(self, machine: Machine) -> tuple[Component, ...]:
-        """Return the components that a machine is asked for: those that are enrolled there, and that of the run."""
+        """Return the components that a machine is asked for: enrolled ones, and that of the run; or all."""
         return self._asked.get(machine.name, ())
 
     def find_order(self, name: str, wanted: str) -> ComponentOrder:

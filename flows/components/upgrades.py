@@ -1,6 +1,5 @@
 """Builds the runs that upgrade components, one for each, and carries them out one after the other."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -9,11 +8,12 @@ from flows.components.overview import ComponentKnowledge, choose_for_machine, fi
 from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
 from inventory.data_class import dataclass
 from inventory.machine import Inventory, Machine
-from tasks.domain.components import Component, ComponentStanding, ComponentVersion
+from tasks.domain.components import Component, ComponentStanding
 from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.states import RebootPolicy
 from tasks.rules.components.versions import find_listed_version
+from tasks.steps.component_own_files import require_own_file
 
 DEFAULT_WINDOW_MINUTES = 12 * 60.0
 """How long a run of a component may take. Each batch is watched for minutes, and batches are small."""
@@ -206,21 +206,4 @@ def require_own_files(component: Component) -> None:
         RequestError: a file can't be read, or has another digest.
     """
     for version in component.versions:
-        if version.file:
-            _require_own_file(component, version)
-
-
-def _require_own_file(component: Component, version: ComponentVersion) -> None:
-    try:
-        with Path(version.file).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise RequestError(
-            f"the file of {component.name} {version.version} can't be read: {version.file}: {error.strerror}",
-            hint="Put it there, or correct `file` in components.yaml.",
-        ) from error
-    if digest != version.sha256:
-        raise RequestError(
-            f"{version.file} is not the file of {component.name} {version.version}: its digest is {digest}",
-            hint="Find out who changed it. If it is the right file, correct `sha256` in components.yaml.",
-        )
+        require_own_file(component, version)

@@ -1,6 +1,6 @@
 """What is known of the groups of images.yaml: which machines are theirs, and which versions these have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -82,10 +82,18 @@ class FleetImages:
 
     Args:
         requested: the component of the group that the run upgrades, or "".
+        enrolled: by machine, the components of components.yaml that are enrolled there.
     """
 
-    def __init__(self, database: Database, inventory: Inventory, say: Callable[[str], None], requested: str) -> None:
-        self._database, self._inventory = database, inventory
+    def __init__(
+        self,
+        database: Database,
+        inventory: Inventory,
+        say: Callable[[str], None],
+        requested: str,
+        enrolled: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        self._database, self._inventory, self._enrolled = database, inventory, enrolled or {}
         try:
             self._groups = load_image_groups(inventory.source)
         except (InvalidFiles, InventoryError) as error:
@@ -107,4 +115,5 @@ class FleetImages:
         """Return what a run upgrades, with what is known of it. See ComponentOrderFinder."""
         group = require_group(self._groups, name.removeprefix(IMAGE_PREFIX))
         knowledge = read_image_knowledge(self._database, self._groups, self._inventory)
-        return ComponentOrder(group.component, wanted, tuple(knowledge.tries.get(group.component.name, ())))
+        tries = tuple(knowledge.tries.get(group.component.name, ()))
+        return ComponentOrder(group.component, wanted, tries, enrolled=self._enrolled)

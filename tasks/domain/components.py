@@ -180,6 +180,7 @@ class ComponentOrder:
         wanted: the version that a person orders; "": what comes by itself.
         tries: earlier tries of this component, on all machines.
         held_back: machines that wait for another component, each with the reason.
+        enrolled: by machine, the components that are enrolled there: a new OS disk gets them again.
         rolls_back: whether the version before is put back on a machine that is not healthy.
     """
 
@@ -187,4 +188,5 @@ class ComponentOrder:
     wanted: str = ""
     tries: tuple[ComponentTry, ...] = ()
     held_back: Mapping[str, str] = field(default_factory=dict)
+    enrolled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rolls_back: bool = True

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from sqlalchemy import case, delete, func, select
+from sqlalchemy import case, delete, exists, func, select, true
 
 from tasks.domain.components import COMPONENT_PREFIX, ComponentEnrolment, ComponentTry
 from tasks.domain.images import IMAGE_PREFIX
@@ -17,6 +17,7 @@ from tasks.records.statements import upsert_row
 from tasks.records.storage.database import Database
 from tasks.rules.components.tries import BAD_STATES, NOT_TRIED
 
+_IMAGE_PREFIX = f"{COMPONENT_PREFIX}{IMAGE_PREFIX}"
 _ENROLMENTS, _RESULTS = page_schema.component_enrolments, schema.update_results
 
 
@@ -69,6 +70,10 @@ class SqlComponents:
         They are the outcomes of these runs. See tasks/rules/components/tries.py.
         """
         outcomes, runs = schema.outcomes, schema.runs
+        disk = _RESULTS.alias()
+        # a new OS disk got the version again: that is no try of it
+        has_new_disk = (disk.c.outcome == _RESULTS.c.outcome) & disk.c.update_id.startswith(_IMAGE_PREFIX)
+        is_of_its_run = true() if component.startswith(IMAGE_PREFIX) else ~exists().where(has_new_disk)
         ended_at = func.coalesce(outcomes.c.ended_at, outcomes.c.started_at)
         is_unchanged = (_RESULTS.c.state == UpdateState.FAILED.value) & _RESULTS.c.version_after.is_not_distinct_from(
             _RESULTS.c.installed
@@ -93,6 +98,7 @@ class SqlComponents:
                 _RESULTS.c.state.not_in([state.value for state in NOT_TRIED]),
                 runs.c.kind == "patch",
                 ended_at.is_not(None),
+                is_of_its_run,
             )
             .order_by(ended_at, _RESULTS.c.number)
         )

@@ -7,6 +7,7 @@ from tasks.rules.components.choice import ComponentChoice, build_component_updat
 from tasks.rules.components.tries import COMPONENT_CHECK
 from tasks.rules.updates.selection import SelectionResult
 from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.disk_components import describe_return, explain_no_new_disk, find_disk_components
 
 _REMEDY = "Look why the machine does not tell the component's version. Until then it gets none."
 
@@ -28,6 +29,11 @@ def choose_component(context: MachineContext) -> tuple[SelectionResult, str]:
     alone = f"this run upgrades the component {component.name} alone"
     skipped = [UpdateResult(other, UpdateState.NOT_SELECTED, alone) for other in packages.updates]
     held_back = order.held_back.get(context.name, "")
+    returning = ""
+    if update is not None and component.image is not None:
+        disk = find_disk_components(context, order, packages.components)
+        held_back = held_back or explain_no_new_disk(context, disk)
+        returning = describe_return(disk)
     if update is not None and held_back:
         skipped.append(UpdateResult(update, UpdateState.BLOCKED, held_back))
     if choice.standing is ComponentStanding.UNKNOWN:
@@ -36,7 +42,7 @@ def choose_component(context: MachineContext) -> tuple[SelectionResult, str]:
         context.add_finding(Finding.good(COMPONENT_CHECK, f"{component.name} {choice.installed.version} is current"))
     note = f"component {component.name}: {choice.standing}"
     chosen = () if update is None or held_back else (update,)
-    return (chosen, tuple(skipped)), f"{note}: {held_back or choice.reason}".rstrip(": ")
+    return (chosen, tuple(skipped)), f"{note}: {held_back or choice.reason or returning}".rstrip(": ")
 
 
 def _choose_version(context: MachineContext, order: ComponentOrder) -> ComponentChoice:

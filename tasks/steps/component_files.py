@@ -2,11 +2,12 @@
 
 import base64
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
 from inventory.machine import OsFamily
-from tasks.domain.components import ComponentVersion
+from tasks.domain.components import Component, ComponentVersion
 from tasks.domain.errors import ProtocolViolation, RequestError, ScriptFailed
 from tasks.domain.states import Step
 from tasks.rules.components.versions import find_listed_version
@@ -38,21 +39,35 @@ def send_component_files(context: MachineContext) -> str:
     for update in context.plan.chosen:
         for text in (update.installed or "", update.available):
             version = find_listed_version(component.versions, text)
-            if version is not None and version.file and (reason := _send(context, version, guard)):
-                return f"its file was not sent whole: {reason}"
+            if version is not None and (reason := _send(context, component, version, guard)):
+                return reason
     return ""
+
+
+def send_to_new_disk(context: MachineContext, component: Component, version: ComponentVersion) -> str:
+    """Send the file of a version to a new OS disk. Neither a request to stop nor the window's end keeps it away.
+
+    Returns:
+        why it was ended early: a lost lock. Or "".
+
+    Raises:
+        FleetpatchError: the file can't be read or stored, or the machine was lost.
+    """
+    return _send(context, component, version, _Guard(context, lambda _context: ""))
 
 
 class _Guard:
     """Looks before each part whether the machine may still be written to, and keeps the machine lock."""
 
-    def __init__(self, context: MachineContext) -> None:
-        self._context, self._renewed_at = context, context.clock.now()
+    def __init__(
+        self, context: MachineContext, explain_no_part: Callable[[MachineContext], str] = explain_no_start
+    ) -> None:
+        self._context, self._renewed_at, self._explain_no_part = context, context.clock.now(), explain_no_part
 
     def explain_end(self) -> str:
         """Return why no further part may be sent, or ""."""
         context, now = self._context, self._context.clock.now()
-        if reason := explain_no_start(context):
+        if reason := self._explain_no_part(context):
             return reason
         if now - self._renewed_at < LOCK_RENEWAL_INTERVAL:
             return ""
@@ -60,10 +75,13 @@ class _Guard:
         return retry_transient(context, lambda: renew_lock(context), build_retry_deadline(context))
 
 
-def _send(context: MachineContext, version: ComponentVersion, guard: _Guard) -> str:
+def _send(context: MachineContext, component: Component, version: ComponentVersion, guard: _Guard) -> str:
+    if not version.file:
+        return ""
     try:
         with Path(version.file).open("rb") as stream:
-            return _send_parts(context, version, stream, guard)
+            reason = _send_parts(context, component, version, stream, guard)
+            return f"its file was not sent whole: {reason}" if reason else ""
     except OSError as error:
         raise RequestError(
             f"the file {version.file} can't be read: {error.strerror}",
@@ -71,9 +89,11 @@ def _send(context: MachineContext, version: ComponentVersion, guard: _Guard) -> 
         ) from error
 
 
-def _send_parts(context: MachineContext, version: ComponentVersion, stream: IO[bytes], guard: _Guard) -> str:
+def _send_parts(
+    context: MachineContext, component: Component, version: ComponentVersion, stream: IO[bytes], guard: _Guard
+) -> str:
     size, part_bytes, idle = os.fstat(stream.fileno()).st_size, PART_BYTES[context.state.machine.os], 0
-    have, is_whole = _put(context, version, size, 0, b"")
+    have, is_whole = _put(context, component, version, size, 0, b"")
     while not is_whole:
         if reason := guard.explain_end():
             return reason
@@ -81,19 +101,21 @@ def _send_parts(context: MachineContext, version: ComponentVersion, stream: IO[b
         part = stream.read(part_bytes)
         context.report_progress(Step.INSTALL, f"sending its file: {have * 100 // max(size, 1)} %")
         before = have
-        have, is_whole = _put(context, version, size, have, part)
+        have, is_whole = _put(context, component, version, size, have, part)
         idle = 0 if have > before else idle + 1
         if not is_whole and idle >= _MAX_IDLE_PARTS:
             raise ScriptFailed("the file of the component does not arrive", exit_code=1, machine=context.name)
     return ""
 
 
-def _put(context: MachineContext, version: ComponentVersion, size: int, offset: int, part: bytes) -> tuple[int, bool]:
+def _put(
+    context: MachineContext, component: Component, version: ComponentVersion, size: int, offset: int, part: bytes
+) -> tuple[int, bool]:
     """Send a part, and return how many bytes are there, and whether the file is whole. Safe to repeat."""
     script = context.build_shared_script(
         "component_put",
         {
-            "component": get_component_order(context).component.name,
+            "component": component.name,
             "sha256": version.sha256,
             "size": str(size),
             "offset": str(offset),

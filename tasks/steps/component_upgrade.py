@@ -1,24 +1,22 @@
 """After the upgrade of a component: is the machine healthy with it? If it is not, the version before is put back."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 from inventory.machine import Check, FailedCheckEffect
 from tasks.domain.errors import FleetpatchError, RecordsError, TransportError
 from tasks.domain.model import Finding, InstallResult, Update, UpdateResult, ValidationResult
-from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.package_manager import JobKind, Transaction
+from tasks.domain.protocols.package_manager import JobKind
 from tasks.domain.states import FindingLevel, Step, UpdateState
 from tasks.rules.components.health import HealthAnswer, HealthWatch
 from tasks.rules.components.tries import COMPONENT_CHECK
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.steps.component_choice import get_component_order
+from tasks.steps.component_jobs import read_component_version, run_to_its_end
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.image_upgrade import is_disk_going_back, is_image_run, leave_disk, mark_failed, put_disk_back
 from tasks.steps.jobs.job_result import JobResult
-from tasks.steps.jobs.package_job import find_submitted_update_ids, run_job
+from tasks.steps.jobs.package_job import find_submitted_update_ids
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.retry import build_retry_deadline, close_before_pause, retry_transient
@@ -26,8 +24,6 @@ from tasks.steps.validate import validate
 
 POLL_SECONDS = 10.0
 _LOOK = "Look at the component on the machine."
-
-logger = logging.getLogger(__name__)
 
 
 def validate_component(context: MachineContext) -> MachineState:
@@ -153,7 +149,7 @@ def _ask_health(context: MachineContext, update: Update, checks: Sequence[Check]
 def _leave(context: MachineContext, update: Update, problem: str) -> str:
     """Leave a version that is not healthy, as whoever started the run wants it. Return that."""
     message = f"{update.name} {update.available}: {problem}; it was left: this run puts nothing back"
-    mark_failed(context, update, message, _read_version(context, update))
+    mark_failed(context, update, message, read_component_version(context, update))
     return message
 
 
@@ -169,13 +165,9 @@ def _put_back(context: MachineContext, update: Update, problem: str) -> str:
     done = install.transactions if install is not None else ()
     took = [(one.ended_at - one.started_at).total_seconds() for one in done if one.started_at and one.ended_at]
     seconds = max([context.rates.predict_install_seconds(1), *took])  # as long as the way there, which may be slow
-    patience = timedelta(seconds=context.options.max_unreachable_seconds)
-    latest_start = max(context.window.end, context.clock.now()) + patience
-    latest = latest_start.timestamp() + context.facts.clock_skew_seconds
-    part = Transaction(max((one.number for one in done), default=-1) + 1, (back,), latest, seconds)
-    deadline = Deadline(latest_start + timedelta(seconds=seconds))
-    job_result = run_job(context, JobKind.ROLL_BACK, 0, (part,), deadline, submitted_jobs={})
-    now = _read_version(context, update)
+    transaction = max((one.number for one in done), default=-1) + 1
+    job_result = run_to_its_end(context, JobKind.ROLL_BACK, 0, back, transaction, seconds)
+    now = read_component_version(context, update)
     is_back = now == update.installed
     errors = "; ".join(
         filter(None, (*(t.detail for t in job_result.transactions), *job_result.refusals, job_result.error))
@@ -191,24 +183,6 @@ def _put_back(context: MachineContext, update: Update, problem: str) -> str:
         mark_failed(context, update, message, now)
         context.state = replace(context.state, install=_with_job(context.state.install or install, job_result))
     return message
-
-
-def _read_version(context: MachineContext, update: Update) -> str | None:
-    """Return the version that is there now; None: none, or it can't be read. A lost machine raises."""
-    try:
-        versions = retry_transient(
-            context,
-            lambda: context.manager.read_installed_versions(
-                context.transport, [update], deadline=context.build_package_deadline()
-            ),
-            build_retry_deadline(context),
-        )
-    except (RecordsError, TransportError):
-        raise
-    except FleetpatchError as error:
-        logger.info("%s: the version of %s is not known: %s", context.name, update.name, error.message)
-        return None
-    return versions.get(update.id)
 
 
 def _with_job(install: InstallResult, job_result: JobResult) -> InstallResult:

@@ -24,6 +24,15 @@ from tasks.steps.context import journal
 from tasks.steps.context.machine_context import REPLACEMENT_SECONDS, MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions
 from tasks.steps.hooks import run_before_hooks
+from tasks.steps.image_components import (
+    COMPONENTS_KEY,
+    bring_components_back,
+    forget_components,
+    list_component_results,
+    predict_return_seconds,
+    read_components,
+    read_components_before,
+)
 from tasks.steps.image_disks import (
     build_order_id,
     find_start,
@@ -51,7 +60,7 @@ def is_image_run(options: PatchOptions) -> bool:
 
 
 def install_image(context: MachineContext) -> MachineState:
-    """Replace the OS disk of a machine, wait for its login, and run the owner's scripts there.
+    """Replace the OS disk of a machine, wait for its login, run the owner's scripts there, and bring components back.
 
     A machine that does not become what it should has a result that is not Installed: the validation puts its disk back.
 
@@ -79,8 +88,9 @@ def install_image(context: MachineContext) -> MachineState:
         raise
 
 
-def _explain_no_time(context: MachineContext) -> str:
-    fit = check_cut_off_fit(context, _predict_replacement_seconds(context), "the replacement of its OS disk")
+def _explain_no_time(context: MachineContext, components: int | None = None) -> str:
+    seconds = _predict_replacement_seconds(context) + predict_return_seconds(context, components)
+    fit = check_cut_off_fit(context, seconds, "the replacement of its OS disk")
     return explain_stop_request(context) or ("" if fit.fits else f"no time left: {fit.explanation}")
 
 
@@ -96,7 +106,8 @@ def _predict_replacement_seconds(context: MachineContext) -> float:
 
 def _with_result(context: MachineContext, result: UpdateResult | None, began: datetime | None = None) -> MachineState:
     """Return the state with what became of the OS disk. The boot from it was no reboot that anybody decides about."""
-    results = (*((result,) if result is not None else ()), *context.plan.skipped)
+    of_disk = (result, *list_component_results(context)) if result is not None else ()
+    results = (*of_disk, *context.plan.skipped)
     transactions: tuple[TransactionResult, ...] = ()
     # one that was not attempted, or refused, has changed nothing
     if result is not None and began is not None and result.state in {UpdateState.INSTALLED, UpdateState.PENDING}:
@@ -116,7 +127,9 @@ def _replace_disk(context: MachineContext, update: Update, entry: JournalEntry |
     refusal: FleetpatchError | None = None
     if entry is None:
         before, wanted = _prepare_replacement(context, provider, component, update)
-        if reason := _explain_no_time(context):  # the hooks, and others' installations, took theirs
+        if reason := _explain_no_time(
+            context, len(read_components(before))
+        ):  # the hooks, and others' installations, took theirs
             return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, update.installed)
         journal.record_start(context, Step.INSTALL, journal.REPLACE_ACT, order_id, before)
         refusal = order(context, provider, wanted)
@@ -165,11 +178,13 @@ def _prepare_replacement(
     if reason := explain_no_replacement(machine, provider.acts):
         raise ProviderError(f"its OS disk can't be replaced: {reason}", machine=context.name)
     wanted = _build_order(build_order_id(context), component, update, _build_user_data(context, component))
+    components = read_components_before(context)
     before: dict[str, object] = {
         "image": update.available,
         "os": find_os_source(machine),
         "data": list_data_disks(machine),
         "boot": context.facts.boot_id,
+        COMPONENTS_KEY: components,
     }
     wait_for_transactions(context, "its new OS disk")
     context.report_progress(Step.INSTALL, f"replacing its OS disk by {component.name} {update.available}")
@@ -225,10 +240,11 @@ def _resume_replacement(
 
 
 def _set_up(context: MachineContext, component: Component) -> str:
-    """Wait for the login to the new disk, lock the machine again, and run the scripts. Return what is wrong, or ""."""
-    entry = find_start(context, journal.REPLACE_ACT)
-    boot_before = str(entry.detail.get("boot", "")) if entry is not None else ""
-    if problem := wait_for_login(context, boot_before):
+    """Wait for the login to the new disk, lock the machine again, run the scripts, and bring the components back.
+
+    Return what is wrong, or "".
+    """
+    if problem := wait_for_login(context, str(_read_before(context).get("boot", ""))):
         return problem
     try:
         lock = acquire_lock(context).finding
@@ -237,6 +253,7 @@ def _set_up(context: MachineContext, component: Component) -> str:
         problem = _run_scripts(context, component)
         if not problem:  # a new disk has no package lists
             context.state = replace(context.state, packages_after=read_package_state(context, refresh=True))
+            problem = bring_components_back(context, _read_before(context))
     except RecordsError:
         raise
     except FleetpatchError as error:
@@ -302,6 +319,8 @@ def put_disk_back(context: MachineContext, update: Update, problem: str) -> str:
     journal.record_end(context, Step.VALIDATE, journal.RESTORE_ACT, order_id, {"outcome": outcome})
     version = machine.os_disks[0].image if machine.os_disks else ""
     mark_failed(context, update, message, version or None, is_open=is_open)
+    if is_back:
+        forget_components(context)
     return message
 
 

@@ -161,6 +161,11 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "controller that dies at each call: tests/unit/engine/test_image_upgrades.py; libvirt's orders, broken behind "
         "each command: tests/contract/providers/test_provider_contract.py."
     ),
+    "tests/lab/vm/test_image_components.py::": (
+        "Three boots of QEMU without KVM: minutes. The same runs with a provider in memory, and a controller that dies "
+        "at each call: tests/unit/engine/test_image_components.py; each kind of component in real shells, with "
+        "stand-ins: tests/contract/test_components.py."
+    ),
     "tests/lab/vm/test_rehearsal.py::": (
         "Machine and copy are two QEMUs without KVM, patched one after the other: minutes. Simulated: "
         "tests/unit/engine/test_rehearsals.py; the host's script in real shells, without libvirt: "

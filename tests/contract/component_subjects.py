@@ -47,13 +47,16 @@ esac
 SNAP = """case $1 in
   list) [ -s {state} ] || {{ echo 'error: no matching snaps installed' >&2; exit 1; }}
     printf 'Name Version Rev Tracking Publisher Notes\\n%s %s 7 latest x -\\n' "$2" "$(cat {state})" ;;
-  refresh) case $2 in --revision=100) echo 1.0.0 ;; --revision=110) echo 1.1.0 ;; *) exit 1 ;; esac >{state} ;;
+  refresh | install) [ -s {state} ] || [ "$1" = install ] || {{ echo "error: snap $3 is not installed" >&2; exit 1; }}
+    case $2 in --revision=100) echo 1.0.0 ;; --revision=110) echo 1.1.0 ;; *) exit 1 ;; esac >{state} ;;
 esac
 """
 FLATPAK = """case $1 in
   info) [ -s {state} ] || {{ echo "error: $2/*unspecified*/*unspecified* not installed" >&2; exit 1; }}
     printf '\\nApp - does it\\n\\n        ID: %s\\n   Version: %s\\n' "$2" "$(cat {state})" ;;
-  update) case $4 in --commit=100) echo 1.0.0 ;; --commit=110) echo 1.1.0 ;; *) exit 1 ;; esac >{state} ;;
+  install) [ "$4" = app ] && echo 9.9.9 >{state} ;;
+  update) [ -s {state} ] || {{ echo "error: $5 not installed" >&2; exit 1; }}
+    case $4 in --commit=100) echo 1.0.0 ;; --commit=110) echo 1.1.0 ;; *) exit 1 ;; esac >{state} ;;
 esac
 """
 TOOLS = {
@@ -86,7 +89,7 @@ class Subject:
     def soon(self) -> Deadline:
         return Deadline.after(self.clock, 60)
 
-    def run(self, kind: JobKind, installed: str, available: str, latest: float | None = None) -> JobStatus:
+    def run(self, kind: JobKind, installed: str | None, available: str, latest: float | None = None) -> JobStatus:
         update = Update(self.component.update_id, self.component.name, "", installed, available, Classification.OTHER)
         until = self.clock.now().timestamp() + 3600 if latest is None else latest
         script = self.manager.build_job_script(kind, [Transaction(0, (update,), until, 60)])

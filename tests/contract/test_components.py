@@ -39,6 +39,13 @@ def test_what_is_not_installed_is_told_so(subject: Subject) -> None:
     assert subject.read() == InstalledComponent("app", None, "")
 
 
+def test_a_version_comes_to_a_machine_that_has_none(subject: Subject) -> None:
+    subject.forget()
+    installed = subject.run(JobKind.INSTALL, None, "1.0.0")
+    assert ends(installed) == [(0, "")], installed.log
+    assert subject.read() == InstalledComponent("app", "1.0.0")
+
+
 WITH_FILES = [kind for kind in TOOLS if ComponentKind(kind).has_file]
 
 
@@ -117,6 +124,8 @@ def test_the_owner_s_own_way_back_is_taken(make_shell: Callable[[str], ShellSubj
     shell.manager = ComponentManager(FakeManager(), [shell.component])
     shell.run(JobKind.ROLL_BACK, "1.1.0", "1.0.0")
     assert shell.read().version == "0.9.9"
+    shell.run(JobKind.INSTALL, None, "1.0.0")  # a new disk, on which nothing is put back
+    assert shell.read().version == "1.0.0"
 
 
 @pytest.mark.parametrize(

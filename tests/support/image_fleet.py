@@ -1,5 +1,6 @@
 """A simulated fleet of virtual machines, and runs of the real engine that give them new OS disks."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from tasks.domain.images import ImageModel, ImageScript
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.provided_machines import DiskRole, PowerState, ProviderAct, ProviderOrder
-from tests.support.fake_components import PROBE
+from tests.support.fake_components import PROBE, FakeComponents
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_provider import FakeHypervisor
 from tests.support.fleet import SimFleet
@@ -40,9 +41,23 @@ class ImageFleet:
         dead: (machine, version) with which no login works.
         sick: machines whose probe fails whatever they have.
         ran: (machine, command) of each script that ran.
+        had: versions of components on the old disks, by name.
+        brings: those on disks that are made from the new image.
+        on: the components of each machine, if there are some.
+        enrolled: names of components that are enrolled on all machines.
     """
 
-    def __init__(self, count: int = 4, group: Component | None = None, fleet: SimFleet | None = None) -> None:
+    def __init__(
+        self,
+        count: int = 4,
+        group: Component | None = None,
+        fleet: SimFleet | None = None,
+        components: tuple[Component, ...] = (),
+        had: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self.components, self.had, self.brings = components, dict(had or {}), dict[str, str | None]()
+        self.on: dict[str, FakeComponents] = {}
+        self.enrolled: tuple[str, ...] = ()
         self.fleet, self.group = fleet or SimFleet(), group or make_group()
         self.hypervisor = FakeHypervisor(self.fleet.clock)
         self.hypervisor.apply = self._follow
@@ -57,6 +72,8 @@ class ImageFleet:
 
     def _add(self, name: str) -> None:
         machine = self.fleet.add(name, [FakePackage("tzdata")], probes=(PROBE,), provider="host")
+        if self.components:
+            self.on[name] = FakeComponents(machine, dict(self.had))
         machine.answer("probe", lambda script: self._probe(name, script))
         machine.answer("host_identity", self._tell_identity)
         self.hypervisor.add_machine(name)
@@ -89,6 +106,9 @@ class ImageFleet:
         if order.act in {ProviderAct.REPLACE_OS_DISK, ProviderAct.RESTORE_OS_DISK, ProviderAct.START}:
             machine.locked_by, machine.lock_holder = None, ""  # the lock is on the disk
             machine.world.is_unread = order.act is ProviderAct.REPLACE_OS_DISK  # a new disk has no package lists
+            if name in self.on and order.act is not ProviderAct.START:
+                is_new = order.act is ProviderAct.REPLACE_OS_DISK
+                self.on[name].versions = dict(self.brings if is_new else self.had)
             machine.begin_boot()
             machine.cut(20)
         provided = self.hypervisor.machines[name]
@@ -121,11 +141,11 @@ class ImageFleet:
     def ports(self) -> Ports:
         def find(name: str, wanted: str) -> ComponentOrder:
             assert name == self.group.name
-            return ComponentOrder(self.group, wanted, self.tries)
+            return ComponentOrder(self.group, wanted, self.tries, enrolled=dict.fromkeys(self.versions, self.enrolled))
 
         return replace(
             self.fleet.ports(),
-            list_components=lambda _machine: (self.group,),
+            list_components=lambda _machine: (*self.components, self.group),
             find_component_order=find,
             open_provider=self.hypervisor.open,
         )

@@ -20,6 +20,7 @@ _COLUMNS: Final = (
     "pending",
     "started_by",
     "started_at",
+    Shown("components", limit=300, wraps=True),
     Shown("message", limit=300, wraps=True),
 )
 _WORDS: Final = {

@@ -44,6 +44,10 @@ class ImageUpgradeRow:
     not_rolled_back: Annotated[
         int, Column("Failed machines with the new disk.", unit="count", json_name="failedRolledbackInstanceCount")
     ]
+    components: Annotated[
+        tuple[str, ...],
+        Column('Components that new disks got again, each with its version and on how many machines: "app 1.2: 4".'),
+    ]
 
 
 @row

@@ -1,6 +1,7 @@
 """What the outcome of a machine says of the upgrade of its component. Pure."""
 
 from tasks.domain.components import COMPONENT_PREFIX, ComponentTry
+from tasks.domain.images import IMAGE_PREFIX
 from tasks.domain.model import Outcome
 from tasks.domain.states import FindingLevel, OperationState, UpdateState
 
@@ -24,9 +25,12 @@ def shows_version(outcome: Outcome) -> bool:
 def find_try(outcome: Outcome) -> ComponentTry | None:
     """Return the upgrade that a run began on a machine; None: it began none.
 
-    What began and whose end was not seen has failed: absence is never health.
+    What began and whose end was not seen has failed: absence is never health. With a new OS disk, the disk is what
+    was tried, and not the components that came again.
     """
-    result = next((one for one in outcome.updates if one.update.id.startswith(COMPONENT_PREFIX)), None)
+    of_components = [one for one in outcome.updates if one.update.id.startswith(COMPONENT_PREFIX)]
+    disks = [one for one in of_components if one.update.name.startswith(IMAGE_PREFIX)]
+    result = next(iter(disks or of_components), None)
     ended_at = outcome.ended_at or outcome.started_at
     if result is None or result.state in NOT_TRIED or outcome.install is None or ended_at is None:
         return None

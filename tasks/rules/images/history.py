@@ -1,12 +1,14 @@
 """What the report of a run says of the upgrade of a group. Pure: there is no other truth than the run."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
+from tasks.domain.components import COMPONENT_PREFIX
 from tasks.domain.images import IMAGE_PREFIX, RollingUpgradeState
 from tasks.domain.model import RunReport
 from tasks.domain.rows.images import ImageUpgradeRow, MachineImageUpgradeRow
-from tasks.domain.states import OperationState
+from tasks.domain.states import OperationState, UpdateState
 from tasks.rules.components.health import RolloutFault
 from tasks.rules.components.tries import find_try
 
@@ -55,6 +57,7 @@ def build_upgrade_row(report: RunReport, begun: Collection[str]) -> ImageUpgrade
         pending=sum(name not in tries and name not in in_progress for name in planned),
         rolled_back=back,
         not_rolled_back=len(upgraded) - back,
+        components=_count_components(report),
     )
 
 
@@ -84,6 +87,19 @@ def build_machine_rows(report: RunReport, error: str | None = None) -> Iterator[
             reason=attempt.reason,
             ended_at=attempt.at,
         )
+
+
+def _count_components(report: RunReport) -> tuple[str, ...]:
+    """Return the components that came again, each with the number of machines that have it on their new disk."""
+    counts = Counter(
+        f"{result.update.name} {result.update.available}"
+        for outcome in report.outcomes
+        for result in outcome.updates
+        if result.update.id.startswith(COMPONENT_PREFIX)
+        and not result.update.name.startswith(IMAGE_PREFIX)
+        and result.state is UpdateState.INSTALLED
+    )
+    return tuple(f"{name}: {count}" for name, count in sorted(counts.items()))
 
 
 def _find_message(report: RunReport) -> str:

@@ -48,12 +48,14 @@ def run_job(
     *,
     submitted_jobs: dict[str, SubmittedJob],
     allowed: Sequence[Update] = (),
+    may_be_stopped: bool = True,
 ) -> JobResult:
     """Start a job, or attach to it if this run has started it before. Watch it to its end.
 
     ``number`` distinguishes jobs of one kind in one run. Watching stops at the deadline; the job itself enforces its
     latest starts. ``submitted_jobs`` gets the job before anything can happen on the machine, so that no error hides it.
-    The ``allowed`` updates may change in the same transactions. A way back gets no request to stop.
+    The ``allowed`` updates may change in the same transactions. Work that may not be stopped,
+    as a way back, gets no request to stop.
     """
     job_id = journal.build_job_id(context.run.id, context.name, kind.value, number)
     plan: dict[str, object] = {
@@ -86,7 +88,8 @@ def run_job(
         journal.record_end(context, step, kind.value, job_id, {"phase": "refused", "error": error.message})
         raise
     reporter = JobProgressReporter(context, step, kind, transactions)
-    ended_job = watch_job(context, started, reporter.report_record, deadline, may_be_stopped=kind not in _UNSTOPPABLE)
+    stops = may_be_stopped and kind not in _UNSTOPPABLE
+    ended_job = watch_job(context, started, reporter.report_record, deadline, may_be_stopped=stops)
     context.records.save(JobOutput(context.run.id, context.name, job_id, ended_job.log))
     now, skew = context.clock.now(), context.facts.clock_skew_seconds
     job_result = build_job_result(job_id, ended_job, transactions, skew, now)

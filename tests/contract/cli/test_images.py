@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
+from flows.components.fleet_components import FleetComponents
 from flows.images.fleet_images import FleetImages
 from flows.installation_checks import check_installation
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from tasks.domain.provided_machines import ProviderAct
+from tasks.records.components import SqlComponents
 from tasks.records.left_disks import find_left_disks
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
 from tests.contract.cli.conftest import Said, Stage
+from tests.support.components import make_component
 from tests.support.fake_provider import ProviderFault
 from tests.support.image_fleet import NEW, OLD, ImageFleet
 
@@ -30,12 +33,23 @@ groups:
 """
 
 
+COMPONENTS = f"""
+components:
+  - name: agent
+    kind: file
+    system: linux
+    version: {{command: agent --version, pattern: "version ([0-9.]+)"}}
+    install: install-agent
+    versions: [{{version: 1.0.0, url: "https://x.test/agent", sha256: {"a" * 64}}}]
+"""
+
+
 class Site:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         stage.defaults["provider"] = "host"
         (stage.folder / "providers.yaml").write_text("providers: [{name: host, kind: command, command: ask}]\n")
-        self.machines = ImageFleet(5, fleet=stage.fleet)
+        self.machines = ImageFleet(5, fleet=stage.fleet, components=(make_component("agent"),), had={"agent": "1.0.0"})
         self.write(FILE)
 
     def write(self, text: str) -> None:
@@ -61,11 +75,13 @@ def site(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     def with_images(self: Stage, who: Caller) -> Ports:
         ports = plain(self, who)
         inventory = replace(ports.inventory, source=self.inventory)
-        images = FleetImages(open_records(who.records_url).database, inventory, print, "")
+        database = open_records(who.records_url).database
+        components = FleetComponents(database, inventory, self.inventory, ports.clock, print, replaces_disks=True)
+        images = FleetImages(database, inventory, print, "", components.enrolled)
         return replace(
             ports,
             inventory=inventory,
-            list_components=images.list_components,
+            list_components=lambda machine: (*components.list_components(machine), *images.list_components(machine)),
             find_component_order=images.find_order,
             open_provider=made.machines.hypervisor.open,
         )
@@ -89,6 +105,27 @@ def test_a_group_is_upgraded_and_its_history_tells_it(site: Site) -> None:
     row = site.rows()["m1"]
     assert (row["standing"], row["installed"], row["automaticUpgradeStatus"]) == ("Current", NEW, "Enabled")
     assert "Completed" in site.run("history", "web").out
+
+
+def test_components_come_again_and_the_history_tells_it(site: Site) -> None:
+    (site.stage.folder / "components.yaml").write_text(COMPONENTS)
+    said = site.run("upgrade", "web", *QUICK)
+    assert said.code == 0, said.err
+    assert [on.versions for on in site.machines.on.values()] == [{"agent": "1.0.0"}] * 5
+    assert site.attempts()[0]["components"] == ["agent 1.0.0: 5"]
+    assert "agent 1.0.0:" in site.run("history", "web").out
+    with open_records(f"sqlite:///{site.stage.folder / 'records.db'}") as records:
+        components = SqlComponents(records.database)
+        assert components.read_tries("agent") == (), "a new disk is no upgrade of what is on it"
+        assert len(components.read_tries("image:web")) == 5
+
+
+def test_while_components_yaml_has_faults_no_disk_is_replaced(site: Site) -> None:
+    (site.stage.folder / "components.yaml").write_text("components: [{name: agent}]\n")
+    said = site.run("upgrade", "web", *QUICK)
+    assert said.code == 2
+    assert "components.yaml" in said.out
+    assert site.machines.hypervisor.orders == []
 
 
 def test_all_automatic_groups_are_upgraded_and_a_bad_version_goes_back(site: Site) -> None:

@@ -69,14 +69,14 @@ class ComponentDriver:
         return InstalledComponent(name, clean_text(versions[0]))
 
     def build_installation(
-        self, component: Component, version: ComponentVersion, before: ComponentVersion | None
+        self, component: Component, version: ComponentVersion, before: ComponentVersion | None, *, goes_back: bool
     ) -> Mapping[str, ScriptParameter]:
         """Return what the script ``component_job`` is told: which version of which component comes, and how.
 
-        ``before`` is the version that is there, whose file must be on the machine for the way back; None: ``version``
-        is put back.
+        ``before`` is the version that is there, whose file must be on the machine for the way back; None: none is
+        needed. ``goes_back``: ``version`` is put back.
         """
-        command = component.roll_back if before is None and component.roll_back else component.install
+        command = component.roll_back if goes_back and component.roll_back else component.install
         return {
             "kind": self.kind.value,
             "component": component.name,

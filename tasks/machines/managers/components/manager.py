@@ -173,8 +173,9 @@ class ComponentManager:
                 raise RequestError("a transaction with a component has nothing else in it")
             update = transaction.updates[0]
             component, version = self._find(update)
-            before = component.find_version(update.installed or "") if kind is not JobKind.ROLL_BACK else None
-            work = find_driver(component).build_installation(component, version, before)
+            goes_back = kind is JobKind.ROLL_BACK
+            before = None if goes_back else component.find_version(update.installed or "")
+            work = find_driver(component).build_installation(component, version, before, goes_back=goes_back)
             params.update({f"tx_{transaction.number}_{key}": value for key, value in work.items()})
             if component.family is OsFamily.WINDOWS:
                 params["policy"] = "Bypass"  # for the owner's command: see commands.ps1

@@ -92,8 +92,15 @@ change() {
     :deb) with_suffix deb && apt_install "$named" ;;
     :rpm) with_suffix rpm && rpm -U --oldpackage --replacepkgs "$named" ;;
     :package) if command -v apt-get >/dev/null; then apt_install "$package=$version"; else rpm_tool_install "$package" "$version"; fi ;;
-    :snap) snap refresh "--revision=$reference" "$package" ;;
-    :flatpak) flatpak update -y --noninteractive "--commit=$reference" "$package" ;;
+    :snap)
+      verb=refresh # which installs nothing anew
+      snap list "$package" >/dev/null 2>&1 || verb=install
+      snap "$verb" "--revision=$reference" "$package"
+      ;;
+    :flatpak)
+      flatpak info "$package" >/dev/null 2>&1 || flatpak install -y --noninteractive "$package" || return
+      flatpak update -y --noninteractive "--commit=$reference" "$package"
+      ;;
     *) echo "components of kind $kind can't be installed on this system"; return 2 ;;
   esac
 }
