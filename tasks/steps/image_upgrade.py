@@ -127,9 +127,8 @@ def _replace_disk(context: MachineContext, update: Update, entry: JournalEntry |
     refusal: FleetpatchError | None = None
     if entry is None:
         before, wanted = _prepare_replacement(context, provider, component, update)
-        if reason := _explain_no_time(
-            context, len(read_components(before))
-        ):  # the hooks, and others' installations, took theirs
+        returning = len(read_components(before))
+        if reason := _explain_no_time(context, returning):  # the hooks, and others' installations, took theirs
             return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, update.installed)
         journal.record_start(context, Step.INSTALL, journal.REPLACE_ACT, order_id, before)
         refusal = order(context, provider, wanted)

@@ -1,6 +1,9 @@
 """Components after a new OS disk, with the real engine on a simulated fleet: what comes again, and what does not."""
 
+import base64
+import hashlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -207,9 +210,17 @@ def test_the_time_of_the_installations_is_in_the_window() -> None:
     )
 
 
-def test_neither_a_stop_nor_the_end_of_the_window_leaves_a_new_disk_without_its_components() -> None:
-    fleet = make_fleet()
-    stop = StopToken()
+def test_neither_a_stop_nor_the_end_of_the_window_leaves_a_new_disk_without_its_components(tmp_path: Path) -> None:
+    (tmp_path / "agent").write_bytes(b"the agent")
+    digest = hashlib.sha256(b"the agent").hexdigest()
+    sent = ComponentVersion("1.0.0", file=str(tmp_path / "agent"), sha256=digest)
+    fleet, stop, arrived = make_fleet(1, SHOP, replace(AGENT, versions=(sent,)), **BOTH), StopToken(), bytearray()
+
+    def put(script: Any) -> Any:
+        arrived.extend(base64.b64decode(script.params["data"]))
+        return {"kind": "component_file", "have": len(arrived), "is_whole": bytes(arrived) == b"the agent"}
+
+    fleet.fleet.machines["m1"].answer("component_put", put)
 
     def join(_script: Any) -> Any:
         stop.request_stop("a person wants it")
@@ -223,7 +234,7 @@ def test_neither_a_stop_nor_the_end_of_the_window_leaves_a_new_disk_without_its_
     ports = replace(fleet.ports(), stop_token=stop)
     FleetRun(fleet.request(), ports, LocalRunner(), run_id=RUN).execute()
     assert fleet.on["m1"].versions == BOTH
-    assert fleet.versions["m1"] == NEW
+    assert (fleet.versions["m1"], bytes(arrived)) == (NEW, b"the agent")
 
 
 class TestController:
