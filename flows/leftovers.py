@@ -34,7 +34,7 @@ def _delete(
     try:
         deletions = delete(caller)
     except FleetpatchError as error:
-        tell(f"what is left of each {noun} could not be deleted: {error.message}")
+        tell(f"no {noun} could be deleted: {error.message}")
         return False
     for deletion in deletions:
         reason = f": {deletion.message}" if deletion.message else ""

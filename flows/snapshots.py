@@ -159,7 +159,7 @@ def judge_snapshots(
 def _read(machine: Machine, ports: Ports) -> ProvidedMachine:
     provider = ports.open_provider(machine)
     if provider is None:
-        raise ProviderError("the inventory does not say who holds its disks", hint="Give `provider` there.")
+        raise ProviderError("its inventory entry has no `provider`", hint="Give it one.")
     return provider.read_machine(deadline=Deadline.after(ports.clock, READ_SECONDS))
 
 

@@ -47,8 +47,8 @@ class ImageVersionForm(FormModel):
     """One version of an image."""
 
     version: VersionText = Field(description="Ordered as versions of software are, such as 12.7 or 20261101.")
-    reference: Text = Field(description="What the provider makes a disk from: a path on its host, a template, an AMI.")
-    sha256: Digest | None = Field(default=None, description="The digest of that file, where it is one.")
+    reference: Text = Field(description="The provider makes a disk from it: a path on its host, a template, an AMI.")
+    sha256: Digest | None = Field(default=None, description="The digest of that file, if the reference is a file.")
     withdrawn: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
         default=None, description="Why no machine gets it any more."
     )
@@ -110,7 +110,7 @@ class GroupForm(FormModel):
         default=[], max_length=50, description="Shell scripts, relative to this file, that run there in this order."
     )
     script_minutes: Annotated[float, Field(gt=0, le=120)] = Field(default=10, description="How long each may take.")
-    identity: IdentityForm = Field(default=IdentityForm(), description="What the new disk keeps.")
+    identity: IdentityForm = Field(default=IdentityForm(), description="The identity that the new disk keeps.")
     health: HealthChecks = Field(default=[], description="Checks beside the probes of the machines.")
     health_minutes: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = Field(
         default=5, description="How long a machine may take to be healthy, from when it answers again."

@@ -171,7 +171,7 @@ class _Disk:
         try:
             provider = open_provider(self._machine)
             if provider is None:
-                return KeptDiskState.UNREAD, "its inventory entry names nobody who holds its disks any more"
+                return KeptDiskState.UNREAD, "its inventory entry has no `provider` any more"
             is_there = provider.read_machine(deadline=deadline).find_kept_disk(self.order_id) is not None
         except RecordsError:
             raise

@@ -83,7 +83,7 @@ class ProviderForm(FormModel):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
         description="Machines name it under `provider`."
     )
-    kind: ProviderKind = Field(description="What it is.")
+    kind: ProviderKind = Field(description="The kind of provider.")
     host: Text | None = Field(default=None, description="The machine of the inventory on which it is asked.")
     uri: Text | None = Field(default=None, description="The connection URI of libvirt. Empty: its own default.")
     command: Text | None = Field(
@@ -99,16 +99,18 @@ class ProviderForm(FormModel):
     resource: Text | None = Field(
         default=None, description="The scale set, folder, pool or group that has the machines."
     )
-    user: Text | None = Field(default=None, description="Who logs in there, or the id of a token.")
+    user: Text | None = Field(default=None, description="The user who logs in there, or the id of a token.")
     credential: Annotated[str, AfterValidator(validate_credential)] | None = Field(
         default=None, description="A reference to the secret of that login, such as env:NAME. Never a secret."
     )
-    ca_file: Text | None = Field(default=None, description="The certificates that may sign that of its API.")
+    ca_file: Text | None = Field(
+        default=None, description="The file of the authorities that may sign the certificate of its API."
+    )
     folder: Text | None = Field(default=None, description="Where new and kept disks are put. Empty: beside the disk.")
     repositories: list[Annotated[str, AfterValidator(validate_tcp_endpoint)]] | None = Field(
         default=None,
         max_length=20,
-        description="What the copy of a machine may reach in a rehearsal: ADDRESS:PORT of package repositories.",
+        description="The package repositories that the copy of a machine may reach in a rehearsal: ADDRESS:PORT.",
     )
     timeout_minutes: float = Field(default=15, gt=0, le=240, description="How long one order may take, in minutes.")
 
@@ -116,7 +118,9 @@ class ProviderForm(FormModel):
 class ProviderFileForm(FormModel):
     """The whole file."""
 
-    providers: list[ProviderForm] = Field(default=[], max_length=200, description="Who holds the disks of machines.")
+    providers: list[ProviderForm] = Field(
+        default=[], max_length=200, description="The providers that hold the disks of machines."
+    )
 
 
 def find_provider_file(inventory: Path | None = None) -> Path | None:

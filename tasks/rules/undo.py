@@ -21,7 +21,7 @@ from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.updates.selection import find_exclude_mask
 
 UNDO_CHECK: Final = "undo"
-REMOVAL_REASON: Final = "the run has installed it anew: it is removed when the others are back"
+REMOVAL_REASON: Final = "the run has newly installed it, so it is removed when the others are back"
 _NOT_BACK = frozenset({UpdateState.BLOCKED, UpdateState.EXCLUDED, UpdateState.FAILED, UpdateState.NOT_ATTEMPTED})
 
 
@@ -218,7 +218,7 @@ def _explain_changed(change: InstalledChange, now: str | None, run_id: str) -> s
         name = change.update.name
         return f"it is a component: `fleetpatch components upgrade {name} --to {change.update.installed}` puts it back"
     if now is None:
-        return f"nothing whole of it is there now; run {run_id} has installed {change.after}"
+        return f"it is not wholly installed now; run {run_id} has installed {change.after}"
     if now != change.after:
         return f"it has changed again since: run {run_id} has installed {change.after}, {now} is there now"
     return ""
@@ -286,7 +286,7 @@ def describe_undo(results: Iterable[UpdateResult], unknown: Sequence[str]) -> tu
     stays = [f"{result.update.name} ({result.reason})" for result in ways if result.state in _NOT_BACK]
     stays += [f"{update_id} (the run's plans, which are sealed, do not have it)" for update_id in unknown]
     if stays:
-        remedy = "Read the reasons. What the package manager can't take back, only a backup or a snapshot can."
+        remedy = "Read the reasons. If the package manager can't take an update back, use a backup or a snapshot."
         findings.append(Finding.warn(UNDO_CHECK, f"not taken back: {'; '.join(stays)}", remedy))
     done = [result.update for result in ways if result.state in INSTALLED_UPDATE_STATES]
     if names := sorted({update.name for update in done if update.available or update.kb}):
@@ -307,9 +307,9 @@ def describe_plan(run_id: str, how: str, caution: str, choice: UndoChoice, comma
         notes.append(caution)
     stays = [f"{r.update.name}: {r.reason}" for r in choice.skipped if r.state in _NOT_BACK and r.update.goes_back]
     if removals := find_removals(choice.skipped):
-        unless = " (unless what stays needs it)" if stays else ""
+        unless = " (unless a package that stays needs it)" if stays else ""
         names = join_first_names([update.id for update in removals])
-        notes.append(f"to be removed{unless}, because the run has installed it anew: {names}")
+        notes.append(f"to be removed{unless}, because the run has newly installed it: {names}")
     if stays:
         notes.append(f"can't be undone: {'; '.join(stays)}")
     if choice.back:

@@ -58,7 +58,7 @@ def _remove(context: MachineContext, install: InstallResult, removals: tuple[Upd
 def _explain_no_removal(context: MachineContext, install: InstallResult, removals: tuple[Update, ...]) -> str:
     """Return why nothing may be removed, or "". The hooks before the machine have run then."""
     if late := [r.update.name for r in install.results if r.update in context.plan.chosen and r.state in _NOT_DONE]:
-        return f"what may need it is not back: {join_first_names(late)}"
+        return f"packages that may need it are not back: {join_first_names(late)}"
     seconds = context.rates.predict_install_seconds(len(removals))
     check = check_window_fit(context, seconds, "removing new packages")
     reason = explain_stop_request(context) or ("" if check.fits else check.explanation)

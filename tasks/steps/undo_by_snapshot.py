@@ -105,9 +105,9 @@ def _explain_no_blind_revert(context: MachineContext) -> str:
     if order is None or not order.takes_unanswering:
         return "it does not answer, and nobody has named it"
     if order.must_be_approved:
-        return "it does not answer, so that nobody could approve its plan"
+        return "it does not answer, so nobody could approve its plan"
     if error is not None and error.is_a(WayUnreachable):
-        return f"the way to it is broken, so that it may be good: {error.message}"
+        return f"the way to it is broken, and the machine itself may be good: {error.message}"
     return explain_no_snapshot(context) or _explain_no_start(context)
 
 

@@ -95,7 +95,10 @@ def test_a_run_is_taken_back_and_what_can_t_be_is_said_before(
     assert "3.0" in reasons["shop-later"]
     assert "hold" in reasons["shop-held"]
     notes = "\n".join(plan.notes)
-    assert "to be removed (unless what stays needs it), because the run has installed it anew: shop-lib" in notes
+    assert (
+        "to be removed (unless a package that stays needs it), because the run has newly installed it: shop-lib"
+        in notes
+    )
     assert 'exclude: ["shop", "shop-plain"]' in notes
 
     _, outcome = undone.undo(patched.run.id)

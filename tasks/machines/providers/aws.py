@@ -194,7 +194,7 @@ class AwsProvider:
             maker = order.id if root is None else self._read_volume_tags(root).get(MADE_TAG, order.id)
             if maker != order.id:
                 raise ProviderError(
-                    f"the OS disk of {self._id} is of a later order: {maker}", hint="Take back that one first."
+                    f"the OS disk of {self._id} is of a later order: {maker}", hint="Take back that order first."
                 )
             self._stop(deadline)
             if root is not None:

@@ -67,7 +67,7 @@ class HostCommands:
         sections = result.find_records("section")
         if not result.find_records("ended") or len(sections) != len(commands):
             raise ProviderError(
-                f"{self.host}: no whole answer (exit code {result.exit_code}): {result.unframed_output[-300:]}"
+                f"{self.host}: the answer is incomplete (exit code {result.exit_code}): {result.unframed_output[-300:]}"
             )
         return tuple(_read_answer(section) for section in sections)
 

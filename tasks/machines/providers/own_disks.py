@@ -90,7 +90,7 @@ class OwnDisksProvider:
         if failed := result.find_records("failed"):
             raise ProviderError(f"{self._id}: {failed[0]['why']}", hint=str(failed[0]["hint"]))
         if not result.find_records("ended"):
-            raise ProviderError(f"{self._id}: no whole answer: {result.unframed_output[-300:]}")
+            raise ProviderError(f"{self._id}: the answer is incomplete: {result.unframed_output[-300:]}")
         return result
 
 

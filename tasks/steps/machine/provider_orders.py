@@ -31,7 +31,7 @@ def require_provider(context: MachineContext, *acts: ProviderAct) -> MachineProv
     provider = context.run_context.open_provider(context.state.machine)
     if provider is None:
         hint = "Give `provider` in its inventory entry, or ask for nothing that needs it."
-        raise ProviderError("the inventory does not say who holds its disks", machine=context.name, hint=hint)
+        raise ProviderError("its inventory entry has no `provider`", machine=context.name, hint=hint)
     if missing := sorted(act.value for act in acts if act not in provider.acts):
         name = find_provider_name(context.state.machine)
         raise ProviderError(f"the provider {name} ({provider.kind}) can't {', '.join(missing)}", machine=context.name)

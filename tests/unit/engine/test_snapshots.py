@@ -97,7 +97,7 @@ def test_a_machine_without_a_provider_is_not_changed(fleet: SnapshotFleet) -> No
     fleet.add("lone", [FakePackage("a")], provider="")
     outcome = outcome_of(fleet.patch_with_snapshot(), "lone")
     assert outcome.state is OperationState.FAILED
-    assert "who holds its disks" in outcome.reason
+    assert "its inventory entry has no `provider`" in outcome.reason
     assert is_untouched(fleet, "lone")
 
 

@@ -91,7 +91,7 @@ def test_the_plan_changes_nothing_and_says_the_same(fleet: UndoFleet) -> None:
     (plan,) = fleet.undo(dry_run=True).plans
     assert fleet.web.world.whole() == now
     assert [(update.id, update.available) for update in plan.chosen] == [("shop", "1.0"), ("app", "1.0")]
-    assert "to be removed, because the run has installed it anew: lib" in plan.notes
+    assert "to be removed, because the run has newly installed it: lib" in plan.notes
 
 
 def test_asked_twice_it_is_done_once(fleet: UndoFleet) -> None:
@@ -132,7 +132,7 @@ def test_a_failed_way_back_keeps_what_it_may_need(fleet: UndoFleet) -> None:
     outcome = outcome_of(fleet.undo(), "web")
     assert outcome.state is OperationState.FAILED
     assert fleet.web.world["lib"].installed == "2.0"
-    assert "not removed: what may need it is not back: shop" in outcome.reason + str(outcome.findings)
+    assert "not removed: packages that may need it are not back: shop" in outcome.reason + str(outcome.findings)
 
 
 def test_what_others_have_half_configured_does_not_count_as_removed(

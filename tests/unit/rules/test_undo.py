@@ -97,7 +97,7 @@ def test_the_reasons() -> None:
     choice = choose(*of, now=now, kernels=kernels, held=("held",), selection=Selection(exclude=("out",)))
     assert [(update.id, update.installed, update.available) for update in choice.back] == [("shop", "2", "1")]
     assert {result.update.id: (result.state, result.reason) for result in choice.skipped} == {
-        "gone": (UpdateState.BLOCKED, f"nothing whole of it is there now; run {RUN} has installed 2"),
+        "gone": (UpdateState.BLOCKED, f"it is not wholly installed now; run {RUN} has installed 2"),
         "newer": (UpdateState.BLOCKED, f"it has changed again since: run {RUN} has installed 2, 3 is there now"),
         "back": (UpdateState.NOT_SELECTED, "version 1 is there already"),
         "held": (UpdateState.EXCLUDED, "a hold on the machine excludes it"),
@@ -132,7 +132,7 @@ def test_what_came_anew_is_removed_afterwards_and_told() -> None:
     assert notes == (
         f"undo of run {RUN} by the package manager",
         "no promise",
-        "to be removed, because the run has installed it anew: lib",
+        "to be removed, because the run has newly installed it: lib",
         "files and data that have changed since stay as they are",
         'the next run installs them again unless its request has this line below `updates`: exclude: ["shop"]',
         "the package manager said after that run: dnf history undo 7",

@@ -85,7 +85,7 @@ class ComponentManager:
     def _read_image_version(self, deadline: Deadline) -> str:
         provider = self._open_provider()
         if provider is None:
-            raise RequestError("its inventory entry names nobody who holds its disks", hint="Give it a `provider`.")
+            raise RequestError("its inventory entry has no `provider`", hint="Give it one.")
         images = {disk.image for disk in provider.read_machine(deadline=deadline).os_disks}
         return images.pop() if len(images) == 1 else ""
 
