@@ -60,8 +60,10 @@ class HostCommands:
         self, commands: Sequence[Sequence[str]], text: str, deadline: Deadline, *, read_only: bool
     ) -> tuple[CommandAnswer, ...]:
         words = tuple(word for command in commands for word in (*command, ";"))
-        if any("\n" in word for word in words):
-            raise ProviderError(f"{self.host}: a name has a line break: {commands}", hint="Rename it.")
+        if any("\n" in word or word == ";" for command in commands for word in command):
+            raise ProviderError(
+                f"{self.host}: a name is a semicolon, or has a line break: {commands}", hint="Rename it."
+            )
         parameters: dict[str, ScriptParameter] = {"commands": words, "input": text}
         result = self._send(Script("provider_commands", parameters, read_only=read_only, package=_PACKAGE), deadline)
         sections = result.find_records("section")

@@ -9,6 +9,7 @@ from inventory.machine_providers import ProviderKind, ProviderSettings
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import ProviderAct, ProviderOrder
+from tasks.machines.providers.host_commands import HostCommands
 from tasks.machines.providers.libvirt.provider import open_libvirt
 from tasks.machines.providers.registry import LimitedProvider, ProviderPorts
 from tests.support.fake_clock import FakeClock
@@ -50,3 +51,10 @@ def test_a_name_that_virsh_takes_for_something_else_is_refused(name: str, words:
     with pytest.raises(ProviderError, match=words) as raised:
         open_libvirt(settings, Machine("web", "10.0.0.1", provider=f"rack/{name}"), ports)
     assert raised.value.hint
+
+
+@pytest.mark.parametrize("name", [";", "web\n;\nreboot"])
+def test_no_name_begins_another_command(name: str) -> None:
+    host = HostCommands(None, CLOCK, "rack")  # type: ignore[arg-type]  # it is not reached
+    with pytest.raises(ProviderError, match="is a semicolon, or has a line break"):
+        host.order("virsh", "start", "--domain", name, deadline=IN_TIME)
