@@ -36,3 +36,21 @@ def test_a_package_that_a_power_cut_left_half_unpacked_is_installed_anew(machine
     state = subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon)
     assert state.problems == ()
     assert versions(subject, "lab-plain") == {"lab-plain": "2.0"}
+
+
+def test_a_package_whose_files_a_power_cut_moved_back_is_installed_anew(machine: RealMachine) -> None:
+    """dpkg's database and the files of a package may be on two file systems: the kernel's are in /boot."""
+    host, subject = machine.host, machine.take()
+    place = host.sh("for f in $(dpkg -L lab-plain); do [ ! -f $f ] || echo $f; done").split()[0]
+    host.sh(
+        f"cd /var/tmp; apt-get -q download lab-plain; apt-mark auto lab-plain; dpkg --unpack lab-plain_2.0*.deb; "
+        f"rm lab-plain_*; mv {place} {place}.dpkg-new",
+        root=True,
+    )
+    assert subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon).repairable
+
+    mended = subject.carry_out("repair-1", subject.manager.build_job_script(JobKind.REPAIR, [transaction(subject, 0)]))
+    assert [record["exit_code"] for record in of_kind(mended, "transaction_ended")] == [0], mended.log
+    assert host.sh(f"ls {place}*").split() == [place]
+    assert host.sh("dpkg --verify lab-plain; apt-mark showauto lab-plain", root=True).split() == ["lab-plain"]
+    assert subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon).problems == ()

@@ -6,12 +6,18 @@
 # empty if nothing is known to be wrong. Such kernels are those in /boot that are newer than the running one; without
 # any, the running one itself, or the newest if /boot does not have that. Boot loaders choose the newest.
 # A kernel needs an initramfs if another one there has one, or if the machine has a tool that makes them. It needs
-# modules if the running one has some.
+# modules if the running one has some. What GRUB takes for no kernel is none here: *.dpkg-new, *.rpmsave and the like.
 fp_check_boot() {
   fp_unbootable='' fp_boot_remedy=''
-  fp_kernels='' fp_newer='' fp_newest='' fp_here=''
+  fp_kernels='' fp_newer='' fp_newest='' fp_here='' fp_displaced=''
   for fp_image in /boot/vmlinuz-* /boot/vmlinux-* /boot/Image-* /boot/image-*; do
-    case $fp_image in *rescue* | *.old | *.bak | *.gz) continue ;; esac
+    case $fp_image in
+      *.dpkg-new) # dpkg has not given it its name, or a power cut has taken that back
+        fp_image=${fp_image%.dpkg-new}
+        [ -e "$fp_image" ] || [ ! -f "$fp_image.dpkg-new" ] || fp_displaced=${fp_image#/boot/*-}
+        continue ;;
+      *rescue* | *.old | *.bak | *.gz | *.dpkg-* | *.rpmsave | *.rpmnew | *.sig) continue ;;
+    esac
     [ ! -f "$fp_image" ] || fp_kernels="$fp_kernels${fp_image#/boot/*-}
 "
   done
@@ -38,6 +44,9 @@ fp_check_boot() {
     else continue; fi
     return 0
   done
+  [ -n "$fp_displaced" ] || return 0
+  fp_unbootable="the kernel $fp_displaced is not whole in /boot, as after a power cut: its file still has the name that ends with .dpkg-new"
+  fp_boot_remedy="Install it anew on the machine: apt-get install --reinstall linux-image-$fp_displaced"
 }
 
 fp_has_initramfs() { # KERNEL: one that is not empty, by the name of Debian, Red Hat or SUSE

@@ -313,32 +313,63 @@ stage() { # NAME=VERSION…
   ended "$result"
 }
 
-repair() {
-  fp_limit_lock_wait
-  fp_transaction_started
-  configure lines --pending; result=$?
-  if [ -n "$ended_for" ]; then fp_not_attempted stop 'asked to stop'; return; fi
-  note_conffiles
-  simulated=$(fp_apt_get -s -f install 2>&1) || lines "$simulated"
+mend() { # WORDS… of apt-get: installs what a repair needs, and removes nothing
+  simulated=$(fp_apt_get -s "$@" 2>&1) || lines "$simulated"
   case "
 $simulated" in
     *"
 Remv "*)
-      lines "E: apt-get -f install would remove:$(lines "$simulated" | awk '$1 == "Remv" { printf " %s", $2 }')"
+      lines "E: the repair would remove:$(lines "$simulated" | awk '$1 == "Remv" { printf " %s", $2 }')"
       result=100 ;;
     *"
 Inst "*) # packages that only needed configuration were just tried
-      run_apt --download-only --no-remove -f install; result=$?
+      run_apt --download-only --no-remove "$@"; result=$?
       if [ -n "$ended_for" ] || fp_is_over "$latest"; then
         case $ended_for in stop) why='the run was asked to stop' ;; *) why='its download was not over in time' ;; esac
         lines "E: $why, so that nothing was installed for the repair"
         result=100
       elif [ "$result" -eq 0 ]; then
         # shellcheck disable=SC2046  # a word, or none
-        run_apt $(forbid_download --no-remove -f install) --no-remove -f install; result=$?
+        run_apt $(forbid_download --no-remove "$@") --no-remove "$@"; result=$?
         note_conffiles
       fi ;;
   esac
+}
+
+# After a power cut, dpkg's database may have a package as unpacked whose files still have the names from before they got
+# their places: those of /boot, if that is a file system of its own. To configure such a package is of no use.
+displaced() { # prints the names of those packages of apt-half; apt-again gets them with their versions
+  : >"$FP_JOB_DIR/apt-again"
+  while IFS= read -r package; do
+    # shellcheck disable=SC2016  # dpkg-query's $
+    dpkg-query -W -f '${Conffiles}\n' "$package" 2>/dev/null | awk '{ print $1 }' >"$FP_JOB_DIR/apt-conffiles"
+    dpkg-query -L "$package" 2>/dev/null | without "$FP_JOB_DIR/apt-conffiles" | while IFS= read -r file; do
+      [ -e "$file.dpkg-new" ] || continue
+      # shellcheck disable=SC2016  # dpkg-query's $
+      dpkg-query -W -f '${Package}:${Architecture}=${Version}\n' "$package" >>"$FP_JOB_DIR/apt-again"
+      lines "$package"
+      break
+    done
+  done <"$FP_JOB_DIR/apt-half"
+}
+
+repair() {
+  fp_limit_lock_wait
+  fp_transaction_started
+  fp_packages_in unpacked half-configured half-installed >"$FP_JOB_DIR/apt-half"
+  configure lines --pending; result=$?
+  if [ -n "$ended_for" ]; then fp_not_attempted stop 'asked to stop'; return; fi
+  note_conffiles
+  mend -f install
+  again=$(displaced | tr '\n' ' ')
+  # shellcheck disable=SC2046,SC2086  # lists of words
+  if [ -n "$again" ] && [ -z "$ended_for" ]; then
+    automatic=$(apt-mark showauto $again 2>/dev/null)
+    mend -f --reinstall install $(cat "$FP_JOB_DIR/apt-again")
+    [ -z "$automatic" ] || apt-mark auto $automatic 3>&-
+    again=$(displaced | tr '\n' ' ')
+    [ -z "$again" ] || { lines "E: files of these packages are not in their places, and could not be installed anew: $again"; result=100; }
+  fi
   if [ "$ended_for" = stop ] && ! changed_something; then fp_not_attempted stop 'asked to stop'; return; fi
   kept_conffiles
   ended "$result"
