@@ -15,7 +15,7 @@ from tasks.domain.states import (
     YesNoUnknown,
 )
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_concurrent_changes, get_repair_remedy
-from tasks.rules.machine_checks.precheck import check_mounts_writable, check_next_boot
+from tasks.rules.machine_checks.precheck import check_mounts_writable, check_next_boot, keep_true_boot_warnings
 from tasks.rules.machine_checks.services import check_outdated_services, check_services, find_late_services
 from tasks.rules.machine_checks.units import find_missing_services, find_missing_units, find_starting_units
 from tasks.rules.updates.follow_up import FOLLOW_UP_CHECK
@@ -99,6 +99,7 @@ def validate(context: MachineContext) -> MachineState:
     findings += [run_check(context, probe) for probe in machine_state.machine.probes]
     return replace(
         machine_state,
+        findings=keep_true_boot_warnings(machine_state.findings, facts),
         packages_after=packages,
         reboot=reboot,
         install=mark_lost(machine_state.install, lost),

@@ -99,6 +99,12 @@ def check_next_boot(before: Facts | None, after: Facts) -> list[Finding]:
     ]
 
 
+def keep_true_boot_warnings(findings: Iterable[Finding], after: Facts) -> tuple[Finding, ...]:
+    """Return the findings without warnings of the next boot that are true no more: the run has mended that."""
+    still = find_next_boot_warnings(after)
+    return tuple(finding for finding in findings if finding.check != NEXT_BOOT_CHECK or finding in still)
+
+
 def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool, due: str) -> Finding:
     reasons = need.explanation
     if need.answer is YesNoUnknown.NO:

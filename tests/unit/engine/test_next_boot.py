@@ -34,3 +34,13 @@ def test_a_machine_with_nothing_pending_and_an_assessment_say_so(fleet: SimFleet
     for report in (fleet.patch(), fleet.assess()):
         outcome = outcome_of(report, "web")
         assert (outcome.state, LACKS in outcome.reason) == (OperationState.COMPLETED_WITH_WARNINGS, True)
+
+
+def test_what_a_run_has_mended_is_no_warning(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a", seconds=60.0)])
+    web.world.unbootable = LACKS
+    web.at(30, lambda: setattr(web.world, "unbootable", ""))
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
