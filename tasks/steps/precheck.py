@@ -14,6 +14,7 @@ from tasks.steps.machine.auto_updaters import explain_left_out, leave_out
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts_again
 from tasks.steps.machine.health import check_health
+from tasks.steps.machine.lock_removal import lock_machine
 from tasks.steps.machine.machine_lock import acquire_lock, renew_lock
 from tasks.steps.machine.package_state import read_package_state_with_retry, wait_for_idle_packages
 from tasks.steps.machine.reboot_watch import wait_for_boot
@@ -40,7 +41,7 @@ def precheck(context: MachineContext) -> MachineState:
         halted = describe_blocking_findings(same)
         return replace(context.state, findings=same, halted=halted, halted_as=OperationState.NOT_STARTED)
     context.state = replace(context.state, baseline=facts, may_hold_lock=True)
-    lock_result = acquire_lock(context)
+    lock_result = lock_machine(context)
     if lock_result.finding.level is not FindingLevel.BLOCK and _replan_changing_packages(context):
         # facts again: changes that others made meanwhile are not changes of this run
         facts = read_facts_again(context)

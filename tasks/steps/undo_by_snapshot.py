@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from tasks.domain.errors import ManagerBusy, ProviderError, Unreachable, WayUnreachable
+from tasks.domain.errors import FleetpatchError, ManagerBusy, ProviderError, Unreachable, WayUnreachable
 from tasks.domain.model import Finding, InstallResult, RebootResult, UpdateResult
 from tasks.domain.provided_machines import SnapshotResult, SnapshotState
-from tasks.domain.states import OperationState, RebootState, Step, UndoWay, UpdateState
+from tasks.domain.states import FindingLevel, OperationState, RebootState, Step, UndoWay, UpdateState
 from tasks.domain.undo import UndoSnapshot
 from tasks.rules.machine_checks.packages import clear_reverted_warnings
 from tasks.rules.runs.snapshots import REVERT_ACT
@@ -13,6 +13,7 @@ from tasks.rules.undo import UNDO_CHECK
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.hooks import run_before_hooks
+from tasks.steps.machine.lock_removal import lock_machine, remove_undone_lock
 from tasks.steps.machine.reboot_obstacles import wait_for_transactions
 from tasks.steps.machine.reboot_watch import read_boot_id
 from tasks.steps.snapshot_choice import explain_no_snapshot, find_snapshot
@@ -38,6 +39,9 @@ def revert_as_planned(context: MachineContext) -> MachineState:
             return replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
     before = context.facts.boot_id
     _revert(context, snapshot)
+    lock = lock_machine(context).finding  # that of this run was on the disk that is gone
+    if lock.level is FindingLevel.BLOCK:
+        raise ManagerBusy(f"it was put back, and {lock.message}", machine=context.name, hint=lock.remedy)
     updates = list(plan.chosen)
     now = context.manager.read_installed_versions(context.transport, updates, deadline=context.build_package_deadline())
     results = tuple(
@@ -94,9 +98,19 @@ def revert_unanswering(context: MachineContext) -> None:
             context.add_finding(Finding.warn(UNDO_CHECK, f"it is not put back: {reason}", "Look at the machine."))
             return
     _revert(context, snapshot)
+    _unlock(context, order.run_id)
     context.forget_assessment()
     message = f"it did not answer, and was put back to the snapshot of {snapshot.row.ordered_at:%Y-%m-%d %H:%M} UTC"
     context.add_finding(Finding.good(UNDO_CHECK, message))
+
+
+def _unlock(context: MachineContext, run_id: str) -> None:
+    """Remove the lock that came back with the snapshot. Nothing may be left to do: no step would take it over."""
+    try:
+        remove_undone_lock(context)
+    except FleetpatchError as error:
+        message = f"the lock of run {run_id} came back with the snapshot, and may still be there: {error.message}"
+        context.add_finding(Finding.warn(UNDO_CHECK, message, f"fleetpatch unlock {context.name}"))
 
 
 def _explain_no_blind_revert(context: MachineContext) -> str:

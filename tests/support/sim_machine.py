@@ -104,6 +104,7 @@ class SimMachine(FakeTransport):
         self.answer("reboot_obstacles", lambda _: self.guard.records(self.boot_id))
         self.updaters = Updaters()
         self.answer("machine_lock", self._take_lock)
+        self.answer("lock", self._show_lock)
         self.answer("fake_updaters", self._order_updaters)
         self.power = PowerSupply(self)
         self.answer("power", self.power.answer)
@@ -243,6 +244,18 @@ class SimMachine(FakeTransport):
         self.lock_holder = holder
         self.locked_by = (run, str(script.params["by"]), float(str(script.params["until"])))
         return {"kind": "locked", "run": run}
+
+    def _show_lock(self, script: Script) -> list[ScriptRecord]:
+        run, by, until = self.locked_by or ("", "", 0.0)
+        now = self.fake_clock.now().timestamp() + self.world.skew_seconds
+        lock: dict[str, object] = {"run": self.lock_holder or run, "by": by, "until": until, "attempt": 1, "now": now}
+        told: list[ScriptRecord] = [{"kind": "lock", "job": "", "label": "", "began": None, **lock}]
+        if script.params.get("lift"):
+            is_it = (script.params["run"], script.params["until"]) == (lock["run"], f"{until:.0f}")
+            if is_it:
+                self.locked_by, self.lock_holder = None, ""
+            told.append({"kind": "lifted" if is_it else "changed", "run": run})
+        return told
 
     def _facts(self) -> list[ScriptRecord]:
         epoch = self.fake_clock.now().timestamp() + self.world.skew_seconds

@@ -22,6 +22,7 @@ class SnapshotFleet(SimFleet):
     Attributes:
         comes_back: whether machines answer after a revert.
         save_snapshot: stores what runs tell of snapshots.
+        locks: what the machine's lock was at each snapshot.
     """
 
     def __post_init__(self) -> None:
@@ -32,6 +33,7 @@ class SnapshotFleet(SimFleet):
         self.comes_back = True
         self.save_snapshot: Callable[[SnapshotRow], None] = lambda _row: None
         self._shelves: dict[str, Shelf] = {}
+        self.locks: dict[str, tuple[tuple[str, str, float] | None, str]] = {}
 
     def add(
         self, name: str, packages: Sequence[FakePackage], *, skew_seconds: float = 0.0, **described: Any
@@ -61,9 +63,11 @@ class SnapshotFleet(SimFleet):
         machine = self.machines[name]
         if order.act is ProviderAct.TAKE_SNAPSHOT:
             self._shelves[order.id] = machine.world.keep_packages()
+            self.locks[order.id] = (machine.locked_by, machine.lock_holder)  # it is on the disk
         elif order.act is ProviderAct.REVERT:
             machine.world.crash(machine)
             machine.world.put_packages_back(self._shelves[order.id])
+            machine.locked_by, machine.lock_holder = self.locks[order.id]
             machine.is_off = not self.comes_back
             machine.begin_boot()
             machine.cut(REVERT_SECONDS)

@@ -1,6 +1,7 @@
-"""Reads the machine lock of any run, and removes it when a person says so."""
+"""Reads the machine lock of any run, and removes it: when a person says so, or for the undo of that run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, Field, ValidationError
@@ -9,7 +10,8 @@ from inventory.data_class import dataclass
 from tasks.domain.errors import DeadlineExceeded, ManagerBusy, ProtocolViolation, RequestError, ScriptFailed
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord, Transport
-from tasks.steps.machine.machine_lock import split_lock_holder
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine.machine_lock import LockResult, acquire_lock, split_lock_holder
 
 SCRIPT_TIMEOUT_SECONDS = 60.0
 _MAX_EPOCH_SECONDS = 1e11  # seconds since 1970; in the year 5138
@@ -125,6 +127,42 @@ def remove_lock(lock: LockStatus, by: str, transport: Transport, clock: Clock) -
         raise DeadlineExceeded(f"the lock was not removed: {reason}", machine=lock.machine, hint="Try again.")
     hint = "Look at the room on its disk, and whether it is mounted read-only."
     raise ScriptFailed(f"the lock can't be removed: {reason}", exit_code=0, machine=lock.machine, hint=hint)
+
+
+def remove_undone_lock(context: MachineContext) -> bool:
+    """Remove the lock of the run that this run takes back. Return whether there was one.
+
+    Only a run that is over is taken back. Its lock comes back with the snapshot that it took under it. The lock of any
+    other run stays.
+
+    Raises:
+        ManagerBusy, RequestError, ScriptFailed, TransportError: see ``read_lock_status`` and ``remove_lock``.
+    """
+    order = context.options.undo_order
+    if order is None:
+        return False
+    lock = read_lock_status(context.name, context.transport, context.clock)
+    if lock.run_id != order.run_id:
+        return False
+    remove_lock(lock, f"run {context.run.id}, which takes it back", context.transport, context.clock)
+    return True
+
+
+def lock_machine(context: MachineContext) -> LockResult:
+    """Lock the machine like ``acquire_lock``. The lock of the run that this run takes back is removed first.
+
+    Raises:
+        RecordsError: the attempt's number could not be read.
+        TransportError: the machine could not be asked.
+    """
+    result = acquire_lock(context)
+    if not result.is_held_elsewhere:
+        return result
+    try:
+        return acquire_lock(context) if remove_undone_lock(context) else result
+    except (ManagerBusy, RequestError, ScriptFailed, ProtocolViolation) as error:
+        finding = replace(result.finding, message=f"{result.finding.message}; {error.message}")
+        return replace(result, finding=finding)
 
 
 def build_lock_busy_error(machine: str, job_id: str) -> ManagerBusy:

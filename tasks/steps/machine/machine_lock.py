@@ -227,7 +227,9 @@ def release_lock(context: MachineContext) -> None:
 
 def _may_have_running_job(context: MachineContext) -> bool:
     """Return whether work may still run whose end was not seen. After an installation, such updates are Pending."""
-    install, error = context.state.install, context.state.error
+    install, error, snapshot = context.state.install, context.state.error, context.state.snapshot
+    if snapshot is not None and snapshot.reverted_at is not None:
+        return False  # it is in a new boot, with the disk of before
     if install is not None:
         return any(result.state is UpdateState.PENDING for result in install.results)
     return (

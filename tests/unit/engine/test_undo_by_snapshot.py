@@ -99,6 +99,42 @@ def test_a_machine_goes_back_to_its_snapshot(fleet: UndoFleet) -> None:
     assert not [job for job in fleet.web.installs() if RUN in job.id]
 
 
+@pytest.mark.parametrize("is_off", [False, True])
+def test_the_lock_that_comes_back_with_the_snapshot_is_taken_over_from_its_run(fleet: UndoFleet, is_off: bool) -> None:
+    ((old, _),) = fleet.locks.values()
+    assert old is not None
+    assert old[0] == PATCHED
+    assert old[2] > fleet.clock.now().timestamp()
+    fleet.web.is_off = is_off
+    outcome = fleet.undo()
+    assert fleet.web.world.whole() == BEFORE
+    assert (outcome.state, fleet.web.locked_by) == (OperationState.SUCCEEDED, None)
+
+
+def test_the_lock_of_any_other_run_that_comes_back_stays(fleet: UndoFleet) -> None:
+    other = ("20260309-020000-cccccc", "bert", fleet.clock.now().timestamp() + 36_000)
+    fleet.locks = dict.fromkeys(fleet.locks, (other, ""))
+    outcome = fleet.undo()
+    assert fleet.web.world.whole() == BEFORE
+    assert (outcome.state, fleet.web.locked_by) == (OperationState.FAILED, other)
+    assert f"it was put back, and locked by run {other[0]} (bert)" in outcome.reason
+
+
+@pytest.mark.parametrize("is_off", [False, True])
+def test_a_lock_that_can_not_be_removed_is_told(fleet: UndoFleet, is_off: bool) -> None:
+    show = fleet.web._show_lock
+    fleet.web.answer("lock", lambda script: [*show(script)[:1], {"kind": "refused", "why": "the disk is full"}])
+    fleet.web.is_off = is_off
+    outcome = fleet.undo()
+    if is_off:
+        (finding,) = [one for one in outcome.findings if one.remedy == "fleetpatch unlock web"]
+        assert "may still be there: the lock can't be removed: the disk is full" in finding.message
+        return
+    assert outcome.state is OperationState.FAILED
+    assert f"it was put back, and locked by run {PATCHED}" in outcome.reason
+    assert "the lock can't be removed: the disk is full" in outcome.reason
+
+
 def test_packages_that_the_run_broke_are_whole_again_and_no_warning(fleet: UndoFleet) -> None:
     (app,) = [package for package in fleet.web.world.packages if package.id == "app"]
     app.broken = True
