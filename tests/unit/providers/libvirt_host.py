@@ -1,8 +1,10 @@
 """A host with libvirt in memory: domains, files, and the few commands of virsh and qemu-img that are used."""
 
 import json
+import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 from xml.etree.ElementTree import SubElement, tostring
 
@@ -53,7 +55,7 @@ class LibvirtHost:
     clock: FakeClock = field(default_factory=FakeClock)
     files: dict[str, File] = field(default_factory=lambda: {IMAGE.reference: File(mode="444")})
     domains: dict[str, FakeDomain] = field(default_factory=dict)
-    before: Callable[[Sequence[str]], None] = lambda _words: None
+    before: Callable[[Sequence[str]], object] = lambda _words: None
     removed: list[str] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)
     room: str = "9999999 4096"
@@ -105,8 +107,9 @@ class LibvirtHost:
         return file.mode if "%a" in words else file.mark if "%d %i %s %Y" in words else "regular file"
 
     def _readlink(self, words: list[str], _text: str) -> str | CommandAnswer:
-        path = self.links.get(words[-1], words[-1])
-        return path if path in self.files else CommandAnswer("", 1, "")
+        path = posixpath.normpath(words[-1])
+        path = self.links.get(path, path)
+        return f"{path}\n" if path in self.files or "-e" not in words else CommandAnswer("", 1, "")
 
     def _rm(self, words: list[str], _text: str) -> None:
         for path in words[2:]:
@@ -121,9 +124,10 @@ class LibvirtHost:
             return ""
         chain, path = [], words[-1]
         while path:
+            chain_path, path = path, posixpath.normpath(path)
             if path not in self.files or not self.files[path].is_readable:
                 return CommandAnswer("", 1, "qemu-img: it can't be opened")
-            chain.append({"filename": path, "format": "qcow2", "virtual-size": 9, "actual-size": 1})
+            chain.append({"filename": chain_path, "format": "qcow2", "virtual-size": 9, "actual-size": 1})
             path = self.files[path].below
         return json.dumps(chain)
 
@@ -132,8 +136,11 @@ class LibvirtHost:
         if word == "list":
             return "\n".join(domain.uuid for domain in self.domains.values())
         name = rest[rest.index("--domain") + 1]
-        domain = next(domain for key, domain in self.domains.items() if name in (key, domain.uuid))
-        return str(getattr(self, f"_virsh_{word.replace('-', '_')}")(domain, rest, text) or "")
+        domain = next((domain for key, domain in self.domains.items() if name in (key, domain.uuid)), None)
+        if domain is None:
+            return CommandAnswer("", 1, f"error: failed to get domain '{name}'")
+        said = getattr(self, f"_virsh_{word.replace('-', '_')}")(domain, rest, text)
+        return said if isinstance(said, CommandAnswer) else str(said or "")
 
     def _virsh_dumpxml(self, domain: FakeDomain, words: list[str], _text: str) -> str:
         is_config = "--inactive" in words or domain.live is None
@@ -163,13 +170,19 @@ class LibvirtHost:
     def _virsh_attach_device(self, domain: FakeDomain, _words: list[str], text: str) -> None:
         domain.config.find("devices").append(fromstring(text))
 
-    def _virsh_snapshot_create_as(self, domain: FakeDomain, words: list[str], _text: str) -> None:
+    def _virsh_snapshot_create_as(self, domain: FakeDomain, words: list[str], _text: str) -> CommandAnswer | None:
+        now = domain.config if domain.live is None else domain.live
+        targets = {disk.find("target").get("dev") for disk in now.iter("disk")}
+        if {spec.split(",")[0] for word, spec in pairwise(words) if word == "--diskspec"} - targets:
+            words_of_libvirt = "error: unsupported configuration: too many disk snapshot requests for domain"
+            return CommandAnswer("", 1, words_of_libvirt)
         for spec in (word for word in words if ",file=" in word):
             target, path = spec.split(",file=")
             for xml in (domain.config, domain.live) if domain.live is not None else (domain.config,):
                 source = find_disk(xml, target).find("source")
                 self.files[path] = File(source.get("file") if source.get("file") != path else self.files[path].below)
                 source.set("file", path)
+        return None
 
     def _virsh_shutdown(self, domain: FakeDomain, _words: list[str], _text: str) -> None:
         if domain.obeys_shutdown:

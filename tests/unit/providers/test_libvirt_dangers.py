@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from defusedxml.ElementTree import fromstring
 
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.provided_machines import Consistency, DiskRole, PowerState, ProviderAct
@@ -259,16 +260,61 @@ def test_a_seed_disk_gets_a_name_that_no_disk_has(host: LibvirtHost) -> None:
     assert targets == ["vda", "vdz", "vdy"]
 
 
-@pytest.mark.parametrize("act", [TAKE, REPLACE])
+@pytest.mark.parametrize(("act", "path"), [(TAKE, "/d/data.qcow2"), (TAKE, "/pool/os"), (REPLACE, "/pool/os")])
 def test_a_disk_that_another_domain_has_gets_nothing_above_it(
-    host: LibvirtHost, web: Machine, act: ProviderAct
+    host: LibvirtHost, web: Machine, act: ProviderAct, path: str
 ) -> None:
-    host.define("spare", build_disk("vda", "/d/spare.qcow2"), build_disk("vdb", "/d/data.qcow2"))
+    host.links["/pool/os"] = "/d/os.qcow2"
+    host.define("spare", build_disk("vda", "/d/spare.qcow2"), build_disk("vdb", path))
     before = [disk.source for disk in web.read().disks]
     with pytest.raises(ProviderError, match="shares a disk with another domain: spare") as raised:
         web.order(act, image=IMAGE)
     assert "Detach it" in raised.value.hint
     assert [disk.source for disk in web.read().disks] == before
+
+
+def test_a_data_disk_that_another_domain_has_keeps_no_new_os_disk_away(host: LibvirtHost, web: Machine) -> None:
+    host.define("spare", build_disk("vda", "/d/spare.qcow2"), build_disk("vdb", "/d/data.qcow2"))
+    web.order(REPLACE, image=IMAGE)
+    assert host.files[source_of(web, "vda")].below == IMAGE.reference
+    assert source_of(web, "vdb") == "/d/data.qcow2"
+
+
+@pytest.mark.parametrize("act", [TAKE, REPLACE])
+def test_another_domain_may_go_in_the_meantime(host: LibvirtHost, web: Machine, act: ProviderAct) -> None:
+    """The copy of a rehearsal, for example, of another machine on the same host."""
+    host.define("db.rehearsal", build_disk("vda", "/d/copy.qcow2"))
+    host.before = lambda words: host.domains.pop("db.rehearsal", None) if "id-db.rehearsal" in words else None
+    web.order(act, image=IMAGE)
+    assert "db.rehearsal" not in host.domains
+
+
+@pytest.mark.parametrize("spelling", ["/pool/../d/{}", "/pool/{}"])
+def test_a_file_that_another_domain_has_by_another_path_is_not_removed(
+    host: LibvirtHost, web: Machine, spelling: str
+) -> None:
+    """qemu-img names a file below with the path that is written in the file above it."""
+    web.order(REPLACE, "u1", image=IMAGE)
+    new = source_of(web, "vda")
+    name = new.removeprefix("/d/")
+    host.links[f"/pool/{name}"] = new
+    host.define("other", build_disk("vda", spelling.format(name)))
+    assert f"another domain has {new}" in web.order(RESTORE, "u1")
+    assert new in host.files
+
+
+def test_a_drive_that_comes_with_the_next_start_is_in_no_snapshot(host: LibvirtHost, web: Machine) -> None:
+    host.start("web")
+    drive = "<disk type='file' device='cdrom'><target dev='sdb'/><readonly/></disk>"
+    web.domain.config.find("devices").append(fromstring(drive))
+    assert "crash-consistent" in web.order(TAKE)
+
+
+def test_a_machine_without_disks_in_files_is_told_so(host: LibvirtHost) -> None:
+    host.define("lun", "<disk type='block' device='disk'><source dev='/dev/sdq'/><target dev='vda'/></disk>")
+    assert host.open("lun").read().snapshot_obstacle == ""
+    with pytest.raises(ProviderError, match="boots from no disk that is in a file"):
+        host.open("lun").order(TAKE)
 
 
 @pytest.mark.parametrize(("room", "words"), [("1000 4096", "3 MiB are free"), ("", "can't be read")])

@@ -85,7 +85,8 @@ class Domain:
         live_files: the files of the disks that it writes to as it runs, by their targets.
         live_only: the sources of disks that it will not have at its next start, by their targets.
         not_live: the targets of disks that it will have at its next start only.
-        targets: of all disks, those that it can't write to included.
+        targets: of all disks, those that it can't write to included, and those of its next start.
+        current_targets: those of them that it has now.
         chains: for each file that is known, the files of its chain from itself to the lowest one. A file that can't
             be read has none.
         free_bytes: the room for new layers of the disks; None: not known.
@@ -104,6 +105,7 @@ class Domain:
     live_only: Mapping[str, str] = field(default_factory=dict)
     not_live: tuple[str, ...] = ()
     targets: frozenset[str] = frozenset()
+    current_targets: frozenset[str] = frozenset()
     foreign_snapshots: tuple[ForeignSnapshot, ...] = ()
     chains: Mapping[str, tuple[ChainFile, ...]] = field(default_factory=dict)
     free_bytes: int | None = None
@@ -149,6 +151,8 @@ class Domain:
         ]
         size = max((file.virtual_size for file in os_files), default=0)
         least = max(_LEAST_FREE_BYTES, size // 20)
+        if not self.active_files:  # nor are there layers
+            return ""
         if self.free_bytes is None:
             return "the free room where its disks are can't be read"
         if self.free_bytes >= least:
@@ -233,6 +237,7 @@ def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, inf
         {target: source for target, source in live_paths.items() if target not in targets},
         tuple(target for target in targets if target not in live_paths),
         frozenset(_get_target(element) for element in (*_find_disks(live), *_find_disks(config))),
+        frozenset(map(_get_target, _find_disks(live))),
     )
 
 

@@ -34,7 +34,7 @@ def replace_os_disk(work: DomainWork, order: ProviderOrder) -> str:
         raise ProviderError(f"{domain.name}: a snapshot needs the disk of the order {order.id}", hint=hint)
     image = _require_image(work, order)
     checked = _check_image(work, image)
-    work.require_own_disks()
+    work.require_own_files([old.path])
     others = tuple(entry for entry in domain.state.kept_disks if entry.id != order.id)
     saved = SavedDisk(order.id, disk.target, old, domain.seed_path)
     seed = work.virsh.build_path(old.path, order.id, "seed", "iso") if order.user_data else domain.seed_path

@@ -41,7 +41,7 @@ def freeze(work: DomainWork, order: ProviderOrder, keep: Callable[[SavedSnapshot
     """
     domain = work.domain
     domain.find_os_disk()
-    work.require_own_disks()
+    work.require_own_files(domain.used_paths)
     is_off = domain.power is PowerState.STOPPED
     is_quiesced = order.is_quiesced and domain.has_agent
     kind = Consistency.OFFLINE if is_off else Consistency.FILE_SYSTEM if is_quiesced else Consistency.CRASH
@@ -49,7 +49,7 @@ def freeze(work: DomainWork, order: ProviderOrder, keep: Callable[[SavedSnapshot
     paths = {
         disk.target: work.choose_path(disk, disk.file.path) if disk.file is not None else "" for disk in domain.disks
     }
-    paths |= dict.fromkeys(domain.targets - set(paths), "")  # of a floppy disk libvirt would take one by itself
+    paths |= dict.fromkeys(domain.current_targets - set(paths), "")  # of a floppy disk libvirt would take one by itself
     layers = {paths[target]: file.path for target, file in snapshot.files.items()}
     work.save(layers={**domain.state.layers, **layers})
     keep(snapshot)

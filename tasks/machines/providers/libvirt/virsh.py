@@ -1,6 +1,6 @@
 """The commands of virsh and qemu-img that are used, each one step."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import PurePosixPath
@@ -75,7 +75,7 @@ class Virsh:
         return parse_domain(self.name, live, config, power, info, now)
 
     def find_files_of_others(self, uuid: str, deadline: Deadline) -> frozenset[str]:
-        """Return the files of the disks of all other domains, with all below them.
+        """Return the files of the disks of all other domains, with all below them, as ``resolve`` names them.
 
         Raises:
             ProviderError: one of them can't be read.
@@ -88,28 +88,40 @@ class Virsh:
         infos = [(*_CHAIN_INFO, *form, "--", path) for path, form in tops]
         chains = self.host.ask(infos, deadline=deadline) if infos else ()
         below = {file.path for answer in chains for file in parse_chain(self._require(answer).text)}
-        return frozenset(files) | below
+        return frozenset(self.resolve({*files, *below}, deadline).values())
 
-    def find_sharers(self, domain: Domain, uuid: str, deadline: Deadline) -> frozenset[str]:
-        """Return the names of other domains that have a file of the domain's disks as a disk of theirs.
+    def resolve(self, paths: Iterable[str], deadline: Deadline) -> Mapping[str, str]:
+        """Return for each path the one that its file has without links and ``..``; itself if that can't be told.
+
+        Raises:
+            ProviderError, ProviderUnavailable: see read_domain.
+        """
+        names = sorted(paths)
+        answers = self.host.ask([("readlink", "-f", "--", name) for name in names], deadline=deadline) if names else ()
+        return {name: answer.text.rstrip("\n") or name for name, answer in zip(names, answers, strict=True)}
+
+    def find_sharers(self, paths: Collection[str], uuid: str, deadline: Deadline) -> frozenset[str]:
+        """Return the names of other domains that have one of the files as a disk of theirs.
 
         Raises:
             ProviderError, ProviderUnavailable: see find_files_of_others.
         """
-        others = self._read_others(uuid, deadline)
-        return frozenset(
-            read_name(xml) for xml in others if domain.used_paths & set(find_all_files(xml, allows_volumes=True))
-        )
+        others = [
+            (read_name(xml), find_all_files(xml, allows_volumes=True)) for xml in self._read_others(uuid, deadline)
+        ]
+        files = self.resolve({*paths, *(path for _, theirs in others for path in theirs)}, deadline)
+        own = {files[path] for path in paths}
+        return frozenset(name for name, theirs in others if own & {files[path] for path in theirs})
 
     def _read_others(self, uuid: str, deadline: Deadline) -> tuple[str, ...]:
-        """Return the XML of all other domains: as they run, and as they would start."""
+        """Return the XML of other domains: as they run, and as they would start. One that goes meanwhile has none."""
         (listed,) = self.host.ask([(*self._virsh, "list", "--all", "--uuid")], deadline=deadline)
         uuids = [line.strip() for line in self._require(listed).text.splitlines() if line.strip() not in ("", uuid)]
         questions = [
             (*self._virsh, "dumpxml", "--domain", other, *more) for other in uuids for more in ((), ("--inactive",))
         ]
         answers = self.host.ask(questions, deadline=deadline) if questions else ()
-        return tuple(self._require(answer).text for answer in answers)
+        return tuple(self._require(answer).text for answer in answers if not _lacks_domain(answer))
 
     def find_there(self, paths: Sequence[str], deadline: Deadline) -> frozenset[str]:
         """Return the paths that something has.
@@ -235,7 +247,7 @@ class Virsh:
             raise ProviderUnavailable(f"{where}: libvirt does not answer: {complaint}")
         if any(words in complaint for words in _TAKEN_ELSEWHERE):
             raise ProviderUnavailable(f"{where}: another process holds it: {complaint}")
-        if "failed to get domain" in complaint or "Domain not found" in complaint:
+        if _lacks_domain(answer):
             hint = f"`virsh list --all` on {self.host.host} has the names. Correct `provider` of the machine."
             raise ProviderError(f"{where}: there is no such domain: {complaint}", hint=hint)
         raise ProviderError(f"{where}: {complaint}", hint=f"Look at it on {self.host.host} with virsh.")
@@ -262,3 +274,8 @@ class Virsh:
     def is_off(self, deadline: Deadline) -> bool:
         """Return whether the domain is off."""
         return self.read_power(deadline) in ("shut off", "crashed")
+
+
+def _lacks_domain(answer: CommandAnswer) -> bool:
+    words = ("failed to get domain", "Domain not found")
+    return answer.exit_code != 0 and any(word in answer.stderr for word in words)

@@ -1,7 +1,7 @@
 """The steps that several orders share: stop and start, put a file in place of another one, merge, clear away."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -92,9 +92,9 @@ class DomainWork:
         if judged != domain.state.snapshots:
             self.save(snapshots=judged)
 
-    def require_own_disks(self) -> None:
-        """Require that no other domain has a file of the disks: with a file above it, both would ruin each other's."""
-        others = self.virsh.find_sharers(self.domain, self.domain.state.uuid, self.deadline)
+    def require_own_files(self, paths: Collection[str]) -> None:
+        """Require that no other domain has one of the files: with a file above it, both would ruin each other's."""
+        others = self.virsh.find_sharers(paths, self.domain.state.uuid, self.deadline)
         if others:
             names = ", ".join(sorted(others))
             hint = f"Detach it from one of them: `virsh domblklist {self.domain.name}` has its disks."
@@ -322,9 +322,10 @@ class DomainWork:
         others = self.virsh.find_files_of_others(self.domain.state.uuid, self.deadline)
         existing = self.virsh.find_there(paths, self.deadline)
         writable = self.virsh.find_writable(sorted(existing), self.deadline)
-        if taken := sorted(others & existing):
-            self.notes.append(f"another domain has {', '.join(taken)}: it stays")
-        if going := sorted(writable - others):
+        taken = {path for path, real in self.virsh.resolve(existing, self.deadline).items() if real in others}
+        if taken:
+            self.notes.append(f"another domain has {', '.join(sorted(taken))}: it stays")
+        if going := sorted(writable - taken):
             self.virsh.require_state(self.domain.state, self.deadline)
             self.virsh.run("rm", "-f", "--", *going, deadline=self.deadline)
         return frozenset(paths) - self.virsh.find_there(sorted(writable & existing), self.deadline)
