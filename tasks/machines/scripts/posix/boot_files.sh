@@ -12,16 +12,16 @@ fp_check_boot() {
   fp_kernels='' fp_newer='' fp_newest='' fp_here='' fp_displaced=''
   for fp_image in /boot/vmlinuz-* /boot/vmlinux-* /boot/Image-* /boot/image-*; do
     case $fp_image in
-      *.dpkg-new) # dpkg has not given it its name, or a power cut has taken that back
+      *.dpkg-new) # dpkg has not given it its name, or a power cut has taken that back. If no package has it, it is left over
         fp_image=${fp_image%.dpkg-new}
-        [ -e "$fp_image" ] || [ ! -f "$fp_image.dpkg-new" ] || fp_displaced=${fp_image#/boot/*-}
+        if [ ! -e "$fp_image" ] && dpkg-query -S "$fp_image" >/dev/null 2>&1; then fp_displaced=${fp_image#/boot/*-}; fi
         continue ;;
       *rescue* | *.old | *.bak | *.gz | *.dpkg-* | *.rpmsave | *.rpmnew | *.sig) continue ;;
     esac
     [ ! -f "$fp_image" ] || fp_kernels="$fp_kernels${fp_image#/boot/*-}
 "
   done
-  [ -n "$fp_kernels" ] || return 0
+  [ -n "$fp_kernels$fp_displaced" ] || return 0
   fp_running=$(uname -r)
   fp_kernels=$(printf '%s' "$fp_kernels" | sort -uV 2>/dev/null)
   for fp_kernel in $fp_kernels; do
