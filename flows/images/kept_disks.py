@@ -101,18 +101,31 @@ class DiskCleaner:
             raise RequestError(
                 f"no disk of a failed upgrade is known of {', '.join(strangers)}", hint="See: fleetpatch images clean"
             )
-        # the newest success counts
-        healthy = {attempt.machine: attempt.at for attempt in _find_expired(knowledge, self._clock)}
+        successes = list(_find_expired(knowledge, self._clock))
         results: list[ExpiredDisk | None] = []
         for disk in left:
-            is_past = disk.machine in healthy and healthy[disk.machine] > disk.replaced_at
+            is_given_up = disk.machine in given_up
             if disk.machine not in self._machines:
-                problem = "its machine is not in the inventory any more: delete it at its provider"
-                results.append(ExpiredDisk(disk.machine, disk.run_id, disk.order_id, KeptDiskState.UNREAD, problem))
+                results.append(self._tell_of_stranger(disk, is_given_up=is_given_up))
                 continue
-            way_back = None if is_past or disk.machine in given_up else disk
-            results.append(self._clean(disk.machine, disk.run_id, way_back))
+            is_past = any(one.machine == disk.machine and one.at > disk.replaced_at for one in successes)
+            results.append(self._clean(disk.machine, disk.run_id, None if is_past or is_given_up else disk))
         return tuple(result for result in results if result is not None)
+
+    def _tell_of_stranger(self, disk: LeftDisk, *, is_given_up: bool) -> ExpiredDisk:
+        """Tell of the disk of a machine that left the inventory. One that a person gives up is told for the last time.
+
+        Nothing can ask its provider: what becomes of the disk, the person sees to.
+        """
+        problem = "its machine is not in the inventory any more: delete it at its provider"
+        if is_given_up:
+            detail: dict[str, object] = {"state": KeptDiskState.UNREAD.value}
+            name, order_id, now = disk.machine, disk.order_id, self._clock.now()
+            self._records.append_entry(_build_entry(disk.run_id, name, JournalMark.AFTER, order_id, now, detail))
+            problem += "; it is told no more"
+        else:
+            problem += f", then: fleetpatch images clean --failed {disk.machine}"
+        return ExpiredDisk(disk.machine, disk.run_id, disk.order_id, KeptDiskState.UNREAD, problem)
 
     def _clean(self, name: str, run_id: str, way_back: LeftDisk | None = None) -> ExpiredDisk | None:
         """Delete the disk of a machine, or only look at one that is the way back. None: nothing is to be done."""
@@ -204,5 +217,10 @@ class _Disk:
 
     def _write(self, mark: JournalMark, detail: dict[str, object]) -> None:
         name, now = self._machine.name, self._clock.now()
-        entry = JournalEntry(self._run_id, name, Step.REPORT, mark, DELETE_DISK_ACT, self.order_id, now, detail)
-        self._records.append_entry(entry)
+        self._records.append_entry(_build_entry(self._run_id, name, mark, self.order_id, now, detail))
+
+
+def _build_entry(
+    run_id: str, machine: str, mark: JournalMark, order_id: str, at: datetime, detail: dict[str, object]
+) -> JournalEntry:
+    return JournalEntry(run_id, machine, Step.REPORT, mark, DELETE_DISK_ACT, order_id, at, detail)

@@ -3,16 +3,17 @@
 from collections import defaultdict
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, false, func, select
+from sqlalchemy import ColumnElement, false, func, select
 
 from inventory.data_class import dataclass
 from tasks.domain.components import COMPONENT_PREFIX
 from tasks.domain.images import IMAGE_PREFIX
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.provided_machines import ProviderAct
-from tasks.domain.states import UNFINISHED_RUN_STATES, UpdateState
+from tasks.domain.states import UpdateState
 from tasks.records import schema
 from tasks.records.encoding.codec import decode
+from tasks.records.statements import UNFINISHED_STATES
 from tasks.records.storage.database import Database
 from tasks.rules.components.tries import BAD_STATES
 from tasks.rules.images.disks import is_settled
@@ -39,32 +40,36 @@ class LeftDisk:
 def find_left_disks(database: Database) -> tuple[LeftDisk, ...]:
     """Return the disks of runs that have ended, and that may be there, the oldest first.
 
+    Only a result says that a machine needs its disk no more. A machine without one, which left the inventory during the
+    run for example, may need it.
+
     Raises:
         RecordsError: the records can't be read.
     """
     begun = (_JOURNAL.c.act == ProviderAct.REPLACE_OS_DISK.value) & (_JOURNAL.c.mark == JournalMark.BEFORE.value)
+    of_disk = _RESULTS.c.update_id.startswith(f"{COMPONENT_PREFIX}{IMAGE_PREFIX}")
+    of_machine = (_OUTCOMES.c.run_id == _JOURNAL.c.run_id) & (_OUTCOMES.c.machine == _JOURNAL.c.machine)
+    # few runs are of groups: the journals and results of all others are not read
+    is_of_group = _RUNS.c.document.contains(f'"component":"{IMAGE_PREFIX}')
+    ended = select(_RUNS.c.id).where(is_of_group, _RUNS.c.state.not_in(UNFINISHED_STATES))
     query = (
-        select(
-            _RESULTS.c.machine,
-            _RESULTS.c.run_id,
-            _JOURNAL.c.key,
-            func.min(_JOURNAL.c.at).label("at"),
-            _RESULTS.c.available,
-        )
-        .join(_OUTCOMES, _OUTCOMES.c.number == _RESULTS.c.outcome)
-        .join(_RUNS, and_(_RUNS.c.id == _RESULTS.c.run_id, _RUNS.c.kind == "patch"))
-        .join(_JOURNAL, and_(_JOURNAL.c.run_id == _RUNS.c.id, _JOURNAL.c.machine == _RESULTS.c.machine, begun))
+        select(_JOURNAL.c.document)
+        .outerjoin(_OUTCOMES, of_machine)
+        .outerjoin(_RESULTS, (_RESULTS.c.outcome == _OUTCOMES.c.number) & of_disk)
         .where(
-            _RESULTS.c.update_id.startswith(f"{COMPONENT_PREFIX}{IMAGE_PREFIX}"),
-            _RUNS.c.state.not_in([state.value for state in UNFINISHED_RUN_STATES]),
-            ~(_has_succeeded() | _has_its_disk()),
+            _JOURNAL.c.run_id.in_(ended),
+            begun,
+            ~func.coalesce(_has_succeeded() | _has_its_disk(), false()),  # NULL: not known
         )
-        .group_by(_RESULTS.c.machine, _RESULTS.c.run_id, _JOURNAL.c.key, _RESULTS.c.available)
     )
-    rows = database.read_rows("look for OS disks of before", query.order_by("at"))
-    ends = _read_deletions(database, [row.run_id for row in rows])
-    disks = [LeftDisk(row.machine, row.run_id, row.key, row.at, row.available) for row in rows]
-    return tuple(disk for disk in disks if not is_settled(ends[disk.run_id, disk.machine]))
+    rows = database.read_rows("look for OS disks of before", query.order_by(_JOURNAL.c.number))
+    entries = [decode(JournalEntry, document) for (document,) in rows]
+    ends = _read_deletions(database, sorted({entry.run_id for entry in entries}))
+    return tuple(
+        LeftDisk(entry.machine, entry.run_id, entry.key, entry.at, str(entry.detail.get("image", "")))
+        for entry in entries
+        if not is_settled(ends[entry.run_id, entry.machine])
+    )
 
 
 def _has_succeeded() -> ColumnElement[bool]:
@@ -74,8 +79,7 @@ def _has_succeeded() -> ColumnElement[bool]:
 
 def _has_its_disk() -> ColumnElement[bool]:
     """The provider has told the version of before at the end: the order was refused, or the disk was put back."""
-    is_same = func.coalesce(_RESULTS.c.installed == _RESULTS.c.version_after, false())  # NULL: not known
-    return (_RESULTS.c.state == UpdateState.FAILED.value) & is_same
+    return (_RESULTS.c.state == UpdateState.FAILED.value) & (_RESULTS.c.installed == _RESULTS.c.version_after)
 
 
 def _read_deletions(database: Database, run_ids: list[str]) -> dict[tuple[str, str], list[object]]:

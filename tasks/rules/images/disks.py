@@ -41,7 +41,7 @@ def explain_changed_data_disks(before: Mapping[str, str], machine: ProvidedMachi
 def is_settled(ends: Sequence[object]) -> bool:
     """Return whether a replaced disk is looked for no more, from the states in which its deletions have ended.
 
-    It was deleted, or its provider did not list it twice.
+    It was deleted, its provider did not list it twice, or a person has given it up whose machine left the inventory.
     """
     missed = KeptDiskState.NOT_FOUND.value
     return ends.count(missed) > 1 or any(end != missed for end in ends)

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from flows.components.fleet_components import FleetComponents
 from flows.images.fleet_images import FleetImages
 from flows.installation_checks import check_installation
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
+from tasks.domain.model import Outcome
 from tasks.domain.provided_machines import ProviderAct
+from tasks.domain.states import OperationState
+from tasks.records import schema
 from tasks.records.components import SqlComponents
 from tasks.records.left_disks import find_left_disks
 from tasks.records.retention import prune_history
@@ -210,6 +214,21 @@ def test_the_way_back_of_a_machine_that_failed_is_never_forgotten(site: Site) ->
     assert said.code == 0
     assert not site.machines.hypervisor.machines["m1"].kept_disks
     assert site.run("clean", "--json").json == {"disks": []}
+
+
+def test_the_disk_of_a_machine_without_a_result_is_never_forgotten(site: Site) -> None:
+    site.machines.bad = {("m1", NEW)}
+    site.run("upgrade", "web", *QUICK)
+    with open_records(None) as records:
+        (before,) = find_left_disks(records.database)
+        # as of a machine that left the inventory while its run was resumed
+        unknown = Outcome(before.run_id, "m1", OperationState.UNKNOWN, "it is no longer in the inventory", wave=1)
+        with records.database.begin_write("forget") as connection:
+            connection.execute(delete(schema.outcomes).where(schema.outcomes.c.machine == "m1"))
+        assert find_left_disks(records.database) == (before,)
+        records.save(unknown)
+        assert find_left_disks(records.database) == (before,)
+    assert [disk["state"] for disk in site.run("clean", "--json").json["disks"]] == ["WayBack"]
 
 
 def test_a_disk_of_before_that_had_no_known_version_is_looked_for(site: Site) -> None:

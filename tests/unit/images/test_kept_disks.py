@@ -15,6 +15,7 @@ from tasks.domain.protocols.records import JournalMark
 from tasks.domain.provided_machines import ProviderAct
 from tasks.records.left_disks import LeftDisk
 from tasks.rules.components.tries import find_try
+from tasks.rules.images.disks import is_settled
 from tasks.steps.context.journal import REPLACE_ACT
 from tests.support.fake_provider import ProviderFault
 from tests.support.image_fleet import NEW, RUN, ImageFleet
@@ -184,8 +185,19 @@ def test_a_way_back_that_nobody_has_any_more_is_looked_for_twice(kept: Kept) -> 
     assert [disk.state for disk in kept.settle("m2")] == [KeptDiskState.UNREAD]
 
 
-def test_the_disk_of_a_machine_that_left_the_inventory_is_told(kept: Kept) -> None:
+def test_the_disk_of_a_machine_that_left_the_inventory_is_told_until_a_person_gives_it_up(kept: Kept) -> None:
     kept.fail()
     kept.left = [replace(kept.left[0], machine="gone")]
-    (told,) = kept.settle("gone")
-    assert (told.state, told.problem[:42]) == (KeptDiskState.UNREAD, "its machine is not in the inventory any mo")
+    for given_up in ((), ("gone",)):
+        (told,) = kept.settle(*given_up)
+        assert (told.state, told.problem[:42]) == (KeptDiskState.UNREAD, "its machine is not in the inventory any mo")
+        ends = [entry.detail["state"] for entry in kept.fleet.fleet.records.read_entries(RUN, "gone")]
+        assert is_settled(ends) is bool(given_up)
+
+
+def test_the_success_of_an_earlier_group_does_not_hide_a_later_one(kept: Kept) -> None:
+    older = replace(kept.tries[0], at=kept.left[0].replaced_at - timedelta(days=30), run_id="20260210-010000-dddddd")
+    later = replace(kept.tries[0], at=kept.left[0].replaced_at + timedelta(days=1), run_id="20260311-010000-cccccc")
+    kept.tries = (later, older)
+    kept.wait(9)
+    assert [disk.state for disk in kept.settle()] == [KeptDiskState.DELETED, KeptDiskState.WAY_BACK]
