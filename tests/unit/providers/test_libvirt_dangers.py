@@ -312,7 +312,7 @@ def test_a_drive_that_comes_with_the_next_start_is_in_no_snapshot(host: LibvirtH
 
 def test_a_machine_without_disks_in_files_is_told_so(host: LibvirtHost) -> None:
     host.define("lun", "<disk type='block' device='disk'><source dev='/dev/sdq'/><target dev='vda'/></disk>")
-    assert host.open("lun").read().snapshot_obstacle == ""
+    assert host.open("lun").read().snapshot_obstacle == "it boots from no disk that is in a file"
     with pytest.raises(ProviderError, match="boots from no disk that is in a file"):
         host.open("lun").order(TAKE)
 

@@ -144,15 +144,14 @@ class Domain:
             raise ProviderError(f"{self.name}: it boots from no disk that is in a file", hint=hint)
         return disk
 
-    def explain_no_room(self) -> str:
-        """Return why there is no room for a snapshot, or "". libvirt pauses a machine whose layer can't grow."""
-        os_files = [
-            file for disk in self.disks if disk.is_os and disk.file for file in self.chains.get(disk.source, ())
-        ]
+    def explain_no_snapshot(self) -> str:
+        """Return why it can have no snapshot, or "". libvirt pauses a machine whose layer can't grow."""
+        sources = [disk.source for disk in self.disks if disk.is_os and disk.file is not None]
+        if not sources:
+            return "it boots from no disk that is in a file"
+        os_files = [file for source in sources for file in self.chains.get(source, ())]
         size = max((file.virtual_size for file in os_files), default=0)
         least = max(_LEAST_FREE_BYTES, size // 20)
-        if not self.active_files:  # nor are there layers
-            return ""
         if self.free_bytes is None:
             return "the free room where its disks are can't be read"
         if self.free_bytes >= least:

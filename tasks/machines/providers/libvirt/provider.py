@@ -124,7 +124,7 @@ class LibvirtProvider:
             ),
             tuple(kept),
             self._copy_maker.read(self._virsh, domain, deadline) if self._copy_maker is not None else None,
-            domain.explain_no_room(),
+            domain.explain_no_snapshot(),
         )
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:

@@ -22,7 +22,8 @@ def take_snapshot(work: DomainWork, order: ProviderOrder) -> str:
             hint = "Order its deletion again, or take it under another id."
             raise ProviderError(f"{work.domain.name}: the snapshot {order.id} is being deleted", hint=hint)
         return "it was taken before"
-    if reason := work.domain.explain_no_room():
+    work.domain.find_os_disk()
+    if reason := work.domain.explain_no_snapshot():
         raise ProviderError(
             f"{work.domain.name}: {reason}", hint="Make room, or name another `folder` of the provider."
         )
@@ -40,7 +41,6 @@ def freeze(work: DomainWork, order: ProviderOrder, keep: Callable[[SavedSnapshot
         keep: writes the state down: before it is taken, and again afterwards.
     """
     domain = work.domain
-    domain.find_os_disk()
     work.require_own_files(domain.used_paths)
     is_off = domain.power is PowerState.STOPPED
     is_quiesced = order.is_quiesced and domain.has_agent
