@@ -15,8 +15,17 @@ from tasks.domain.images import IMAGE_PREFIX, ImageModel, RolloutLimits
 
 COMPONENT_PREFIX: Final = "component:"
 """The ids of updates of components begin with it: no package and no update of Windows has such an id."""
+DISK_PREFIX: Final = f"{COMPONENT_PREFIX}{IMAGE_PREFIX}"
+"""The ids of updates of groups of images.yaml begin with it: a new OS disk."""
 DEFAULT_HEALTH_SECONDS: Final = 300.0
 """How long a machine may take to be healthy after an upgrade, from when it answers. Azure waits 5 minutes."""
+
+
+def build_upgrade_command(component: str) -> str:
+    """Return the command that upgrades a component of that name, as people type it."""
+    if component.startswith(IMAGE_PREFIX):
+        return f"fleetpatch images upgrade {component.removeprefix(IMAGE_PREFIX)}"
+    return f"fleetpatch components upgrade {component}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +97,7 @@ class Component:
     @property
     def command(self) -> str:
         """The command that upgrades it, as people type it."""
-        if self.image is None:
-            return f"fleetpatch components upgrade {self.name}"
-        return f"fleetpatch images upgrade {self.name.removeprefix(IMAGE_PREFIX)}"
+        return build_upgrade_command(self.name)
 
     def find_version(self, version: str) -> ComponentVersion | None:
         """Return the version of that text, or None."""

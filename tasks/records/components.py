@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import case, delete, exists, func, select, true
 
-from tasks.domain.components import COMPONENT_PREFIX, ComponentEnrolment, ComponentTry
+from tasks.domain.components import COMPONENT_PREFIX, DISK_PREFIX, ComponentEnrolment, ComponentTry
 from tasks.domain.images import IMAGE_PREFIX
 from tasks.domain.model import RunInfo
 from tasks.domain.states import OperationState, UpdateState
@@ -17,7 +17,6 @@ from tasks.records.statements import upsert_row
 from tasks.records.storage.database import Database
 from tasks.rules.components.tries import BAD_STATES, NOT_TRIED
 
-_IMAGE_PREFIX = f"{COMPONENT_PREFIX}{IMAGE_PREFIX}"
 _ENROLMENTS, _RESULTS = page_schema.component_enrolments, schema.update_results
 
 
@@ -72,7 +71,7 @@ class SqlComponents:
         outcomes, runs = schema.outcomes, schema.runs
         disk = _RESULTS.alias()
         # a new OS disk got the version again: that is no try of it
-        has_new_disk = (disk.c.outcome == _RESULTS.c.outcome) & disk.c.update_id.startswith(_IMAGE_PREFIX)
+        has_new_disk = (disk.c.outcome == _RESULTS.c.outcome) & disk.c.update_id.startswith(DISK_PREFIX)
         is_of_its_run = true() if component.startswith(IMAGE_PREFIX) else ~exists().where(has_new_disk)
         ended_at = func.coalesce(outcomes.c.ended_at, outcomes.c.started_at)
         is_unchanged = (_RESULTS.c.state == UpdateState.FAILED.value) & _RESULTS.c.version_after.is_not_distinct_from(

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, false, func, select
 
 from inventory.data_class import dataclass
-from tasks.domain.components import COMPONENT_PREFIX
+from tasks.domain.components import DISK_PREFIX
 from tasks.domain.images import IMAGE_PREFIX
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.provided_machines import ProviderAct
@@ -47,7 +47,7 @@ def find_left_disks(database: Database) -> tuple[LeftDisk, ...]:
         RecordsError: the records can't be read.
     """
     begun = (_JOURNAL.c.act == ProviderAct.REPLACE_OS_DISK.value) & (_JOURNAL.c.mark == JournalMark.BEFORE.value)
-    of_disk = _RESULTS.c.update_id.startswith(f"{COMPONENT_PREFIX}{IMAGE_PREFIX}")
+    of_disk = _RESULTS.c.update_id.startswith(DISK_PREFIX)
     of_machine = (_OUTCOMES.c.run_id == _JOURNAL.c.run_id) & (_OUTCOMES.c.machine == _JOURNAL.c.machine)
     # few runs are of groups: the journals and results of all others are not read
     is_of_group = _RUNS.c.document.contains(f'"component":"{IMAGE_PREFIX}')

@@ -11,7 +11,7 @@ from typing import Final
 
 from inventory.data_class import dataclass
 from inventory.name_lists import join_first_names
-from tasks.domain.components import COMPONENT_PREFIX
+from tasks.domain.components import COMPONENT_PREFIX, DISK_PREFIX, build_upgrade_command
 from tasks.domain.model import Finding, InstallResult, RunReport, Selection, Update, UpdateResult
 from tasks.domain.protocols.package_manager import InstalledKernels
 from tasks.domain.rows.snapshots import SnapshotRow
@@ -57,7 +57,11 @@ def collect_order(report: RunReport) -> UndoOrder:
         found = [InstalledChange(known[r.update.id], _find_after(r, known)) for r in changed if r.update.id in known]
         if found:
             changes[outcome.machine] = tuple(found)
-        if lacking := [r.update.id for r in changed if r.update.id not in known]:
+        # components that a new OS disk got again are in no plan: they come and go with the disk
+        has_new_disk = any(name.startswith(DISK_PREFIX) for name in known)
+        came_again = COMPONENT_PREFIX if has_new_disk else ()
+        lacking = [r.update.id for r in changed if r.update.id not in known and not r.update.id.startswith(came_again)]
+        if lacking:
             unknown[outcome.machine] = tuple(lacking)
     commands = {outcome.machine: _list_commands(outcome.install) for outcome in report.outcomes}
     return UndoOrder(report.run.id, changes, unknown, {name: found for name, found in commands.items() if found})
@@ -215,13 +219,21 @@ def _find_obstacle(
 
 def _explain_changed(change: InstalledChange, now: str | None, run_id: str) -> str:
     if change.update.id.startswith(COMPONENT_PREFIX):
-        name = change.update.name
-        return f"it is a component: `fleetpatch components upgrade {name} --to {change.update.installed}` puts it back"
+        return _explain_component(change.update)
     if now is None:
         return f"it is not wholly installed now; run {run_id} has installed {change.after}"
     if now != change.after:
         return f"it has changed again since: run {run_id} has installed {change.after}, {now} is there now"
     return ""
+
+
+def _explain_component(update: Update) -> str:
+    is_disk = update.id.startswith(DISK_PREFIX)
+    noun = "an OS disk" if is_disk else "a component"
+    if not update.installed:
+        return f"it is {noun}, and its version before is not known"
+    command = f"`{build_upgrade_command(update.name)} --to {update.installed}`"
+    return f"it is {noun}: {command} {'gives all machines of the group that version' if is_disk else 'puts it back'}"
 
 
 def _explain_kernel(update: Update, kernels: InstalledKernels) -> str:

@@ -1,7 +1,6 @@
 """What the outcome of a machine says of the upgrade of its component. Pure."""
 
-from tasks.domain.components import COMPONENT_PREFIX, ComponentTry
-from tasks.domain.images import IMAGE_PREFIX
+from tasks.domain.components import COMPONENT_PREFIX, DISK_PREFIX, ComponentTry
 from tasks.domain.model import Outcome
 from tasks.domain.states import FindingLevel, OperationState, UpdateState
 
@@ -29,7 +28,7 @@ def find_try(outcome: Outcome) -> ComponentTry | None:
     was tried, and not the components that came again.
     """
     of_components = [one for one in outcome.updates if one.update.id.startswith(COMPONENT_PREFIX)]
-    disks = [one for one in of_components if one.update.name.startswith(IMAGE_PREFIX)]
+    disks = [one for one in of_components if one.update.id.startswith(DISK_PREFIX)]
     result = next(iter(disks or of_components), None)
     ended_at = outcome.ended_at or outcome.started_at
     if result is None or result.state in NOT_TRIED or outcome.install is None or ended_at is None:

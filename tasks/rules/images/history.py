@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from tasks.domain.components import COMPONENT_PREFIX
+from tasks.domain.components import COMPONENT_PREFIX, DISK_PREFIX
 from tasks.domain.images import IMAGE_PREFIX, RollingUpgradeState
 from tasks.domain.model import RunReport
 from tasks.domain.rows.images import ImageUpgradeRow, MachineImageUpgradeRow
@@ -96,7 +96,7 @@ def _count_components(report: RunReport) -> tuple[str, ...]:
         for outcome in report.outcomes
         for result in outcome.updates
         if result.update.id.startswith(COMPONENT_PREFIX)
-        and not result.update.name.startswith(IMAGE_PREFIX)
+        and not result.update.id.startswith(DISK_PREFIX)
         and result.state is UpdateState.INSTALLED
     )
     return tuple(f"{name}: {count}" for name, count in sorted(counts.items()))

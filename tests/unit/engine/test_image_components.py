@@ -18,6 +18,7 @@ from tasks.domain.provided_machines import ProviderAct
 from tasks.domain.states import UNFINISHED_RUN_STATES, FindingLevel, OperationState, UpdateState
 from tasks.rules.components.tries import find_try
 from tasks.rules.images.history import build_upgrade_row
+from tasks.rules.undo import collect_order
 from tasks.steps.context.run_control import StopToken
 from tests.support.components import make_component
 from tests.support.fake_records import FakeHistory
@@ -61,6 +62,13 @@ def test_what_was_on_the_old_disk_comes_again_in_order_and_is_told() -> None:
     (after,) = [one.packages for one in report.assessments if one.machine == "m1"]
     assert after is not None
     assert {one.name: one.version for one in after.components} == {**BOTH, "image:web": NEW}
+
+
+def test_an_undo_does_not_take_what_came_again_for_something_that_no_plan_has() -> None:
+    fleet = make_fleet()
+    order = collect_order(fleet.upgrade())
+    assert [change.update.id for change in order.changes["m1"]] == [UPDATE]
+    assert order.unknown == {}
 
 
 def test_scripts_are_before_the_components() -> None:

@@ -120,6 +120,20 @@ def test_a_component_is_put_back_by_its_own_command() -> None:
     assert "components upgrade component:exporter --to 1" in choice.skipped[0].reason
 
 
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        ("1", "it is an OS disk: `fleetpatch images upgrade web --to 1` gives all machines of the group that version"),
+        (None, "it is an OS disk, and its version before is not known"),
+    ],
+)
+def test_an_os_disk_is_put_back_by_the_command_of_its_group(before: str | None, words: str) -> None:
+    change = a_change("component:image:web", before)
+    change = replace(change, update=replace(change.update, name="image:web"))
+    choice = choose(change, now={change.update.id: "2"})
+    assert (choice.back, [result.reason for result in choice.skipped]) == ((), [words])
+
+
 def test_what_came_anew_is_removed_afterwards_and_told() -> None:
     choice = choose(a_change("lib", None), a_change(), now={"lib": "2", "shop": "2"})
     (removal,) = find_removals(choice.skipped)
