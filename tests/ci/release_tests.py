@@ -152,6 +152,11 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "A machine that never comes back: tests/faults/test_on_machines.py, and simulated, with what is told: "
         "tests/unit/engine/test_reboots_in_trouble.py."
     ),
+    "tests/lab/vm/test_power_cut.py::": (
+        "A kernel is unpacked three times, and its initramfs made, by QEMU without KVM: eight minutes. Power cuts in "
+        "containers: tests/contract/test_manager_contract_apt.py; a kernel without initramfs: "
+        "tests/lab/reports/test_boot.py."
+    ),
     "tests/lab/vm/test_killed_upgrade.py::": (
         "Some seventeen kills, each with a new process, on QEMU without KVM: a quarter of an hour. Simulated, with a "
         "death at each call: tests/unit/engine/test_image_upgrades.py."
