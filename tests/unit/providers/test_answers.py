@@ -1,4 +1,4 @@
-"""What no provider may make of a run: answers that can't be read, and names that mean another machine."""
+"""No provider ends a run by an answer that can't be read, or touches another machine by its name."""
 
 from typing import Any
 

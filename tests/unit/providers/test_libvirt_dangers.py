@@ -381,6 +381,6 @@ def test_libvirt_takes_no_snapshot_of_other_disks_by_itself(host: LibvirtHost) -
     assert "fda,snapshot=no" in specified
 
 
-def test_what_lies_on_the_network_has_no_size_here() -> None:
+def test_a_file_on_the_network_takes_no_room_here() -> None:
     below = {"filename": "nbd+unix:///vda?socket=/run/x", "format": "raw", "virtual-size": 9}
     assert parse_chain(json.dumps([below]))[0].actual_size == 0

@@ -264,7 +264,7 @@ def _read_state(name: str, config: Any) -> DomainState:  # noqa: ANN401 - an ele
 def parse_chain(text: str) -> tuple[ChainFile, ...]:
     """Return the files that ``qemu-img info --backing-chain --output=json`` tells, from the top.
 
-    What lies on the network, as below the copy of a rehearsal, takes no room here, and has no size of that.
+    A file on the network, such as the one below the copy of a rehearsal, takes no room here: it has no actual size.
     """
     return tuple(
         ChainFile(

@@ -6,7 +6,7 @@
 # empty if nothing is known to be wrong. Such kernels are those in /boot that are newer than the running one; without
 # any, the running one itself, or the newest if /boot does not have that. Boot loaders choose the newest.
 # A kernel needs an initramfs if another one there has one, or if the machine has a tool that makes them. It needs
-# modules if the running one has some. What GRUB takes for no kernel is none here: *.dpkg-new, *.rpmsave and the like.
+# modules if the running one has some. Files that GRUB takes for no kernels are none here: *.dpkg-new, *.rpmsave and the like.
 fp_check_boot() {
   fp_unbootable='' fp_boot_remedy=''
   fp_kernels='' fp_newer='' fp_newest='' fp_here='' fp_displaced=''
