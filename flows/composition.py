@@ -208,7 +208,7 @@ def _open_components(
     is_image, path = requested.startswith(IMAGE_PREFIX), inventory.source
     sources: list[Any] = []
     enrolled: Mapping[str, tuple[str, ...]] = {}
-    if (requested and not is_image) or has_component_file(path):
+    if requested or has_component_file(path):  # for new OS disks, also without a file: what is enrolled would be lost
         from flows.components.fleet_components import FleetComponents  # noqa: PLC0415 - few fleets have components
 
         of_run = "" if is_image else requested

@@ -63,7 +63,7 @@ class FleetComponents:
         replaces_disks: whether the run gives machines new OS disks. Then they are asked for all components.
 
     Attributes:
-        enrolled: by machine, the components that are enrolled there.
+        enrolled: by machine, the components that are enrolled there, also those that the file does not have any more.
     """
 
     def __init__(
@@ -87,20 +87,22 @@ class FleetComponents:
             self._catalogue = Catalogue()
         self.enrolled: dict[str, tuple[str, ...]] = {}
         self._asked: dict[str, tuple[Component, ...]] = {}
-        if self._catalogue.components:
+        if self._catalogue.components or replaces_disks:
             self._find_asked(requested, asks_all=replaces_disks)
 
     def _find_asked(self, requested: str, *, asks_all: bool) -> None:
         enrolments = SqlComponents(self._database).read_enrolments()
-        for component in self._catalogue.components:
-            enrolled = find_enrolled_scopes(self._inventory.machines, component.name, enrolments)
+        listed = [component.name for component in self._catalogue.components]
+        for name in dict.fromkeys([*listed, *(enrolment.component for enrolment in enrolments)]):
+            component = self._catalogue.find(name)
+            enrolled = find_enrolled_scopes(self._inventory.machines, name, enrolments)
             for machine in self._inventory.machines:
-                if machine.os is not component.family:
+                if component is not None and machine.os is not component.family:
                     continue
                 is_enrolled = machine.name in enrolled
                 if is_enrolled:
-                    self.enrolled[machine.name] = (*self.enrolled.get(machine.name, ()), component.name)
-                if is_enrolled or asks_all or component.name == requested:
+                    self.enrolled[machine.name] = (*self.enrolled.get(machine.name, ()), name)
+                if component is not None and (is_enrolled or asks_all or name == requested):
                     self._asked[machine.name] = (*self._asked.get(machine.name, ()), component)
 
     def list_components(self, machine: Machine) -> tuple[Component, ...]:

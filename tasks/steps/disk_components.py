@@ -12,7 +12,10 @@ from tasks.steps.context.machine_context import MachineContext
 
 RETURN_CHECK = "components of its disk"
 """The name of findings about components before and after a new OS disk."""
-_KEEP = "Upgrade it first, or put its version into components.yaml. What you no longer want, remove from the machine."
+_KEEP = (
+    "Upgrade it first, or put its version into components.yaml. "
+    "What you no longer want, remove from the machine, and end its enrolment."
+)
 _ASK = "Let `version.command` print nothing, and succeed, where it is not installed."
 
 

@@ -36,10 +36,12 @@ def read_components_before(context: MachineContext) -> list[list[str]]:
         ProviderError: something of it could not be installed again, so the disk may not be replaced.
         FleetpatchError: the machine does not tell.
     """
-    if all(component.image is not None for component in context.run_context.list_components(context.state.machine)):
+    order = get_component_order(context)
+    components = context.run_context.list_components(context.state.machine)
+    if not order.enrolled.get(context.name) and all(component.image is not None for component in components):
         return []
     told = read_package_state_with_retry(context).components
-    disk = find_disk_components(context, get_component_order(context), told)
+    disk = find_disk_components(context, order, told)
     if reason := explain_no_new_disk(context, disk):
         raise ProviderError(f"its OS disk is not replaced: {reason}", machine=context.name)
     return [[name, version] for name, version in disk.versions.items()]

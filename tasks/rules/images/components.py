@@ -43,8 +43,10 @@ def list_disk_components(
     versions: dict[str, str] = {}
     absent: list[str] = []
     unknown: dict[str, str] = {}
-    refusals: list[str] = []
-    for component in order_components(one for one in components if one.image is None):
+    known = tuple(component for component in components if component.image is None)
+    lost = sorted(set(enrolled).difference(component.name for component in known))
+    refusals = [f"{name} is enrolled here, and components.yaml does not have it: it would be lost" for name in lost]
+    for component in order_components(known):
         name, answer = component.name, answers.get(component.name)
         if answer is None or answer.problem:
             problem = answer.problem if answer is not None else "the machine was not asked for it"

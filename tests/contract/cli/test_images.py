@@ -14,6 +14,7 @@ from flows.images.fleet_images import FleetImages
 from flows.installation_checks import check_installation
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
+from tasks.domain.components import ComponentEnrolment
 from tasks.domain.model import Outcome
 from tasks.domain.provided_machines import ProviderAct
 from tasks.domain.states import OperationState
@@ -130,6 +131,14 @@ def test_while_components_yaml_has_faults_no_disk_is_replaced(site: Site) -> Non
     assert said.code == 2
     assert "components.yaml" in said.out
     assert site.machines.hypervisor.orders == []
+
+
+def test_a_disk_with_a_component_that_is_enrolled_and_not_in_the_file_is_not_replaced(site: Site) -> None:
+    with open_records(None) as records:
+        SqlComponents(records.database).enrol(ComponentEnrolment("agent", "m1", "anne", site.stage.fleet.clock.now()))
+    site.run("upgrade", "web", *QUICK)
+    assert site.machines.orders_of("m1") == []
+    assert site.machines.versions == {"m1": OLD} | {f"m{number}": NEW for number in range(2, 6)}
 
 
 def test_all_automatic_groups_are_upgraded_and_a_bad_version_goes_back(site: Site) -> None:
