@@ -366,8 +366,7 @@ repair() {
   if [ -n "$again" ] && [ -z "$ended_for" ]; then
     automatic=$(apt-mark showauto $again 2>/dev/null)
     mend -f --reinstall install $(cat "$FP_JOB_DIR/apt-again")
-    again=$(displaced | tr '\n' ' ')
-    [ -z "$again" ] || [ -n "$ended_for" ] || mend -f --reinstall install $again # the newest: their own is not offered
+    [ -z "$(displaced)" ] || [ -n "$ended_for" ] || mend -f --reinstall install $(displaced) # the newest: their own is not offered
     [ -z "$automatic" ] || apt-mark auto $automatic 3>&-
     again=$(displaced | tr '\n' ' ')
     [ -z "$again" ] || { lines "E: files of these packages are not in their places, and could not be installed anew: $again"; result=100; }
