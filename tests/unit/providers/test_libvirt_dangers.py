@@ -9,7 +9,7 @@ from defusedxml.ElementTree import fromstring
 
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.provided_machines import Consistency, DiskRole, PowerState, ProviderAct
-from tasks.machines.providers.libvirt.domain import parse_chain
+from tasks.machines.providers.libvirt.domain import needs_other_files, parse_chain
 from tests.unit.providers.libvirt_host import IMAGE, File, LibvirtHost, Machine, build_disk, find_disk
 
 TAKE, REVERT, DELETE = ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT
@@ -384,3 +384,16 @@ def test_libvirt_takes_no_snapshot_of_other_disks_by_itself(host: LibvirtHost) -
 def test_a_file_on_the_network_takes_no_room_here() -> None:
     below = {"filename": "nbd+unix:///vda?socket=/run/x", "format": "raw", "virtual-size": 9}
     assert parse_chain(json.dumps([below]))[0].actual_size == 0
+
+
+@pytest.mark.parametrize(
+    ("details", "needs"),
+    [
+        ({"type": "vmdk", "data": {"extents": [{"filename": "/images/flat.vmdk"}]}}, True),
+        ({"type": "vmdk", "data": {"extents": [{"filename": "/images/2"}]}}, False),
+        ({"type": "qcow2", "data": {"data-file": "2.raw"}}, True),
+        ({"type": "qcow2", "data": {"compat": "1.1"}}, False),
+    ],
+)
+def test_the_content_of_an_image_may_be_in_other_files(details: dict[str, object], *, needs: bool) -> None:
+    assert needs_other_files(json.dumps([{"filename": "/images/2", "format-specific": details}])) is needs

@@ -274,6 +274,14 @@ def parse_chain(text: str) -> tuple[ChainFile, ...]:
     )
 
 
+def needs_other_files(text: str) -> bool:
+    """Return whether the file that ``qemu-img info --backing-chain --output=json`` tells has not all of its content."""
+    top, *below = json.loads(text)
+    details = top.get("format-specific", {}).get("data", {})
+    extents = {extent["filename"] for extent in details.get("extents", ())}
+    return bool(below) or "data-file" in details or bool(extents - {top["filename"]})
+
+
 def parse_foreign_snapshot(snapshot_id: str, xml: str) -> ForeignSnapshot:
     """Return a snapshot from what ``virsh snapshot-dumpxml`` prints."""
     snapshot = _parse(snapshot_id, xml)

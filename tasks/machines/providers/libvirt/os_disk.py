@@ -6,7 +6,7 @@ The domain always has the old disk or the new one: one command changes which, wh
 from inventory.data_class import dataclass
 from tasks.domain.errors import ProviderError
 from tasks.domain.provided_machines import ImageVersion, ProviderOrder
-from tasks.machines.providers.libvirt.domain import parse_chain
+from tasks.machines.providers.libvirt.domain import needs_other_files, parse_chain
 from tasks.machines.providers.libvirt.state import DiskFile, Origin, SavedDisk
 from tasks.machines.providers.libvirt.work import DomainWork, iterate_layers
 
@@ -123,14 +123,14 @@ def _check_image(work: DomainWork, image: ImageVersion) -> _CheckedImage:
         raise ProviderError(
             f"{name} is not what images.yaml says: its digest differs", hint="Put the right file there."
         )
-    chain = parse_chain(info.text)
-    if len(chain) > 1 or '"data-file"' in info.text:
+    if needs_other_files(info.text):
         hint = "Make it one file: `qemu-img convert`."
         raise ProviderError(f"{name} needs other files, which its digest says nothing of", hint=hint)
     if work.virsh.find_writable([path], deadline):
         hint = f"Every disk made from it would change with it: `chmod a-w {path}`."
         raise ProviderError(f"{name} can be written to", hint=hint)
-    return _CheckedImage(DiskFile(path, chain[0].format), chain[0].virtual_size, mark)
+    (file,) = parse_chain(info.text)
+    return _CheckedImage(DiskFile(path, file.format), file.virtual_size, mark)
 
 
 def _require_unchanged(work: DomainWork, image: ImageVersion, checked: _CheckedImage) -> None:
