@@ -10,6 +10,7 @@ from inventory.data_class import dataclass
 from tasks.domain.errors import DeadlineExceeded, ManagerBusy, ProtocolViolation, RequestError, ScriptFailed
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord, Transport
+from tasks.domain.states import FindingLevel
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.machine_lock import LockResult, acquire_lock, split_lock_holder
 
@@ -129,8 +130,8 @@ def remove_lock(lock: LockStatus, by: str, transport: Transport, clock: Clock) -
     raise ScriptFailed(f"the lock can't be removed: {reason}", exit_code=0, machine=lock.machine, hint=hint)
 
 
-def remove_undone_lock(context: MachineContext) -> bool:
-    """Remove the lock of the run that this run takes back. Return whether there was one.
+def remove_undone_lock(context: MachineContext) -> str:
+    """Remove the lock of the run that this run takes back. Return the id of that run; "": it had no lock here.
 
     Only a run that is over is taken back. Its lock comes back with the snapshot that it took under it. The lock of any
     other run stays.
@@ -140,12 +141,12 @@ def remove_undone_lock(context: MachineContext) -> bool:
     """
     order = context.options.undo_order
     if order is None:
-        return False
+        return ""
     lock = read_lock_status(context.name, context.transport, context.clock)
     if lock.run_id != order.run_id:
-        return False
+        return ""
     remove_lock(lock, f"run {context.run.id}, which takes it back", context.transport, context.clock)
-    return True
+    return order.run_id
 
 
 def lock_machine(context: MachineContext) -> LockResult:
@@ -159,10 +160,15 @@ def lock_machine(context: MachineContext) -> LockResult:
     if not result.is_held_elsewhere:
         return result
     try:
-        return acquire_lock(context) if remove_undone_lock(context) else result
+        undone = remove_undone_lock(context)
+        result = acquire_lock(context) if undone else result
     except (ManagerBusy, RequestError, ScriptFailed, ProtocolViolation) as error:
         finding = replace(result.finding, message=f"{result.finding.message}; {error.message}")
         return replace(result, finding=finding)
+    if not undone or result.finding.level is FindingLevel.BLOCK:
+        return result
+    message = f"taken over from run {undone}, which this run takes back"
+    return replace(result, finding=replace(result.finding, message=message))
 
 
 def build_lock_busy_error(machine: str, job_id: str) -> ManagerBusy:

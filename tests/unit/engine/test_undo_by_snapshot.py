@@ -111,6 +111,12 @@ def test_the_lock_that_comes_back_with_the_snapshot_is_taken_over_from_its_run(f
     assert (outcome.state, fleet.web.locked_by) == (OperationState.SUCCEEDED, None)
 
 
+def test_an_undo_tells_that_it_has_taken_a_lock_over(fleet: UndoFleet) -> None:
+    fleet.web.locked_by = (PATCHED, "anne", fleet.clock.now().timestamp() + 36_000)
+    (finding,) = [one for one in fleet.undo(by=UndoWay.PACKAGES).findings if one.check == "machine lock"]
+    assert finding.message == f"taken over from run {PATCHED}, which this run takes back"
+
+
 def test_the_lock_of_any_other_run_that_comes_back_stays(fleet: UndoFleet) -> None:
     other = ("20260309-020000-cccccc", "bert", fleet.clock.now().timestamp() + 36_000)
     fleet.locks = dict.fromkeys(fleet.locks, (other, ""))
