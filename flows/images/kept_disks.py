@@ -105,7 +105,8 @@ class DiskCleaner:
         results: list[ExpiredDisk | None] = []
         for disk in left:
             is_given_up = disk.machine in given_up
-            if disk.machine not in self._machines:
+            machine = self._machines.get(disk.machine)
+            if machine is None or not machine.provider:
                 results.append(self._tell_of_stranger(disk, is_given_up=is_given_up))
                 continue
             is_past = any(one.machine == disk.machine and one.at > disk.replaced_at for one in successes)
@@ -113,11 +114,11 @@ class DiskCleaner:
         return tuple(result for result in results if result is not None)
 
     def _tell_of_stranger(self, disk: LeftDisk, *, is_given_up: bool) -> ExpiredDisk:
-        """Tell of the disk of a machine that left the inventory. One that a person gives up is told for the last time.
+        """Tell of the disk of a machine that left the inventory, or has no provider there any more.
 
-        Nothing can ask its provider: what becomes of the disk, the person sees to.
+        Nobody can be asked for the disk: a person sees to it. One that is given up is told for the last time.
         """
-        problem = "its machine is not in the inventory any more: delete it at its provider"
+        problem = "the inventory does not have its machine with a provider any more: delete it at its provider"
         if is_given_up:
             detail: dict[str, object] = {"state": KeptDiskState.UNREAD.value}
             name, order_id, now = disk.machine, disk.order_id, self._clock.now()

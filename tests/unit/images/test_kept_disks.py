@@ -16,7 +16,7 @@ from tasks.domain.provided_machines import ProviderAct
 from tasks.records.left_disks import LeftDisk
 from tasks.rules.components.tries import find_try
 from tasks.rules.images.disks import is_settled
-from tasks.steps.context.journal import REPLACE_ACT
+from tasks.steps.context.journal import DELETE_DISK_ACT, REPLACE_ACT
 from tests.support.fake_provider import ProviderFault
 from tests.support.image_fleet import NEW, RUN, ImageFleet
 
@@ -185,14 +185,20 @@ def test_a_way_back_that_nobody_has_any_more_is_looked_for_twice(kept: Kept) -> 
     assert [disk.state for disk in kept.settle("m2")] == [KeptDiskState.UNREAD]
 
 
-def test_the_disk_of_a_machine_that_left_the_inventory_is_told_until_a_person_gives_it_up(kept: Kept) -> None:
+@pytest.mark.parametrize("name", ["gone", "m1"])
+def test_the_disk_of_a_machine_that_left_the_inventory_is_told_until_a_person_gives_it_up(
+    kept: Kept, name: str
+) -> None:
     kept.fail()
-    kept.left = [replace(kept.left[0], machine="gone")]
-    for given_up in ((), ("gone",)):
+    kept.left = [replace(kept.left[0], machine=name)]
+    described = kept.fleet.fleet.described
+    described[:] = [replace(machine, provider="") for machine in described]
+    for given_up in ((), (name,)):
         (told,) = kept.settle(*given_up)
-        assert (told.state, told.problem[:42]) == (KeptDiskState.UNREAD, "its machine is not in the inventory any mo")
-        ends = [entry.detail["state"] for entry in kept.fleet.fleet.records.read_entries(RUN, "gone")]
-        assert is_settled(ends) is bool(given_up)
+        assert (told.state, "with a provider any more" in told.problem) == (KeptDiskState.UNREAD, True)
+        entries = kept.fleet.fleet.records.read_entries(RUN, name)
+        assert is_settled([one.detail["state"] for one in entries if one.act == DELETE_DISK_ACT]) is bool(given_up)
+    assert kept.kept == {"m1": 1, "m2": 1}
 
 
 def test_the_success_of_an_earlier_group_does_not_hide_a_later_one(kept: Kept) -> None:
