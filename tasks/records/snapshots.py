@@ -1,19 +1,20 @@
 """Stores the snapshots that runs have taken: each before it is ordered, and what became of it."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Select, delete, select
 
-from tasks.domain.model import RunInfo
+from tasks.domain.model import SHARD_KIND, RunInfo
 from tasks.domain.provided_machines import OPEN_SNAPSHOT_STATES, Consistency, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.undo import UndoSnapshot
 from tasks.records import schema
 from tasks.records.seals import Seals
 from tasks.records.snapshot_schema import snapshots
-from tasks.records.statements import upsert_row
+from tasks.records.statements import UNFINISHED_STATES, select_shard_ids, upsert_row
 from tasks.records.storage.database import Database
 
 _COLUMNS: Final = tuple(field.name for field in fields(SnapshotRow))
@@ -71,10 +72,13 @@ class SqlSnapshots:
     def find_of_run(self, run: RunInfo) -> dict[str, UndoSnapshot]:
         """Return the snapshots from before a run that may exist, by machine, with the runs that came later.
 
+        Those of its shards are its own, once the shards are over.
+
         Raises:
             SealBroken: something else has written or changed a row.
         """
-        rows = [row for row in self.read_open() if row.run_id == run.id and row.state is not SnapshotState.UNKNOWN]
+        takers = {run.id, *self._list_ended_shards(run.id)}
+        rows = [row for row in self.read_open() if row.run_id in takers and row.state is not SnapshotState.UNKNOWN]
         return {
             row.machine: UndoSnapshot(row, self._find_later_runs(row.machine, run)) for row in map(self._require, rows)
         }
@@ -82,10 +86,18 @@ class SqlSnapshots:
     def _require(self, row: SnapshotRow) -> SnapshotRow:
         return self.find_sealed(row.snapshot, row.machine) or row
 
+    def _list_ended_shards(self, run_id: str) -> Sequence[str]:
+        runs = schema.runs.c
+        query = select(runs.id).where(runs.id.in_(select_shard_ids(run_id)), runs.state.not_in(UNFINISHED_STATES))
+        with self._database.begin_read("look for shards") as connection:
+            return connection.execute(query).scalars().all()
+
     def _find_later_runs(self, machine: str, run: RunInfo) -> tuple[str, ...]:
         outcomes, runs = schema.outcomes.c, schema.runs.c
         is_later = (runs.id == outcomes.run_id) & (runs.started_at > run.started_at)
-        query = select(runs.id).where(is_later, outcomes.machine == machine, outcomes.updates_installed > 0)
+        query = select(runs.id).where(
+            is_later, outcomes.machine == machine, outcomes.updates_installed > 0, runs.kind != SHARD_KIND
+        )
         with self._database.begin_read("look for later runs") as connection:
             return tuple(connection.execute(query.order_by(runs.started_at)).scalars())
 

@@ -12,6 +12,7 @@ from tasks.domain.model import JobOutput
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
 from tasks.domain.states import OperationState, Step
+from tasks.domain.undo import UndoSnapshot
 from tasks.records.queries.history import History
 from tasks.records.queries.live_runs import read_run_processes
 from tasks.records.queries.machines import count_machine_runs, read_machine_runs
@@ -20,9 +21,11 @@ from tasks.records.queries.shard_rows import read_shard_rows
 from tasks.records.queries.updates import read_installations, read_last_update_results
 from tasks.records.queries.whole_journal import read_whole_journal
 from tasks.records.retention import apply_retention, save_retention
+from tasks.records.snapshots import SqlSnapshots
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.retention import Retention
 from tests.contract.records_subjects import BOTH, opened
+from tests.contract.test_snapshots import make_row
 from tests.support import builders as make
 
 WHOLE = "20260310-010000-aaaaaa"
@@ -112,6 +115,21 @@ def test_a_stop_of_the_run_is_one_of_its_shards_that_are_not_over(records: SqlRe
     assert waiting is not None
     assert waiting.stop is not None
     assert (waiting.stop.who, waiting.stop.reason) == ("anne", "enough")
+
+
+def test_the_snapshots_of_shards_that_are_over_are_those_of_the_run(records: SqlRecords) -> None:
+    store, whole = SqlSnapshots(records.database, records.seals), History(records).find_run(WHOLE)
+    row = make_row(machine="web-1", run_id=SHARD)
+    store.save(row)
+    records.save(replace(History(records).find_run(SHARD), state=OperationState.IN_PROGRESS))
+    assert store.find_of_run(whole) == {}, "the shard may still need it"
+    records.save(replace(History(records).find_run(SHARD), state=OperationState.SUCCEEDED))
+    later = replace(whole, id="20260311-010000-bbbbbb", started_at=make.at(3600))
+    shard = replace(later, id=f"{later.id}-1", request={"shard": f"{later.id}-1"})
+    for run in (later, shard):
+        records.save(run)
+        records.save(make.make_outcome(machine="web-1", run_id=run.id))
+    assert store.find_of_run(whole) == {"web-1": UndoSnapshot(row, (later.id,))}
 
 
 def test_an_old_run_takes_its_shards_along(records: SqlRecords) -> None:

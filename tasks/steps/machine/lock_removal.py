@@ -131,7 +131,7 @@ def remove_lock(lock: LockStatus, by: str, transport: Transport, clock: Clock) -
 
 
 def remove_undone_lock(context: MachineContext) -> str:
-    """Remove the lock of the run that this run takes back. Return the id of that run; "": it had no lock here.
+    """Remove the lock of the run that this run takes back, or of its shard. Return that id; "": it had no lock here.
 
     Only a run that is over is taken back. Its lock comes back with the snapshot that it took under it. The lock of any
     other run stays.
@@ -142,11 +142,12 @@ def remove_undone_lock(context: MachineContext) -> str:
     order = context.options.undo_order
     if order is None:
         return ""
-    lock = read_lock_status(context.name, context.transport, context.clock)
-    if lock.run_id != order.run_id:
+    lock, snapshot = read_lock_status(context.name, context.transport, context.clock), order.snapshots.get(context.name)
+    over = {order.run_id, *([snapshot.row.run_id] if snapshot is not None else ())}  # a shard of it may have taken it
+    if lock.run_id not in over:
         return ""
     remove_lock(lock, f"run {context.run.id}, which takes it back", context.transport, context.clock)
-    return order.run_id
+    return lock.run_id
 
 
 def lock_machine(context: MachineContext) -> LockResult:

@@ -117,6 +117,16 @@ def test_an_undo_tells_that_it_has_taken_a_lock_over(fleet: UndoFleet) -> None:
     assert finding.message == f"taken over from run {PATCHED}, which this run takes back"
 
 
+def test_the_lock_of_the_shard_that_took_the_snapshot_is_taken_over(
+    fleet: UndoFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard, row = f"{PATCHED}-1", fleet.rows["web"]
+    monkeypatch.setattr(fleet, "find_snapshots", lambda _run: {"web": UndoSnapshot(replace(row, run_id=shard))})
+    fleet.locks = dict.fromkeys(fleet.locks, ((shard, "anne", fleet.clock.now().timestamp() + 36_000), ""))
+    outcome = fleet.undo()
+    assert (outcome.state, fleet.web.locked_by) == (OperationState.SUCCEEDED, None), outcome.reason
+
+
 def test_the_lock_of_any_other_run_that_comes_back_stays(fleet: UndoFleet) -> None:
     other = ("20260309-020000-cccccc", "bert", fleet.clock.now().timestamp() + 36_000)
     fleet.locks = dict.fromkeys(fleet.locks, (other, ""))
