@@ -37,8 +37,8 @@ class LeftDisk:
     version: str
 
 
-def find_left_disks(database: Database) -> tuple[LeftDisk, ...]:
-    """Return the disks of runs that have ended, and that may be there, the oldest first.
+def find_left_disks(database: Database, *, also_unfinished: bool = False) -> tuple[LeftDisk, ...]:
+    """Return the disks of runs that have ended, or also of unfinished ones, that may be there, the oldest first.
 
     Only a result says that a machine needs its disk no more. A machine without one, which left the inventory during the
     run for example, may need it.
@@ -51,13 +51,14 @@ def find_left_disks(database: Database) -> tuple[LeftDisk, ...]:
     of_machine = (_OUTCOMES.c.run_id == _JOURNAL.c.run_id) & (_OUTCOMES.c.machine == _JOURNAL.c.machine)
     # few runs are of groups: the journals and results of all others are not read
     is_of_group = _RUNS.c.document.contains(f'"component":"{IMAGE_PREFIX}')
-    ended = select(_RUNS.c.id).where(is_of_group, _RUNS.c.state.not_in(UNFINISHED_STATES))
+    runs = select(_RUNS.c.id).where(is_of_group)
+    runs = runs if also_unfinished else runs.where(_RUNS.c.state.not_in(UNFINISHED_STATES))
     query = (
         select(_JOURNAL.c.document)
         .outerjoin(_OUTCOMES, of_machine)
         .outerjoin(_RESULTS, (_RESULTS.c.outcome == _OUTCOMES.c.number) & of_disk)
         .where(
-            _JOURNAL.c.run_id.in_(ended),
+            _JOURNAL.c.run_id.in_(runs),
             begun,
             ~func.coalesce(_has_succeeded() | _has_its_disk(), false()),  # NULL: not known
         )

@@ -168,7 +168,7 @@ def _prune_runs(
     with records.database.begin_read("look for old runs") as connection:
         run_ids = connection.execute(old).scalars().all()
     deleted = 0
-    holding_disks = {disk.run_id for disk in find_left_disks(records.database)}
+    holding_disks = {disk.run_id for disk in find_left_disks(records.database, also_unfinished=True)}
     for run_id in run_ids:
         if not may_continue():
             return deleted

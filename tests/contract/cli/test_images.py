@@ -21,6 +21,7 @@ from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.components import SqlComponents
 from tasks.records.left_disks import find_left_disks
+from tasks.records.queries.history import History
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
 from tests.contract.cli.conftest import Said, Stage
@@ -237,6 +238,11 @@ def test_the_disk_of_a_machine_without_a_result_is_never_forgotten(site: Site) -
         assert find_left_disks(records.database) == (before,)
         records.save(unknown)
         assert find_left_disks(records.database) == (before,)
+        run = History(records).find_run(before.run_id)
+        records.save(replace(run, state=OperationState.UNKNOWN))
+        assert find_left_disks(records.database) == ()
+        assert prune_history(records, site.stage.fleet.clock.now()).runs == 0, "an unfinished run may need it"
+        records.save(run)
     assert [disk["state"] for disk in site.run("clean", "--json").json["disks"]] == ["WayBack"]
 
 
