@@ -80,7 +80,8 @@ def _has_succeeded() -> ColumnElement[bool]:
 
 def _has_its_disk() -> ColumnElement[bool]:
     """The provider has told the version of before at the end: the order was refused, or the disk was put back."""
-    return (_RESULTS.c.state == UpdateState.FAILED.value) & (_RESULTS.c.installed == _RESULTS.c.version_after)
+    before = func.coalesce(_RESULTS.c.installed, "")
+    return (_RESULTS.c.state == UpdateState.FAILED.value) & (before == _RESULTS.c.version_after)
 
 
 def _read_deletions(database: Database, run_ids: list[str]) -> dict[tuple[str, str], list[object]]:

@@ -317,7 +317,8 @@ def put_disk_back(context: MachineContext, update: Update, problem: str) -> str:
     message = "; ".join([f"{name} was taken back: {problem}", outcome, *filter(None, wrong)])
     journal.record_end(context, Step.VALIDATE, journal.RESTORE_ACT, order_id, {"outcome": outcome})
     version = machine.os_disks[0].image if machine.os_disks else ""
-    mark_failed(context, update, message, version or None, is_open=is_open)
+    # "": the disk of before, whose version is not known
+    mark_failed(context, update, message, version if is_back else version or None, is_open=is_open)
     if is_back:
         forget_components(context)
     return message

@@ -72,7 +72,7 @@ def build_machine_rows(report: RunReport, error: str | None = None) -> Iterator[
         if (attempt := find_try(outcome)) is None:
             continue
         result = next(one for one in outcome.updates if one.update.name == attempt.component)
-        is_back = result.version_after is not None and result.version_after == result.update.installed
+        is_back = result.version_after == (result.update.installed or "")
         yield MachineImageUpgradeRow(
             run_id=report.run.id,
             machine=outcome.machine,

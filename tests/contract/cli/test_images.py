@@ -246,12 +246,24 @@ def test_the_disk_of_a_machine_without_a_result_is_never_forgotten(site: Site) -
     assert [disk["state"] for disk in site.run("clean", "--json").json["disks"]] == ["WayBack"]
 
 
-def test_a_disk_of_before_that_had_no_known_version_is_looked_for(site: Site) -> None:
+@pytest.mark.parametrize("rolls_back", [True, False])
+def test_a_disk_of_before_that_had_no_known_version_is_back_or_left(site: Site, rolls_back: bool) -> None:
     machines = site.machines.hypervisor.machines
     machines["m1"] = replace(machines["m1"], disks=tuple(replace(disk, image="") for disk in machines["m1"].disks))
     site.machines.bad = {("m1", NEW)}
-    site.run("upgrade", "web", "--to", NEW, "--roll-back", *QUICK)
-    states = []
+    site.run("upgrade", "web", "--to", NEW, *(["--roll-back"] if rolls_back else []), *QUICK)
+    (attempt,) = site.attempts()
+    counts = (attempt["successfullyRolledbackInstanceCount"], attempt["failedRolledbackInstanceCount"])
+    assert counts == (int(rolls_back), int(not rolls_back))
+    states = [(disk["machineName"], disk["state"]) for disk in site.run("clean", "--json").json["disks"]]
+    assert states == ([] if rolls_back else [("m1", "WayBack")])
+
+
+def test_a_disk_of_before_that_its_provider_does_not_have_is_looked_for_twice(site: Site) -> None:
+    site.machines.bad = {("m1", NEW)}
+    site.run("upgrade", "web", *QUICK)
+    machines, states = site.machines.hypervisor.machines, []
+    machines["m1"] = replace(machines["m1"], kept_disks=())
     for _ in range(3):
         states += [(disk["machineName"], disk["state"]) for disk in site.run("clean", "--json").json["disks"]]
         site.stage.fleet.clock.advance(60)
