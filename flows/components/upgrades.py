@@ -192,7 +192,7 @@ def require_version(component: Component, wanted: str) -> None:
     version = find_listed_version(component.versions, wanted)
     known = ", ".join(known.version for known in component.versions)
     if version is None:
-        raise RequestError(f"{component.name} has no version {wanted!r}", hint=f"components.yaml has: {known}.")
+        raise RequestError(f"{component.name} has no version {wanted!r}", hint=f"There are: {known}.")
     if version.withdrawn:
         raise RequestError(
             f"{component.name} {version.version} was withdrawn: {version.withdrawn}", hint="Order another version."
