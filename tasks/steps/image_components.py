@@ -85,7 +85,7 @@ def bring_components_back(context: MachineContext, before: Mapping[str, object])
             continue
         if problem := _bring_back(context, known.get(name), number, name, version, answer, is_begun=name in begun):
             return f"the component {name} {version} can't be installed again: {problem}"
-    if begun or _read_acts(context):
+    if _read_acts(context):
         context.state = replace(context.state, packages_after=read_package_state(context))
     return ""
 
