@@ -313,6 +313,21 @@ class FaultyMachine(SimMachine):
         self.attempt, self.heard_of[run] = attempt, max(self.caller_since, self.heard_of.get(run, START))
         return {"kind": "locked", "run": run}
 
+    def _show_lock(self, script: Script) -> list[ScriptRecord]:
+        """As lock.sh, for the undo of a run that is over: the lock is not removed while a job runs."""
+        told = super()._show_lock(Script(script.name, {}))
+        told[0] = {**told[0], "job": self.minds(), "attempt": self.attempt}
+        if not script.params.get("lift"):
+            return told
+        if self._locked_out() or self.read_only or self.minds():
+            return [*told, {"kind": "refused", "why": "a job runs, or it can't be written"}]
+        told, holder = super()._show_lock(script), told[0]["run"]
+        if told[-1]["kind"] == "lifted":
+            if holder not in self.over_for:
+                self._complain(f"{self.name}: run {self.caller} removed the lock of run {holder}, which is not over")
+            self.locked_by = (str(holder), "lifted", 0.0)
+        return told
+
     def _preempt(self, script: Script, busy: str) -> bool:
         """As preempt in machine_lock.sh: whether the lock of another run gives way. Its job is asked to stop."""
         gives_way = bool(self.lock_kind) and self.lock_kind == script.params.get("preempts")

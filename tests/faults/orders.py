@@ -10,6 +10,7 @@ KNOWN_SCRIPTS = frozenset(
         "facts",
         "reboot",
         "reboot_obstacles",
+        "lock",
         "machine_lock",
         "probe",
         "host_identity",
