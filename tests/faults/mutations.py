@@ -30,7 +30,7 @@ from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_control import StopToken
 from tasks.steps.jobs import install_result, package_job, watch
-from tasks.steps.machine import machine_lock
+from tasks.steps.machine import lock_removal, machine_lock
 from tasks.steps.machine.machine_lock import LockResult
 from tasks.steps.machine.package_state import read_package_state_with_retry
 from tests.faults.breaks import Break, apply_all, replace_attribute, wrap_attribute
@@ -264,7 +264,13 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         "one process per run",
         replace_attribute(machine_lock, "_find_attempt_number", lambda work: 1),
     ),
-    "no machine lock is acquired": ("one run per machine", replace_attribute(precheck, "acquire_lock", _locked)),
+    "no machine lock is acquired": (
+        "one run per machine",
+        apply_all(
+            replace_attribute(precheck, "acquire_lock", _locked),
+            replace_attribute(lock_removal, "acquire_lock", _locked),
+        ),
+    ),
     "the machine lock is released too early": (
         "one run per machine",
         wrap_attribute(package_job, "submit_job", _freed),
