@@ -196,12 +196,11 @@ def one_place(place: Place) -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_place")
 def test_workers_take_windows_and_resumes_before_assessments_that_wait_longer(place: Place) -> None:
-    """As Prefect's worker asks: for all queues of its pool."""
+    """As Prefect's worker asks: for all queues of its pool. What schedules let begin since this file began is no part."""
     all_machines = {"request": {"scope": "*"}}
     asked: dict[str, dict[str, Any]] = {"assess-fleet/on-demand": all_machines, "plan-fleet/on-demand": all_machines}
     asked |= {"resume-fleet/on-demand": {"run_id": "20261124-220003-4456bd"}, "patch-fleet/night": {}}
-    now = datetime.now(UTC)
-    asked_before = now - timedelta(minutes=30)  # without what schedules of the deployments let begin during the tests
+    now = datetime.now(UTC) - timedelta(minutes=30)
     runs = {
         name: place.client.create_flow_run_from_deployment(
             place.client.read_deployment_by_name(name).id,
@@ -216,7 +215,7 @@ def test_workers_take_windows_and_resumes_before_assessments_that_wait_longer(pl
             "POST",
             "/work_pools/{name}/get_scheduled_flow_runs",
             path_params={"name": "fleetpatch"},
-            json={"scheduled_before": asked_before.isoformat(), "work_queue_names": []},
+            json={"scheduled_before": now.isoformat(), "work_queue_names": []},
         ).json()
         run = UUID(answer["flow_run"]["id"])
         taken.append(next(name for name, each in runs.items() if each.id == run))
