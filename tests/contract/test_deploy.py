@@ -196,7 +196,7 @@ def one_place(place: Place) -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_place")
 def test_workers_take_windows_and_resumes_before_assessments_that_wait_longer(place: Place) -> None:
-    """As Prefect's worker asks: for all queues of its pool. What schedules let begin since this file began is no part."""
+    """As Prefect's worker asks: for all queues of its pool. Runs that schedules make meanwhile are later than these."""
     all_machines = {"request": {"scope": "*"}}
     asked: dict[str, dict[str, Any]] = {"assess-fleet/on-demand": all_machines, "plan-fleet/on-demand": all_machines}
     asked |= {"resume-fleet/on-demand": {"run_id": "20261124-220003-4456bd"}, "patch-fleet/night": {}}
