@@ -116,14 +116,15 @@ class DiskCleaner:
     def _tell_of_stranger(self, disk: LeftDisk, *, is_given_up: bool) -> ExpiredDisk:
         """Tell of the disk of a machine that left the inventory, or has no provider there any more.
 
-        Nobody can be asked for the disk: a person sees to it. One that is given up is told for the last time.
+        There is no provider to ask for the disk: a person deletes it. A disk that is given up is listed for the last
+        time.
         """
         problem = "the inventory does not have its machine with a provider any more: delete it at its provider"
         if is_given_up:
             detail: dict[str, object] = {"state": KeptDiskState.UNREAD.value}
             name, order_id, now = disk.machine, disk.order_id, self._clock.now()
             self._records.append_entry(_build_entry(disk.run_id, name, JournalMark.AFTER, order_id, now, detail))
-            problem += "; it is told no more"
+            problem += "; it is not listed any more"
         else:
             problem += f", then: fleetpatch images clean --failed {disk.machine}"
         return ExpiredDisk(disk.machine, disk.run_id, disk.order_id, KeptDiskState.UNREAD, problem)
