@@ -14,8 +14,8 @@ from tasks.domain.protocols.transport import ScriptRecord
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
 from tasks.machines.transport.posix_shell import build_script_stdin
 from tasks.machines.transport.script_library import load_script
+from tests.support.shells import SHELLS
 
-SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
 FIRST, SECOND = "f020ba2e-3bc0-4c40-a10b-86575a9eabd5", "11111111-2222-3333-4444-555555555555"
 DOCUMENT = '{"DocumentIncarnation": 5, "Events": [{"Description": "It\'s \\"odd\\" $(id) `id` ünï"}]}'
 

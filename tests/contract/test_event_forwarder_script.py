@@ -13,8 +13,8 @@ from tasks.domain.protocols.transport import ScriptRecord
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
 from tasks.machines.transport.posix_shell import build_script_stdin
 from tasks.machines.transport.script_library import load_script
+from tests.support.shells import SHELLS
 
-SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
 TARGET = "192.0.2.1:4281"
 UNITS = ["fleetpatch-forwarder-address.service", "fleetpatch-forwarder.service", "fleetpatch-forwarder.socket"]
 TOOLS = {

@@ -13,7 +13,7 @@ from tasks.domain.protocols.transport import ScriptRecord
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
 from tasks.machines.transport.posix_shell import build_script_stdin
 from tasks.machines.transport.script_library import load_script
-from tests.contract.test_power_script import SHELLS
+from tests.support.shells import SHELLS
 
 UUID = "3c9d1f6e-0d7a-4b52-9a3e-5f2d8d9b0c11"
 NOTE = 'echo "$(basename "$0") $*" >>"$(dirname "$0")/../asked"\n'

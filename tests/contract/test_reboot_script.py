@@ -15,11 +15,11 @@ from tasks.machines.managers.apt.manager import AptManager
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
 from tasks.machines.transport.posix_shell import build_script_stdin
 from tasks.machines.transport.script_library import compose_script, load_script
+from tests.support.shells import SHELLS
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 LATER, PAST, NEVER = "9999999999", "1000000000", "0"
 ME = {"lock_run": "run", "lock_attempt": "2"}
-SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
 TAKING_DOWN = ("shutdown", "reboot", "poweroff", "halt", "init", "telinit")
 TOOLS = {
     # as the real ones: they begin a process of its own

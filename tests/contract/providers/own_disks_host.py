@@ -18,7 +18,6 @@ from tests.support.fake_clock import FakeClock
 
 MIB = 1 << 20
 KERNEL = "6.1.0-50"
-SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
 SIMPLE_TOOLS = {
     "systemd-run": 'echo reboot >>"$(dirname "$0")/../asked"',
     "setsid": 'echo reboot >>"$(dirname "$0")/../asked"',

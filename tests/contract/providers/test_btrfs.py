@@ -12,9 +12,10 @@ from tasks.machines.providers.btrfs import BtrfsProvider
 from tasks.machines.providers.host_commands import HostCommands
 from tasks.rules.runs.snapshots import explain_unusable
 from tests.contract.providers.btrfs_host import USAGE, BtrfsHost
-from tests.contract.providers.own_disks_host import BOOT_FILES, MIB, SHELLS, RebootingClock
+from tests.contract.providers.own_disks_host import BOOT_FILES, MIB, RebootingClock
 from tests.contract.providers.own_disks_orders import order, read, refuse
 from tests.support.fake_clock import FakeClock
+from tests.support.shells import SHELLS
 
 TAKE, REVERT, DELETE = ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT
 PLAIN = ["@home", "@rootfs"]

@@ -12,9 +12,10 @@ from tasks.machines.providers.host_commands import HostCommands
 from tasks.machines.providers.lvm import LvmProvider
 from tasks.rules.runs.snapshots import explain_unusable
 from tests.contract.providers.lvm_host import LvmHost, build_volume
-from tests.contract.providers.own_disks_host import BOOT_FILES, KERNEL, MIB, SHELLS, RebootingClock
+from tests.contract.providers.own_disks_host import BOOT_FILES, KERNEL, MIB, RebootingClock
 from tests.contract.providers.own_disks_orders import order, read, refuse
 from tests.support.fake_clock import FakeClock
+from tests.support.shells import SHELLS
 
 TAKE, REVERT, DELETE = ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT
 PLAIN = ["root", "data"]

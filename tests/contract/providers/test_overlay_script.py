@@ -13,8 +13,8 @@ from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
 from tasks.machines.transport.posix_shell import build_script_stdin
 from tasks.machines.transport.script_library import compose_script
+from tests.support.shells import SHELLS
 
-SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
 SCRIPT = Script("libvirt_overlay", package="tasks.machines.providers")
 PROXY = Path("/lib/systemd/systemd-socket-proxyd")
 VIRSH = """[ "$1" != -q ] || shift
