@@ -27,12 +27,14 @@ from flows.recovery.reconciliation import recover_run
 from flows.recovery.unfinished_runs import find_abandoned_run, find_run_of_flow_run, wait_for_lease_expiry
 from inventory.files.paths import ensure_private_directory
 from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
+from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.rows.audit import AuditResult
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -49,17 +51,21 @@ CANCEL_REASON = "cancelled in Prefect"
 def start_finalizer_after_cancellation(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
     """Start the finalizer after a flow run was cancelled. A Prefect hook, in the flow's process or in its runner.
 
-    The audit log gets that somebody cancelled it: Prefect does not know who it was.
+    The audit log gets that somebody cancelled it: Prefect does not know who it was. The stop request is stored at once:
+    the finalizer needs seconds to start, and until then another process could resume the run.
     """
-    actor, subject = Actor("", "prefect"), f"flow run {flow_run.id}"
+    actor, subject, run_name = Actor("", "prefect"), f"flow run {flow_run.id}", _find_run_name(flow_run)
     entry = build_entry(actor, SystemClock(), "cancel", subject, flow_run.name, AuditResult.DONE)
     with use_tagged_fleet(flow_run.tags):
         try:
             with open_records() as records:
+                run = find_run_of_flow_run(records, run_name, str(flow_run.id))
+                if run is not None and run.may_change_machines:
+                    _store_stop_request(records, run, CANCEL_REASON)
                 SqlAuditLog(records.database).append(entry)
         except RecordsError as error:
-            logger.warning("the audit log lacks that %s was cancelled: %s", subject, error)
-        start_finalizer(_find_run_name(flow_run), stop=CANCEL_REASON, flow_run_id=str(flow_run.id))
+            logger.warning("the records lack that %s was cancelled: %s", subject, error)
+        start_finalizer(run_name, stop=CANCEL_REASON, flow_run_id=str(flow_run.id))
 
 
 def start_finalizer_after_crash(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
@@ -113,10 +119,7 @@ def finalize_run(run_name: str, *, stop: str = "", flow_run_id: str = "", caller
         if not run.may_change_machines or run.state not in UNFINISHED_RUN_STATES:
             return f"nothing to do for run {run.id}: {run.state}"
         if stop:
-            try:
-                records.leases.request_stop(run.id, caller.name or "Prefect", stop)
-            except RequestError as error:  # it has just ended, or it was abandoned before
-                logger.info("%s", error.message)
+            _store_stop_request(records, run, stop, caller.name)
         try:
             wait_for_lease_expiry(records.leases, run.id, wait_for_live_holder=True, seconds=LEASE_WAIT_SECONDS)
         except LeaseHeld as held:
@@ -129,6 +132,13 @@ def finalize_run(run_name: str, *, stop: str = "", flow_run_id: str = "", caller
         return f"run {run.id} is {abandoned_run.planned_action}"
     report = recover_run(abandoned_run, caller)
     return f"run {run.id} was {abandoned_run.planned_action.partition(':')[0]}: {report.run.state}"
+
+
+def _store_stop_request(records: SqlRecords, run: RunInfo, reason: str, starter: str = "") -> None:
+    try:
+        records.leases.request_stop(run.id, starter or "Prefect", reason)
+    except RequestError as error:  # it has just ended, or it was abandoned before
+        logger.info("%s", error.message)
 
 
 def correct_prefect_state(run_name: str, flow_run_id: str, caller: Caller | None = None) -> None:

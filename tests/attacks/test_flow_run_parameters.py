@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -72,6 +72,25 @@ def test_a_cancelled_flow_run_stops_the_run_that_it_resumed(records: SqlRecords)
     assert finalizer.finalize_run(RUN, stop="cancelled in Prefect", flow_run_id="theirs") == "it goes on"
     assert is_stopped(records, RUN)
     assert finalizer.finalize_run("original", stop="cancelled in Prefect", flow_run_id="original") == "it goes on"
+
+
+def test_the_stop_is_stored_before_the_finalizer_starts(
+    records: SqlRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No attacker: the finalizer takes seconds to start, and another process could resume the run meanwhile."""
+    theirs = uuid4()
+    resume(records, RUN, str(theirs))
+    stopped: list[bool] = []
+    monkeypatch.setattr(
+        finalizer, "start_finalizer", lambda *_words, **_options: stopped.append(is_stopped(records, RUN))
+    )
+    other, mine = (
+        cast(Any, SimpleNamespace(id=flow_run, name="resume", parameters={"run_id": RUN}, tags=[]))
+        for flow_run in (uuid4(), theirs)
+    )
+    finalizer.start_finalizer_after_cancellation(None, other, None)
+    finalizer.start_finalizer_after_cancellation(None, mine, None)
+    assert stopped == [False, True]
 
 
 def test_a_run_id_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
