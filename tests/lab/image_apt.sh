@@ -32,7 +32,7 @@ apt_of() { # image, folder, words: this machine's apt (so with its proxy and cer
     -o "Dir::State::status=$base/var/lib/dpkg/status" -o "Dir::State::extended_states=$base/var/lib/apt/extended_states" \
     -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::Preferences=/dev/null \
     -o Dir::Etc::PreferencesParts=/dev/null -o APT::Default-Release= -o APT::Sandbox::User=root -o Acquire::Languages=none \
-    -o APT::Get::List-Cleanup=false "$@"
+    -o APT::Get::List-Cleanup=false -o Debug::NoLocking=true "$@"  # images that are made side by side look at the same packages
 }
 
 publish() { # image, suite, label: a repository of what the image lacks from that suite and isn't published yet
