@@ -116,23 +116,31 @@ def _build_resume_flow_run(resume_flow_run: FlowRun, *, is_new: bool, now: datet
 
 
 def stop_runs_cancelled_in_prefect(abandoned_runs: Sequence[AbandonedRun], caller: Caller) -> Iterator[AbandonedRun]:
-    """Yield the abandoned runs. Ask a suspended run to stop if its flow run was cancelled or deleted.
+    """Yield the abandoned runs. Ask a run to stop if its flow run was cancelled, or was deleted while it was suspended.
 
-    A flow run that is cancelled while it is suspended has no process, so Prefect can't notify one.
+    A flow run that is cancelled while it is suspended has no process, so Prefect can't notify one. The process of
+    another one may have been killed before it stored the stop request.
     """
     for left in abandoned_runs:
-        reason = ""
-        if left.wait_reason and left.suspension is not None and left.suspension.flow_run_id:
-            try:
-                with get_client(sync_client=True) as client:
-                    state = client.read_flow_run(UUID(left.suspension.flow_run_id)).state
-                if state is not None and state.is_cancelled():
-                    reason = "cancelled in Prefect while it was suspended"
-            except ObjectNotFound:
-                reason = "its flow run was deleted in Prefect while it was suspended"
+        reason = "" if left.finalize_reason else _find_cancellation(left)
         if reason:
             record_stop_request(left.run.id, replace(caller, name=caller.name or "Prefect"), reason)
         yield replace(left, finalize_reason=reason) if reason else left
+
+
+def _find_cancellation(left: AbandonedRun) -> str:
+    is_suspended = bool(left.wait_reason) and left.suspension is not None
+    flow_run_id = left.suspension.flow_run_id if left.suspension is not None and is_suspended else left.run.flow_run_id
+    if not flow_run_id:
+        return ""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(flow_run_id)).state
+    except ObjectNotFound:  # the flow run of a run that is not suspended may be of a server that is gone
+        return "its flow run was deleted in Prefect while it was suspended" if is_suspended else ""
+    if state is None or not (state.is_cancelled() or state.is_cancelling()):
+        return ""
+    return "cancelled in Prefect while it was suspended" if is_suspended else "cancelled in Prefect"
 
 
 @dataclass(frozen=True, slots=True)

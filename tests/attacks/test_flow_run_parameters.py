@@ -85,7 +85,7 @@ def test_the_stop_is_stored_before_the_finalizer_starts(
         finalizer, "start_finalizer", lambda *_words, **_options: stopped.append(is_stopped(records, RUN))
     )
     other, mine = (
-        cast(Any, SimpleNamespace(id=flow_run, name="resume", parameters={"run_id": RUN}, tags=[]))
+        cast("Any", SimpleNamespace(id=flow_run, name="resume", parameters={"run_id": RUN}, tags=[]))
         for flow_run in (uuid4(), theirs)
     )
     finalizer.start_finalizer_after_cancellation(None, other, None)

@@ -13,9 +13,10 @@ from prefect.states import Cancelled, Completed, Pending, Running, Scheduled
 
 from flows import reconcile
 from flows.patch import resume_fleet
+from flows.ports.caller import Caller
 from flows.prefect_api.tags import DEFAULT_FLEET, build_deployment_name, build_fleet_tag
 from flows.reconcile import RESUME_DEPLOYMENT, _find_resume_deployment, reconcile_fleet
-from flows.recovery.flow_runs import STARTUP_GRACE, start_resume_flow_run
+from flows.recovery.flow_runs import STARTUP_GRACE, start_resume_flow_run, stop_runs_cancelled_in_prefect
 from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
 from tasks.domain.errors import PatchError
 from tasks.domain.model import RunInfo, RunReport
@@ -121,6 +122,21 @@ def test_abandoned_runs_get_a_flow_run_each_at_once_and_however_often_it_is_aske
         assert set(deployed.tags) <= set(started.tags)  # the server's own care of dead runs goes by them
         assert started.state is not None
         assert started.state.is_scheduled()
+
+
+@pytest.mark.parametrize(("state", "reason"), [(Cancelled(), "cancelled in Prefect"), (Running(), "")], ids=str)
+def test_a_run_that_was_cancelled_in_prefect_is_not_resumed_if_its_process_stored_no_stop(
+    url: str, client: SyncPrefectClient, state: State, reason: str
+) -> None:
+    (run,) = abandon(url, 1, "stop")
+    flow_run = client.create_flow_run(resume_fleet, parameters={"run_id": run.id}, state=state)
+    with open_records(url) as records:
+        records.save(replace(run, flow_run_id=str(flow_run.id), window=None))
+
+    (abandoned_run,) = stop_runs_cancelled_in_prefect([left(url, run)], Caller(records_url=url))
+
+    assert abandoned_run.finalize_reason == reason
+    assert left(url, run).finalize_reason == (f"{reason} (Prefect)" if reason else "")
 
 
 def test_two_that_ask_at_the_same_moment_get_the_same_flow_run(
