@@ -90,7 +90,8 @@ soak: setup  ## before a release: N=20000 schedules of faults, those on machines
 	@$(PY) -m tests.faults --seed "$(SEED)" --mutations
 	@$(PY) -m tests.faults --machines
 	@$(PY) -m tests.faults --seed "$(SEED)" --random --minutes 20
-	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q -n $(CORES) --dist worksteal tests/unit tests/contract/test_calendar_prefect.py
+	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q -n $(CORES) --dist worksteal tests/unit tests/contract/providers \
+	  tests/contract/test_calendar_prefect.py
 	@$(PY) -m tests.lab.kill_and_resume $(ARGS)
 	@$(PY) -m pytest -n 2 --no-loadscope-reorder --release only
 

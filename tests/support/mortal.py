@@ -17,6 +17,11 @@ def choose_calls(last: int, first: int = 1) -> range:
     return range(first, last + 1, 1 if settings().max_examples >= THOROUGH_EXAMPLES else 3)
 
 
+def find_stride() -> int:
+    """Return how many steps of a dear program lie between two at which a test interferes: one before a release."""
+    return 1 if settings().max_examples > THOROUGH_EXAMPLES else 3
+
+
 class Killed(BaseException):
     """The process is gone. Not an Exception: no handler of the engine may live on."""
 

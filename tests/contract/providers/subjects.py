@@ -13,13 +13,14 @@ from tasks.domain.errors import ConnectionLost
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.protocols.transport import Script, ScriptResult
-from tasks.domain.provided_machines import DiskRole, ImageVersion, ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.domain.provided_machines import ImageVersion, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.machines.providers.host_commands import HostCommands
 from tasks.machines.providers.libvirt.provider import LibvirtProvider
 from tasks.machines.providers.libvirt.virsh import Virsh
 from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tests.support.fake_provider import FakeHypervisor, FakeProvider, ProviderFault
+from tests.support.mortal import find_stride
 
 IMAGE = "appliance"
 
@@ -52,21 +53,23 @@ class Subject:
     """A machine and its provider.
 
     Attributes:
-        read_disk: returns what a disk holds, by its role.
-        write_disk: writes another text to it; the machine is off.
+        read_source: returns what the disk with a source holds.
+        write_source: writes another text to it; the machine is off.
         make_image: returns a version of an image with that text on it.
         set_away: lets the provider answer nothing, or answer again.
         break_at: lets the answer of the provider's n-th change get lost. Returns whether it was.
         open_other: opens the provider of a machine that does not exist.
+        stride: how many changes lie between two of those whose answers get lost.
     """
 
     provider: MachineProvider
-    read_disk: Callable[[DiskRole], str]
-    write_disk: Callable[[DiskRole, str], None]
+    read_source: Callable[[str], str]
+    write_source: Callable[[str, str], None]
     make_image: Callable[[str, str], ImageVersion]
     set_away: Callable[[bool], None]
     break_at: Callable[[ProviderAct, int], Callable[[], bool]]
     open_other: Callable[[], MachineProvider]
+    stride: int = 1
     seconds: float = 120.0
 
     @property
@@ -86,9 +89,6 @@ def build_fake(_place: Path) -> Subject:
     hypervisor.add_machine("web")
     provider = FakeProvider(hypervisor, "web")
 
-    def find(role: DiskRole) -> str:
-        return next(disk.source for disk in hypervisor.machines["web"].disks if disk.role is role)
-
     def break_at(act: ProviderAct, number: int) -> Callable[[], bool]:
         if number == 0:
             hypervisor.faults[act] = [ProviderFault.AWAY_AFTER]
@@ -99,8 +99,8 @@ def build_fake(_place: Path) -> Subject:
 
     return Subject(
         provider,
-        lambda role: hypervisor.contents[find(role)],
-        lambda role, text: hypervisor.contents.__setitem__(find(role), text),
+        lambda source: hypervisor.contents[source],
+        hypervisor.contents.__setitem__,
         lambda version, _text: ImageVersion(IMAGE, version, f"/images/{version}", "0" * 64),
         set_away,
         break_at,
@@ -113,7 +113,7 @@ def build_libvirt(place: Path, uri: str) -> Subject:
     name = f"contract-{uuid.uuid4().hex[:8]}"
     image = _make_libvirt_image(place, "1", "system")
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", image.reference, "-F", "qcow2", str(place / "os.qcow2"))
-    run("qemu-img", "create", "-q", "-f", "raw", str(place / "data.raw"), "1M")
+    (place / "data.raw").write_bytes(bytes(1 << 20))
     (place / "domain.xml").write_text(_DOMAIN.format(name=name, place=place))
     run("virsh", "-c", uri, "define", str(place / "domain.xml"))
     clock = SystemClock()
@@ -125,11 +125,6 @@ def build_libvirt(place: Path, uri: str) -> Subject:
 
     provider = open_provider(name)
 
-    def find(role: DiskRole) -> tuple[str, str]:
-        machine = provider.read_machine(deadline=Deadline.after(clock, 60))
-        source = next(disk.source for disk in machine.disks if disk.role is role)
-        return source, "raw" if source.endswith(".raw") else "qcow2"
-
     def break_at(_act: ProviderAct, number: int) -> Callable[[], bool]:
         line.breaks_at, line.calls = number, 0
         return lambda: line.calls > number
@@ -139,12 +134,13 @@ def build_libvirt(place: Path, uri: str) -> Subject:
 
     return Subject(
         provider,
-        lambda role: read_text(*find(role)),
-        lambda role, text: write_text(*find(role), text),
+        read_text,
+        write_text,
         lambda version, text: _make_libvirt_image(place, version, text),
         set_away,
         break_at,
         lambda: open_provider("nobody"),
+        find_stride(),
     )
 
 
@@ -162,25 +158,34 @@ _DOMAIN = """\
 def _make_libvirt_image(place: Path, version: str, text: str) -> ImageVersion:
     path = place / f"image-{version}.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", str(path), "1M")
-    write_text(str(path), "qcow2", text)
+    write_text(str(path), text)
     path.chmod(0o444)
     return ImageVersion(IMAGE, version, str(path), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def write_text(path: str, form: str, text: str) -> None:
+def write_text(path: str, text: str) -> None:
     """Write a text to the beginning of a disk that nothing has open."""
+    sector = text.encode().ljust(512, b"\0")
+    if path.endswith(".raw"):
+        with Path(path).open("r+b") as disk:
+            disk.write(sector)
+        return
     part = Path(f"{path}.text")
-    part.write_bytes(text.encode().ljust(512, b"\0"))
-    run("qemu-io", "-f", form, "-c", f"write -s {part} 0 512", path)
+    part.write_bytes(sector)
+    run("qemu-io", "-f", "qcow2", "-c", f"write -s {part} 0 512", path)
     part.unlink()
 
 
-def read_text(path: str, form: str) -> str:
+def read_text(path: str) -> str:
     """Return the text at the beginning of a disk."""
-    part = Path(f"{path}.part")
-    run("qemu-img", "convert", "-U", "-f", form, "-O", "raw", path, str(part))
-    text = part.read_bytes()[:512].rstrip(b"\0").decode()
-    part.unlink()
+    part = Path(path)
+    if not path.endswith(".raw"):
+        part = Path(f"{path}.part")
+        run("qemu-img", "convert", "-U", "-f", "qcow2", "-O", "raw", path, str(part))
+    with part.open("rb") as disk:
+        text = disk.read(512).rstrip(b"\0").decode()
+    if part != Path(path):
+        part.unlink()
     return text
 
 

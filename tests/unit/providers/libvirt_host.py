@@ -149,8 +149,8 @@ class LibvirtHost:
     def _virsh_domstate(self, domain: FakeDomain, _words: list[str], _text: str) -> str:
         return "shut off" if domain.live is None else "running"
 
-    def _virsh_dominfo(self, _domain: FakeDomain, _words: list[str], _text: str) -> str:
-        return "Persistent:     yes"
+    def _virsh_dominfo(self, domain: FakeDomain, words: list[str], text: str) -> str:
+        return f"State:          {self._virsh_domstate(domain, words, text)}\nPersistent:     yes"
 
     def _virsh_snapshot_list(self, _domain: FakeDomain, _words: list[str], _text: str) -> str:
         return ""

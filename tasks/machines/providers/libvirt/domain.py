@@ -191,14 +191,13 @@ class Domain:
         return frozenset(below | set(paths))
 
 
-def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, info: str, now: str) -> Domain:
+def parse_domain(name: str, live_xml: str, config_xml: str, info: str, now: str) -> Domain:
     """Return a domain, without its chains and the snapshots of others.
 
     Args:
         name: what libvirt calls it.
         live_xml: as it runs.
         config_xml: as it would start.
-        power_word: what ``virsh domstate`` prints.
         info: what ``virsh dominfo`` prints.
         now: seconds since 1970 by the clock of the host.
 
@@ -207,7 +206,7 @@ def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, inf
     """
     live, config = _parse(name, live_xml), _parse(name, config_xml)
     _require_name(name, live, config)
-    power = _POWERS.get(power_word.strip(), PowerState.UNKNOWN)
+    power = _POWERS.get(_find_info(info, "State"), PowerState.UNKNOWN)
     live_elements = {_get_target(element): element for element in _find_disks(live) if _is_writable_disk(element)}
     live_paths = {target: _find_source(element) for target, element in live_elements.items()}
     live_files = {target: _find_file(element) for target, element in live_elements.items()}
@@ -228,8 +227,8 @@ def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, inf
         disks,
         seeds[0] if seeds else None,
         power is PowerState.RUNNING and any(agent.get("state") == "connected" for agent in agents),
-        bool(re.search(r"^Persistent: +yes", info, re.MULTILINE)),
-        bool(re.search(r"^Managed save: +yes", info, re.MULTILINE)),
+        _find_info(info, "Persistent") == "yes",
+        _find_info(info, "Managed save") == "yes",
         datetime.fromtimestamp(int(now), UTC),
         _read_state(name, config),
         {target: file for target, file in live_files.items() if file is not None},
@@ -238,6 +237,12 @@ def parse_domain(name: str, live_xml: str, config_xml: str, power_word: str, inf
         frozenset(_get_target(element) for element in (*_find_disks(live), *_find_disks(config))),
         frozenset(map(_get_target, _find_disks(live))),
     )
+
+
+def _find_info(info: str, name: str) -> str:
+    """Return a value from what ``virsh dominfo`` prints, or ""."""
+    row = re.search(rf"^{name}: +(.+)$", info, re.MULTILINE)
+    return row[1].strip() if row is not None else ""
 
 
 def _require_name(name: str, *elements: Any) -> None:  # noqa: ANN401 - elements of XML

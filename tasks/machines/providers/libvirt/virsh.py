@@ -45,34 +45,24 @@ class Virsh:
             ProviderError: there is no such domain, or an answer can't be read.
             ProviderUnavailable: the host or its libvirt does not answer.
         """
+        domain, names = self._read_xml(deadline)
         of = ("--domain", self.name)
-        domain = self._read_xml(deadline)
-        snapshots = self._require(self.ask("snapshot-list", "--name", deadline=deadline)).text
-        names = [line.strip() for line in snapshots.splitlines() if line.strip()]
         questions = [(*self._virsh, "snapshot-dumpxml", *of, "--snapshotname", name) for name in names]
         answers = self.host.ask(questions, deadline=deadline) if names else ()
         foreign_snapshots = tuple(
             parse_foreign_snapshot(name, self._require(answer).text)
             for name, answer in zip(names, answers, strict=True)
         )
-        domain = self._read_chains(replace(domain, foreign_snapshots=foreign_snapshots), deadline)
-        return replace(domain, free_bytes=self._read_free_bytes(domain, deadline))
+        return self._read_files(replace(domain, foreign_snapshots=foreign_snapshots), deadline)
 
-    def _read_free_bytes(self, domain: Domain, deadline: Deadline) -> int | None:
-        """Return the room where new layers of the disks would be, at the place with the least; None: not known."""
-        beside = {str(PurePosixPath(self.build_path(file.path)).parent) for file in domain.active_files.values()}
-        questions = [("stat", "-f", "-c", "%a %S", "--", folder) for folder in sorted(beside)]
-        rows = [answer.text.split() for answer in self.host.ask(questions, deadline=deadline)] if questions else []
-        rooms = [int(row[0]) * int(row[1]) for row in rows if len(row) == 2]
-        return min(rooms) if rooms and len(rooms) == len(rows) else None
-
-    def _read_xml(self, deadline: Deadline) -> Domain:
-        """Return the domain without its chains and the snapshots of others."""
-        words = (("dumpxml",), ("dumpxml", "--inactive"), ("domstate",), ("dominfo",))
+    def _read_xml(self, deadline: Deadline) -> tuple[Domain, Sequence[str]]:
+        """Return the domain without its chains and the snapshots of others, and the names of those."""
+        words = (("dumpxml",), ("dumpxml", "--inactive"), ("dominfo",), ("snapshot-list", "--name"))
         questions = [(*self._virsh, word, "--domain", self.name, *more) for word, *more in words]
         answers = [self._require(answer) for answer in self.host.ask([*questions, ("date", "+%s")], deadline=deadline)]
-        live, config, power, info, now = (answer.text for answer in answers)
-        return parse_domain(self.name, live, config, power, info, now)
+        live, config, info, snapshots, now = (answer.text for answer in answers)
+        names = [line.strip() for line in snapshots.splitlines() if line.strip()]
+        return parse_domain(self.name, live, config, info, now), names
 
     def find_files_of_others(self, uuid: str, deadline: Deadline) -> frozenset[str]:
         """Return the files of the disks of all other domains, with all below them, as ``resolve`` names them.
@@ -169,14 +159,17 @@ class Virsh:
         where = ("--uri", METADATA_URI, "--key", "fleetpatch")
         self.order("metadata", *where, "--set", element, "--config", deadline=deadline)
 
+    def read_state(self, deadline: Deadline) -> DomainState:
+        """Return the state that is in the metadata of the domain now."""
+        return parse_state(self.name, self._require(self.ask("dumpxml", "--inactive", deadline=deadline)).text)
+
     def require_state(self, state: DomainState, deadline: Deadline) -> None:
         """Require that nobody has written another state since.
 
         Raises:
             ProviderUnavailable: another order has.
         """
-        xml = self._require(self.ask("dumpxml", "--inactive", deadline=deadline)).text
-        if parse_state(self.name, xml) != state:
+        if self.read_state(deadline) != state:
             raise ProviderUnavailable(f"{self.host.host}, {self.name}: another order is at work")
 
     def set_file(self, disk: DomainDisk, file: DiskFile, deadline: Deadline) -> None:
@@ -252,7 +245,8 @@ class Virsh:
             raise ProviderError(f"{where}: there is no such domain: {complaint}", hint=hint)
         raise ProviderError(f"{where}: {complaint}", hint=f"Look at it on {self.host.host} with virsh.")
 
-    def _read_chains(self, domain: Domain, deadline: Deadline) -> Domain:
+    def _read_files(self, domain: Domain, deadline: Deadline) -> Domain:
+        """Return the domain with the chains of its files, and the room at the place of new layers with the least."""
         files = {file.path: file.format for file in domain.active_files.values()}
         for snapshot in domain.state.snapshots:
             files |= {file.path: file.format for file in snapshot.files.values()}
@@ -260,15 +254,20 @@ class Virsh:
         for foreign in domain.foreign_snapshots:
             files |= {path: files.get(path, "qcow2") for path in foreign.files}
         files |= {file.path: file.format for file in domain.live_files.values()}
-        questions = [(*_CHAIN_INFO, "-f", form, "--", path) for path, form in files.items()]
-        answers = self.host.ask(questions, deadline=deadline) if files else ()
+        infos = [(*_CHAIN_INFO, "-f", form, "--", path) for path, form in files.items()]
+        beside = {str(PurePosixPath(self.build_path(file.path)).parent) for file in domain.active_files.values()}
+        sizes = [("stat", "-f", "-c", "%a %S", "--", folder) for folder in sorted(beside)]
+        answers = self.host.ask([*infos, *sizes], deadline=deadline) if files else ()
+        rows = [answer.text.split() for answer in answers[len(infos) :]]
+        rooms = [int(row[0]) * int(row[1]) for row in rows if len(row) == 2]
         return replace(
             domain,
             chains={
                 path: parse_chain(answer.text)
-                for path, answer in zip(files, answers, strict=True)
+                for path, answer in zip(files, answers, strict=False)
                 if answer.exit_code == 0
             },
+            free_bytes=min(rooms) if rooms and len(rooms) == len(rows) else None,
         )
 
     def is_off(self, deadline: Deadline) -> bool:

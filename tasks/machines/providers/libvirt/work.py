@@ -10,7 +10,7 @@ from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import PowerState
 from tasks.machines.providers.libvirt.domain import DomainDisk
-from tasks.machines.providers.libvirt.state import DiskFile, SavedSnapshot
+from tasks.machines.providers.libvirt.state import DiskFile, DomainState, SavedSnapshot
 from tasks.machines.providers.libvirt.virsh import Virsh
 
 SHUTDOWN_SECONDS: Final = 900.0
@@ -63,8 +63,14 @@ class DomainWork:
 
     def end(self) -> None:
         """Say that the order is not at work any more, whether it has succeeded or not."""
-        self.read_again()
-        self.save(order="", order_until=0)
+        state = self.virsh.read_state(self.deadline)
+        self._require_own_order(state)
+        self.virsh.write_state(replace(state, order="", order_until=0), self.deadline)
+
+    def _require_own_order(self, state: DomainState) -> None:
+        if state.order != self._order:
+            message = f"{self.domain.name}: another order is at work: {state.order or 'it has ended'}"
+            raise ProviderUnavailable(message)
 
     def begin_disk_work(self) -> None:
         """Require that disks can be changed, and judge snapshots whose order was interrupted."""
@@ -110,9 +116,7 @@ class DomainWork:
     def read_again(self) -> None:
         """Read the domain as it is now. No other order may have taken it over."""
         domain = self.virsh.read_domain(self.deadline)
-        if domain.state.order != self._order:
-            message = f"{domain.name}: another order is at work: {domain.state.order or 'it has ended'}"
-            raise ProviderUnavailable(message)
+        self._require_own_order(domain.state)
         self.domain = domain
 
     def stop(self, *, is_way_back: bool) -> None:
@@ -165,6 +169,7 @@ class DomainWork:
             if self.domain.power is PowerState.STOPPED:
                 self.virsh.order("start", deadline=self.deadline)
             self.save(must_start=False)
+            self.read_again()
         self.clear_away()
         return "; ".join(self.notes)
 
@@ -277,8 +282,10 @@ class DomainWork:
         return self.virsh.ask("blockjob", "--path", disk.target, "--info", "--raw", deadline=self.deadline).text.strip()
 
     def clear_away(self) -> None:
-        """Remove the files that fleetpatch has made, or may remove, and that nothing needs any more."""
-        self.read_again()
+        """Remove the files that fleetpatch has made, or may remove, and that nothing needs any more.
+
+        The domain was read just now.
+        """
         domain, state = self.domain, self.domain.state
         if domain.unread_paths:
             self.notes.append(f"nothing was cleared away, as {', '.join(domain.unread_paths)} can't be read")
