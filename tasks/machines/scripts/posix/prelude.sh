@@ -156,10 +156,12 @@ fp_awk='
     return s
   }
 '
-# fp_pieces: an awk program: stdin, which has one extra "." at its end, as the inside of a JSON string
+# fp_pieces: an awk program: stdin, which has one extra "." at its end, as the inside of a JSON string. It holds little
+# back: an awk copies all of it at each line.
 # shellcheck disable=SC2016  # awk's $, not the shell's
 fp_pieces=$fp_awk'
-  { held = put(held (NR > 1 ? "\\n" : "") quoted($0)) }
+  { held = put(held (NR > 1 ? "\\n" : "") quoted($0)); size = length(held) }
+  size > 2000 { printf "%s%s%s", more, substr(held, 1, size - 1), cut ? "\n" : ""; held = substr(held, size) }
   END { if (length(held) > 1) printf "%s%s%s", more, substr(held, 1, length(held) - 1), cut ? "\n" : "" }'
 
 # fp_string VALUE: sets fp_quoted to the JSON string. The shell itself makes it, without a process, if it is short: some shells
