@@ -25,6 +25,7 @@ from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS
 from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.process import ProcessWorker
 
+from deployments.worker.installed_flow_start import start_installed_flows_at_once
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 
 
@@ -122,6 +123,7 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
 def run_bound_worker(parent: str, pool: str, name: str) -> None:
     """Work until the process is stopped or the parent ends."""
     use_own_temporary_folder()
+    start_installed_flows_at_once()
     setup_signal_handlers_worker(os.getpid(), "the process worker", print)
     try:
         asyncio.run(build_bound_worker(int(parent), pool, name).start())

@@ -5,12 +5,14 @@ import sys
 from prefect.cli import app
 
 from deployments.worker.bound_worker import use_own_temporary_folder
+from deployments.worker.installed_flow_start import start_installed_flows_at_once
 
 
 def run_prefect_command() -> None:
     """Run Prefect's command with the words of this process."""
     sys.argv[0] = "prefect"
     use_own_temporary_folder()
+    start_installed_flows_at_once()
     app()
 
 

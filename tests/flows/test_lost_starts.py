@@ -124,7 +124,17 @@ class Site:
         return run
 
     def work(self, log: str) -> "subprocess.Popen[bytes]":
-        words = ("-m", "prefect", "worker", "start", "--pool", "fleetpatch", "--type", "process")
+        words = (
+            "-P",
+            "-m",
+            "deployments.worker.prefect_command",
+            "worker",
+            "start",
+            "--pool",
+            "fleetpatch",
+            "--type",
+            "process",
+        )
         return self.server.run(*words, log=self.folder / log, **self.environment)
 
     def processes(self, run: FlowRun) -> dict[int, str]:

@@ -231,7 +231,7 @@ def tell_of_a_worker_that_dies(story: Story) -> None:
         deploy("flows/patch.py:resume_fleet", RESUME_DEPLOYMENT.rpartition("/")[2])
         reconcile = deploy("flows/reconcile.py:reconcile_fleet", "scheduled")
         client.create_flow_run_from_deployment(killed, parameters={"request": story.request()})
-    words = ("-m", "prefect", "worker", "start", "--pool", "lab", "--type", "process")
+    words = ("-P", "-m", "deployments.worker.prefect_command", "worker", "start", "--pool", "lab", "--type", "process")
     worker = story.server.run(*words, log=story.place / "worker.log", **story.environment())
     wait_for(lambda: is_held(story.fleet.hosts[0]), "the installation", WAIT_SECONDS)
     worker.kill()
