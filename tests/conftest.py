@@ -1,7 +1,7 @@
 """How hard the property tests look: the default at every save, "ci" for every change, "thorough" before a release.
 
 HYPOTHESIS_PROFILE names it. Tests whose examples are expensive take a share: ``settings().max_examples // 2``. Tests
-that interfere at each call of a run take every third by default (tests/support/mortal.py).
+that interfere at each call of a run take every third but before a release (tests/support/mortal.py).
 """
 
 import functools

@@ -1,5 +1,6 @@
 """The id, kind, window and machines of a run, before anything begins; and the record of a run that did not begin."""
 
+import functools
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -185,6 +186,7 @@ def build_unstarted_run(
     )
 
 
+@functools.cache  # the whole description of the package is read for it, at each run
 def find_package_version(name: str) -> str:
     """Return the version of an installed package; "" if it is not installed as one, so that it is not known."""
     try:

@@ -10,7 +10,6 @@ world.rebooted()                                  # what a reboot clears
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
@@ -204,11 +203,11 @@ class PackageWorld:
     def keep_packages(self) -> Shelf:
         """Return the packages as they are now, for ``put_packages_back``."""
         self.catch_up()
-        return deepcopy(self.shelf)
+        return self.shelf.copy()
 
     def put_packages_back(self, kept: Shelf) -> None:
         """Have the packages as they were."""
-        self.shelf = deepcopy(kept)
+        self.shelf = kept.copy()
         self.packages = self.shelf.packages
 
     def rebooted(self) -> None:
@@ -260,14 +259,14 @@ class PackageWorld:
 
     def _start(self, job: Job) -> SimulatedJob:
         self.catch_up()
-        self._before[job.id], self._locks[job.id] = deepcopy(self.shelf), self.locks
+        self._before[job.id], self._locks[job.id] = self.shelf.copy(), self.locks
         run = self._run(job, self.clock.now())
         plan = run.plan()
         self._coming += run.coming
         return plan
 
     def _run(self, job: Job, began: datetime) -> JobRun:
-        shelf = deepcopy(self._before[job.id])
+        shelf = self._before[job.id].copy()
         # As its clock was then: what a job has written stays, also when it is planned anew after the clock jumped.
         mirror = self._mirrors.setdefault(job.id, self.bytes_per_second)
         locks, skew = self._locks[job.id], self._skew_of(job)

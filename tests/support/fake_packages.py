@@ -1,6 +1,7 @@
 """Packages made of rules: what is installed, what is on offer, and how each update behaves."""
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 from tasks.domain.model import UnfinishedPackage, Update
@@ -106,6 +107,17 @@ class Shelf:
     stuck_kernels: str = ""  # why no kernel can be removed
     needed_kernels: dict[str, str] = field(default_factory=dict)  # why their removal is refused, by id
     replaced: list[str] = field(default_factory=list)  # services whose files were replaced since somebody looked
+
+    def copy(self) -> "Shelf":
+        """Return the same packages, which change no more with these."""
+        return replace(
+            self,
+            packages=[copy(package) for package in self.packages],
+            reboot_reasons=[*self.reboot_reasons],
+            configured=[*self.configured],
+            needed_kernels={**self.needed_kernels},
+            replaced=[*self.replaced],
+        )
 
     def __getitem__(self, update_id: str) -> FakePackage:
         return next(package for package in self.packages if package.id == update_id)

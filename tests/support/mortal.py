@@ -6,13 +6,15 @@ from typing import Any
 
 from hypothesis import settings
 
-THOROUGH_EXAMPLES = 20
+THOROUGH_EXAMPLES = 1000
 
 
 def choose_calls(last: int, first: int = 1) -> range:
-    """Return the calls at which tests interfere: every third at each save, all for every change (tests/conftest.py).
+    """Return the calls at which tests interfere: every third for a change, all before a release (tests/conftest.py).
 
-    Three is odd: tests that do something else at every other call still do both.
+    Three is odd: tests that do something else at every other call still do both. Each change is tested with an
+    interference at every call of a run of two machines, and of one with hooks (tests/faults/test_killed_anywhere.py,
+    tests/faults/test_hooks_resumed.py).
     """
     return range(first, last + 1, 1 if settings().max_examples >= THOROUGH_EXAMPLES else 3)
 

@@ -214,6 +214,8 @@ class SimMachine(FakeTransport):
         return fault
 
     def _let_trouble_come(self) -> None:
+        if not self.trouble:
+            return
         for due in [due for due in self.trouble if due[0] <= self.fake_clock.now()]:
             self.trouble.remove(due)
             due[1]()

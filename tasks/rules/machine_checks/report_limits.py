@@ -115,17 +115,19 @@ class _Meter:
     characters: int = 0
 
     def measure(self, value: object, name: str) -> None:
+        kind = type(value)
+        if kind in _SINGLE:
+            return
         if isinstance(value, str):
             most = MAX_NAME_LENGTH if name in _NAMES else MAX_TEXT_LENGTH
             if len(value) > most:
                 require_length(value, most, _describe(name))
             self.characters += len(value)
-            require_count(self.characters, MAX_ALL_CHARACTERS, "characters in all")
-        elif is_dataclass(value) and not isinstance(value, type):
-            for field_name in value.__dataclass_fields__:
+            if self.characters > MAX_ALL_CHARACTERS:
+                require_count(self.characters, MAX_ALL_CHARACTERS, "characters in all")
+        elif is_dataclass(kind):
+            for field_name in kind.__dataclass_fields__:
                 self.measure(getattr(value, field_name), field_name)
-        elif type(value) in _SINGLE:
-            return
         elif isinstance(value, Mapping):
             self._measure_items(value.keys(), name)
             self._measure_items(value.values(), name)

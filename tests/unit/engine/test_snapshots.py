@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from flows.request.patch_request import PatchRequest
 from tasks.domain.model import Outcome
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.provided_machines import Consistency, ProvidedMachine, ProviderAct, Snapshot
@@ -292,9 +293,13 @@ def make_failing_fleet() -> SnapshotFleet:
     return fleet
 
 
+def request_failing(fleet: SnapshotFleet) -> PatchRequest:
+    return fleet.request(waves={"failure_budget_count": 5}, snapshot=POLICY, coming_up_minutes=5)
+
+
 def count_calls() -> int:
     life, fleet = Life(), make_failing_fleet()
-    begin(fleet, fleet.request(waves={"failure_budget_count": 5}, snapshot=POLICY), life)
+    begin(fleet, request_failing(fleet), life)
     return life.calls
 
 
@@ -302,9 +307,8 @@ def count_calls() -> int:
 def test_a_run_that_is_killed_anywhere_ends_as_if_it_was_not(after_the_act: bool) -> None:
     for call in choose_calls(count_calls() - after_the_act, 4):  # after its last act the run is over
         fleet = make_failing_fleet()
-        request = fleet.request(waves={"failure_budget_count": 5}, snapshot=POLICY)
         with pytest.raises(Killed):
-            begin(fleet, request, Life(dies_at=call, after_the_act=after_the_act))
+            begin(fleet, request_failing(fleet), Life(dies_at=call, after_the_act=after_the_act))
         was_put_back = bool(fleet.find_acts("bad", REVERT))
         fleet.clock.advance(300)
         if was_put_back:
