@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -57,6 +58,7 @@ class Lab:
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name
+        self._hosts: Path | None = None  # the folder of all its hosts
 
     def script(self, *words: str, timeout: float = 1800) -> str:
         """What `lab.sh` with these words prints."""
@@ -75,7 +77,8 @@ class Lab:
         made = []
         for line in self.script("up", str(count), flavour).splitlines():
             number, name, address = line.split()
-            root = Path(self.script("root", number).strip())
+            self._hosts = self._hosts or Path(self.script("root", number).strip()).parents[1]
+            root = self._hosts / number / "root"
             made.append(LabHost(self, int(number), name, address, root, "apt" if flavour == "cluster" else flavour))
         return made
 
@@ -178,15 +181,22 @@ class LabHost:
         """The new boot id, once a login works in another boot than the given one."""
         until = time.monotonic() + timeout
         while True:
-            try:
-                now = self.boot_id()
-                if now != since:
-                    return now
-            except (LabError, subprocess.TimeoutExpired):
-                pass
+            if self._welcomes():
+                with suppress(LabError, subprocess.TimeoutExpired):
+                    now = self.boot_id()
+                    if now != since:
+                        return now
             if time.monotonic() > until:
                 raise LabError(f"{self.name}: no other boot in {timeout:.0f} s", 1, since)
             time.sleep(0.3)
+
+    def _welcomes(self) -> bool:
+        """Whether its files say that sshd listens and lets users in: to ask sshd in vain costs much more."""
+        try:
+            run = Path(f"/proc/{self.first_pid}/root/run")
+            return (run / "sshd.pid").exists() and not (run / "nologin").exists()
+        except (OSError, IndexError):  # it is off, or about to begin
+            return False
 
     def cut(self) -> None:
         """Take its network away."""

@@ -22,7 +22,7 @@
 #   lab.sh drop I          destroy host I alone
 #
 # Every name follows from the checkout's path and $FLEETPATCH_LAB (a free name, for a second lab of the same checkout).
-set -euo pipefail
+set -euo pipefail; shopt -s globstar
 umask 022; export LC_ALL=C PATH=$PATH:/usr/sbin:/sbin
 
 SELF=$(readlink -f "${BASH_SOURCE[0]}")
@@ -75,29 +75,55 @@ mirror() { python3 "${SELF%/*}/mirror.py"; } # Debian's three bookworm sources, 
 
 # ---------------------------------------------------------------- processes, cgroups, network
 
-record() { local at; at=$(began "$1"); echo "$1 $at" > "$2"; }  # pid, file: with its start, so that a reused pid isn't taken for it
-began() { sed -n 's/.*) \([^ZX] .*\)/\1/p' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }  # nothing for a zombie
-alive() { local pid when; read -r pid when 2>/dev/null < "$1" && [ -n "$when" ] && [ "$(began "$pid")" = "$when" ]; }  # file
-stop() { if alive "$1"; then kill -9 "$(cut -d' ' -f1 "$1")" 2>/dev/null || true; fi; }  # file: that process and no other
+# The shell itself reads /proc and the control groups here: these questions are asked all the time, and each program would
+# cost more than the question.
+record() { local at; began "$1"; echo "$1 $at" > "$2"; }  # pid, file: with its start, so that a reused pid isn't taken for it
+began() { # pid: sets at; to nothing for a zombie
+  local stat fields; at=''
+  { read -r stat < "/proc/$1/stat"; } 2>/dev/null || return 0
+  read -ra fields <<< "${stat##*) }"; case ${fields[0]} in Z | X) ;; *) at=${fields[19]} ;; esac
+}
+alive() { local pid when at; { read -r pid when < "$1"; } 2>/dev/null && [ -n "$when" ] && began "$pid" && [ "$at" = "$when" ]; }  # file
+stop() { local pid; if alive "$1"; then read -r pid _ < "$1"; kill -9 "$pid" 2>/dev/null || true; fi; }  # file: that process and no other
 
-mounts() { awk '$3 == "cgroup2" || $3 == "cgroup" && $4 !~ /cpuset/ {print $2}' /proc/mounts; }
+mounts() { # where the hierarchies of control groups are
+  local where kind options
+  while read -r _ where kind options _; do
+    case $kind:$options in cgroup2:*) echo "$where" ;; cgroup:*cpuset*) ;; cgroup:*) echo "$where" ;; esac
+  done < /proc/mounts
+}
 hierarchies() { mounts | sed "s,\$,${LAB_CGROUP:+/$LAB_CGROUP},"; } # where hosts get their cgroups: below $LAB_CGROUP, which is there already
-groups_of() { # host I: its cgroups, also those that another process of the tests made below a cgroup of its own
-  local mount; for mount in $(mounts); do find "$mount" -maxdepth 2 -type d -name "$NAME-$1" 2>/dev/null || true; done
+groups_of() { # host I: sets groups to its cgroups, also those that another process of the tests made below a cgroup of its own
+  local mount group; groups=()
+  [ -n "${MOUNTS:-}" ] || MOUNTS=$(mounts)
+  # shellcheck disable=SC2231  # the host may be a pattern
+  for mount in $MOUNTS; do for group in "$mount"/$NAME-$1 "$mount"/*/$NAME-$1; do [ ! -d "$group" ] || groups+=("$group"); done; done
 }
 
-members() { # the processes in host I's cgroups
-  local group
-  for group in $(groups_of "$1"); do find "$group" -name cgroup.procs -exec cat {} + 2>/dev/null || true; done | sort -u
+members() { # host I: sets processes to those in its cgroups
+  local groups group file pid; local -A own=()
+  groups_of "$1"
+  for group in "${groups[@]}"; do
+    for file in "$group"/**/cgroup.procs; do
+      { while read -r pid; do own[$pid]=; done < "$file"; } 2>/dev/null || true # the group has just gone
+    done
+  done
+  processes=("${!own[@]}")
 }
 
 # All processes of host I end at once: each is stopped first. Else a program whose child was killed first would go on.
-cut_power() { local all signal; all=$(members "$1"); for signal in STOP KILL; do xargs -r kill -"$signal" <<<"$all" 2>/dev/null || true; done; }
+cut_power() {
+  local processes signal; members "$1"
+  for signal in STOP KILL; do [ ${#processes[@]} = 0 ] || kill -"$signal" "${processes[@]}" 2>/dev/null || true; done
+}
 
 reap() { # end what is left in host I's cgroups, and remove them
-  local group
-  for _ in $(seq 1 60); do [ -n "$(members "$1")" ] || break; members "$1" | xargs -r kill -9 2>/dev/null || true; sleep 0.1; done
-  for group in $(groups_of "$1"); do find "$group" -depth -type d -exec rmdir {} \; 2>/dev/null || true; done
+  local processes groups group
+  for _ in $(seq 1 60); do
+    members "$1"; [ ${#processes[@]} -gt 0 ] || break
+    kill -9 "${processes[@]}" 2>/dev/null || true; sleep 0.1
+  done
+  groups_of "$1"; [ ${#groups[@]} = 0 ] || find "${groups[@]}" -depth -type d -delete 2>/dev/null || true
 }
 
 supervise() { # boot host I; again after a reboot, a crash or a failed start; not after a poweroff
@@ -227,10 +253,10 @@ destroy() { # everything of host I, in whatever state a crash has left it
 }
 
 leftovers() { # numbers of hosts of which something is left but that aren't hosts any more
-  local i group
+  local i group groups
   { ip netns list | sed -n "s/^$NAME-\([0-9]*\).*/\1/p"
     ip -o link show | sed -n "s/^[0-9]*: $NAME-\([0-9]*\)[@:].*/\1/p"
-    groups_of '*' | sed "s,.*/$NAME-,,"
+    groups_of '*'; for group in "${groups[@]}"; do echo "${group##*/"$NAME-"}"; done
     numbers
   } | sort -nu | while read -r i; do # a host is one that runs, or one that was powered off and still has its disk
     bridged && { alive "$STATE/hosts/$i/supervisor.pid" || { [ -e "$STATE/hosts/$i/off" ] && mountpoint -q "$STATE/hosts/$i/root"; }; } || echo "$i"
@@ -243,15 +269,24 @@ pin() { # known_hosts, from the keys on the hosts' own disks
   done > "$STATE/known_hosts.new"; mv "$STATE/known_hosts.new" "$STATE/known_hosts"
 }
 
-ssh_to() { # host, words: plain OpenSSH, the host's key pinned
+ssh_to() { # host, words: plain OpenSSH, the host's key pinned; it ends after $within seconds, if that is set
   local i=$1; shift; require_key
-  ssh -F none -o LogLevel=ERROR -i "$KEY" -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=10 -o StrictHostKeyChecking=yes \
+  ${within:+timeout $within} ssh -F none -o LogLevel=ERROR -i "$KEY" -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=10 -o StrictHostKeyChecking=yes \
     -o KexAlgorithms=^curve25519-sha256 -o "UserKnownHostsFile=$STATE/known_hosts" -l "${LAB_USER:-patch}" "$(address "$i")" "$@"
 }
 
+welcomes() { # host I: whether its files say that sshd listens and lets users in: to ask sshd in vain costs much more
+  local pid='' first=''
+  { read -r pid _ < "$STATE/hosts/$1/nspawn.pid"; read -r first _ < "/proc/$pid/task/$pid/children" || true; } 2>/dev/null # no line end
+  [ -n "$first" ] && [ -e "/proc/$first/root/run/sshd.pid" ] && [ ! -e "/proc/$first/root/run/nologin" ]
+}
+
 wait_login() { # a host is up when a login works: sshd answers before pam_nologin lets anyone in
-  local i=$1 until=$((SECONDS + ${2:-300}))
-  while [ $SECONDS -lt $until ]; do timeout 30 bash "$SELF" ssh "$i" true </dev/null >/dev/null 2>&1 && return 0; sleep 0.2; done
+  local i=$1 until=$((SECONDS + ${2:-300})) within=30
+  while [ $SECONDS -lt $until ]; do
+    if [ $EUID != 0 ] || welcomes "$i"; then ssh_to "$i" true </dev/null >/dev/null 2>&1 && return 0; fi
+    sleep 0.2
+  done
   die "no login on lab-$i (its console: $STATE/hosts/$i/console.log)"
 }
 

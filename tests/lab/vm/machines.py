@@ -235,6 +235,9 @@ class Vm(LabHost):
         except LabError as error:
             raise LabError(f"{error}; its console", 1, self.console[-2000:]) from error
 
+    def _welcomes(self) -> bool:
+        return True  # its files are in its disk
+
     def dpkg_log(self) -> str:
         """Return dpkg's log."""
         return self.sh("cat /var/log/dpkg.log")
