@@ -87,7 +87,7 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "As above: tests/lab/test_units.py."
     ),
     "tests/lab/test_culprits.py::test_only_culprits_and_what_needs_them_are_left_out[dnf]": (
-        "The search among 90 updates with apt, and a smaller one with dnf and zypper: tests/lab/test_culprits.py. How "
+        "The search among 90 updates with apt, and a smaller one with dnf: tests/lab/test_culprits.py. How "
         "many questions it asks: tests/unit/rules/test_culprit_search.py; what each package manager answers: "
         "tests/contract/manager_contract.py."
     ),
@@ -95,7 +95,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "As above: tests/lab/test_culprits.py."
     ),
     "tests/lab/test_culprits.py::test_what_needs_a_culprit_that_nobody_selected_is_left_out[apt]": (
-        "The same with dnf and zypper, and a larger search with apt: tests/lab/test_culprits.py."
+        "The same with dnf, and a larger search with apt: tests/lab/test_culprits.py."
+    ),
+    "tests/lab/test_culprits.py::test_what_needs_a_culprit_that_nobody_selected_is_left_out[zypper]": (
+        "As above. What zypper answers to the questions of a search: tests/contract/manager_contract.py."
     ),
     "tests/lab/test_lock_patience.py::test_a_lock_is_waited_for_and_the_wait_is_told[apt]": (
         "The same with dnf: tests/lab/test_lock_patience.py; a lock of apt that outlasts the window: "
@@ -130,8 +133,24 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     "tests/lab/test_lab.py::": ("Each test in tests/lab stands on what these look at, and fails without it."),
     "tests/lab/test_lab_rpm.py::": ("As above: tests/lab/test_dnf.py and tests/lab/test_zypper.py."),
     "tests/lab/reports/test_boot.py::test_a_newest_kernel_without_initramfs_is_not_booted[dnf]": (
-        "The same with apt, by Red Hat's name of an initramfs too, and with zypper: tests/lab/reports/test_boot.py. "
-        "One script looks into /boot on all machines (boot_files.sh)."
+        "The same with apt, by Red Hat's name of an initramfs too: tests/lab/reports/test_boot.py. One script looks "
+        "into /boot on all machines (boot_files.sh)."
+    ),
+    "tests/lab/reports/test_boot.py::test_a_newest_kernel_without_initramfs_is_not_booted[zypper]": (
+        "As above: tests/lab/reports/test_boot.py. SUSE's name of an initramfs: tests/contract/test_boot_files.py."
+    ),
+    "tests/lab/reports/test_boot.py::test_a_kernel_whose_script_failed_is_not_booted[dnf]": (
+        "The same with apt and zypper: tests/lab/reports/test_boot.py. Scripts that fail with dnf, on a machine: "
+        "tests/lab/reports/test_dnf_reports.py; dnf's words of a kernel's: tests/contract/test_rpm_failed_scripts.py."
+    ),
+    "tests/lab/reports/test_apt_failed_packages.py::test_a_file_of_two_packages_costs_its_package_and_what_depends_on_it"
+    "[x-app]": (
+        "The same with the library, after which apt has unmet dependencies just so: "
+        "tests/lab/reports/test_apt_failed_packages.py. Their repair: tests/lab/test_apt.py."
+    ),
+    "tests/lab/test_updaters.py::test_a_timer_of_an_rpm_system_is_switched_off_for_good_and_on_again[zypper": (
+        "The same with dnf: tests/lab/test_updaters.py. The units that a system may have, os-update.timer among them: "
+        "tests/unit/managers/test_rpm_updaters.py."
     ),
     "tests/lab/vm/test_machines.py::test_machines_that_continue_from_a_memory_are_machines_of_their_own": (
         "Each test in tests/lab/vm stands on what it looks at, and fails without it: one at each change is "

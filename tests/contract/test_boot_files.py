@@ -40,6 +40,8 @@ def check(shell: list[str], place: Path, *files: str, owned: str = "") -> str:
 def test_what_the_next_boot_lacks(shell: list[str], tmp_path: Path) -> None:
     assert check(shell, tmp_path / "whole", *WHOLE) == "|"
     assert f"the kernel {NEW} in" in check(shell, tmp_path / "half", *WHOLE[:3])
+    for name in (f"initramfs-{NEW}.img", f"initrd-{NEW}"):  # of RHEL, and of SUSE
+        assert check(shell, tmp_path / name, *WHOLE[:3], name) == "|"
     for name in ("dpkg-new", "dpkg-bak", "rpmsave", "rpmnew"):
         assert check(shell, tmp_path / name, *WHOLE, f"vmlinuz-{NEW}.{name}") == "|", "GRUB takes it for no kernel"
 

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
+import tasks.steps.machine.guests
 from deployments.configuration.loader import load_configurations
 from deployments.configuration.model import load_inventories
 from deployments.maintenance.groups import HoldGroups, build_groups
@@ -101,14 +104,18 @@ def _list_running(host: LabHost) -> list[str]:
     return host.sh("qm list | awk '$3 == \"running\" { print $1 }'", root=True).split()
 
 
-def test_guests_leave_before_a_real_reboot_and_those_that_ran_are_back(hosts: Boot, tmp_path: Path) -> None:
+def test_guests_leave_before_a_real_reboot_and_those_that_ran_are_back(
+    hosts: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest that does not leave keeps its host up, in a run before."""
     (host,) = hosts(1)
     _make_guests(host)
     fleet = Fleet([host], tmp_path)
+    _a_guest_that_does_not_leave_keeps_its_host_up(fleet, monkeypatch)
     fleet.describe(every={"guests": {"minutes": 2}})
     boot = host.boot_id()
 
-    report = fleet.patch("lab-plain", reboot="Always")
+    report = fleet.patch("lab-dep-a", reboot="Always")
 
     assert report.run.state is OperationState.SUCCEEDED
     assert host.boot_id() != boot
@@ -117,12 +124,11 @@ def test_guests_leave_before_a_real_reboot_and_those_that_ran_are_back(hosts: Bo
     assert int(stopped) >= 1
 
 
-def test_a_guest_that_does_not_leave_keeps_its_host_up(hosts: Boot, tmp_path: Path) -> None:
-    (host,) = hosts(1)
-    _make_guests(host)
+def _a_guest_that_does_not_leave_keeps_its_host_up(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    (host,) = fleet.hosts
+    monkeypatch.setattr(tasks.steps.machine.guests, "LATER_SECONDS", 10.0)  # a minute, and it is watched twice
     host.sh("echo 102 > /etc/stubborn", root=True)
-    fleet = Fleet([host], tmp_path)
-    fleet.describe(every={"guests": {"minutes": 0.2}})
+    fleet.describe(every={"guests": {"minutes": 0.1}})
     boot = host.boot_id()
 
     report = fleet.patch("lab-plain", reboot="Always")
@@ -130,3 +136,4 @@ def test_a_guest_that_does_not_leave_keeps_its_host_up(hosts: Boot, tmp_path: Pa
     assert host.boot_id() == boot
     assert outcome_of(report, host).reboot is not RebootState.COMPLETED
     assert _list_running(host) == ["100", "102"]
+    host.sh("rm /etc/stubborn", root=True)

@@ -18,8 +18,8 @@ from tests.lab.packages import DEBIAN_SECURITY, DebRepository, RpmRepository
 
 FLAVOURS: tuple[Flavour, ...] = ("apt", "dnf", "zypper")
 FOLDERS = {"dnf": "etc/yum.repos.d", "zypper": "etc/zypp/repos.d"}
-REFRESH_SECONDS = (30, 150)
-"""The limit, and the one after it: on busy cores the first may pass before a package manager has begun to read."""
+REFRESH_SECONDS = (12, 40, 150)
+"""The limit, and those after it: on busy cores the first may pass before a package manager has begun to read."""
 
 
 def add_source(host: LabHost, place: Path, url: str) -> None:
