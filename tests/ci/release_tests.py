@@ -40,6 +40,11 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "A run that is followed in a browser, with simulated machines: tests/flows/test_web_acts.py and "
         "tests/flows/test_web_killed.py; each page in a browser: tests/contract/web/test_browser_pages.py."
     ),
+    "tests/lab/test_demo.py::test_the_demonstration_ends_well": (
+        "What it does: the command with Prefect patches a machine of each family: "
+        "tests/lab/test_repository_secrets.py; a security update with dnf asks for a reboot: tests/lab/test_dnf.py; "
+        "pages show runs: tests/flows/test_web_acts.py. How it judges that: tests/lab/test_demo.py."
+    ),
     "tests/lab/test_mixed_fleet.py::": (
         "Machines of all Linux families in one run: tests/lab/test_repository_secrets.py; of Windows alone: "
         "tests/lab/windows."
@@ -109,8 +114,11 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "tests/lab/test_zypper.py."
     ),
     "tests/lab/test_proxies.py::test_questions_and_jobs_use_the_same_proxy[dnf-in_the_login]": (
-        "Both places with apt, and one of them with dnf and with zypper: tests/lab/test_proxies.py. One script reads "
-        "them on all machines (environment.sh)."
+        "One of both places with each package manager: tests/lab/test_proxies.py. One script reads them on all "
+        "machines (environment.sh)."
+    ),
+    "tests/lab/test_proxies.py::test_questions_and_jobs_use_the_same_proxy[apt-in_the_login]": (
+        "As above: tests/lab/test_proxies.py."
     ),
     "tests/lab/test_proxies.py::test_questions_and_jobs_use_the_same_proxy[zypper-in_the_machines_file]": (
         "As above: tests/lab/test_proxies.py."

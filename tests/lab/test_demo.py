@@ -7,7 +7,10 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 from rich.console import Console
@@ -15,7 +18,7 @@ from rich.console import Console
 from inventory.loader import load_inventory
 from tests.ci.tree import TOP
 from tests.lab import demo
-from tests.lab.fleet import Lab
+from tests.lab.fleet import Flavour, Lab
 
 
 def test_what_it_says_at_its_end_works_as_root(
@@ -30,6 +33,87 @@ def test_what_it_says_at_its_end_works_as_root(
     place = shlex.split(patch)[shlex.split(patch).index("--inventory") + 1].replace("~", str(tmp_path))
     (machine,) = load_inventory(Path(place)).machines
     assert (machine.transport, machine.privilege) == ("local", "auto")
+
+
+@dataclass
+class Host:
+    """What the demonstration asks a machine: before its run, and after it."""
+
+    flavour: Flavour
+    answers: list[tuple[int, str]]
+    address: str = "192.0.2.1"
+
+    @property
+    def name(self) -> str:
+        return f"lab-{demo.FAMILIES.index(self.flavour) + 1}"
+
+    def pending_security(self) -> int:
+        return self.answers[0][0]
+
+    def boot_id(self) -> str:
+        return self.answers.pop(0)[1]
+
+    def sh(self, command: str, root: bool = False) -> None:
+        """It needs a package."""
+
+
+class StandInLab:
+    """Boots machines that answer so."""
+
+    def __init__(self, after: dict[str, tuple[int, str]]) -> None:
+        self.hosts = {name: Host(name, [(3, "first"), after[name]]) for name in demo.FAMILIES}
+
+    def up(self, count: int, flavour: Flavour) -> list[Host]:
+        return [self.hosts[flavour]]
+
+    def down(self) -> None:
+        """Nothing is up."""
+
+    def script(self, *words: str, timeout: float) -> None:
+        assert words == ("build",)
+
+    def inventory_text(self) -> str:
+        return "machines: []\n"
+
+
+WELL = {"apt": (0, "first"), "dnf": (0, "second"), "zypper": (0, "first")}
+UNWELL = {"apt": (2, "first"), "dnf": (0, "first"), "zypper": (0, "second")}
+
+
+@pytest.mark.parametrize(
+    ("after", "code", "faults"),
+    [
+        (WELL, 0, []),
+        (WELL, 3, []),
+        (WELL, 1, ["fleetpatch ended with exit code 1"]),
+        (UNWELL, 0, ["lab-1 still lacks 2 security updates", "lab-2 was not rebooted", "lab-3 was rebooted unasked"]),
+    ],
+)
+def test_it_ends_well_only_if_the_machines_and_the_command_say_so(
+    after: dict[str, tuple[int, str]],
+    code: int,
+    faults: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(demo, "PLACE", tmp_path)
+    monkeypatch.setattr(demo, "console", Console(width=200))
+    monkeypatch.setattr(demo, "serve_pages", lambda inventory, keep: nullcontext())
+
+    def write_report(*words: str) -> int:
+        folder = Path(words[words.index("--report") + 1]) / "run"
+        folder.mkdir()
+        (folder / "report.html").touch()
+        return code
+
+    monkeypatch.setattr(demo, "fleetpatch", write_report)
+
+    ended = demo.patch_the_lab(cast("Lab", StandInLab(after)), keep=False)
+
+    told = capsys.readouterr().out
+    assert [line.removeprefix("✗ ") for line in told.splitlines() if line.startswith("✗ ")] == faults
+    assert (ended, "✓ Every security update is installed" in told) == (min(len(faults), 1), not faults)
 
 
 @pytest.mark.slow
