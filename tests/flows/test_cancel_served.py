@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
 from tests.lab.engine import Fleet
 from tests.lab.fleet import LabHost
 from tests.lab.killing import Controllers, configured, hold, let_go, set_slow
+from tests.support.patience import wait_until
 from tests.support.prefect_server import prefect_server
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -87,16 +87,14 @@ class Served:
 
 def until(seen: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
     """Wait for something that is not there yet."""
-    end = time.monotonic() + seconds
-    while True:
+
+    def look() -> Any:
         try:
-            found = seen()
+            return seen()
         except ObjectNotFound:
-            found = None
-        if found:
-            return found
-        assert time.monotonic() < end, f"never seen: {what}"
-        time.sleep(0.3)
+            return None
+
+    return wait_until(look, what, seconds)
 
 
 @pytest.fixture(scope="module")

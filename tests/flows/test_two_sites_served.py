@@ -3,12 +3,12 @@
 The server, the workers and the processes of the runs are real; the machines are simulated (served_on_fakes).
 """
 
+import functools
 import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -38,12 +38,14 @@ from tasks.records.setup import open_records
 from tasks.rules.runs.shards import find_whole_run_id
 from tests.flows import served_on_fakes
 from tests.flows.served_on_fakes import HERE, NAMES, PLACE, SITES, fleet, machines_at
+from tests.support import patience
 from tests.support.fleet import SimFleet
 from tests.support.prefect_server import PrefectServer, prefect_server
 
 pytestmark = pytest.mark.slow
 
 PATIENCE = 240.0
+wait_until = functools.partial(patience.wait_until, seconds=PATIENCE)
 HAMBURG = "hamburg"
 FIRST, _, THIRD = NAMES
 
@@ -162,14 +164,6 @@ class TwoSites:
 
     def read_resumes(self) -> list[FlowRun]:
         return self.client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["resume-fleet"])))
-
-
-def wait_until(look: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + PATIENCE
-    while not (seen := look()):
-        assert time.monotonic() < end, f"never seen: {what}"
-        time.sleep(0.3)
-    return seen
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from tests.lab.engine import Fleet
 from tests.lab.fleet import PATIENCE, LabHost
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.forked import ForkedProcess, start_forked
+from tests.support.patience import wait_until
 
 Seen = Callable[[tuple[JournalEntry, ...]], object]
 COMMAND = "fleetpatch.cli.main"
@@ -155,10 +155,7 @@ class Told:
 
 def wait_for(seen: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
     """Wait until something can be seen."""
-    until = time.monotonic() + seconds
-    while not seen():
-        assert time.monotonic() < until, f"never seen: {what}"
-        time.sleep(0.2)
+    wait_until(seen, what, seconds)
 
 
 def began(act: str) -> Callable[[tuple[JournalEntry, ...]], bool]:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from tests.ci.tree import TOP
 from tests.lab.engine import Fleet, configured_times
 from tests.lab.fleet import LabHost
 from tests.lab.killing import set_slow
+from tests.support.patience import wait_until
 from tests.support.postgres import own_server
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.prefect_tables import make_postgres_database
@@ -155,11 +155,7 @@ class Planned:
         return found[0].status if found else None
 
     def until(self, seen: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-        end = time.monotonic() + seconds
-        while not (found := seen()):
-            assert time.monotonic() < end, f"never seen: {what}"
-            time.sleep(0.5)
-        return found
+        return wait_until(seen, what, seconds)
 
 
 @contextmanager
