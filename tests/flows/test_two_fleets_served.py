@@ -3,11 +3,11 @@
 The server, the workers and the processes of the runs are real; the machines are simulated (served_on_fakes).
 """
 
+import functools
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,13 +29,16 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tests.contract.records_subjects import new_database
 from tests.flows import served_on_fakes
+from tests.flows.reconciled_here import reconcile_here
 from tests.flows.served_on_fakes import HERE, NAMES, PLACE, fleet, machines_at
 from tests.support.fleet import SimFleet
+from tests.support.patience import wait_until
 from tests.support.prefect_server import PrefectServer, prefect_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgres]
 
 PATIENCE = 240.0
+_wait_until = functools.partial(wait_until, seconds=PATIENCE)
 UPDATE_SECONDS = 2.0
 SOUTH, NORTH = "south", "north"
 
@@ -56,7 +59,6 @@ class Site:
         request = SimFleet().request(minutes=60, waves={"size": 1, "at_once": 1}).model_dump(mode="json")
         self.create(client, "patch_fleet", "on-demand", {"request": request})
         self.create(client, "resume_fleet", "on-demand")
-        self.create(client, "reconcile_fleet", "scheduled")
 
     def create(
         self, client: SyncPrefectClient, flow: str, name: str, parameters: dict[str, Any] | None = None, of: str = ""
@@ -72,13 +74,16 @@ class Site:
             job_variables={},
         )
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"FLEETPATCH_FLEET": self.name, "FLEETPATCH_RECORDS_URL": self.url}
+
     def start_worker(self) -> None:
         self.worker = self.server.run(
             *("-P", "-m", "deployments.worker.bound_worker", str(os.getpid()), self.name, f"worker of {self.name}"),
             log=self.home / f"{self.name}.log",
-            FLEETPATCH_FLEET=self.name,
-            FLEETPATCH_RECORDS_URL=self.url,
-            PREFECT_WORKER_QUERY_SECONDS="1",
+            **self.environment,
+            PREFECT_WORKER_QUERY_SECONDS="3",
             XDG_DATA_HOME=str(self.home / "data"),
             **{PLACE: str(self.home / f"machines-{self.name}")},
         )
@@ -97,8 +102,8 @@ class Site:
         found = client.read_deployment_by_name(build_deployment_name(deployment, self.name))
         return client.create_flow_run_from_deployment(found.id).id
 
-    def reconcile(self, client: SyncPrefectClient) -> None:
-        assert _wait_for_end(client, self.start(client, "reconcile-fleet/scheduled")).is_completed()
+    def reconcile(self) -> list[str]:
+        return reconcile_here(self.server, **self.environment)
 
     def is_installing(self) -> bool:
         return any(each.begun() for each in self.machines.machines.values())
@@ -113,14 +118,6 @@ class Site:
         with open_records(self.url, fleet=self.name) as records, records.database.begin_write("end") as connection:
             long_ago = self.read_run().started_at
             connection.execute(update(schema.leases).values(until=long_ago))
-
-
-def _wait_until(seen: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + PATIENCE
-    while not (found := seen()):
-        assert time.monotonic() < end, f"never seen: {what}"
-        time.sleep(0.3)
-    return found
 
 
 def _wait_for_end(client: SyncPrefectClient, flow_run: UUID) -> State[Any]:
@@ -155,7 +152,7 @@ def test_the_run_of_a_killed_site_waits_for_that_site(sites: tuple[Site, Site, S
     south.end_lease()
     before = south.read_run()
 
-    north.reconcile(client)
+    assert north.reconcile() == []
 
     resumed = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"fleetpatch-run:{before.id}"]))
     assert client.read_flow_runs(flow_run_filter=resumed) == []
@@ -169,7 +166,7 @@ def test_the_run_of_a_killed_site_waits_for_that_site(sites: tuple[Site, Site, S
     assert "belongs to the fleet south, and this worker to the fleet north" in str(state.message)
 
     south.start_worker()
-    south.reconcile(client)
+    assert south.reconcile() == [before.id]
     _wait_until(lambda: south.read_run().state not in UNFINISHED_RUN_STATES, "the end of the run")
     assert south.read_run().state is OperationState.SUCCEEDED
     with open_records(south.url, fleet=SOUTH) as records:
