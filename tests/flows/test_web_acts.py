@@ -1,8 +1,8 @@
 """Runs that people start, approve and cancel in the pages: a real Prefect server and its runner, simulated machines."""
 
+import functools
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,11 +24,12 @@ from tasks.records.queries.history import History
 from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns, compute_request_digest
 from tests.flows.served_on_fakes import NAMES, PLACE, fleet, machines_at
 from tests.support.fleet import SimFleet
+from tests.support.patience import wait_until
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.web_people import admit_people, person
 from tests.support.web_site import Site, serve_site
 
-PATIENCE = 240.0
+until = functools.partial(wait_until, seconds=240.0)
 UPDATE_SECONDS = 6.0
 BOB = person("bob", Role.VIEW, Role.RUN, Role.APPROVE)
 ANNA = person("anna", Role.VIEW, Role.APPROVE)
@@ -73,13 +74,6 @@ class Place:
 
     def flow_runs(self) -> list[FlowRun]:
         return [run for run in self.client.read_flow_runs() if flow_runs.PAGES_TAG in run.tags]
-
-
-def until(seen: Callable[[], Any], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not seen():
-        assert time.monotonic() < end, f"never seen: {what}"
-        time.sleep(0.2)
 
 
 def form(key: str, **changes: Any) -> dict[str, Any]:
@@ -132,10 +126,6 @@ def _offers(client: SyncPrefectClient, name: str) -> bool:
 
 
 def test_what_people_do_in_the_pages(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    assessed = place.begin(place.post("/assess", scope="*", once="assess"))
-    assert (assessed.kind, assessed.started_by) == ("assess", "bob")
-    place.end(assessed.id)
-
     _check_nobody_starts_other_parameters_under_a_name(place)
     _check_a_death_before_the_answer(place, monkeypatch)
     _check_an_own_plan_is_not_approved_and_a_run_is_cancelled(place)
