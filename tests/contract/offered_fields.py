@@ -17,22 +17,35 @@ from pydantic import BaseModel, SecretStr
 from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
 
 POOL, OTHER_POOL = "fields", "fields-other"
-NAME = "patch-fleet/web"
+WINDOWS = ("web", "web-2", "web-3", "web-4")
+"""Configurations that differ in nothing but their names: each is changed in another field at the same time."""
+AUTOMATIONS = 2
+"""So many automations of a fleet are changed at the same time; `deploy` makes at least these."""
 
 
 @dataclass(frozen=True)
 class Offered:
-    """A server with one fleet's things on it."""
+    """A server with one fleet's things on it.
+
+    Attributes:
+        number: which of the windows and automations is meant.
+    """
 
     client: SyncPrefectClient
+    number: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"patch-fleet/{WINDOWS[self.number]}"
 
     @property
     def deployment(self) -> DeploymentResponse:
-        return self.client.read_deployment_by_name(NAME)
+        return self.client.read_deployment_by_name(self.name)
 
     @property
     def automation(self) -> Any:
-        return next(each for each in self.client.read_automations() if each.name.startswith("fleetpatch:fleet=fields:"))
+        ours = [each for each in self.client.read_automations() if each.name.startswith("fleetpatch:fleet=fields:")]
+        return sorted(ours, key=lambda each: each.name)[self.number]
 
     @property
     def limit(self) -> Any:
@@ -256,6 +269,7 @@ _ASPECTS = {
     "deployment.concurrency_options": "limit",
     "deployment.global_concurrency_limit_id": "limit",
     "deployment.schedules": "schedule",
+    "work queue.priority": "assessment queue",  # without that queue, it is of no account
 }
 _KINDS = {"schedule": "deployment", "limit": "deployment", "flow": "deployment"}
 _KINDS |= {"work queue": "work pool", "assessment queue": "work pool"}
@@ -281,7 +295,12 @@ class Row:
     @property
     def aspect(self) -> str:
         """What may hide a change of it: fields of one aspect are changed one after the other."""
-        return _ASPECTS.get(str(self)) or ("work pool" if self.kind == "work pool" else self.what)
+        return _ASPECTS.get(str(self)) or self.what
+
+    @property
+    def places(self) -> int:
+        """On how many things of a fleet it can be changed."""
+        return {"deployment": len(WINDOWS), "automation": AUTOMATIONS}.get(self.kind, 1)
 
     def change(self, place: Offered) -> None:
         """Change it."""
@@ -324,13 +343,25 @@ def harmless() -> list[Row]:
     return [row for row in rows() if isinstance(row.verdict, Harmless)]
 
 
-def seen_together() -> list[list[Row]]:
-    """Return the changes that are seen, as many at a time as there are aspects: none hides another one."""
-    waits, rounds = [row for row in rows() if isinstance(row.verdict, Seen)], list[list[Row]]()
-    while waits:
-        rounds.append(list({row.aspect: row for row in reversed(waits)}.values()))
-        waits = [row for row in waits if row not in rounds[-1]]  # the same change listed twice is made once
-    return rounds
+def seen_together() -> list[list[tuple[int, Row]]]:
+    """Return the changes that are seen, each with the number of the thing that is changed, as many at a time as can be.
+
+    None hides another one: of one thing, fields of one aspect are changed one after the other. The automations are
+    changed from the last to the first: one that has another name then moves no other one.
+    """
+    by_aspect: dict[str, list[Row]] = {}
+    for row in rows():
+        rows_of_aspect = by_aspect.setdefault(row.aspect, [])
+        if isinstance(row.verdict, Seen) and row not in rows_of_aspect:  # the same change listed twice is made once
+            rows_of_aspect.append(row)
+    rounds: list[list[tuple[int, Row]]] = []
+    for rows_of_aspect in by_aspect.values():
+        for place, row in enumerate(rows_of_aspect):
+            number, thing = divmod(place, row.places)
+            while len(rounds) <= number:
+                rounds.append([])
+            rounds[number].append((thing, row))
+    return [sorted(together, key=lambda change: -change[0]) for together in rounds]
 
 
 def _find_models() -> Mapping[str, tuple[type[BaseModel], ...]]:
