@@ -294,27 +294,6 @@ def test_what_a_configuration_paused_runs_again_once_it_is_enabled(place: Place)
     assert not place.window("night").paused
 
 
-def test_what_no_configuration_wants_any_more_is_removed_and_nothing_else(place: Place) -> None:
-    flow = place.client.create_flow_from_name("somebody's")
-    place.client.create_deployment(flow_id=flow, name="theirs", tags=["fleetpatch"])
-    (place.folder / "configurations" / "weekend.yaml").unlink()
-    try:
-        gone = {"patch-fleet/weekend": "remove", "stage-fleet/weekend": "remove"}
-        assert {name: each["doing"] for name, each in place.differences().items()} == gone
-        assert "remove" not in place.deploy("--no-prune", "--check", code=0)
-        place.deploy("--yes")
-        names = {each.name for each in place.client.read_deployments()}
-        assert names & {"night", "theirs", "weekend"} == {"night", "theirs"}
-        place.deploy("--remove", "--check", code=3)
-        assert place.deploy("--fleet", "other", "--remove", "--yes").startswith("Prefect has nothing of the fleet")
-        place.deploy("--remove", "--yes")
-        assert {each.name for each in place.client.read_deployments()} == {"theirs"}
-        assert place.client.read_automations() == []
-    finally:
-        place.write("weekend", WINDOWS["weekend"])
-        place.deploy("--yes")
-
-
 def until(what: Callable[[], Any], seconds: float = 120.0) -> Any:
     patience = time.monotonic() + seconds
     while not (found := what()):
@@ -398,3 +377,24 @@ def test_a_server_that_is_not_there_is_told_with_its_remedy(place: Place) -> Non
     assert done.returncode == 5
     assert "PREFECT_API_URL is not set" in done.stderr
     assert "fleetpatch server" in done.stderr
+
+
+def test_what_no_configuration_wants_any_more_is_removed_and_nothing_else(place: Place) -> None:
+    """The last test of the file: it leaves nothing to deploy for the others."""
+    flow = place.client.create_flow_from_name("somebody's")
+    place.client.create_deployment(flow_id=flow, name="theirs", tags=["fleetpatch"])
+    (place.folder / "configurations" / "weekend.yaml").unlink()
+    try:
+        gone = {"patch-fleet/weekend": "remove", "stage-fleet/weekend": "remove"}
+        assert {name: each["doing"] for name, each in place.differences().items()} == gone
+        assert "remove" not in place.deploy("--no-prune", "--check", code=0)
+        place.deploy("--yes")
+        names = {each.name for each in place.client.read_deployments()}
+        assert names & {"night", "theirs", "weekend"} == {"night", "theirs"}
+        place.deploy("--remove", "--check", code=3)
+        assert place.deploy("--fleet", "other", "--remove", "--yes").startswith("Prefect has nothing of the fleet")
+        place.deploy("--remove", "--yes")
+        assert {each.name for each in place.client.read_deployments()} == {"theirs"}
+        assert place.client.read_automations() == []
+    finally:
+        place.write("weekend", WINDOWS["weekend"])
