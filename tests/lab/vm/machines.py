@@ -99,7 +99,7 @@ class VmLab(Lab):
         hypervisor = self.hypervisor
         hypervisor.start()
         warm = None if cold or image else WarmGuest.of(self.image, _DOMAIN)
-        if warm and not warm.exists():
+        if warm and count and not warm.exists():
             warm.make(hypervisor, self.script("place").split()[1])
         first = max([0, *(vm.number for vm in self.machines())]) + 1
         for number in range(first, first + count):
