@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,16 @@ _PLUGINS = (
     "StripeDetector",
     "TwilioKeyDetector",
 )
-_GUESSES = ({"name": "Base64HighEntropyString", "limit": 4.5}, {"name": "HexHighEntropyString", "limit": 3.0})
+_GUESSES: Mapping[str, tuple[float, re.Pattern[str]]] = {
+    "Base64HighEntropyString": (4.5, re.compile(r"[A-Za-z0-9+/\\=_-]{23,}")),
+    "HexHighEntropyString": (3.0, re.compile(r"[0-9A-Fa-f]{8,}")),
+}
+"""Of each detector of random texts: the entropy above which it finds one, and what all such texts match.
+
+A text of n different characters has an entropy of log2(n) at most, whatever their order.
+"""
+_JOINED = {".yaml", ".yml", ".eyaml"}
+"""Files of which the detectors get lines that are put together, and unescaped. In others, `%(name)s` may be a value."""
 _FILTERS = (
     "detect_secrets.filters.heuristic.is_sequential_string",
     "detect_secrets.filters.heuristic.is_potential_uuid",
@@ -79,9 +88,17 @@ def _find_patterns() -> dict[str, list[re.Pattern[str]]]:
 
 
 def _find_plugins(path: Path) -> tuple[str, ...]:
-    """Return the detectors of tokens that have something to find in a file: most have nothing, and are slow."""
+    """Return the detectors that may have something to find in a file: most have nothing, and are slow."""
     text = path.read_text(encoding="utf-8", errors="ignore")
-    return tuple(name for name in _PLUGINS if any(pattern.search(text) for pattern in _find_patterns()[name]))
+    tokens = [name for name in _PLUGINS if any(pattern.search(text) for pattern in _find_patterns()[name])]
+    is_joined = path.suffix in _JOINED or "%(" in text
+    guesses = [name for name in _GUESSES if is_joined or _may_be_random(text, name)]
+    return (*tokens, *guesses)
+
+
+def _may_be_random(text: str, detector: str) -> bool:
+    limit, pattern = _GUESSES[detector]
+    return any(len(set(word)) >= 2**limit for word in set(pattern.findall(text)))
 
 
 def findings(files: Iterable[str], top: Path = tree.TOP) -> dict[str, dict[str, int]]:
@@ -90,8 +107,11 @@ def findings(files: Iterable[str], top: Path = tree.TOP) -> dict[str, dict[str, 
     for name in files:
         groups[name.startswith("tests/"), _find_plugins(top / name)].append(name)
     found: dict[str, dict[str, int]] = {}
-    for (is_test, tokens), group in groups.items():
-        plugins = [*({"name": name} for name in tokens), *_GUESSES, *(() if is_test else (_WORDS,))]
+    for (is_test, chosen), group in groups.items():
+        limits = {name: {"limit": _GUESSES[name][0]} if name in _GUESSES else {} for name in chosen}
+        plugins = [*({"name": name, **limit} for name, limit in limits.items()), *(() if is_test else (_WORDS,))]
+        if not plugins:
+            continue
         with transient_settings({"plugins_used": plugins, "filters_used": [{"path": path} for path in _FILTERS]}):
             collection = SecretsCollection(root=str(top))
             for name in group:
