@@ -21,7 +21,7 @@ def choose_calls(last: int, first: int = 1) -> range:
 
 def find_stride() -> int:
     """Return how many steps of a dear program lie between two at which a test interferes: one before a release."""
-    return 1 if settings().max_examples > THOROUGH_EXAMPLES else 3
+    return 1 if settings().max_examples >= THOROUGH_EXAMPLES else 3
 
 
 class Killed(BaseException):
