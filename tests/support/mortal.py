@@ -16,11 +16,11 @@ def choose_calls(last: int, first: int = 1) -> range:
     interference at every call of a run of two machines, and of one with hooks (tests/faults/test_killed_anywhere.py,
     tests/faults/test_hooks_resumed.py).
     """
-    return range(first, last + 1, 1 if settings().max_examples >= THOROUGH_EXAMPLES else 3)
+    return range(first, last + 1, find_stride())
 
 
 def find_stride() -> int:
-    """Return how many steps of a dear program lie between two at which a test interferes: one before a release."""
+    """Return the step from one interference to the next: 1 before a release."""
     return 1 if settings().max_examples >= THOROUGH_EXAMPLES else 3
 
 
