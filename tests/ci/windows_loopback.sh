@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # In a Linux beside a Windows that can be reached over the loopback: looks at it with the real command, then as SYSTEM.
 # WINDOWS_USER, WINDOWS_PASSWORD, WINDOWS_THUMBPRINT, and optionally WINDOWS_ADDRESS and WINDOWS_PORT, say how it is
-# reached. It changes nothing there but its own folder, unless WINDOWS_INSTALL names an update: that one is installed
-# if it is offered. Defender's definitions (KB2267602) come several times a day and need no reboot.
+# reached. It changes nothing there but its own folder, unless WINDOWS_INSTALL names updates: those are installed
+# that are offered. Defender's definitions (KB2267602) come several times a day and need no reboot.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
 place=$(mktemp -d); trap 'rm -rf "$place"' EXIT
@@ -29,11 +29,10 @@ may_warn .venv/bin/fleetpatch assess windows
 .venv/bin/fleetpatch updates windows --by machine
 .venv/bin/python -m tests.ci.windows_loopback windows
 
-[ -n "${WINDOWS_INSTALL:-}" ] || exit 0
-if ! .venv/bin/fleetpatch updates windows --by machine --json | grep -q "$WINDOWS_INSTALL"; then
-  echo "NOT INSTALLED: $WINDOWS_INSTALL is not offered"
-  exit 0
-fi
-may_warn .venv/bin/fleetpatch patch windows --yes --include "$WINDOWS_INSTALL" --only-included --reboot Never --minutes 30
-.venv/bin/fleetpatch show last --json | grep -q '"Installed"' || { echo "$WINDOWS_INSTALL was not installed" >&2; exit 1; }
-echo "INSTALLED: $WINDOWS_INSTALL"
+offered=$(.venv/bin/fleetpatch updates windows --by machine --json)
+for name in ${WINDOWS_INSTALL:-}; do
+  if ! grep -q "$name" <<<"$offered"; then echo "NOT INSTALLED: $name is not offered"; continue; fi
+  may_warn .venv/bin/fleetpatch patch windows --yes --include "$name" --only-included --reboot Never --minutes 30
+  .venv/bin/fleetpatch show last --json | grep -q '"Installed"' || { echo "$name was not installed" >&2; exit 1; }
+  echo "INSTALLED: $name"
+done
