@@ -1,6 +1,7 @@
 """The doors through which runs begin, over simulated machines, and the rules that must hold at each of them."""
 
 import functools
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ from tasks.records.setup import open_records
 from tasks.rules.automatic.model import RunPlan
 from tasks.rules.timing.maintenance_window import build_window
 from tests.support.approval_gate import add_approval_gate
+from tests.support.empty_records import make_empty_records
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 
@@ -156,6 +158,7 @@ class Stage:
 def build_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Return a stage in a folder. The environment of this process names its files."""
     stage = Stage(folder)
+    shutil.copy(make_empty_records(), folder / "records.db")
     (folder / "fleet.yaml").write_text(INVENTORY)
     for name in ("prod-1", "prod-2", "stage-1"):
         stage.fleet.add(name, [FakePackage(f"{name}-a", classification=Classification.SECURITY)])
