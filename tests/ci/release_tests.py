@@ -256,6 +256,27 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     "tests/lab/test_dnf.py::TestDnf::test_a_power_cut_in_a_transaction_is_reported_and_repaired": (
         "The same on dnf: tests/contract/test_manager_contract_dnf.py; with a whole run: tests/lab/test_zypper.py."
     ),
+    "tests/contract/test_manager_contract_zypper.py::test_a_power_cut_in_a_transaction_is_repaired": (
+        "The same on dnf: tests/contract/test_manager_contract_dnf.py; on zypper with a whole run: "
+        "tests/lab/test_zypper.py."
+    ),
+    "tests/contract/test_manager_contract_dnf.py::TestDownload::test_a_stop_ends_a_download": (
+        "The same with zypper: tests/contract/test_manager_contract_zypper.py; dnf's own process, with a stand-in: "
+        "tests/contract/test_rpm_job_script.py."
+    ),
+    "tests/contract/test_manager_contract_apt.py::TestDownload::test_a_stop_ends_a_download": (
+        "The same with zypper: tests/contract/test_manager_contract_zypper.py; apt's own process, with a stand-in: "
+        "tests/contract/test_apt_job_script.py."
+    ),
+    "tests/contract/test_manager_contract_zypper.py::TestDownload::test_downloading_ahead_is_ended_in_time": (
+        "The same with dnf and apt: tests/contract/test_manager_contract_dnf.py and "
+        "tests/contract/test_manager_contract_apt.py; zypper's own process, with a stand-in: "
+        "tests/contract/test_rpm_job_waits.py."
+    ),
+    "tests/lab/windows/test_patching_denied.py::test_what_windows_refuses_to_the_login_system_is_asked_for[1]": (
+        "The same with the session before it, the search and the history after it, and the name of what was refused: "
+        "tests/lab/windows/test_patching_denied.py."
+    ),
     "tests/lab/test_dnf.py::TestDnf::test_the_transaction_of_an_administrator_is_waited_for": (
         "The same with zypper: tests/lab/test_zypper.py; dnf's locks: tests/contract/test_manager_contract_dnf.py."
     ),
