@@ -34,8 +34,8 @@ def test_an_order_of_the_pages_is_carried_out_by_a_worker(
             )
             host.sh("echo 'APT::Periodic::Unattended-Upgrade \"1\";' >/etc/apt/apt.conf.d/20auto-upgrades", root=True)
             plan.configure("far", host, whole_minute(86_400), "lab-plain")
-            plan.deploy()
-            plan.work()
+            plan.work()  # it deploys too
+            plan.until(lambda: "started!" in (tmp_path / "worker-0.log").read_text(), "the worker")
             monkeypatch.setattr(flow_runs, "open_server_client", lambda retries=0: plan.server.client())
             with serve_site(tmp_path, database=plan.records_url) as site:
                 form = {"act": "updaters off", "machine": [host.name], "confirmed": "1", "once": "k"}
