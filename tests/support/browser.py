@@ -4,6 +4,7 @@ It is the one without windows: the same engine, for half of the processor's time
 only one may be, tests use the other.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, TimeoutE
 
 CHROMIUM: Final = Path("/usr/bin/chromium-headless-shell")
 CHROMIUM_WITH_WINDOWS: Final = Path("/usr/bin/chromium")
+_DEAF: Final = Path(__file__).with_name("deaf_chromium.py")
 PATIENCE: Final = 180_000
 """Milliseconds. On cores that others use, 5 s were too few for a login, and 30 s are for some pages."""
 _QUIET: Final = (
@@ -65,7 +67,8 @@ def _open(program: Path, *more: str) -> Iterator[Browser]:
         pytest.skip(f"{program} is not there: deployments/bootstrap/packages.sh browser installs it")
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=[*_QUIET, *more])
+        environment: dict[str, str | float | bool] = {**os.environ, "CHROMIUM_PROGRAM": str(program)}
+        chromium = playwright.chromium.launch(executable_path=_DEAF, args=[*_QUIET, *more], env=environment)
         chromium.new_context = _make_patient(chromium.new_context)  # type: ignore[method-assign]
         chromium.new_page = _make_patient(chromium.new_page)  # type: ignore[method-assign]
         yield chromium
