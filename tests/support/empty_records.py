@@ -1,21 +1,16 @@
-"""A file of empty records, made once by each process."""
+"""A file of empty records, made once for all tests of a run."""
 
-import functools
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tasks.records.setup import open_records
+from tests.support.made_once import make_once
 
 
 def make_empty_records() -> Path:
     """Return a file of empty records to copy, since migrating one takes longer than most tests."""
-    return Path(_make_folder().name) / "records.db"
+    return make_once("empty-records", _make) / "records.db"
 
 
-@functools.cache
-def _make_folder() -> TemporaryDirectory[str]:
-    """Return the folder with the file. It is removed with this process."""
-    folder = TemporaryDirectory(prefix="fleetpatch-records-")
-    open_records(f"sqlite:///{folder.name}/records.db").close()
-    assert [file.name for file in Path(folder.name).iterdir()] == ["records.db"], "a journal beside it"
-    return folder
+def _make(folder: Path) -> None:
+    open_records(f"sqlite:///{folder}/records.db").close()
+    assert [file.name for file in folder.iterdir()] == ["records.db"], "a journal beside it"

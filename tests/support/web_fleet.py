@@ -8,7 +8,7 @@
 The present moment of the sample is fixed, so that pages do not change.
 """
 
-import functools
+import json
 import shutil
 import sys
 import time
@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from inventory.loader import load_inventory
 from tasks.domain.components import ComponentEnrolment
@@ -41,6 +40,7 @@ from tasks.rules.rehearsal import OVERLAY_ACT
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tests.support import web_fleet_runs as runs
 from tests.support.fake_clock import FakeClock
+from tests.support.made_once import make_once
 from tests.support.web_fleet_files import write_files
 from tests.support.web_fleet_machines import list_assessments, list_hostile_assessments
 from tests.support.web_fleet_sites import save_run_of_sites
@@ -72,9 +72,9 @@ def fill_site(place: Path, now: datetime = NOW, *, hostile: bool = True) -> Samp
         now: the present moment of the sample.
         hostile: whether texts attack the pages; pictures are without them.
     """
-    folder, fleet = _fill_once(now, hostile)
-    shutil.copytree(folder.name, place, dirs_exist_ok=True)
-    return fleet
+    made = make_once(f"sample-{now:%Y%m%d%H%M%S%z}-{hostile}", lambda folder: _fill_and_note(folder, now, hostile))
+    shutil.copytree(made / "site", place, dirs_exist_ok=True)
+    return SampleFleet(now, json.loads((made / "runs.json").read_text()))
 
 
 def build_site(place: Path, now: datetime = NOW) -> SampleFleet:
@@ -82,11 +82,11 @@ def build_site(place: Path, now: datetime = NOW) -> SampleFleet:
     return _fill(place, now, hostile=True)
 
 
-@functools.cache
-def _fill_once(now: datetime, hostile: bool) -> tuple[TemporaryDirectory[str], SampleFleet]:
-    """Return a folder to copy: to save each run and assessment takes 6 s. It is removed with this process."""
-    folder = TemporaryDirectory(prefix="fleetpatch-sample-")
-    return folder, _fill(Path(folder.name), now, hostile=hostile)
+def _fill_and_note(folder: Path, now: datetime, hostile: bool) -> None:
+    """Fill a folder to copy: to save each run and assessment takes 6 s."""
+    (folder / "site").mkdir()
+    fleet = _fill(folder / "site", now, hostile=hostile)
+    (folder / "runs.json").write_text(json.dumps(dict(fleet.runs)))
 
 
 def _fill(place: Path, now: datetime, *, hostile: bool) -> SampleFleet:
