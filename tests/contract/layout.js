@@ -27,12 +27,12 @@
     if (!seen(element)) continue;
     const box = element.getBoundingClientRect();
     if (!box.width || !box.height) continue;
-    const text = element.textContent.slice(0, 200).trim();
+    const text = () => element.textContent.slice(0, 60).trim();
     const outside = box.right > wide + 1 || box.left < -1;
-    if (outside && !scroller(element)) note("outside", element, `${box.left}..${box.right} of ${wide}: ${text.slice(0, 60)}`);
+    if (outside && !scroller(element)) note("outside", element, `${box.left}..${box.right} of ${wide}: ${text()}`);
     const clips = element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).overflowX !== "visible";
-    if (clips && onPaper) note("scrolls on paper", element, `${element.scrollWidth} in ${element.clientWidth}: ${text.slice(0, 60)}`);
-    if (clips && getComputedStyle(element).overflowX === "hidden") note("cut text", element, text.slice(0, 60));
+    if (clips && onPaper) note("scrolls on paper", element, `${element.scrollWidth} in ${element.clientWidth}: ${text()}`);
+    if (clips && getComputedStyle(element).overflowX === "hidden") note("cut text", element, text());
   }
 
   for (const row of document.body.querySelectorAll(".line, .line .name, .uline, .tile, .troubles li, .facts, tr, .legend, .names")) {

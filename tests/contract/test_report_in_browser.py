@@ -33,7 +33,7 @@ def by_a_run() -> RunReport:
     return fleet.patch(waves={"canary_count": 1, "failure_budget_count": 3})
 
 
-ROLLOUT = "forty, of a rollout"
+ROLLOUT = "three, of a rollout"
 REPORTS: dict[str, Callable[[], RunReport]] = {
     "by a run": by_a_run,
     "forty": lambda: samples.forty()[0],
@@ -41,8 +41,8 @@ REPORTS: dict[str, Callable[[], RunReport]] = {
     "ugly plan": lambda: ugly.ugly(samples.plan()[0]),
     "ugly assessment": lambda: ugly.ugly(samples.assessment()[0]),
     "nobody": lambda: samples.empty()[0],
-    "200 ugly machines": ugly.fleet_of_200,
-    ROLLOUT: lambda: samples.forty()[0],
+    "90 ugly machines": lambda: ugly.ugly(samples.many(90, 20)),
+    ROLLOUT: lambda: samples.three()[0],
 }
 
 
