@@ -280,6 +280,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     "tests/lab/test_dnf.py::TestDnf::test_the_transaction_of_an_administrator_is_waited_for": (
         "The same with zypper: tests/lab/test_zypper.py; dnf's locks: tests/contract/test_manager_contract_dnf.py."
     ),
+    "tests/contract/web/test_browser_pages.py::test_page_has_no_fault_in_each_look": (
+        "A page of each template on two desks, a phone and paper, and the further ones on a phone: the same file. "
+        "Light and dark differ by colours alone, and axe looks at those in both."
+    ),
 }
 """The beginnings of ids of tests, each with the reason why the rest is enough at each change."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.contract.web.test_browser_pages import Sample, open_context, open_page
+from tests.contract.web.test_browser_pages import Sample, open_page, open_tab
 from tests.support.browser import browser  # noqa: F401 - a fixture
 from tests.support.fake_clock import FakeClock
 from tests.support.web_fleet import fill_site
@@ -49,7 +49,7 @@ def test_figures_of_approvals_have_their_unit_in_the_heading_only(sample: Sample
 
 
 def test_the_columns_of_all_waves_stand_under_each_other(browser: Browser, sample: Sample) -> None:  # noqa: F811
-    with open_context(browser) as context, open_page(context, sample, "/runs/{failed}") as (page, _):
+    with open_tab(browser) as page, open_page(page, sample, "/runs/{failed}"):
         found = page.evaluate(
             "[...document.querySelectorAll('.run-machines thead tr')].map("
             "(row) => [...row.cells].map((cell) => Math.round(cell.getBoundingClientRect().left)).join())"
@@ -59,7 +59,7 @@ def test_the_columns_of_all_waves_stand_under_each_other(browser: Browser, sampl
 
 
 def test_rows_have_no_empty_lines_on_a_phone(browser: Browser, sample: Sample) -> None:  # noqa: F811
-    with open_context(browser) as context, open_page(context, sample, "/") as (page, _):
+    with open_tab(browser) as page, open_page(page, sample, "/"):
         page.set_viewport_size({"width": 390, "height": 844})
         heights = page.evaluate(
             "[...document.querySelectorAll('table.lines tbody tr')].map((row) => row.getBoundingClientRect().height"
@@ -70,7 +70,7 @@ def test_rows_have_no_empty_lines_on_a_phone(browser: Browser, sample: Sample) -
 
 
 def test_the_timeline_is_whole_on_a_phone(browser: Browser, sample: Sample) -> None:  # noqa: F811
-    with open_context(browser) as context, open_page(context, sample, "/runs/{failed}") as (page, _):
+    with open_tab(browser) as page, open_page(page, sample, "/runs/{failed}"):
         page.set_viewport_size({"width": 390, "height": 844})
         assert page.locator(".timeline").evaluate("(each) => each.scrollWidth - each.clientWidth") == 0
         assert page.locator(".timeline svg:visible").count() == 1
@@ -78,7 +78,7 @@ def test_the_timeline_is_whole_on_a_phone(browser: Browser, sample: Sample) -> N
 
 
 def test_machine_names_of_usual_length_stay_on_one_line(browser: Browser, sample: Sample) -> None:  # noqa: F811
-    with open_context(browser) as context, open_page(context, sample, "/machines?q=db-01") as (page, _):
+    with open_tab(browser) as page, open_page(page, sample, "/machines?q=db-01"):
         name = page.locator(".machines tbody th a")
         assert name.inner_text() == "db-01.fra1.example.net"
         assert name.evaluate("(e) => e.getClientRects().length") == 1
@@ -94,8 +94,8 @@ def test_many_faults_of_configurations_do_not_push_the_page_away(
     (place / "configurations" / "all.yaml").write_text("configurations:\n" + faults)
     with (
         serve_site(place, clock=FakeClock(fleet.now)) as site,
-        open_context(browser) as context,
-        open_page(context, Sample(site, fleet), "/") as (page, _),
+        open_tab(browser) as page,
+        open_page(page, Sample(site, fleet), "/"),
     ):
         assert page.locator("span.lines").count() == 1
         box = page.locator(".shares").bounding_box()
