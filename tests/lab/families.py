@@ -95,7 +95,8 @@ class FamilyStories:
         self._install_security_updates_by_advisory_and_reboot_as_one_asks(fleet)
         self._install_what_is_neither_locked_nor_removes_others(fleet)
         self._let_a_failing_package_fail_alone_and_keep_an_edited_file(fleet)
-        self._reboot_as_the_policy_says_though_nothing_is_pending(fleet)
+        if self.family is ZYPPER:  # one rule of all
+            self._reboot_as_the_policy_says_though_nothing_is_pending(fleet)
         self._tell_that_no_repository_answers(fleet)
 
     def _install_security_updates_by_advisory_and_reboot_as_one_asks(self, fleet: Fleet) -> None:

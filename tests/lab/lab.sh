@@ -210,7 +210,10 @@ kind() { case $1 in apt) echo apt ;; dnf | zypper) echo rpm ;; cluster) echo clu
 play() { # flavour, root: the distribution with that package manager, and none of the others
   local root=$2 url repos; url=http://$(net).1:$PORT
   case $1 in
-    apt | cluster) printf "deb [trusted=yes] $url/apt %s main\n" bookworm-security bookworm-updates > "$root/etc/apt/sources.list"; return ;;
+    apt | cluster)
+      printf "deb [trusted=yes] $url/apt %s main\n" bookworm-security bookworm-updates > "$root/etc/apt/sources.list"
+      echo "APT::Architectures \"$ARCH\";" > "$root/etc/apt/apt.conf.d/00architectures" # else each start of apt starts dpkg twice
+      return ;;
     dnf)
       repos=$root/etc/yum.repos.d; rm -rf "$root"/etc/zypp "$root"/usr/{,s}bin/zyp*; ln -s dnf "$root/usr/bin/yum"
       printf '%s\n' 'NAME="Rocky Linux"' 'VERSION="9.4 (Blue Onyx)"' 'ID="rocky"' 'ID_LIKE="rhel centos fedora"' 'VERSION_ID="9.4"' \

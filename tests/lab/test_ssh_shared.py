@@ -19,12 +19,13 @@ from tasks.machines.transport.ssh import jump_hosts
 from tasks.machines.transport.ssh.jump_hosts import JumpHostPool
 from tests.contract.ssh_world import GREET, outcomes, soon
 from tests.contract.transport_subjects import scripts
-from tests.lab.fleet import LabHost
+from tests.lab.fleet import Lab, LabHost
 from tests.lab.killing import wait_for
 from tests.lab.test_ssh import CLOCK, machine_of
 
 Open = Callable[..., Session]
 PASSWORD = "lab-password"
+SETTINGS = "etc/ssh/sshd_config.d/a.conf"
 
 SILENT = """
 use IO::Socket::INET;
@@ -38,6 +39,29 @@ def secrets(reference: str) -> Credential:
     if reference.startswith("env:"):
         return Credential(CredentialKind.PASSWORD, secret=Secret(reference.removeprefix("env:")))
     return resolve_credential(reference)
+
+
+@pytest.fixture(scope="module")
+def three(lab: Lab) -> Iterator[list[LabHost]]:
+    made = lab.up(3)
+    yield made
+    for host in made:
+        host.drop()
+
+
+@pytest.fixture
+def fleet(three: list[LabHost]) -> Iterator[list[LabHost]]:
+    """The three hosts of all tests here; their sshd has its own settings again after each test."""
+    yield three
+    for host in three:
+        if host.root.joinpath(SETTINGS).exists():
+            configured(host)
+            host.root.joinpath(SETTINGS).unlink()
+
+
+@pytest.fixture
+def host(fleet: list[LabHost]) -> LabHost:
+    return fleet[0]
 
 
 @pytest.fixture
@@ -71,7 +95,7 @@ def configured(host: LabHost, *lines: str) -> None:
     """Write sshd's settings, and wait until it listens with them."""
     text = "\\n".join(lines)
     host.sh(
-        f"printf '{text}\\n' > /etc/ssh/sshd_config.d/a.conf\n"
+        f"printf '{text}\\n' > /{SETTINGS}\n"
         "starts() { journalctl --sync; journalctl -t sshd --no-pager | grep -c 'Server listening'; }\n"
         'before=$(starts); systemctl reload ssh; until [ "$(starts)" -gt "$before" ]; do sleep 0.1; done',
         root=True,
@@ -90,9 +114,9 @@ def accepted(host: LabHost) -> int:
     return logged(host, "Accepted publickey for nosudo")
 
 
-def test_ten_machines_that_are_off_behind_a_jump_host_cost_no_other_its_connection(hosts, open_to, monkeypatch):
+def test_ten_machines_that_are_off_behind_a_jump_host_cost_no_other_its_connection(fleet, open_to, monkeypatch):
     monkeypatch.setattr(jump_hosts, "CHANNEL_TIMEOUT_SECONDS", 6.0)
-    outer, inner = hosts(2)
+    outer, inner, _ = fleet
     bastion = replace(machine_of(outer), name="bastion", user="nosudo")
     inner.sh(f"systemd-run -q perl -e '{SILENT}'; sleep 1", root=True)
     healthy = open_to(inner, bastion, name="healthy", jump=("bastion",))
@@ -110,10 +134,10 @@ def test_ten_machines_that_are_off_behind_a_jump_host_cost_no_other_its_connecti
     assert accepted(outer) == before
 
 
-def test_a_jump_host_that_forbids_forwarding_or_hangs(hosts, open_to, monkeypatch):
+def test_a_jump_host_that_forbids_forwarding_or_hangs(fleet, open_to, monkeypatch):
     monkeypatch.setattr(jump_hosts, "CHANNEL_TIMEOUT_SECONDS", 6.0)
     monkeypatch.setattr(jump_hosts, "JUMP_HOST_TIMEOUT_SECONDS", 10.0)
-    outer, inner = hosts(2)
+    outer, inner, _ = fleet
     bastion = replace(machine_of(outer), name="bastion", user="nosudo")
     configured(outer, "MaxSessions 1")  # channels to others are no sessions
     sessions = [open_to(inner, bastion, name=f"n{n}", jump=("bastion",)) for n in range(8)]
@@ -147,16 +171,16 @@ def test_a_jump_host_that_forbids_forwarding_or_hangs(hosts, open_to, monkeypatc
     assert all(error is not None and error.machine == "bastion" for error in told)
 
 
-def test_a_wrong_password_reaches_two_of_three_machines_and_each_once(hosts, open_to, monkeypatch):
+def test_a_wrong_password_reaches_two_of_three_machines_and_each_once(fleet, open_to, monkeypatch):
     monkeypatch.setattr(tcp_connection, "RETRY_DELAYS_SECONDS", (0.05, 0.05))
-    fleet = hosts(3)
+    before = sum(logged(host, "Failed password for pwsudo") for host in fleet)
     for number, host in enumerate(fleet):
         configured(host, "PasswordAuthentication yes", f"MaxAuthTries {1 + number}")
     fields = {"user": "pwsudo", "credential": "env:hunter2"}
     for _ in range(2):
         told = outcomes([open_to(host, name=host.name, **fields) for host in fleet])
         assert {type(error) for error in told} == {AuthenticationFailed}
-    assert sum(logged(host, "Failed password for pwsudo") for host in fleet) == 2
+    assert sum(logged(host, "Failed password for pwsudo") for host in fleet) - before == 2
     right = {**fields, "credential": f"env:{PASSWORD}"}
     assert outcomes([open_to(host, name=host.name, **right) for host in fleet]) == [None] * 3
 
@@ -201,10 +225,11 @@ def test_an_agent_with_five_keys_at_a_server_that_allows_four(host, open_to, mon
         for key in (*wrong, host.key):
             subprocess.run(["ssh-add", "-q", str(key)], check=True, stderr=subprocess.DEVNULL)
         configured(host, "MaxAuthTries 4", "LogLevel VERBOSE")
+        before = logged(host, "Too many authentication failures")
         for words in ("Too many authentication failures", "earlier in this run"):
             with pytest.raises(AuthenticationFailed, match=words):
                 open_to(host, name="five", credential="agent").run_script(GREET, deadline=soon())
-        assert logged(host, "Too many authentication failures") == 1
+        assert logged(host, "Too many authentication failures") - before == 1
         subprocess.run(["ssh-add", "-q", "-d", str(wrong[0])], check=True, stderr=subprocess.DEVNULL)
         open_to(host, name="four", credential="agent").run_script(GREET, deadline=soon())
         before = logged(host, "Failed publickey")

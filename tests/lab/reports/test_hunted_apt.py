@@ -24,7 +24,8 @@ FAILS = '[ "$1" != configure ] || { echo "The new file does not exist!" >&2; exi
 def machine(lab: Lab) -> Iterator[LabHost]:
     """The host of all tests here: with i386 beside amd64, and without package sources."""
     (host,) = lab.up(1)
-    host.sh("rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*; dpkg --add-architecture i386", root=True)
+    host.sh("rm -f /etc/apt/sources.list /etc/apt/sources.list.d/* /etc/apt/apt.conf.d/00architectures", root=True)
+    host.sh("dpkg --add-architecture i386", root=True)
     yield host
     host.drop()
 
