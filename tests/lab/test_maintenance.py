@@ -1,4 +1,4 @@
-"""What is held is applied on real machines on day 35 of a clock, and guests leave a host before its real reboot."""
+"""What is held is applied on a real machine on day 35 of a clock, and guests leave a host before its real reboot."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -45,7 +45,7 @@ def _load(fleet: Fleet) -> HoldGroups:
 
 
 def test_what_is_held_is_applied_on_day_35_of_a_clock(hosts: Boot, tmp_path: Path) -> None:
-    fleet = Fleet(hosts(2), tmp_path)
+    fleet = Fleet(hosts(1), tmp_path)
     fleet.describe()
     who = Caller(records_url=fleet.records_url)
     before = [host.package_versions("lab-plain") for host in fleet.hosts]
