@@ -41,7 +41,7 @@ REPORTS: dict[str, Callable[[], RunReport]] = {
     "ugly plan": lambda: ugly.ugly(samples.plan()[0]),
     "ugly assessment": lambda: ugly.ugly(samples.assessment()[0]),
     "nobody": lambda: samples.empty()[0],
-    "90 ugly machines": lambda: ugly.ugly(samples.many(90, 20)),
+    "60 ugly machines": lambda: ugly.ugly(samples.many(60, 20)),
     ROLLOUT: lambda: samples.three()[0],
 }
 
