@@ -245,7 +245,8 @@ class FleetIndex:
 
     def is_unseen_for(self, machine: MachineView, time: timedelta) -> bool:
         """Return whether a machine has not answered for longer than that."""
-        return machine.last_answer is None or self.now - machine.last_answer > time
+        answer = machine.last_answer
+        return answer is None or self.now - answer > time
 
     def is_unhealthy(self, machine: MachineView) -> bool:
         """Return whether a machine is unhealthy or was not seen lately."""

@@ -146,7 +146,10 @@ class MachineView:
     @property
     def last_answer(self) -> datetime | None:
         """When it last answered; None: never."""
-        return max((moment for moment in (self.last_seen, self.assessed_at) if moment is not None), default=None)
+        seen, assessed = self.last_seen, self.assessed_at
+        if seen is None or assessed is None:
+            return seen or assessed
+        return max(seen, assessed)
 
 
 class RolloutState(StrEnum):
