@@ -29,7 +29,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
 from flows.prefect_api.encryption_key import KEY_VARIABLE, find_encryption_key
-from flows.prefect_api.idle_queue import replace_docket
+from flows.prefect_api.idle_queue import calm_docket, replace_docket
 from flows.prefect_api.port_listeners import ENDS_WITH_INPUT, HOSTS_VARIABLE
 from flows.prefect_api.server_database import DatabaseState, make_tables, read_database_state
 from flows.prefect_api.server_settings import names_all_origins
@@ -127,8 +127,9 @@ def build_application() -> TrustedHostMiddleware:
         raise RuntimeError(f"a Prefect server needs a password, and its names in {HOSTS_VARIABLE}")
     if not api.csrf_protection_enabled or names_all_origins(api.cors_allowed_origins):
         raise RuntimeError("a Prefect server needs protection against forged requests, and origins without *")
-    from prefect.server.api import collections, server  # noqa: PLC0415 - it takes seconds to load
+    from prefect.server.api import background_workers, collections, server  # noqa: PLC0415 - it takes seconds to load
 
+    calm_docket(background_workers)
     gc.freeze()  # Prefect looks for garbage once more
     collections.KNOWN_VIEWS.update(dict.fromkeys(collections.KNOWN_VIEWS, ""))  # its own copies, not those on GitHub
     routers = sorted(server.API_ROUTERS, key=lambda router: router.prefix not in USED_ROUTES)
