@@ -19,7 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 from tests.ci.release_tests import is_release_test
-from tests.support.environment import KEYS_VARIABLE, OWNERS_VARIABLE, QUICK_PYTHON, SETTINGS_VARIABLE
+from tests.support.environment import KEYS_VARIABLE, OWNERS_VARIABLE, QUICK_PYTHON, SETTINGS_VARIABLE, TEST_RUN_VARIABLE
 
 settings.register_profile("default", max_examples=10, deadline=None)
 settings.register_profile("ci", max_examples=20, deadline=None, derandomize=True)
@@ -27,6 +27,7 @@ settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 os.environ.setdefault("PYTHONPATH", QUICK_PYTHON)
+os.environ.setdefault(TEST_RUN_VARIABLE, str(os.getpid()))
 if (owner := Path(__file__).stat().st_uid) not in {0, os.geteuid()}:
     os.environ.setdefault(OWNERS_VARIABLE, str(owner))
 

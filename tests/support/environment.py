@@ -16,6 +16,9 @@ KEYS_VARIABLE: Final = "FLEETPATCH_KEYS"
 OWNERS_VARIABLE: Final = "FLEETPATCH_TRUSTED_OWNERS"
 """Names the owner of this checkout, so that another user, such as root in a container, can run the tests."""
 
+TEST_RUN_VARIABLE: Final = "TEST_RUN_PROCESS"
+"""Names the process that began the tests: what all processes of a test run share ends with it."""
+
 SETTINGS_VARIABLE: Final = "FLEETPATCH_SETTINGS"
 """Names the settings file of all programs that the tests start: an empty one."""
 

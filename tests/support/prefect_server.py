@@ -28,6 +28,7 @@ from prefect.settings import (
 
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.free_port import free_port
+from tests.support.prefect_forks import ForkedServer, start_prefect
 from tests.support.prefect_tables import TABLES_ARE_THERE, put_tables
 
 START_SECONDS = 300.0  # on cores that others use, a start has taken more than two minutes
@@ -74,7 +75,7 @@ class PrefectServer:
     ui: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     host: str = "127.0.0.1"
-    process: subprocess.Popen[bytes] | None = None
+    process: ForkedServer | None = None
     others: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -112,10 +113,11 @@ class PrefectServer:
         self.home.mkdir(parents=True, exist_ok=True)
         no_ui = () if self.ui else ("--no-ui",)
         more = {"PREFECT_API_DATABASE_CONNECTION_URL": self.database} if self.database else {}
-        self.process = self._begun(
-            ("-m", "prefect", "server", "start", "--host", self.host, "--port", str(self.port), *no_ui),
-            self.log,
-            {**TABLES_ARE_THERE, **more, **self.settings},
+        self.process = start_prefect(
+            ("server", "start", "--host", self.host, "--port", str(self.port), *no_ui),
+            place=self.home,
+            environment=self.environment(**{**TABLES_ARE_THERE, **more, **self.settings}),
+            log=self.log,
         )
         if wait:
             self.wait_until_up()
