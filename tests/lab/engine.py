@@ -1,6 +1,7 @@
 """Runs of the real engine on lab hosts, for tests: plain (without Prefect), with records of their own."""
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -99,13 +100,23 @@ class Fleet:
         return execute_run(request, who, lambda request, ports: LocalRunner())
 
 
+COUNT_LOGINS = """
+for _ in $(seq 50); do
+  journalctl --sync
+  journalctl -t sshd --no-pager | grep 'Accepted publickey for patch' >/run/logins
+  ! grep -q " port $2 " /run/logins || break
+  sleep 0.2
+done
+wc -l </run/logins; rm /run/logins
+"""
+
+
 @contextmanager
 def expect_logins(host: LabHost, count: int) -> Iterator[None]:
     """Check at the end of the block how many logins of fleetpatch the host's sshd accepted in it."""
 
-    def count_accepted() -> int:  # with the login that asks
-        text = "journalctl --sync; journalctl -t sshd --no-pager | grep -c 'Accepted publickey for patch'"
-        return int(host.sh(text, root=True))
+    def count_accepted() -> int:  # with the login that asks: its line may come late on a host that has just booted
+        return int(host.sh(f"sudo -n sh -c {shlex.quote(COUNT_LOGINS)} sh $SSH_CONNECTION"))
 
     before = count_accepted()
     yield
