@@ -36,6 +36,7 @@ from tests.support.command import run_command
 from tests.support.environment import without_ours
 from tests.support.free_port import free_port
 from tests.support.other_user import BECOME_NOBODY, needs_another_user
+from tests.support.patience import wait_until
 from tests.support.prefect_server import use_server
 from tests.support.prefect_tables import put_tables
 
@@ -160,9 +161,11 @@ def worker(server: Server, pool: str = "fleetpatch") -> Iterator[None]:
     """Run a real worker."""
     environment = server.environment(PREFECT_API_URL=server.url, PREFECT_HOME=str(server.folder / "worker"))
     words = [*COMMAND, "prefect", "worker", "start", "--pool", pool, "--name", "tested"]
-    with (server.folder / "worker.log").open("wb") as log:
+    path = server.folder / "worker.log"
+    with path.open("wb") as log:
         process = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
+        wait_until(lambda: "started!" in path.read_text(), "the worker", START_SECONDS, path.read_text)
         yield
     finally:
         process.kill()  # it has nothing to do; how it ends otherwise is not asked here
@@ -176,7 +179,7 @@ def until(server: Server, check: str, wanted: tuple[str, str]) -> tuple[int, dic
         code, found = server.doctor()
         if found[check] == wanted or time.monotonic() > over:
             return code, found
-        time.sleep(0.5)
+        time.sleep(2.0)  # a look asks for all that doctor knows: half a second of a processor
 
 
 def list_bad_checks(found: dict[str, tuple[str, str]]) -> set[str]:
