@@ -8,8 +8,9 @@ from typing import Any, Literal
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowFilter, FlowFilterId
 from prefect.client.schemas.objects import WorkQueue
-from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort
+from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort, FlowSort
 from prefect.events.actions import ActionTypes
 from prefect.events.schemas.automations import Automation as TheirAutomation
 from prefect.exceptions import ObjectNotFound
@@ -196,14 +197,26 @@ def _to_limit(answer: PrefectJson) -> dict[str, object]:
 def _read_deployments(client: SyncPrefectClient, deployment_filter: Mapping[str, Any]) -> dict[str, PrefectJson]:
     """Return deployments by full name."""
     body = {"deployments": deployment_filter, "sort": DeploymentSort.CREATED_DESC.value}
-    flows: dict[str, str] = {}
-    deployments_by_name = {}
-    for deployment in _read_objects(client, "/deployments/filter", body):
-        flow = deployment["flow_id"]
-        if flow not in flows:
-            flows[flow] = client.read_flow(UUID(flow)).name
-        deployments_by_name[f"{flows[flow]}/{deployment['name']}"] = deployment
-    return deployments_by_name
+    deployments = list(_read_objects(client, "/deployments/filter", body))
+    flow_names = _read_flow_names(client, {deployment["flow_id"] for deployment in deployments})
+    return {
+        f"{flow_names[deployment['flow_id']]}/{deployment['name']}": deployment
+        for deployment in deployments
+        if deployment["flow_id"] in flow_names  # a flow that is deleted meanwhile takes its deployments with it
+    }
+
+
+def _read_flow_names(client: SyncPrefectClient, flow_ids: Collection[str]) -> dict[str, str]:
+    """Return the names of flows by their ids: of all in one request."""
+    if not flow_ids:
+        return {}
+    flow_filter = FlowFilter(id=FlowFilterId(any_=[UUID(flow_id) for flow_id in sorted(flow_ids)]))
+    flows = read_all_pages(
+        lambda limit, offset: client.read_flows(
+            flow_filter=flow_filter, sort=FlowSort.NAME_ASC, limit=limit, offset=offset
+        )
+    )
+    return {str(flow.id): flow.name for flow in flows}
 
 
 def _read_objects(
