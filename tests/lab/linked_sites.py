@@ -34,6 +34,7 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.rules.runs.shards import find_whole_run_id
 from tests.ci.tree import TOP
+from tests.flows.reconciled_here import reconcile_here
 from tests.lab.engine import Fleet
 from tests.lab.fleet import BootHosts, LabHost
 from tests.lab.killing import wait_for
@@ -50,7 +51,6 @@ AWAY_SECONDS = 2.0  # of a server that restarts: longer than all that is asked o
 HAMBURG = "hamburg"
 RUN_TAG = "fleetpatch-run:"
 SITES = (DEFAULT_SITE, HAMBURG)
-RECONCILE = "reconcile-fleet/scheduled"
 REQUEST: Mapping[str, Any] = {
     "scope": "*",
     "updates": {"classifications": [], "include": ["lab-slow", "lab-plain"]},
@@ -129,10 +129,11 @@ class LinkedSites:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        for (
-            site
-        ) in self.links:  # a test says when: one that begins as the database restarts keeps its place for minutes
-            self.client.pause_deployment(self.client.read_deployment_by_name(build_site_name(RECONCILE, site)).id)
+        # A test says when: one that begins as the database restarts keeps its place for minutes. And each run of a
+        # schedule is a process.
+        for deployment in self.client.read_deployments():
+            if deployment.schedules and not deployment.paused:
+                self.client.pause_deployment(deployment.id)
 
     def start_worker(self, site: str) -> None:
         """Start it as its unit does, in its site."""
@@ -185,8 +186,7 @@ class LinkedSites:
 
     def reconcile(self, site: str) -> None:
         """Let reconcile-fleet look for runs without a process."""
-        ended = self.wait_end(self.start(build_site_name(RECONCILE, site)))
-        assert ended.state_name == "Completed", ended.state
+        reconcile_here(self.server, **self.surroundings(site))
 
     def wait_end(self, flow_run: UUID, seconds: float = 300.0) -> FlowRun:
         """Wait for the end of a flow run."""

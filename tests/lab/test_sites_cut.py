@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.postgres]
 
 NEW = {"lab-plain": "2.0", "lab-slow": "2.0"}
 ONCE = {f"{name} {version}": 1 for name, version in NEW.items()}
+START_SECONDS = 600.0  # of patience: five processes are loaded one after the other, on cores that others use
 SESSION_SECONDS = 60.0  # the database notices after 30 that a site is away
 
 
@@ -30,7 +31,7 @@ def test_a_run_outlives_a_cut_line_killed_processes_and_restarts_of_its_center(
         assert "Network is unreachable" in can_connect(home.network, there.address, 22)
         hold(sites.all_hosts)
         flow_run = sites.start("patch-fleet/on-demand")
-        wait_for(lambda: is_held(here) and is_held(there), "both installations")
+        wait_for(lambda: is_held(here) and is_held(there), "both installations", START_SECONDS)
         runs = sites.find_runs(flow_run)
         whole = runs[""].id
         assert sites.postgres.count_sessions(line.address) > 0
