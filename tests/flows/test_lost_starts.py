@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Pending, Running, Suspended
 
@@ -31,12 +31,14 @@ from tests.support.command import run_command
 from tests.support.environment import PYTHONPATH
 from tests.support.free_port import free_port
 from tests.support.other_user import needs_another_user
+from tests.support.patience import wait_until
 from tests.support.prefect_server import PrefectServer, prefect_server
 
 pytestmark = pytest.mark.slow
 
 PATIENCE = 240.0  # seconds, on cores that others use
-START_SECONDS = 30  # in place of two minutes; the processes must be there before, on busy cores too
+START_SECONDS = 30  # in place of two minutes; longer on busy cores: the processes must be there before
+until = functools.partial(wait_until, seconds=PATIENCE)
 ENDS = {StateType.CANCELLED, StateType.COMPLETED, StateType.CRASHED, StateType.FAILED}
 SLOW_START = """
 import os, sys, time
@@ -51,15 +53,6 @@ if "prefect.engine" in sys.orig_argv:
 """
 
 
-def until(seen: Callable[[], Any], what: str, describe: Callable[[], object] = str) -> Any:
-    """Wait for something that is seen; if it never is, ``describe`` says what is there instead."""
-    end = time.monotonic() + PATIENCE
-    while not (found := seen()):
-        assert time.monotonic() < end, f"never seen: {what}: {describe()}"
-        time.sleep(0.2)
-    return found
-
-
 @dataclass
 class Site:
     """A server with deployments, and workers whose runs start slowly: each process waits in ``slow``."""
@@ -67,6 +60,8 @@ class Site:
     server: PrefectServer
     client: SyncPrefectClient
     folder: Path
+    start_seconds: float
+    """How long a process may need until it begins: the cores' own pace is in it."""
 
     @property
     def records_url(self) -> str:
@@ -77,7 +72,7 @@ class Site:
         return self.server.environment(
             FLEETPATCH_RECORDS_URL=self.records_url,
             FLEETPATCH_CONFIGURATIONS=str(self.folder / "configurations"),
-            PREFECT_WORKER_QUERY_SECONDS="1",
+            PREFECT_WORKER_QUERY_SECONDS="3",
             PYTHONPATH=os.pathsep.join((str(self.folder / "slow"), PYTHONPATH)),
         )
 
@@ -145,6 +140,12 @@ class Site:
         """Let the processes of a flow run come to life, all at the same moment."""
         (self.folder / "slow" / f"go-{run.id}").touch()
 
+    def have_states(self, runs: Sequence[FlowRun], state: StateType) -> bool:
+        """Whether all these runs have this state."""
+        ids = [run.id for run in runs]
+        read = self.client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids)))
+        return {run.state_type for run in read} == {state}
+
     def state(self, run: FlowRun) -> StateType | None:
         return self.client.read_flow_run(run.id).state_type
 
@@ -161,8 +162,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (folder / "slow" / "sitecustomize.py").write_text(SLOW_START)
     machine = {"name": "gone", "address": "127.0.0.1", "port": free_port(), "user": "nobody"}
     (folder / "fleet.yaml").write_text(yaml.safe_dump({"machines": [machine]}))
+    began = time.monotonic()
     with prefect_server(folder / "prefect") as server, server.client() as client:
-        yield Site(server, client, folder)
+        site = Site(server, client, folder, min(120.0, START_SECONDS + 2 * (time.monotonic() - began)))
+        site.configure("silent", datetime.now(UTC) + timedelta(days=1))
+        site.deploy()
+        yield site
         for path in (folder / "slow").glob("*-*.*"):  # of a test that failed, a process may still wait
             (folder / "slow" / f"go-{path.stem}").touch()
 
@@ -171,7 +176,7 @@ def test_a_run_whose_process_never_began_starts_again_and_two_processes_are_one_
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one run the process dies. Of two it lives: one begins while its run is scheduled, one beside a second."""
-    monkeypatch.setattr(builtin_deployments, "MAX_START_SECONDS", START_SECONDS)
+    monkeypatch.setattr(builtin_deployments, "MAX_START_SECONDS", site.start_seconds)
     opened = (datetime.now(UTC) - timedelta(minutes=3)).replace(second=0, microsecond=0)
     names = ("dies", "alone", "beside")
     for name in names:
@@ -180,12 +185,12 @@ def test_a_run_whose_process_never_began_starts_again_and_two_processes_are_one_
     dies, alone, beside = runs = [site.schedule(name, opened) for name in names]
     worker = site.work("worker-1.log")
     until(lambda: all(site.processes(run) for run in runs), "the first processes")
-    assert {site.state(run) for run in runs} == {StateType.PENDING}
+    assert site.have_states(runs, StateType.PENDING)
 
     worker.kill()
     worker.wait()
     os.kill(next(iter(site.processes(dies))), signal.SIGKILL)
-    until(lambda: {site.state(run) for run in runs} == {StateType.SCHEDULED}, "that they are scheduled again")
+    until(lambda: site.have_states(runs, StateType.SCHEDULED), "that they are scheduled again")
     for run in runs:
         again = site.client.read_flow_run(run.id)
         assert again.expected_start_time == opened  # the window is the same
@@ -201,9 +206,9 @@ def test_a_run_whose_process_never_began_starts_again_and_two_processes_are_one_
     ended = "this process ends and changes nothing"
     until(lambda: any(ended in text for text in site.processes(beside).values()), "that one of the two ends")
     until(
-        lambda: {site.state(run) for run in runs} == {StateType.FAILED},
+        lambda: site.have_states(runs, StateType.FAILED),
         "ends: the machine is not there",
-        lambda: [(site.client.read_flow_run_states(run.id), site.processes(run)) for run in runs],
+        describe=lambda: [(site.client.read_flow_run_states(run.id), site.processes(run)) for run in runs],
     )
     second_worker.kill()
     second_worker.wait()
@@ -225,7 +230,6 @@ def test_a_run_whose_process_never_began_starts_again_and_two_processes_are_one_
 def test_a_running_run_without_a_heartbeat_gives_its_place_back(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process and its worker were killed before the first heartbeat; each later run was cancelled for good."""
     monkeypatch.setattr(builtin_deployments, "MAX_SILENT_SECONDS", START_SECONDS)
-    site.configure("silent", datetime.now(UTC) + timedelta(days=1))
     site.deploy()
     client = site.client
     limited, free = (client.read_deployment_by_name(f"patch-fleet/{name}").id for name in ("silent", "on-demand"))
@@ -259,8 +263,6 @@ def test_workers_of_two_users_of_one_host_begin_whatever_a_third_put_into_its_te
         65533: ("deployments.worker.bound_worker", str(os.getpid()), "fleetpatch", "second"),
         65534: ("fleetpatch.cli.command", "prefect", "worker", "start", "--pool", "fleetpatch", "--type", "process"),
     }
-    site.configure("users", datetime.now(UTC) + timedelta(hours=3))
-    site.deploy()
     with TemporaryDirectory(prefix="fleetpatch-users-") as name:
         Path(name).chmod(0o755)
         homes = {user: Path(name, str(user)) for user in (third, *workers)}
