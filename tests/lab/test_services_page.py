@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 PATIENCE = 150.0
 LEAD = timedelta(seconds=150)  # on busy cores the server takes a minute, and Prefect makes no run for what is past
 ELSEWHERE = re.compile(r"make setup|python3 -m venv|bin/pip ")  # the lab has no index of packages: controller_host.py
-UNITS = "fleetpatch-server fleetpatch-worker@fleetpatch fleetpatch-web"
+WORKER = "fleetpatch-worker@fleetpatch"
+UNITS = f"fleetpatch-server {WORKER} fleetpatch-web"
 
 
 def read_steps() -> dict[str, list[str]]:
@@ -103,13 +104,18 @@ def test_the_page_leads_to_a_schedule_that_runs(hosts: BootHosts) -> None:
     assert "patch-fleet/weekly" in run(host, steps["5. Deploy"][0])  # at once: the worker makes its pool meanwhile
     (check,) = steps["6. Check the machines"]
     assert "learned" in run(host, check.replace("--trust", "--trust-all"))
+    # Each command costs seconds of a processor: cheap looks come first.
+    until(lambda: "started!" in host.sh(f"journalctl -u {WORKER} || true", root=True), "the worker")
     until(lambda: run(host, "fleetpatch-admin doctor --server"), "that all is ready")
     shown = run(host, steps["7. See the schedule"][0])
     assert "weekly" in shown
     assert f"{start:%H:%M}" in shown
     run(host, steps["8. Start the pages"][0])
 
-    time.sleep(max(0.0, (start - datetime.now(UTC)).total_seconds()))  # each look costs two seconds of a processor
+    time.sleep(max(0.0, (start - datetime.now(UTC)).total_seconds()))
+    ended = "SELECT 1 FROM runs WHERE kind = $$patch$$ AND ended_at IS NOT NULL"
+    ask = f"cd / && runuser -u postgres -- psql --quiet --tuples-only --dbname fleetpatch --command '{ended}'"
+    until(lambda: "1" in host.sh(ask, root=True), "the end of a run in the records")
 
     def read_run() -> Any:
         rows = json.loads(run(host, "fleetpatch-admin runs --json"))
