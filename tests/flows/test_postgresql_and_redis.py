@@ -96,7 +96,7 @@ def test_runs_end_and_windows_open_though_both_are_restarted(tmp_path: Path) -> 
             *("-P", "-m", "deployments.worker.bound_worker", str(os.getpid()), "pool", "worker"),
             log=tmp_path / "worker.log",
             FLEETPATCH_RECORDS_URL=postgres.url("fleetpatch"),
-            PREFECT_WORKER_QUERY_SECONDS="1",
+            PREFECT_WORKER_QUERY_SECONDS="3",
             XDG_DATA_HOME=str(tmp_path / "data"),
             **{PLACE: str(tmp_path / "machines")},
         )
