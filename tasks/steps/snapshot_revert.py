@@ -8,7 +8,7 @@ import logging
 from dataclasses import replace
 from datetime import datetime
 
-from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
+from tasks.domain.errors import FleetpatchError, ManagerBusy, ProviderError, RecordsError
 from tasks.domain.model import Finding, StepRecord, UpdateResult, ValidationResult
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider
@@ -37,6 +37,7 @@ from tasks.steps.machine.provider_orders import (
     require_provider,
     start_if_stopped,
 )
+from tasks.steps.machine.reboot_obstacles import wait_for_transactions
 from tasks.steps.machine.reboot_watch import read_boot_id, wait_for_boot_id
 from tasks.steps.machine.retry import LONGEST_PAUSE_SECONDS, build_retry_deadline, is_transient, retry_transient
 from tasks.steps.outcome import build_outcome
@@ -90,6 +91,9 @@ def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason
     """Raises: RecordsError: the order could not be recorded, and was not given; or its end could not be."""
     began, progress = context.clock.now(), find_progress(context, snapshot.id)
     if not snapshot.revert_reason:
+        if refusal := _wait_for_others(context):
+            _finish(context, f"not reverted: {refusal}", reason, began)
+            return
         snapshot = replace(snapshot, revert_reason=reason, boots_before=list_boots(context))
     detail: dict[str, object] = {"reason": reason, "boots_before": list(snapshot.boots_before)}
     journal.record_start(context, Step.VALIDATE, REVERT_ACT, snapshot.id, detail)
@@ -113,6 +117,20 @@ def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason
     _finish(context, note, reason, began)
 
 
+def _wait_for_others(context: MachineContext) -> str:
+    """Wait until nobody else changes packages: a revert would break that off. Return why that does not end, or "".
+
+    A machine that does not answer is not waited for: its way back is from outside.
+    """
+    try:
+        wait_for_transactions(context, "the revert")
+    except ManagerBusy as error:
+        return error.message
+    except FleetpatchError as error:
+        logger.info("%s: who changes its packages is not known: %s", context.name, error.message)
+    return ""
+
+
 def _finish(context: MachineContext, note: str, reason: str, began: datetime) -> None:
     snapshot = context.state.snapshot
     assert snapshot is not None  # noqa: S101 - for the type checker
@@ -129,7 +147,8 @@ def _finish(context: MachineContext, note: str, reason: str, began: datetime) ->
     if snapshot.reverted_at is not None:
         save_snapshot_row(context, snapshot, SnapshotState.REVERTED)
     save_checkpoint(context, Step.VALIDATE)
-    journal.record_end(context, Step.VALIDATE, REVERT_ACT, snapshot.id, build_end_detail(snapshot))
+    if snapshot.revert_reason:
+        journal.record_end(context, Step.VALIDATE, REVERT_ACT, snapshot.id, build_end_detail(snapshot))
     context.listener.on_step_finished(context.name, Step.VALIDATE, OperationState.FAILED.value, note)
 
 

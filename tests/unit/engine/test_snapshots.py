@@ -1,7 +1,7 @@
 """A snapshot before the first change of a machine, and the way back to it when the run fails there."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -201,6 +201,34 @@ def test_a_failed_update_is_reverted_by_policy(fleet: SnapshotFleet) -> None:
     (revert,) = fleet.find_acts("db", REVERT)
     assert not revert.with_data_disks
     assert not fleet.find_acts("web", REVERT)
+
+
+@pytest.mark.parametrize(("minutes", "is_reverted"), [(3, True), (600, False)])
+def test_packages_that_somebody_changes_are_waited_for_before_a_revert(
+    fleet: SnapshotFleet, minutes: int, is_reverted: bool
+) -> None:
+    fleet.add("db", [FakePackage("a"), FakePackage("bad", fails="no space")])
+    machine, locks = fleet.machines["db"], list[tuple[datetime, datetime]]()
+
+    def change_packages_soon() -> None:
+        begins = fleet.clock.now() + timedelta(seconds=2)
+        locks.append((begins, begins + timedelta(minutes=minutes)))
+        machine.world.locks = (*locks,)
+
+    machine.on_start("install", 1, change_packages_soon)
+    outcome = outcome_of(fleet.patch(snapshot=POLICY, reboot="Never"), "db")
+    assert outcome.state is OperationState.FAILED
+    orders = fleet.find_acts("db", REVERT)
+    assert bool(orders) is is_reverted
+    assert ("the machine is as it was before" in outcome.reason) is is_reverted
+    if is_reverted:
+        assert outcome.snapshot is not None
+        assert outcome.snapshot.reverted_at is not None
+        assert outcome.snapshot.reverted_at > locks[0][1]
+    else:
+        assert "not reverted: others change its packages" in outcome.reason
+        remedies = [finding.remedy for finding in outcome.findings]
+        assert any(f"fleetpatch undo {RUN} db --by snapshot" in remedy for remedy in remedies)
 
 
 def test_without_the_policy_the_report_tells_the_command(fleet: SnapshotFleet) -> None:
