@@ -1,7 +1,7 @@
 """Attacks on Prefect's servers: the one of `fleetpatch server`, and the one that a run starts for itself.
 
 Who can use such a server can start shell commands as the worker, which is root on the fleet's machines, and read the
-credentials in its Secret blocks.
+credentials in its Secret blocks. Servers that do not start at all: test_open_servers.py.
 """
 
 import json
@@ -24,9 +24,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from pydantic import SecretStr
 
 from flows.prefect_api.connection import find_server_fault
-from flows.prefect_api.port_listeners import HOSTS_VARIABLE, build_server_command, open_listener
 from flows.prefect_api.server_login import ensure_login, find_login, find_login_path
-from flows.prefect_api.server_settings import ALLOWED_ORIGINS_VARIABLE, GUARD_SETTINGS
 from tests.support.browser import browser_of_all_names, open_prefect
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.free_port import free_port
@@ -342,30 +340,6 @@ def test_the_servers_own_server_names_no_origin(own_server: Door) -> None:
     for origin in ("http://attacker.test", "null", own_server.url.removesuffix("/api")):
         answer = httpx.get(f"{own_server.url}/health", headers={"Origin": origin})
         assert "access-control-allow-origin" not in answer.headers
-
-
-@pytest.mark.parametrize(
-    "settings", [{"cors_allowed_origins": "*"}, {"csrf_protection_enabled": False}, {"auth_string": None}], ids=str
-)
-def test_no_server_starts_open(settings: dict[str, Any], tmp_path: Path) -> None:
-    """Attacker: a web page, or another user. Way: the owner's environment has settings, in a form that wins over those
-    of fleetpatch, which open the server. What must hold: it does not start."""
-    with open_listener("127.0.0.1", 0) as listener:
-        done = subprocess.run(
-            build_server_command(listener),
-            env={
-                **without_ours(),
-                **{each.name: each.value for each in GUARD_SETTINGS},
-                ALLOWED_ORIGINS_VARIABLE: "",
-                HOSTS_VARIABLE: "127.0.0.1",
-                "PREFECT_SERVER_API": json.dumps({"auth_string": "run:secret", **settings}),
-                "PREFECT_HOME": str(tmp_path),
-                "PYTHONPATH": PYTHONPATH,
-            },
-            pass_fds=(listener.fileno(),), capture_output=True, text=True, check=False, timeout=START_SECONDS,
-        )  # fmt: skip
-    assert done.returncode == 1
-    assert "RuntimeError: a Prefect server needs" in done.stderr
 
 
 # ---------------------------------------------------------------- and its owner
