@@ -195,6 +195,8 @@ def _become(request: Mapping[str, Any]) -> NoReturn:
     os.environ.clear()
     os.environ.update(request["environment"])
     tempfile.tempdir = None
+    further = os.environ.get("PYTHONPATH", "").split(os.pathsep)  # a new interpreter would have read it
+    sys.path[1:1] = [folder for folder in further if folder and folder not in sys.path]
     if group := os.environ.get(GROUP_VARIABLE):
         Meter(group)  # its processor time counts for the test that asked for it
     sys.argv = ["prefect", *request["words"]]
