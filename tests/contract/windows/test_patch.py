@@ -106,3 +106,25 @@ def test_an_installer_that_windows_refuses_to_system_is_named() -> None:
     assert (outcome.state, results(outcome)["KB5000001"].state) == (OperationState.FAILED, UpdateState.NOT_ATTEMPTED)
     assert "E_ACCESSDENIED" in outcome.reason
     assert "(in New-FpInstaller)" in outcome.reason
+
+
+def test_a_server_of_updates_that_is_down_is_named() -> None:
+    policies = {"WUServer": "http://wsus.example.com:8530", r"AU\UseWUServer": 1}
+    scenario = Scenario(updates=(offer(1),), policies=policies, search_hresults=[0x80244022])
+    with WindowsFleet.opened(scenario) as fleet:
+        outcome = fleet.patch()
+        journal = fleet.warm.windows.read_state()["journal"]
+    assert outcome.state is OperationState.FAILED
+    assert "0x80244022" in outcome.reason
+    assert "wsus.example.com" in outcome.reason
+    assert not [each for each in journal if each["what"] == "install"]
+
+
+def test_a_machine_whose_component_store_can_not_be_repaired_is_left() -> None:
+    with WindowsFleet.opened(Scenario(updates=(offer(1),), component_store="NonRepairable")) as fleet:
+        outcome = fleet.patch()
+        journal = fleet.warm.windows.read_state()["journal"]
+    assert outcome.state is OperationState.FAILED
+    assert "(NonRepairable)" in outcome.reason
+    assert {name: result.state for name, result in results(outcome).items()} == {"KB5000001": UpdateState.NOT_ATTEMPTED}
+    assert not [each for each in journal if each["what"] in {"download", "install"}]

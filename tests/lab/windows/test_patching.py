@@ -10,7 +10,7 @@ import pytest
 from flows.request.patch_request import UpdatesRequest
 from tasks.domain.model import Outcome
 from tasks.domain.states import FindingLevel, OperationState, RebootState, UpdateState
-from tests.lab.windows.patching import WindowsFleet, count, cumulative, guid, kb, offer, result_of, states
+from tests.lab.windows.patching import WindowsFleet, cumulative, guid, kb, offer, result_of, states
 from tests.lab.windows.scenario import SERVICES, Scenario, Service
 from tests.support.local_powershell import require_pwsh
 
@@ -54,12 +54,6 @@ MACHINES = (
         ),
     ),
     Scenario(
-        name="WSUS-DOWN",
-        updates=(offer(1),),
-        policies={"WUServer": "http://wsus.example.com:8530", r"AU\UseWUServer": 1},
-        search_hresults=[0x80244022],
-    ),
-    Scenario(
         name="CHAIN",
         updates=(
             offer(1, STACK, classification="update"),
@@ -68,7 +62,6 @@ MACHINES = (
             offer(4, classification="definition", appears_after=(guid(1),)),
         ),
     ),
-    Scenario(name="DAMAGED", updates=(offer(1),), component_store="NonRepairable"),
     Scenario(
         name="ROLLED-BACK",
         updates=(offer(1), cumulative(2, rolled_back=True)),
@@ -195,15 +188,6 @@ def test_an_update_that_a_boot_undoes_has_failed(fleet: WindowsFleet) -> None:
     assert "0x800f0922" in event
 
 
-def test_a_server_of_updates_that_is_down_is_named(fleet: WindowsFleet) -> None:
-    outcome = fleet.outcome(name="WSUS-DOWN")
-
-    assert outcome.state is OperationState.FAILED
-    assert "0x80244022" in outcome.reason
-    assert "wsus.example.com" in outcome.reason
-    assert count(fleet.find("WSUS-DOWN"), "install") == 0
-
-
 def test_downloads_are_tried_again_where_that_may_help(fleet: WindowsFleet) -> None:
     outcome = fleet.outcome(name="SOME-FAIL")
 
@@ -214,15 +198,6 @@ def test_downloads_are_tried_again_where_that_may_help(fleet: WindowsFleet) -> N
         entry["id"] for entry in fleet.find("SOME-FAIL").machine.read_state()["journal"] if entry["what"] == "download"
     ]
     assert (tried.count(guid(6)), tried.count(guid(7)) <= 2) == (2, True)
-
-
-def test_a_machine_whose_component_store_can_not_be_repaired_is_left(fleet: WindowsFleet) -> None:
-    outcome = fleet.outcome(name="DAMAGED")
-
-    assert outcome.state is OperationState.FAILED
-    assert "(NonRepairable)" in outcome.reason
-    assert states(outcome) == {kb(1): UpdateState.NOT_ATTEMPTED}
-    assert count(fleet.find("DAMAGED"), "download") == 0
 
 
 def test_services_that_ran_must_run_after_the_reboot(fleet: WindowsFleet) -> None:
