@@ -281,8 +281,9 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "The same with zypper: tests/lab/test_zypper.py; dnf's locks: tests/contract/test_manager_contract_dnf.py."
     ),
     "tests/contract/web/test_browser_pages.py::test_page_has_no_fault_in_each_look": (
-        "A page of each template on two desks, a phone and paper, and the further ones on a phone: "
-        "tests/contract/web/test_browser_pages.py. Light and dark differ by colours alone: axe looks at both there."
+        "A page of each template on two desks, a phone and paper, by axe in both themes, with the focus on everything "
+        "in turn; by the Tab key those of PRESSED, without scripts those with scripts of their own; the further ones "
+        "on a phone: tests/contract/web/test_browser_pages.py."
     ),
 }
 """The beginnings of ids of tests, each with the reason why the rest is enough at each change."""

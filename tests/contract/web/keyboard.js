@@ -7,7 +7,9 @@
     return e.checkVisibility({ contentVisibilityAuto: true, visibilityProperty: true });
   });
   const name = (e) => `${reachable.indexOf(e)} ${e.tagName.toLowerCase()}.${e.getAttribute("class") || ""} ${(e.textContent || e.name || e.id).trim().slice(0, 40)}`;
-  window.__keys = { wanted: reachable.map(name), reached: [], unseen: [] };
+  const early = reachable.filter((e) => e.tabIndex > 0);
+  window.__keys = { wanted: reachable.map(name), reached: [], unseen: [], early: early.map(name) };
+  window.__focusRest = () => { for (const e of reachable.slice(1)) e.focus(); };
   document.addEventListener("focusin", (event) => {
     const e = event.target, style = getComputedStyle(e), box = e.getBoundingClientRect();
     window.__keys.reached.push(name(e));
