@@ -109,7 +109,10 @@ def test_an_installer_that_windows_refuses_to_system_is_named() -> None:
 
 
 def test_a_server_of_updates_that_is_down_is_named() -> None:
-    policies = {"WUServer": "http://wsus.example.com:8530", r"AU\UseWUServer": 1}
+    policies: dict[str, int | str | list[str]] = {
+        "WUServer": "http://wsus.example.com:8530",
+        r"AU\UseWUServer": 1,
+    }
     scenario = Scenario(updates=(offer(1),), policies=policies, search_hresults=[0x80244022])
     with WindowsFleet.opened(scenario) as fleet:
         outcome = fleet.patch()
