@@ -202,6 +202,29 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "at each call: tests/unit/engine/test_image_components.py; each kind of component in real shells, with "
         "stand-ins: tests/contract/test_components.py."
     ),
+    "tests/contract/providers/test_provider_contract.py::test_an_order_that_breaks_anywhere_is_completed_by_the_same_order"
+    "[libvirt-take-snapshot": (
+        "Broken behind each command of libvirt, on a host in memory: tests/unit/providers/test_libvirt_broken.py; with "
+        "libvirt while it reverts and while it replaces a disk, and each other order whole: "
+        "tests/contract/providers/test_provider_contract.py."
+    ),
+    "tests/contract/providers/test_provider_contract.py::test_an_order_that_breaks_anywhere_is_completed_by_the_same_order"
+    "[libvirt-delete-snapshot": ("As above: tests/contract/providers/test_provider_contract.py."),
+    "tests/contract/providers/test_provider_contract.py::test_an_order_that_breaks_anywhere_is_completed_by_the_same_order"
+    "[libvirt-restore-os-disk": ("As above: tests/contract/providers/test_provider_contract.py."),
+    "tests/contract/providers/test_provider_contract.py::test_an_order_that_breaks_anywhere_is_completed_by_the_same_order"
+    "[libvirt-delete-os-disk": ("As above: tests/contract/providers/test_provider_contract.py."),
+    "tests/contract/providers/test_provider_contract.py::test_a_deleted_snapshot_leaves_what_was_written_since"
+    "[libvirt-on]": (
+        "The first snapshot deleted while the machine runs, the second one while it is off: "
+        "tests/contract/providers/test_provider_contract.py."
+    ),
+    "tests/contract/providers/test_provider_contract.py::test_a_deleted_snapshot_leaves_what_was_written_since"
+    "[libvirt-off]": ("As above: tests/contract/providers/test_provider_contract.py."),
+    "tests/contract/providers/test_provider_contract.py::test_a_new_os_disk_and_the_kept_one_back[libvirt]": (
+        "The same between two snapshots, and the same order of a new disk again: "
+        "tests/contract/providers/test_provider_contract.py."
+    ),
     "tests/lab/vm/test_rehearsal.py::": (
         "Machine and copy are two QEMUs without KVM, patched one after the other: minutes. Simulated: "
         "tests/unit/engine/test_rehearsals.py; the host's script in real shells, without libvirt: "
@@ -263,6 +286,13 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     "tests/contract/test_manager_contract_dnf.py::TestDownload::test_a_stop_ends_a_download": (
         "The same with zypper: tests/contract/test_manager_contract_zypper.py; dnf's own process, with a stand-in: "
         "tests/contract/test_rpm_job_script.py."
+    ),
+    "tests/contract/test_manager_contract_dnf.py::TestDownload"
+    "::test_a_download_that_is_not_over_in_time_is_ended_and_nothing_is_unpacked": (
+        "The same with zypper and apt: tests/contract/test_manager_contract_zypper.py and "
+        "tests/contract/test_manager_contract_apt.py; dnf and zypper share the script of a job. dnf's download that is "
+        "ended in time, ahead of a run: tests/contract/test_manager_contract_dnf.py; what the script begins and ends, "
+        "with a stand-in for dnf: tests/contract/test_rpm_job_waits.py and tests/contract/test_rpm_job_script.py."
     ),
     "tests/contract/test_manager_contract_apt.py::TestDownload::test_a_stop_ends_a_download": (
         "The same with zypper: tests/contract/test_manager_contract_zypper.py; apt's own process, with a stand-in: "

@@ -82,17 +82,23 @@ def test_a_snapshot_is_put_back_more_than_once_and_data_stays(subject: Subject) 
     assert read_both(subject) == ("before", "before")
 
 
-@pytest.mark.parametrize("is_running", [True, False])
-def test_a_deleted_snapshot_leaves_what_was_written_since(subject: Subject, tmp_path: Path, is_running: bool) -> None:
+@pytest.mark.parametrize("is_running", [(True, True), (False, False), (True, False)], ids=["on", "off", "on, then off"])
+def test_a_deleted_snapshot_leaves_what_was_written_since(
+    subject: Subject, tmp_path: Path, is_running: tuple[bool, bool]
+) -> None:
+    """Whether the machine runs while the first one is deleted, and then the second one."""
+    at_first, at_last = is_running
     paths = [disk.source for disk in subject.read().disks]
     subject.order(ProviderAct.START)
     subject.order(ProviderAct.TAKE_SNAPSHOT, "s1")
     subject.order(ProviderAct.TAKE_SNAPSHOT, "s2")
     write_both(subject, "after")
-    if is_running:
+    if at_first:
         subject.order(ProviderAct.START)
     subject.order(ProviderAct.DELETE_SNAPSHOT, "s1")
     assert [snapshot.id for snapshot in subject.read().snapshots] == ["s2"]
+    if at_first and not at_last:
+        subject.order(ProviderAct.POWER_OFF)
     for _ in range(2):
         subject.order(ProviderAct.DELETE_SNAPSHOT, "s2")
         subject.order(ProviderAct.DELETE_SNAPSHOT, "s1")
@@ -101,7 +107,7 @@ def test_a_deleted_snapshot_leaves_what_was_written_since(subject: Subject, tmp_
     assert [disk.source for disk in machine.disks] == paths, "the disks are in their own files again"
     assert not list(tmp_path.glob("*layer-*"))
     assert read_both(subject, machine) == ("after", "after")
-    assert machine.power is (PowerState.RUNNING if is_running else PowerState.STOPPED)
+    assert machine.power is (PowerState.RUNNING if at_last else PowerState.STOPPED)
 
 
 def test_a_new_os_disk_and_the_kept_one_back(subject: Subject) -> None:
@@ -141,10 +147,18 @@ def test_snapshots_and_kept_disks_need_each_other(subject: Subject) -> None:
     write_both(subject, "mine")
     subject.order(ProviderAct.TAKE_SNAPSHOT, "s1")
     write_both(subject, "later")
-    subject.order(ProviderAct.REPLACE_OS_DISK, "u1", image=subject.make_image("2", "image 2"))
+    image, old = subject.make_image("2", "image 2"), subject.read().os_disks[0]
+    subject.order(ProviderAct.REPLACE_OS_DISK, "u1", image=image)
+    machine = subject.read()
+    assert [(disk.image, disk.image_digest) for disk in machine.os_disks] == [("2", image.sha256)]
+    assert [(kept.id, kept.source) for kept in machine.kept_disks] == [("u1", old.source)]
     subject.order(ProviderAct.TAKE_SNAPSHOT, "s2")
-    subject.order(ProviderAct.RESTORE_OS_DISK, "u1")
-    assert read_both(subject) == ("later", "later")
+    for _ in range(2):
+        subject.order(ProviderAct.RESTORE_OS_DISK, "u1")
+    machine = subject.read()
+    assert read_both(subject, machine) == ("later", "later")
+    assert machine.os_disks[0].source == old.source
+    assert machine.kept_disks == ()
     subject.order(ProviderAct.REVERT, "s2")
     assert read_both(subject) == ("image 2", "later")
     subject.order(ProviderAct.DELETE_OS_DISK, "u1")
