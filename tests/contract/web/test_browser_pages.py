@@ -374,15 +374,16 @@ def press_tab(page: Page) -> None:
 
 
 def test_paper_is_white_and_has_no_forms_whatever_theme_is_chosen(tab: Page, sample: Sample) -> None:
-    for url in ("/compliance?month=2026-11", "/runs"):
-        with open_page(tab, sample, url):
-            tab.evaluate("localStorage.setItem('theme', 'dark')")
-            try:
-                tab.reload()
+    with open_page(tab, sample, "/login"):
+        tab.evaluate("localStorage.setItem('theme', 'dark')")
+    try:
+        for url in ("/runs", "/compliance?month=2026-11"):
+            with open_page(tab, sample, url):
+                assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
                 tab.emulate_media(media="print")
                 ink = tab.evaluate("getComputedStyle(document.querySelector('h1')).color")
                 assert sum(map(int, re.findall(r"\d+", ink)[:3])) < 200, ink
                 assert tab.locator("form:visible, button:visible, nav:visible").count() == 0
-            finally:
-                tab.evaluate("localStorage.removeItem('theme')")
-    assert "scope: all machines, " in sample.site.get("/compliance?month=2026-11").text  # the form is not printed
+        assert "scope: all machines, " in tab.content()  # the form is not printed
+    finally:
+        tab.evaluate("localStorage.removeItem('theme')")
