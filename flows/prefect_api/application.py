@@ -30,6 +30,7 @@ from starlette.routing import Mount
 
 from flows.prefect_api.encryption_key import KEY_VARIABLE, find_encryption_key
 from flows.prefect_api.idle_queue import calm_docket, replace_docket
+from flows.prefect_api.known_schemas import remember_valid_schemas
 from flows.prefect_api.port_listeners import ENDS_WITH_INPUT, HOSTS_VARIABLE
 from flows.prefect_api.server_database import DatabaseState, make_tables, read_database_state
 from flows.prefect_api.server_settings import names_all_origins
@@ -128,8 +129,10 @@ def build_application() -> TrustedHostMiddleware:
     if not api.csrf_protection_enabled or names_all_origins(api.cors_allowed_origins):
         raise RuntimeError("a Prefect server needs protection against forged requests, and origins without *")
     from prefect.server.api import background_workers, collections, server  # noqa: PLC0415 - it takes seconds to load
+    from prefect.utilities.schema_tools import validation  # noqa: PLC0415 - it takes seconds to load
 
     calm_docket(background_workers)
+    remember_valid_schemas(validation)
     gc.freeze()  # Prefect looks for garbage once more
     collections.KNOWN_VIEWS.update(dict.fromkeys(collections.KNOWN_VIEWS, ""))  # its own copies, not those on GitHub
     routers = sorted(server.API_ROUTERS, key=lambda router: router.prefix not in USED_ROUTES)
