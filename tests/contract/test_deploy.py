@@ -81,18 +81,17 @@ class Place:
     def words(self) -> list[str]:
         return ["deploy", str(self.folder / "configurations")]
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Its records are its own: to record a policy in the default ones would stop runs of other tests."""
+        return self.server.environment(FLEETPATCH_RECORDS_URL=f"sqlite:///{self.folder / 'records.db'}")
+
     def command_as_process(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "fleetpatch.cli.command", *self.words, *words],
-            env=self.server.environment(),
-            cwd=TOP,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        program = [sys.executable, "-m", "fleetpatch.cli.command", *self.words, *words]
+        return subprocess.run(program, env=self.environment, cwd=TOP, capture_output=True, text=True, check=False)
 
     def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        return run_command([*self.words, *words], self.server.environment(COLUMNS="160"), TOP)
+        return run_command([*self.words, *words], self.environment | {"COLUMNS": "160"}, TOP)
 
     def deploy(self, *words: str, code: int = 0) -> str:
         done = self.command(*words)
@@ -315,7 +314,7 @@ def is_there(process: int) -> bool:
 
 def serving(place: Place, log: Path) -> "subprocess.Popen[bytes]":
     words = ("-m", "fleetpatch.cli.command", "deploy", str(place.folder / "configurations"), "--yes", "--serve")
-    started = place.server.run(*words, log=log, **dict.fromkeys(TELEMETRY_OFF, ""))
+    started = place.server.run(*words, log=log, **{**place.environment, **dict.fromkeys(TELEMETRY_OFF, "")})
     until(lambda: "started!" in log.read_text())
     return started
 

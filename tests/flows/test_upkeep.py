@@ -23,6 +23,7 @@ from tests.support.fleet import SimFleet, outcome_of
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
+@pytest.mark.usefixtures("url")  # the default records are those of all processes of the test run
 def test_staging_downloads_and_nothing_else(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a", asks_reboot=True), FakePackage("b")])
     boot = web.boot_id
