@@ -1,5 +1,6 @@
 """A Prefect server of the tests' own: its database, home and port are temporary, and it tells nobody anything."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
@@ -20,6 +21,7 @@ from prefect.settings import (
     PREFECT_LOGGING_LEVEL,
     PREFECT_LOGGING_TO_API_ENABLED,
     PREFECT_SERVER_ANALYTICS_ENABLED,
+    get_current_settings,
     temporary_settings,
 )
 
@@ -28,6 +30,7 @@ from flows.prefect_api.server_settings import BATCH_SETTINGS
 from tests.flows.served import Served
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
+from tests.support.prefect_forks import ForkedServer, start_prefect
 from tests.support.prefect_tables import TABLES_ARE_THERE, copy_tables
 
 STARTUP_SECONDS = 300  # on cores that others use, a start has taken more than a minute
@@ -58,7 +61,9 @@ def client() -> Iterator[SyncPrefectClient]:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A server that is there for as long as the tests are."""
-    from prefect.testing import utilities  # it takes seconds to import, and most processes of the pool never need it
+    # they take seconds to import, and most processes of the pool never need them
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.testing import utilities
 
     home: Path = tmp_path_factory.mktemp("prefect")
     quiet = {
@@ -72,9 +77,21 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     }
     EventsWorker.drain_all()  # an earlier test's goes on telling its own server, which is gone
     APILogWorker.drain_all()
+
+    def fork(server: SubprocessASGIServer) -> ForkedServer:
+        """Start it as Prefect does, but in a forked process."""
+        environment = {**os.environ, **get_current_settings().to_environment_variables(exclude_unset=True)}
+        return start_prefect(
+            ("server", "start", "--host", "127.0.0.1", "--port", str(server.port), "--no-ui"),
+            place=home,
+            environment={**environment, "PREFECT__SERVER_EPHEMERAL": "1"},
+            log=home / "server.log",
+        )
+
     with temporary_settings(quiet), ExitStack() as server:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(utilities, "mkdtemp", _folder_with_tables)
+            patch.setattr(SubprocessASGIServer, "_run_uvicorn_command", fork)
             for name, value in SERVER_SETTINGS.items():
                 patch.setenv(name, value)
             server.enter_context(utilities.prefect_test_harness(server_startup_timeout=STARTUP_SECONDS))

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from flows.prefect_api.idle_queue import calm_docket
+from flows.prefect_api.known_schemas import remember_valid_schemas
 from tests.ci.meter import GROUP_VARIABLE, Meter
 from tests.ci.tree import TOP
 from tests.support.environment import PYTHONPATH, TEST_RUN_VARIABLE, without_ours
@@ -45,6 +46,8 @@ class ForkedServer:
     pid: int
     connection: socket.socket
     returncode: int | None = None
+    stdout: None = None
+    stderr: None = None
 
     def poll(self) -> int | None:
         """Return its exit code; None while it runs."""
@@ -73,6 +76,10 @@ class ForkedServer:
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """kill -9."""
@@ -143,6 +150,7 @@ def serve(path: Path, owner: int) -> None:
     importlib.import_module("prefect.server.api.server")
     importlib.import_module("uvicorn.protocols.http.h11_impl")
     calm_docket(importlib.import_module("prefect.server.api.background_workers"))  # as fleetpatch's own servers
+    remember_valid_schemas(importlib.import_module("prefect.utilities.schema_tools.validation"))
     assert threading.active_count() == 1, "a fork would have no other thread"
     gc.collect()
     gc.freeze()
