@@ -85,8 +85,8 @@ def delete_os_disk(work: DomainWork, order: ProviderOrder) -> str:
     work.begin_disk_work()
     domain, state = work.domain, work.domain.state
     kept = state.find_kept_disk(order.id)
-    if kept is None:
-        return "it is not there"
+    if kept is None:  # the line may have broken before its file was removed
+        return _join("it is not there", work.finish()) if state.doomed else "it is not there"
     others = tuple(entry for entry in state.kept_disks if entry.id != order.id)
     is_used = kept.file.path in domain.find_paths_below(file.path for file in domain.active_files.values())
     going = () if is_used else tuple(iterate_layers(state.layers, kept.file.path))
