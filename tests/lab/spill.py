@@ -264,7 +264,7 @@ def _carry_out(spill: Spill) -> None:
         data = yaml.safe_load(fleet)
         others = [machine for machine in data["machines"] if machine["name"] != "login"]  # whose secret Prefect has
         _private(spill.given / "fleet.yaml", yaml.safe_dump(data | {"machines": others}))
-        spill.fleetpatch("doctor", "doctor", agent=agent.path)
+        spill.ask("doctor", "doctor", agent=agent.path)
         spill.agent_visits["never asked for"] = agent.visits
     with _agent() as agent:
         data["machines"] = [{**data["machines"][0], "credential": "agent"}]
