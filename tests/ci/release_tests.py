@@ -164,8 +164,8 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "Each test in tests/lab/vm stands on what it looks at, and fails without it; all are played together."
     ),
     "tests/lab/vm/test_kernels.py::test_a_kernel_without_initramfs_is_not_booted": (
-        "The machine boots by QEMU without KVM: minutes. Real updates by apt, dnf and zypper, after which the newest "
-        "kernel has no initramfs: tests/lab/reports/test_boot.py. The warning of one that was there before: "
+        "The machine boots by QEMU without KVM: minutes. A real update by apt, after which the newest kernel has no "
+        "initramfs: tests/lab/reports/test_boot.py. The warning of one that was there before: "
         "tests/unit/engine/test_next_boot.py."
     ),
     "tests/lab/vm/test_kernels.py::test_a_full_boot_partition_is_found_before_a_kernel_is_installed": (
