@@ -306,7 +306,8 @@ class DomainWork:
             self.notes.append(f"nothing was cleared away: {error.message}")
             return
         if left:
-            self.notes.append(f"nothing of fleetpatch needs {', '.join(sorted(left))}, and it was not merged: it stays")
+            files = ", ".join(sorted(left))
+            self.notes.append(f"nothing of fleetpatch needs {files}; whether it was merged is not known: it stays")
         gone |= set(unused) - left
         self.save(
             layers={path: under for path, under in state.layers.items() if path not in gone},
