@@ -91,7 +91,7 @@ def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason
     """Raises: RecordsError: the order could not be recorded, and was not given; or its end could not be."""
     began, progress = context.clock.now(), find_progress(context, snapshot.id)
     if not snapshot.revert_reason:
-        if refusal := _wait_for_others(context):
+        if refusal := _find_refusal(context):
             _finish(context, f"not reverted: {refusal}", reason, began)
             return
         snapshot = replace(snapshot, revert_reason=reason, boots_before=list_boots(context))
@@ -117,18 +117,26 @@ def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason
     _finish(context, note, reason, began)
 
 
-def _wait_for_others(context: MachineContext) -> str:
-    """Wait until nobody else changes packages: a revert would break that off. Return why that does not end, or "".
+def wait_for_others(context: MachineContext) -> str:
+    """Wait until nobody else changes packages. Return the reason if they take too long, or "".
 
-    A machine that does not answer is not waited for: its way back is from outside.
+    Raises:
+        FleetpatchError: the machine does not answer.
     """
     try:
         wait_for_transactions(context, "the revert")
     except ManagerBusy as error:
         return error.message
-    except FleetpatchError as error:
-        logger.info("%s: who changes its packages is not known: %s", context.name, error.message)
     return ""
+
+
+def _find_refusal(context: MachineContext) -> str:
+    """Return why a machine is not reverted, or "". One that does not answer is reverted from outside."""
+    try:
+        return wait_for_others(context)
+    except FleetpatchError as error:
+        logger.info("%s: it is not known who changes its packages: %s", context.name, error.message)
+        return ""
 
 
 def _finish(context: MachineContext, note: str, reason: str, began: datetime) -> None:

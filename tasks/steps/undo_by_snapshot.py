@@ -14,10 +14,9 @@ from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.hooks import run_before_hooks
 from tasks.steps.machine.lock_removal import lock_machine, remove_undone_lock
-from tasks.steps.machine.reboot_obstacles import wait_for_transactions
 from tasks.steps.machine.reboot_watch import read_boot_id
 from tasks.steps.snapshot_choice import explain_no_snapshot, find_snapshot
-from tasks.steps.snapshot_revert import date_revert, find_progress, list_boots, revert
+from tasks.steps.snapshot_revert import date_revert, find_progress, list_boots, revert, wait_for_others
 from tasks.steps.start_checks import check_window_fit, explain_stop_request
 
 
@@ -35,7 +34,7 @@ def revert_as_planned(context: MachineContext) -> MachineState:
             return replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
         if not run_before_hooks(context):
             return context.state
-        if reason := _wait_for_others(context) or _explain_no_start(context):
+        if reason := wait_for_others(context) or _explain_no_start(context):
             return replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
     before = context.facts.boot_id
     _revert(context, snapshot)
@@ -68,15 +67,6 @@ def revert_as_planned(context: MachineContext) -> MachineState:
 def _explain_no_start(context: MachineContext) -> str:
     fit = check_window_fit(context, context.revert_seconds, "the revert")
     return explain_stop_request(context) or ("" if fit.fits else fit.explanation)
-
-
-def _wait_for_others(context: MachineContext) -> str:
-    """Wait until nobody else changes packages. Return why that does not end, or ""."""
-    try:
-        wait_for_transactions(context, "the revert")
-    except ManagerBusy as error:
-        return error.message
-    return ""
 
 
 def revert_unanswering(context: MachineContext) -> None:

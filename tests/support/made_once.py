@@ -1,16 +1,12 @@
-"""Folders that are dear to make and that tests copy: the processes of one pytest-xdist run make each of them once."""
+"""Folders that are dear to make and that tests copy: the processes of a test run make each of them once."""
 
 import fcntl
-import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.support.environment import KEYS_VARIABLE
-
-RUN_VARIABLE = "PYTEST_XDIST_TESTRUNUID"
-"""pytest-xdist gives all processes of a run the same value."""
+from tests.support.environment import KEYS_VARIABLE, TEST_RUN_VARIABLE
 
 
 def make_once(name: str, make: Callable[[Path], None]) -> Path:
@@ -20,7 +16,7 @@ def make_once(name: str, make: Callable[[Path], None]) -> Path:
         name: tells the folder from others.
         make: fills an empty folder.
     """
-    shared = _find_shared()
+    shared = Path(os.environ[KEYS_VARIABLE]).parent / f"made-{os.environ[TEST_RUN_VARIABLE]}"
     folder = shared / name
     shared.mkdir(exist_ok=True)
     with (shared / f"{name}.lock").open("w") as lock:
@@ -32,14 +28,3 @@ def make_once(name: str, make: Callable[[Path], None]) -> Path:
                 make(unfinished)
                 unfinished.rename(folder)
     return folder
-
-
-def _find_shared() -> Path:
-    """Return the folder for all processes of this run, or this process's own."""
-    run = os.environ.get(RUN_VARIABLE)
-    return Path(os.environ[KEYS_VARIABLE]).parent / f"made-{run}" if run else Path(_make_own().name)
-
-
-@functools.cache
-def _make_own() -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix="fleetpatch-made-")

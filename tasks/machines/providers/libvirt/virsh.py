@@ -264,7 +264,7 @@ class Virsh:
             domain,
             chains={
                 path: parse_chain(answer.text)
-                for path, answer in zip(files, answers, strict=False)
+                for path, answer in zip(files, answers[: len(infos)], strict=True)
                 if answer.exit_code == 0
             },
             free_bytes=min(rooms) if rooms and len(rooms) == len(rows) else None,
