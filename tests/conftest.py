@@ -8,6 +8,7 @@ import functools
 import gc
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,12 +21,14 @@ from xdist.workermanage import WorkerController
 
 from tests.ci.release_tests import is_release_test
 from tests.support.environment import KEYS_VARIABLE, OWNERS_VARIABLE, QUICK_PYTHON, SETTINGS_VARIABLE, TEST_RUN_VARIABLE
+from tests.support.memory_folder import use_memory_folder
 
 settings.register_profile("default", max_examples=10, deadline=None)
 settings.register_profile("ci", max_examples=20, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+use_memory_folder(sys.argv[1:])
 os.environ.setdefault("PYTHONPATH", QUICK_PYTHON)
 os.environ.setdefault(TEST_RUN_VARIABLE, str(os.getpid()))
 if (owner := Path(__file__).stat().st_uid) not in {0, os.geteuid()}:

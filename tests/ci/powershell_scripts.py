@@ -47,7 +47,8 @@ def analyze(pwsh: str, scripts: Iterable[str]) -> dict[str, list[str]]:
     done = subprocess.run(
         [pwsh, "-NoProfile", "-NonInteractive", "-File", str(LOOK)],
         input=wanted, capture_output=True, text=True, check=False, cwd=tree.TOP, timeout=SECONDS,
-        env={**os.environ, "TERM": "dumb", "NO_COLOR": "1"},
+        # For each command that it does not know, the analyzer looks at all files on PATH: three quarters of its time.
+        env={**os.environ, "PATH": "", "TERM": "dumb", "NO_COLOR": "1"},
     )  # fmt: skip
     found: dict[str, list[str]] = {}
     pending: list[str] = []

@@ -134,7 +134,7 @@ def _started(address: str = "") -> Server:
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    folder = Path(tempfile.mkdtemp(prefix="fp-pg-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="fp-pg-"))
     user = _unprivileged()
     if user is not None:
         shutil.chown(folder, user)
