@@ -56,7 +56,8 @@ def find_server_fault(url: str) -> str:
 
 
 START_TIMEOUT_SECONDS = 120.0
-_STOP_TIMEOUT_SECONDS = 10.0
+_STOP_TIMEOUT_SECONDS = 35.0
+"""The server ends itself in 30 (flows/prefect_api/application.py)."""
 _HOST: Final = "127.0.0.1"
 _LOG_SECONDS: Final = 10.0  # how often lines of the log are sent, and at the end; Prefect's default is 2
 

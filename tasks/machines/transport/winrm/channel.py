@@ -152,6 +152,7 @@ class WinrmChannel:
             self._input_fault = None if end and fault.code == TIMED_OUT else fault
 
     def _receive_output(self, command_id: str, decoder: ScriptOutputDecoder, deadline: Deadline) -> int | None:
+        is_answer_lost = False
         while True:
             try:
                 stdout, stderr, exit_code = self._client.receive(
@@ -162,8 +163,16 @@ class WinrmChannel:
                     raise self._input_fault from None
                 continue
             except MessageLost as lost:
+                is_answer_lost = True
                 self._reconnect(lost, deadline, keep_shell=True)
                 continue
+            except WsmanFault as fault:
+                if not (is_answer_lost and fault.is_lost_shell):
+                    raise
+                # The machine tells a command's end once. One code is for a command that has ended and for a lost shell.
+                self._is_busy = False
+                message = "a part of the machine's answer was lost: the command has ended, or its shell has"
+                raise ConnectionLost(f"{message} ({fault.reason[:300]})") from fault
             decoder.feed_stderr(stderr)
             if decoder.feed_stdout(stdout):
                 return None
