@@ -1,0 +1,56 @@
+"""Prefect's clients share one TLS context for each file of certificates. One that trusts everybody is not shared."""
+
+import os
+import shutil
+import ssl
+from pathlib import Path
+
+import certifi
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_TLS_INSECURE_SKIP_VERIFY, PREFECT_API_URL, temporary_settings
+
+from flows.prefect_api.shared_trust import create_context, share_trust
+
+
+def find_context(url: str = "https://127.0.0.1:1/api") -> ssl.SSLContext:
+    with temporary_settings({PREFECT_API_URL: url}):
+        client = get_client(sync_client=True)
+        context = client._client._transport._pool._ssl_context  # type: ignore[attr-defined]
+    assert isinstance(context, ssl.SSLContext)
+    return context
+
+
+@pytest.fixture(autouse=True)
+def sharing() -> None:
+    share_trust()
+
+
+def test_all_clients_have_one_context_and_it_verifies() -> None:
+    context = find_context()
+    assert find_context() is context
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.cert_store_stats()["x509_ca"] > 0
+
+
+def test_a_context_that_trusts_everybody_is_nobody_elses() -> None:
+    with temporary_settings({PREFECT_API_TLS_INSECURE_SKIP_VERIFY: True}):
+        careless = find_context()
+    assert careless.verify_mode is ssl.CERT_NONE
+    assert find_context() is not careless
+    assert find_context().verify_mode is ssl.CERT_REQUIRED
+
+
+def test_a_changed_file_is_loaded_again(tmp_path: Path) -> None:
+    file = tmp_path / "trust.pem"
+    shutil.copy(certifi.where(), file)
+    context = create_context(cafile=str(file))
+    assert create_context(cafile=str(file)) is context
+    os.utime(file, ns=(0, 0))
+    assert create_context(cafile=str(file)) is not context
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        create_context(cafile=str(tmp_path / "none.pem"))
