@@ -8,14 +8,14 @@ import httpx
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
 from prefect.context import SettingsContext, get_settings_context
 
-from flows.prefect_api.shared_trust import share_trust
+from flows.prefect_api.kept_answers import keep_answers
 
 ANSWER_TIMEOUT_SECONDS = 10.0  # a server that needs longer for one answer counts as unavailable
 RETRY_SECONDS = 1.0  # how often a waiting caller asks again
 NO_ANSWER_ERRORS = (httpx.HTTPError, OSError, ValueError)
 """The errors of Prefect's client if there is no answer, or if another program answers: a proxy's page is no JSON."""
 
-share_trust()  # here: every process that asks Prefect anything loads this module
+keep_answers()  # here: every process that asks Prefect anything loads this module
 
 
 @contextmanager

@@ -131,8 +131,11 @@ def build_application() -> TrustedHostMiddleware:
     from prefect.server.api import background_workers, collections, server  # noqa: PLC0415 - it takes seconds to load
     from prefect.utilities.schema_tools import validation  # noqa: PLC0415 - it takes seconds to load
 
+    from flows.prefect_api.kept_answers import keep_answers  # noqa: PLC0415 - it loads Prefect's client
+
     calm_docket(background_workers)
     remember_valid_schemas(validation)
+    keep_answers()
     gc.freeze()  # Prefect looks for garbage once more
     collections.KNOWN_VIEWS.update(dict.fromkeys(collections.KNOWN_VIEWS, ""))  # its own copies, not those on GitHub
     routers = sorted(server.API_ROUTERS, key=lambda router: router.prefix not in USED_ROUTES)

@@ -151,6 +151,7 @@ def serve(path: Path, owner: int) -> None:
     importlib.import_module("uvicorn.protocols.http.h11_impl")
     calm_docket(importlib.import_module("prefect.server.api.background_workers"))  # as fleetpatch's own servers
     remember_valid_schemas(importlib.import_module("prefect.utilities.schema_tools.validation"))
+    importlib.import_module("flows.prefect_api.kept_answers").keep_answers()
     assert threading.active_count() == 1, "a fork would have no other thread"
     gc.collect()
     gc.freeze()

@@ -1,16 +1,20 @@
-"""Prefect's clients share one TLS context for each file of certificates. One that trusts everybody is not shared."""
+"""Prefect's clients share a TLS context and the names of zones. A context that trusts everybody is not shared."""
 
 import os
 import shutil
 import ssl
+from datetime import timedelta
 from pathlib import Path
+from zoneinfo import available_timezones
 
 import certifi
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_TLS_INSECURE_SKIP_VERIFY, PREFECT_API_URL, temporary_settings
+from pydantic import ValidationError
 
-from flows.prefect_api.shared_trust import create_context, share_trust
+from flows.prefect_api.kept_answers import create_context, find_zone_names, keep_answers
 
 
 def find_context(url: str = "https://127.0.0.1:1/api") -> ssl.SSLContext:
@@ -23,7 +27,7 @@ def find_context(url: str = "https://127.0.0.1:1/api") -> ssl.SSLContext:
 
 @pytest.fixture(autouse=True)
 def sharing() -> None:
-    share_trust()
+    keep_answers()
 
 
 def test_all_clients_have_one_context_and_it_verifies() -> None:
@@ -54,3 +58,14 @@ def test_a_changed_file_is_loaded_again(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         create_context(cafile=str(tmp_path / "none.pem"))
+
+
+def test_zones_are_looked_for_once_and_an_unknown_one_is_refused() -> None:
+    find_zone_names.cache_clear()
+    for zone in ("Europe/Berlin", "America/New_York"):
+        IntervalSchedule(interval=timedelta(hours=1), timezone=zone)
+    assert find_zone_names.cache_info().misses == 1
+    assert find_zone_names.cache_info().hits == 1
+    assert find_zone_names() == available_timezones()
+    with pytest.raises(ValidationError, match="Invalid timezone"):
+        IntervalSchedule(interval=timedelta(hours=1), timezone="Europe/Nowhere")
