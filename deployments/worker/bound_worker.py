@@ -26,6 +26,7 @@ from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.process import ProcessWorker
 
 from deployments.worker.installed_flow_start import start_installed_flows_at_once
+from deployments.worker.integration_packages import find_integrations_by_name
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 
 
@@ -124,6 +125,7 @@ def run_bound_worker(parent: str, pool: str, name: str) -> None:
     """Work until the process is stopped or the parent ends."""
     use_own_temporary_folder()
     start_installed_flows_at_once()
+    find_integrations_by_name()
     setup_signal_handlers_worker(os.getpid(), "the process worker", print)
     try:
         asyncio.run(build_bound_worker(int(parent), pool, name).start())

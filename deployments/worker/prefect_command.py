@@ -6,6 +6,7 @@ from prefect.cli import app
 
 from deployments.worker.bound_worker import use_own_temporary_folder
 from deployments.worker.installed_flow_start import start_installed_flows_at_once
+from deployments.worker.integration_packages import find_integrations_by_name
 
 
 def run_prefect_command() -> None:
@@ -13,6 +14,7 @@ def run_prefect_command() -> None:
     sys.argv[0] = "prefect"
     use_own_temporary_folder()
     start_installed_flows_at_once()
+    find_integrations_by_name()
     app()
 
 
