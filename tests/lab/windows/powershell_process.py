@@ -290,6 +290,7 @@ class PowerShellProcess:
             "DOTNET_gcServer": "0",
             "DOTNET_TieredPGO": "0",
             "DOTNET_TC_CallCounting": "0",  # most processes end before it pays to compile a method again
+            "DOTNET_JITMinOpts": "1",  # nor does it pay to compile one well
             "DOTNET_EnableDiagnostics": "0",
             "DOTNET_EnableWriteXorExecute": "0",  # it makes each compilation dearer
             "SystemRoot": str(windows),

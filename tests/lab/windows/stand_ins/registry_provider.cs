@@ -44,6 +44,14 @@ namespace FleetPatch.StandIns
         protected override bool IsValidPath(string path) => true;
         protected override bool ItemExists(string path) => RegistryStore.Exists(Key(path));
         protected override bool IsItemContainer(string path) => ItemExists(path);
+
+        // What it inherits looks for the key at each step of a path.
+        protected override string GetChildName(string path)
+        {
+            var trimmed = Shown(path).TrimEnd('\\');
+            return trimmed.Substring(trimmed.LastIndexOf('\\') + 1);
+        }
+
         protected override bool HasChildItems(string path) =>
             ItemExists(path) && RegistryStore.Children(Key(path)).Count > 0;
 
