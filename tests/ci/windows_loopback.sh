@@ -26,10 +26,10 @@ may_warn() { # a runner may lack disk, or wait for a reboot
 
 may_warn .venv/bin/fleetpatch doctor windows --refresh
 may_warn .venv/bin/fleetpatch assess windows
-.venv/bin/fleetpatch updates windows --by machine
+offered=$(.venv/bin/fleetpatch updates windows --by machine)
+printf '%s\n' "$offered"
 .venv/bin/python -m tests.ci.windows_loopback windows
 
-offered=$(.venv/bin/fleetpatch updates windows --by machine --json)
 for name in ${WINDOWS_INSTALL:-}; do
   if ! grep -q "$name" <<<"$offered"; then echo "NOT INSTALLED: $name is not offered"; continue; fi
   may_warn .venv/bin/fleetpatch patch windows --yes --include "$name" --only-included --reboot Never --minutes 30
