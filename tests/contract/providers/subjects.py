@@ -114,6 +114,7 @@ def build_libvirt(place: Path, uri: str) -> Subject:
     image = _make_libvirt_image(place, "1", "system")
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", image.reference, "-F", "qcow2", str(place / "os.qcow2"))
     (place / "data.raw").write_bytes(bytes(1 << 20))
+    (place / "halt.rom").write_bytes(_HALT)
     (place / "domain.xml").write_text(_DOMAIN.format(name=name, place=place))
     run("virsh", "-c", uri, "define", str(place / "domain.xml"))
     clock = SystemClock()
@@ -144,9 +145,13 @@ def build_libvirt(place: Path, uri: str) -> Subject:
     )
 
 
+_HALT = bytes(0xFFF0) + b"\xfa\xf4\xeb\xfd".ljust(16, b"\0")
+"""What the machine starts with, in the place of a BIOS that would search for a system: cli; hlt; jump to hlt."""
+
 _DOMAIN = """\
 <domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
-<os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features>
+<os><type arch='x86_64' machine='q35'>hvm</type>
+<loader readonly='yes' type='rom'>{place}/halt.rom</loader></os><features><acpi/></features>
 <devices>
 <disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='unsafe'/><source file='{place}/os.qcow2'/>
 <target dev='vda' bus='virtio'/></disk>
