@@ -311,9 +311,34 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "The same with zypper: tests/lab/test_zypper.py; dnf's locks: tests/contract/test_manager_contract_dnf.py."
     ),
     "tests/contract/web/test_browser_pages.py::test_page_has_no_fault_in_each_look": (
-        "A page of each template on two desks, a phone and paper, by axe in both themes, with the focus on everything "
-        "in turn; by the Tab key those of PRESSED, without scripts those with scripts of their own; the further ones "
-        "on a phone: tests/contract/web/test_browser_pages.py."
+        "A page of each template on a desk, a phone and paper, by axe in both themes, with the focus on everything in "
+        "turn; on a wide desk those of WITHOUT_CUTS; by the Tab key those of PRESSED, without scripts those with "
+        "scripts of their own; on a phone the further ones with parts of their own: "
+        "tests/contract/web/test_browser_pages.py."
+    ),
+    "tests/unit/rules/automatic/test_simulated_year.py::test_a_broken_rule_is_noticed[sick sets are patched]": (
+        "The rule itself: tests/unit/rules/automatic/test_decision.py. That the year had cases of it: "
+        "tests/unit/rules/automatic/test_simulated_year.py, whose checker notices the other broken rules sooner."
+    ),
+    "tests/unit/rules/automatic/test_simulated_year.py::test_a_broken_rule_is_noticed"
+    "[waits for machines that are off]": (
+        "The rule itself: tests/unit/rules/automatic/test_decision.py and "
+        "tests/unit/rules/automatic/test_late_machines.py. That the year had cases of it: "
+        "tests/unit/rules/automatic/test_simulated_year.py."
+    ),
+    **dict.fromkeys(
+        (
+            f"tests/contract/test_report_in_browser.py::{test}[{report}]"
+            for test in (
+                "test_on_screens_nothing_overflows_and_no_word_is_torn",
+                "test_on_a4_paper_every_column_is_there",
+                "test_at_a_desk_figures_stand_below_their_heads",
+                "test_on_a_phone_every_figure_bears_its_name",
+            )
+            for report in ("forty", "60 ugly machines")
+        ),
+        "Forty machines with the longest texts, at more widths (ugly patch), and usual texts (by a run): "
+        "tests/contract/test_report_in_browser.py.",
     ),
 }
 """The beginnings of ids of tests, each with the reason why the rest is enough at each change."""
