@@ -24,7 +24,8 @@ REFUSED_SECONDS = 60.0
 PATIENCE = 300.0  # seconds for a boot: on cores that others use, it has taken more than a minute and a half
 
 
-_VERSIONS = "dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\\n'"
+_VERSIONS = "-W", "-f", "${db:Status-Status} ${Package} ${Version}\\n"  # words of dpkg-query
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _RPM_VERSIONS = "rpm -qa --qf 'installed %{name} %{version}-%{release}\\n'"
 _HALF_DONE = """rpm -qa --qf '%{name}.%{arch} is there twice\\n' | grep -v -e ^kernel- -e ^gpg- | sort | uniq -d
     rpm -Va --nodeps --nomtime --nomode --noconfig 'lab-*' || true"""
@@ -154,11 +155,18 @@ class LabHost:
 
     def package_versions(self, *names: str) -> dict[str, str]:
         """The versions of those of the named packages (of all, without names) that are fully installed."""
-        of_apt = self.flavour == "apt"
         # rpm shows others than root an older state, as long as writes are in the write-ahead log of its database
-        text = self.sh(_VERSIONS if of_apt else _RPM_VERSIONS, root=not of_apt)
+        text = self.query_dpkg(*_VERSIONS) if self.flavour == "apt" else self.sh(_RPM_VERSIONS, root=True)
         rows = [line.split() for line in text.splitlines()]
         return {row[1]: row[2] for row in rows if row[0] == "installed" and (not names or row[1] in names)}
+
+    def query_dpkg(self, *words: str) -> str:
+        """What dpkg-query says of its package database, asked from here: a login costs ten times as much."""
+        try:
+            place = f"/proc/{self.first_pid}/root/var/lib/dpkg"
+        except (OSError, IndexError):  # it is about to begin
+            return self.sh(shlex.join(["dpkg-query", *words]))
+        return _run(["dpkg-query", f"--admindir={place}", *words], f"{self.name}: its packages", 120)
 
     def half_done_packages(self) -> str:
         """What the package database says of packages that an installation has left half done; "" when all are whole."""
@@ -169,7 +177,14 @@ class LabHost:
         return len(set(self.sh(_PENDING_SECURITY[self.flavour], root=True).splitlines()))
 
     def boot_id(self) -> str:
-        return self.sh("cat /proc/sys/kernel/random/boot_id").strip()
+        """What it is since its last boot, once it lets users in; read from here, as a login costs much more."""
+        if self._welcomes():
+            with suppress(OSError, IndexError):  # it has just ended
+                return Path(f"/proc/{self.first_pid}/root{_BOOT_ID}").read_text().strip()
+        return self._ask_boot_id()
+
+    def _ask_boot_id(self) -> str:
+        return self.sh(f"cat {_BOOT_ID}").strip()
 
     def dpkg_log(self) -> str:
         return (self.root / "var/log/dpkg.log").read_text()
@@ -183,7 +198,7 @@ class LabHost:
         while True:
             if self._welcomes():
                 with suppress(LabError, subprocess.TimeoutExpired):
-                    now = self.boot_id()
+                    now = self._ask_boot_id()
                     if now != since:
                         return now
             if time.monotonic() > until:

@@ -188,7 +188,7 @@ def test_what_waited_for_a_failed_package_is_set_up_with_its_next_version(machin
     repository.publish(machine)
     outcome, _ = patch(machine, tmp_path)
     assert outcome.state is OperationState.FAILED
-    assert "unpacked" in machine.sh("dpkg-query -W -f '${db:Status-Status}' x-fpm")
+    assert "unpacked" in machine.query_dpkg("-W", "-f", "${db:Status-Status}", "x-fpm")
 
     repository.add("x-cli", "2.1")
     repository.publish(machine)
