@@ -50,7 +50,8 @@ def test_nothing_stays_on_machines_of_each_family(hosts: Boot, tmp_path: Path, m
     apt.sh("sh /root/install.sh", root=True)
     try:
         hold([apt])
-        first = controllers.patch(native_updaters="pause")
+        slow = {"classifications": [], "include": ["lab-slow"]}
+        first = controllers.patch(updates=slow, native_updaters="pause", reboot="Never")
         controllers.wait_until(began("install"), "the installation")
         busy = clean(controllers, "--yes")
         assert busy.states[apt.name] == "Refused", busy.out

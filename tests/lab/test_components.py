@@ -162,7 +162,7 @@ class ComponentHosts:
 
 @pytest.fixture
 def components(hosts: BootHosts, tmp_path: Path) -> Iterator[ComponentHosts]:
-    made = [*hosts(1, "dnf"), *hosts(2)]
+    made = [*hosts(1, "dnf"), *hosts(1)]
     (tmp_path / "served").mkdir()
     with serve(tmp_path / "served", made[0]) as url:
         kept = ComponentHosts(made, tmp_path, url, tmp_path / "served")
@@ -183,27 +183,27 @@ def test_components_come_by_themselves_and_a_bad_version_is_taken_back_and_tried
     killed = controllers.start("components", "upgrade", "exporter", "--yes", "--no-prefect")
     controllers.wait_until(began("install"), "the installation on the canary")
     killed.kill()
-    assert components.versions == ["1.0.0"] * 3
+    assert components.versions == ["1.0.0"] * 2
     held.unlink()
     resumed = controllers.resume()
     assert set(resumed.states.values()) == {"Succeeded"}, resumed.out
-    assert components.versions == ["1.1.0"] * 3
-    assert components.installations == [["1.1.0"]] * 3
+    assert components.versions == ["1.1.0"] * 2
+    assert components.installations == [["1.1.0"]] * 2
 
     components.describe("1.2.0")
     code, counts = components.upgrade()
     assert (code, counts) == (1, {"exporter": (0, 1)})  # the others wait for it on all machines
-    assert components.versions == ["1.1.0"] * 3
-    assert components.installations == [["1.1.0"], ["1.1.0"], ["1.1.0", "1.2.0", "1.1.0"]]
-    assert components.standings("exporter") == ["RetryLater"] * 3
+    assert components.versions == ["1.1.0"] * 2
+    assert components.installations == [["1.1.0"], ["1.1.0", "1.2.0", "1.1.0"]]
+    assert components.standings("exporter") == ["RetryLater"] * 2
     assert components.upgrade() == (3, {})
-    assert components.shops == ["2.0.0"] * 3
+    assert components.shops == ["2.0.0"] * 2
 
     for host in components.hosts:
         (host.root / "etc/exporter-mended").touch()
     components.let_hours_pass(25)
     code, counts = components.upgrade()
-    assert (code, counts) == (0, {"exporter": (3, 0), "shop-deb": (2, 0), "shop-rpm": (1, 0)})
-    assert components.versions == ["1.2.0"] * 3
-    assert components.shops == ["2.1.0"] * 3
-    assert components.standings("exporter") == ["Current"] * 3
+    assert (code, counts) == (0, {"exporter": (2, 0), "shop-deb": (1, 0), "shop-rpm": (1, 0)})
+    assert components.versions == ["1.2.0"] * 2
+    assert components.shops == ["2.1.0"] * 2
+    assert components.standings("exporter") == ["Current"] * 2

@@ -26,7 +26,7 @@ def add_units(host: LabHost) -> None:
     """Add units, of which only lab-hand.service is not enabled, and start them."""
     for name, text in UNITS.items():
         install = "[Install]\nWantedBy=multi-user.target\n" if name in WANTED else ""
-        host.sh(f"printf '%s' '{text}{install}' > /etc/systemd/system/{name}", root=True)
+        (host.root / "etc/systemd/system" / name).write_text(f"{text}{install}")
     host.sh(
         "mkdir -p /var/lib/lab-data /srv/data; touch /run/lab-once; systemctl daemon-reload;"
         f"systemctl enable -q {' '.join(WANTED)}; systemctl start {' '.join(WANTED)} lab-hand.service;"
