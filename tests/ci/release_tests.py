@@ -160,6 +160,15 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "The same with dnf: tests/lab/test_updaters.py. The units that a system may have, os-update.timer among them: "
         "tests/unit/managers/test_rpm_updaters.py."
     ),
+    "tests/lab/test_updaters.py::test_a_real_systemd_has_the_units_of_other_systems_rest_too": (
+        "Timers that rest under a real systemd while a machine is patched: tests/lab/test_updaters.py; the units of "
+        "other systems, by the same script: tests/contract/test_updaters_of_families.py."
+    ),
+    "tests/lab/reports/test_failed_scripts.py::test_a_script_that_failed_is_told_until_it_succeeds[zypper]": (
+        "The same with dnf: tests/lab/reports/test_failed_scripts.py. A script that fails with zypper, on a machine: "
+        "tests/lab/reports/test_zypper.py; what its history tells until a package is installed well: "
+        "tests/contract/test_zypper_failed_scripts.py."
+    ),
     "tests/lab/vm/test_machines.py::test_machines_that_continue_from_a_memory_are_machines_of_their_own": (
         "Each test in tests/lab/vm stands on what it looks at, and fails without it; all are played together."
     ),
