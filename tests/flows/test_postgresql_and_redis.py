@@ -31,6 +31,7 @@ from tests.support.environment import PYTHONPATH
 from tests.support.fleet import SimFleet
 from tests.support.free_port import free_port
 from tests.support.postgres import own_server
+from tests.support.prefect_forks import PARENT
 from tests.support.prefect_server import PrefectServer
 from tests.support.prefect_tables import make_postgres_database
 from tests.support.redis import PREFECT_REDIS, redis_server
@@ -92,8 +93,9 @@ def test_runs_end_and_windows_open_though_both_are_restarted(tmp_path: Path) -> 
                 schedules=schedules,
             )
 
-        worker = server.run(
-            *("-P", "-m", "deployments.worker.bound_worker", str(os.getpid()), "pool", "worker"),
+        worker = server.fork(
+            "deployments.worker.bound_worker",
+            *(PARENT, "pool", "worker"),
             log=tmp_path / "worker.log",
             FLEETPATCH_RECORDS_URL=postgres.url("fleetpatch"),
             PREFECT_WORKER_QUERY_SECONDS="3",

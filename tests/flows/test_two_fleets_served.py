@@ -4,11 +4,8 @@ The server, the workers and the processes of the runs are real; the machines are
 """
 
 import functools
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +30,7 @@ from tests.flows.reconciled_here import reconcile_here
 from tests.flows.served_on_fakes import HERE, NAMES, PLACE, fleet, machines_at
 from tests.support.fleet import SimFleet
 from tests.support.patience import wait_until
+from tests.support.prefect_forks import PARENT, ForkedServer
 from tests.support.prefect_server import PrefectServer, prefect_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgres]
@@ -52,7 +50,7 @@ class Site:
     server: PrefectServer
     url: str
     machines: SimFleet = field(default_factory=lambda: fleet(UPDATE_SECONDS, 4))
-    worker: "subprocess.Popen[bytes] | None" = None
+    worker: ForkedServer | None = None
 
     def deploy(self, client: SyncPrefectClient) -> None:
         client.create_work_pool(WorkPoolCreate(name=self.name, type="process"))
@@ -79,8 +77,9 @@ class Site:
         return {"FLEETPATCH_FLEET": self.name, "FLEETPATCH_RECORDS_URL": self.url}
 
     def start_worker(self) -> None:
-        self.worker = self.server.run(
-            *("-P", "-m", "deployments.worker.bound_worker", str(os.getpid()), self.name, f"worker of {self.name}"),
+        self.worker = self.server.fork(
+            "deployments.worker.bound_worker",
+            *(PARENT, self.name, f"worker of {self.name}"),
             log=self.home / f"{self.name}.log",
             **self.environment,
             PREFECT_WORKER_QUERY_SECONDS="3",
@@ -91,12 +90,7 @@ class Site:
     def kill_worker(self) -> None:
         """Kill the worker and the processes of its runs, which do nothing more."""
         assert self.worker is not None
-        children = Path(f"/proc/{self.worker.pid}/task/{self.worker.pid}/children").read_text(encoding="ascii").split()
-        self.worker.kill()
-        self.worker.wait()
-        for child in children:
-            with suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
+        self.worker.kill_with_runs()
 
     def start(self, client: SyncPrefectClient, deployment: str) -> UUID:
         found = client.read_deployment_by_name(build_deployment_name(deployment, self.name))

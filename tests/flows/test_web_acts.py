@@ -113,7 +113,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             "FLEETPATCH_RECORDS_URL": f"sqlite:///{home / 'records.db'}",
             "XDG_DATA_HOME": str(home / "data"),
         }
-        runner = server.run("-m", "tests.flows.served_on_fakes", log=home / "serve.log", **around)
+        runner = server.fork("tests.flows.served_on_fakes", log=home / "serve.log", **around)
         until(lambda: _offers(client, "assess-fleet/on-demand"), "the deployments")
         yield Place(home, server, client, made, site, runner)
 

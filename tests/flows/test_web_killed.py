@@ -6,7 +6,6 @@ with what a browser has that was opened at the start and connects again, as htmx
 
 import json
 import re
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from tasks.records.setup import open_records
 from tests.flows.served_on_fakes import NAMES, PLACE, fleet, machines_at
 from tests.support.fleet import SimFleet
 from tests.support.patience import wait_until
+from tests.support.prefect_forks import ForkedServer
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.web_process import WebProcess, web_process
 
@@ -98,7 +98,7 @@ class Place:
     server: PrefectServer
     web: WebProcess
     fleet: SimFleet
-    runner: "subprocess.Popen[bytes] | None" = None
+    runner: ForkedServer | None = None
     run_id: str = ""
 
     @property
@@ -140,7 +140,7 @@ class Place:
                 self.runner.wait()
 
     def start_worker(self) -> None:
-        self.runner = self.server.run("-m", "tests.flows.served_on_fakes", log=self.home / "serve.log", **self.around)
+        self.runner = self.server.fork("tests.flows.served_on_fakes", log=self.home / "serve.log", **self.around)
 
 
 def _is_changing(begun: list[Any], now: datetime) -> bool:

@@ -5,12 +5,11 @@ worker in its own namespace, and hosts that nobody else reaches (site_links).
 """
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,11 +38,13 @@ from tests.lab.engine import Fleet
 from tests.lab.fleet import BootHosts, LabHost
 from tests.lab.killing import wait_for
 from tests.lab.site_links import Link, link_sites
+from tests.support.command import run_command
 from tests.support.environment import PYTHONPATH
 from tests.support.free_port import free_port
 from tests.support.postgres import Server as Postgres
 from tests.support.postgres import own_server
-from tests.support.prefect_server import PrefectServer
+from tests.support.prefect_forks import ForkedServer
+from tests.support.prefect_server import PrefectServer, use_server
 from tests.support.prefect_tables import make_postgres_database
 from tests.support.redis import PREFECT_REDIS, Redis, redis_server
 
@@ -79,7 +80,7 @@ class LinkedSites:
     client: SyncPrefectClient
     postgres: Postgres
     redis: Redis
-    workers: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
+    workers: dict[str, ForkedServer] = field(default_factory=dict)
 
     @property
     def all_hosts(self) -> list[LabHost]:
@@ -120,14 +121,9 @@ class LinkedSites:
             "window": {"start": "2030-01-01 22:00", "length": 60, "zone": "UTC"},
         }
         (folder / "closed.yaml").write_text(yaml.safe_dump(document))
-        done = subprocess.run(
-            [sys.executable, "-m", "fleetpatch.cli.command", "deploy", str(folder), "--yes"],
-            env=self.server.environment(**self.surroundings(DEFAULT_SITE)),
-            cwd=TOP,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = self.server.environment(**self.surroundings(DEFAULT_SITE))
+        with use_server(self.server.url, self.server.home):
+            done = run_command(["deploy", str(folder), "--yes"], environment, TOP)
         assert done.returncode == 0, done.stdout + done.stderr
         # A test says when: one that begins as the database restarts keeps its place for minutes. And each run of a
         # schedule is a process.
@@ -136,11 +132,12 @@ class LinkedSites:
                 self.client.pause_deployment(deployment.id)
 
     def start_worker(self, site: str) -> None:
-        """Start it as its unit does, in its site."""
+        """Start it in its site: what the command of its unit becomes."""
         name = f"{site}-{len(self.server.others)}"
-        words = ("prefect", "worker", "start", "--pool", build_site_name("fleetpatch", site), "--type", "process")
-        self.workers[site] = self.server.run(
-            *("-m", "fleetpatch.cli.command", *words, "--name", name),
+        words = ("worker", "start", "--pool", build_site_name("fleetpatch", site), "--type", "process")
+        self.workers[site] = self.server.fork(
+            "deployments.worker.prefect_command",
+            *(*words, "--name", name),
             log=self.place / f"worker-{name}.log",
             network=self.links[site].network,
             **self.surroundings(site),
@@ -148,12 +145,7 @@ class LinkedSites:
 
     def kill_worker(self, site: str) -> None:
         """Kill the worker, and with it the processes of its runs, as the kernel or a reboot does."""
-        worker = self.workers.pop(site)
-        children = [int(pid) for pid in _list_children(worker.pid)]
-        for pid in (worker.pid, *children):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        worker.wait()
+        self.workers.pop(site).kill_with_runs()
 
     def restart_redis(self) -> None:
         self.redis.stop()
@@ -231,10 +223,6 @@ class LinkedSites:
 def _find_run_id(resume: FlowRun) -> str:
     (run_id,) = [tag.removeprefix(RUN_TAG) for tag in resume.tags if tag.startswith(RUN_TAG)]
     return run_id
-
-
-def _list_children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
 
 
 def can_connect(network: str, address: str, port: int) -> str:

@@ -1,10 +1,15 @@
-"""Prefect's servers of the tests begin at once: each is forked from one process that has Prefect's server loaded.
+"""Prefect's servers and workers of the tests begin at once: each is forked from one process that has loaded Prefect.
 
-To load it is most of what a server's start takes. All processes of a test run share that one process. It ends with the
-test run, and each server ends with the test process that asked for it. ``python -m tests.support.prefect_forks``
+To load it is most of what a start takes. All processes of a test run share that one process. It ends with the test run,
+and each server and worker ends with the test process that asked for it. ``python -m tests.support.prefect_forks``
+
+A worker of the tests starts its runs as forks too. Prefect starts a small program for each (``_RUN_PROGRAM``): it
+passes signals on to the fork, and ends as the fork does. If it is killed, the fork is killed a moment later:
+``ForkedServer.kill_with_runs`` kills both.
 """
 
 import atexit
+import ctypes
 import fcntl
 import gc
 import importlib
@@ -21,7 +26,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +34,59 @@ from typing import Any, Final, NoReturn
 
 from flows.prefect_api.idle_queue import calm_docket
 from flows.prefect_api.known_schemas import remember_valid_schemas
+from flows.prefect_api.server_settings import guard_prefect
 from tests.ci.meter import GROUP_VARIABLE, Meter
 from tests.ci.tree import TOP
 from tests.support.environment import PYTHONPATH, TEST_RUN_VARIABLE, without_ours
 
+PARENT: Final = "{parent}"
+"""Among the words of a module: the id of the process whose child it is."""
+_SERVER: Final = "prefect"
+_PRELOADED: Final = (
+    "prefect.cli._server_utils",
+    "prefect.server.api.server",
+    "uvicorn.protocols.http.h11_impl",
+    "prefect.cli.worker",
+    "prefect.flow_engine",
+    "prefect.workers.process",
+    "deployments.worker.bound_worker",
+    "flows.assess",
+    "flows.patch",
+    "flows.reconcile",
+)
+"""What servers, workers and runs need: no module of the tests with which a run would have other machines."""
+_RUN_PROGRAM: Final = """#!{python} -IS
+import json, os, signal, socket, sys
+
+connection = socket.socket(socket.AF_UNIX)
+connection.connect({path!r})
+words = {{"module": sys.argv[2], "words": sys.argv[3:], "python": sys.executable}}
+message = json.dumps({{**words, "place": os.getcwd(), "environment": dict(os.environ)}}).encode() + b"\\n"
+sent = socket.send_fds(connection, [message], [0, 1, 2, os.open("/proc/self/ns/net", os.O_RDONLY)])
+connection.sendall(message[sent:])
+process = int(connection.makefile("rb", buffering=0).readline())
+note = f"{folder}/run-{{os.getpid()}}"
+with open(note, "w") as noted:
+    noted.write(str(process))
+
+
+def pass_on(number, frame):
+    try:
+        os.kill(process, number)
+    except ProcessLookupError:
+        pass
+
+
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, pass_on)
+code = int(connection.recv(16) or -signal.SIGKILL)
+os.unlink(note)
+if code < 0:
+    if code != -signal.SIGKILL:
+        signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+os._exit(code)
+"""
 _PATIENCE_SECONDS: Final = 300.0  # to load Prefect has taken more than a minute on cores that others use
 _POLL_SECONDS: Final = 0.05
 _LOST: Final = -signal.SIGKILL
@@ -59,6 +113,18 @@ class ForkedServer:
         if code is None:
             raise subprocess.TimeoutExpired("prefect server", timeout or 0.0)
         return code
+
+    def kill_with_runs(self) -> None:
+        """Kill a worker, and the processes of its runs, as the kernel or a reboot does."""
+        runs = _list_children(self.pid)
+        self.kill()
+        for run in runs:
+            process = _find_fork(run)
+            for killed in (run, process):
+                with suppress(ProcessLookupError):
+                    if killed:
+                        os.kill(killed, signal.SIGKILL)
+        self.wait()
 
     def _read(self, timeout: float | None) -> int | None:
         if self.returncode is None:
@@ -95,17 +161,69 @@ def start_prefect(words: tuple[str, ...], *, place: Path, environment: Mapping[s
         environment: all its environment variables.
         log: the file to which it adds what it prints.
     """
+    return start_module(_SERVER, words, place=place, environment=environment, log=log)
+
+
+def start_module(
+    module: str,
+    words: tuple[str, ...],
+    *,
+    place: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    network: str = "",
+    python: str = sys.executable,
+) -> ForkedServer:
+    """Run ``python -m MODULE WORDS…`` in a session of its own: a worker, for example.
+
+    Args:
+        module: its full name.
+        words: its arguments.
+        place, environment, log: see ``start_prefect``.
+        network: the network namespace in which it is; "": that of the tests.
+        python: the interpreter of its runs; "": they are forks too.
+    """
     connection = _connect()
-    request = {"words": words, "place": str(place), "environment": dict(environment), "log": str(log)}
+    request = {
+        "module": module,
+        "words": words,
+        "place": str(place),
+        "environment": dict(environment),
+        "log": str(log),
+        "network": network,
+        "python": python,
+    }
     connection.sendall(json.dumps(request).encode() + b"\n")
     answer = connection.recv(16)
-    assert answer, "the parent of Prefect's servers has ended"
+    assert answer, "the parent of Prefect's processes has ended"
     return ForkedServer(int(answer), connection)
+
+
+def _list_children(process: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return []
+    return [int(child) for child in text.split()]
+
+
+def _find_fork(program: int) -> int:
+    """Return the fork for which a program of a run stands; 0: there is none."""
+    try:
+        process = int((_find_folder() / f"run-{program}").read_text() or 0)
+        is_fork = __name__.encode() in Path(f"/proc/{process}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return 0
+    return process if is_fork else 0
+
+
+def _find_folder() -> Path:
+    return Path(tempfile.gettempdir(), f"fleetpatch-prefect-{os.environ[TEST_RUN_VARIABLE]}")
 
 
 def _connect() -> socket.socket:
     """Connect to the parent of servers. Start it, if no process of this test run has."""
-    folder = Path(tempfile.gettempdir(), f"fleetpatch-prefect-{os.environ[TEST_RUN_VARIABLE]}")
+    folder = _find_folder()
     folder.mkdir(mode=0o700, exist_ok=True)
     assert folder.stat().st_uid == os.geteuid(), f"{folder} is another user's"
     path = folder / "socket"
@@ -146,9 +264,8 @@ def _start_parent(path: Path) -> None:
 
 def serve(path: Path, owner: int) -> None:
     """Load Prefect's server, and fork one for each connection, until a process ends."""
-    importlib.import_module("prefect.cli._server_utils")
-    importlib.import_module("prefect.server.api.server")
-    importlib.import_module("uvicorn.protocols.http.h11_impl")
+    for module in _PRELOADED:
+        importlib.import_module(module)
     calm_docket(importlib.import_module("prefect.server.api.background_workers"))  # as fleetpatch's own servers
     remember_valid_schemas(importlib.import_module("prefect.utilities.schema_tools.validation"))
     importlib.import_module("flows.prefect_api.kept_answers").keep_answers()
@@ -156,6 +273,9 @@ def serve(path: Path, owner: int) -> None:
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
+    program = path.with_name("run")
+    program.write_text(_RUN_PROGRAM.format(python=sys.executable, path=str(path), folder=path.parent))
+    program.chmod(0o700)
     run = os.pidfd_open(owner)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{path}.new")
@@ -166,19 +286,27 @@ def serve(path: Path, owner: int) -> None:
             if os.fork() == 0:
                 listener.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                keep_server(connection, run)
+                keep_server(connection, run, str(program))
             connection.close()
     shutil.rmtree(path.parent)
 
 
-def keep_server(connection: socket.socket, run: int) -> NoReturn:
-    """Start the server that is asked for, and tell of its end. End it when nobody is there any more to be told."""
-    request: dict[str, Any] = json.loads(connection.makefile().readline())
+def keep_server(connection: socket.socket, run: int, program: str) -> NoReturn:
+    """Start the process that is asked for, and tell of its end. End it when nobody is there any more to be told."""
+    message, streams, _, _ = socket.recv_fds(connection, 1 << 16, 4)
+    while not message.endswith(b"\n"):
+        message += connection.recv(1 << 16)
+    request: dict[str, Any] = json.loads(message)
     process = os.fork()
     if process == 0:
         connection.close()
         os.close(run)
-        _become(request)
+        python = request["python"] or program
+        starter = importlib.import_module("prefect.runner._starter_engine")
+        setattr(starter, "get_sys_executable", lambda: python)  # noqa: B010 - Prefect has no setting for it
+        _become(request, streams)
+    for stream in streams:
+        os.close(stream)
     connection.sendall(b"%d\n" % process)
     ended = os.pidfd_open(process)
     if ended not in _wait_for_one(ended, connection, run):
@@ -193,13 +321,15 @@ def _wait_for_one(*waited: Any) -> list[Any]:
     return select.select(waited, [], [])[0]
 
 
-def _become(request: Mapping[str, Any]) -> NoReturn:
-    """Be ``python -m prefect WORDS…``, in this new process."""
+def _become(request: Mapping[str, Any], streams: Sequence[int]) -> NoReturn:
+    """Be ``python -m MODULE WORDS…``, in this new process."""
     os.setsid()
-    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    if not streams:
+        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        network = f"/run/netns/{request['network']}" if request["network"] else "/proc/self/ns/net"
+        streams = [0, log, log, os.open(network, os.O_RDONLY)]
+    _enter_network(streams[3])
+    _take_streams(streams[:3])
     os.chdir(request["place"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -208,11 +338,15 @@ def _become(request: Mapping[str, Any]) -> NoReturn:
     sys.path[1:1] = [folder for folder in further if folder and folder not in sys.path]
     if group := os.environ.get(GROUP_VARIABLE):
         Meter(group)  # its processor time counts for the test that asked for it
-    sys.argv = ["prefect", *request["words"]]
+    module = request["module"]
+    sys.argv = [module, *(str(os.getppid()) if word == PARENT else word for word in request["words"])]
     code = 0
     try:
         importlib.import_module("prefect.context").refresh_global_settings_context()
-        runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+        if module != _SERVER:  # as a new process that loads the flows, and then Prefect
+            guard_prefect()
+            importlib.import_module("prefect.logging.configuration").setup_logging()
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # noqa: BLE001 - it is printed, and the process ends
@@ -223,6 +357,20 @@ def _become(request: Mapping[str, Any]) -> NoReturn:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         os._exit(code)
+
+
+def _enter_network(network: int) -> None:
+    if os.fstat(network).st_ino != Path("/proc/self/ns/net").stat().st_ino:
+        assert ctypes.CDLL(None).setns(network, 0) == 0
+    os.close(network)
+
+
+def _take_streams(streams: Sequence[int]) -> None:
+    """Let these be the input, the output and the errors of this process."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    for stream in {*streams} - {0, 1, 2}:
+        os.close(stream)
 
 
 if __name__ == "__main__":

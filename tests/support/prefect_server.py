@@ -28,7 +28,7 @@ from prefect.settings import (
 
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.free_port import free_port
-from tests.support.prefect_forks import ForkedServer, start_prefect
+from tests.support.prefect_forks import ForkedServer, start_module, start_prefect
 from tests.support.prefect_tables import TABLES_ARE_THERE, put_tables
 
 START_SECONDS = 300.0  # on cores that others use, a start has taken more than two minutes
@@ -76,7 +76,7 @@ class PrefectServer:
     settings: Mapping[str, str] = field(default_factory=dict)
     host: str = "127.0.0.1"
     process: ForkedServer | None = None
-    others: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    others: "list[subprocess.Popen[bytes] | ForkedServer]" = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -163,6 +163,30 @@ class PrefectServer:
         self.others.append(started)
         return started
 
+    def fork(
+        self, module: str, *words: str, log: Path, network: str = "", python: str = "", **more: str
+    ) -> ForkedServer:
+        """Be as ``run`` with ``-P -m MODULE WORDS…``, at once: neither the process nor its runs load Prefect.
+
+        Args:
+            module: of a worker, or of flows that are served.
+            words: its arguments; ``prefect_forks.PARENT`` is the process whose child it is.
+            log, network, more: see ``run``.
+            python: the interpreter of its runs; "": they are forks too, which read no ``sitecustomize``.
+        """
+        log.touch()
+        started = start_module(
+            module,
+            words,
+            place=self.home,
+            environment=self.environment(**more),
+            log=log,
+            network=network,
+            python=python,
+        )
+        self.others.append(started)
+        return started
+
     def run_as(self, user: int, *words: str, home: Path, log: Path, **more: str) -> None:
         """Start ``python -m WORDS…`` as another user, who reads all files, as this checkout, and writes their own."""
         ids = (f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs")
@@ -181,7 +205,7 @@ class PrefectServer:
         self.others.append(started)
 
     def stop_others(self) -> None:
-        """Stop what ``run`` and ``run_as`` have started, as a service manager does, and wait."""
+        """Stop what ``run``, ``fork`` and ``run_as`` have started, as a service manager does, and wait."""
         for process in self.others:
             process.terminate()
         for process in self.others:
@@ -194,7 +218,7 @@ class PrefectServer:
             yield client
 
     def remove(self) -> None:
-        """End it and what ``run`` has started, each with the processes of its own group: a worker is one's child."""
+        """End it and what it has started, each with the processes of its own group: a worker is one's child."""
         for process in reversed(self.others):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
