@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from tests.support import postgres
 from tests.support.backup import BackupCommands
+from tests.support.command import run_command
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.free_port import free_port
 from tests.support.prefect_server import use_server
@@ -97,10 +98,7 @@ class Controller:
 
     def show_newest(self) -> str:
         """Return the id of the newest run, as `fleetpatch show` has it."""
-        command = [sys.executable, "-m", "fleetpatch.cli.command", "show", "last", "--json"]
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False
-        )
+        done = run_command(["show", "last", "--json"], self.environment(), self.folder)
         assert done.returncode == 0, done.stderr
         return str(json.loads(done.stdout)["run"]["maintenanceRunId"])
 
