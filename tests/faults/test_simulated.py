@@ -19,11 +19,11 @@ from tests.faults.test_mutations import FEW_TURNS
 REPLAY = """
 from tests.faults.__main__ import table
 from tests.faults.simulated import soak
-figures = soak("again", range(6))
+figures = soak("again", range(3))
 figures.seconds = 0.0  # of the wall; all else is of the seed
 print(table(figures))
 """
-CASES = (*range(100), 271)  # in the last one a controller dies in a reboot; `make soak` plays 20,000
+CASES = (*range(60), 271)  # in the last one a controller dies in a reboot; `make soak` plays 20,000
 
 
 @pytest.mark.slow
@@ -53,7 +53,7 @@ def test_no_schedule_of_faults_breaks_a_promise() -> None:
 
 @pytest.mark.slow
 def test_no_schedule_of_faults_breaks_a_promise_at_several_sites() -> None:
-    figures = soak("sites", range(60), play_case=play_site_case)
+    figures = soak("sites", range(30), play_case=play_site_case)
 
     assert figures.violations == {}, table(figures)
     assert {"site cut off", "Prefect away", "controller killed"} <= {kind for kind, _ in figures.faults}
@@ -81,7 +81,7 @@ def test_another_process_replays_it_too() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
-    figures = soak("again", range(6))
+    figures = soak("again", range(3))
     figures.seconds = 0.0
-    assert "cases               6 with" in done.stdout
+    assert "cases               3 with" in done.stdout
     assert done.stdout == f"{table(figures)}\n"
