@@ -214,7 +214,12 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     "tests/contract/providers/test_provider_contract.py::test_an_order_that_breaks_anywhere_is_completed_by_the_same_order"
     "[libvirt-take-snapshot": (
         "Broken behind each command of libvirt, on a host in memory: tests/unit/providers/test_libvirt_broken.py; with "
-        "libvirt while it reverts and while it replaces a disk, and each other order whole: "
+        "libvirt while it replaces a disk, and each other order whole: "
+        "tests/contract/providers/test_provider_contract.py."
+    ),
+    "tests/contract/providers/test_provider_contract.py::test_an_order_that_breaks_anywhere_is_completed_by_the_same_order"
+    "[libvirt-revert": (
+        "As above. Reverts with libvirt, of a machine that runs and of one that is off, with and without data disks: "
         "tests/contract/providers/test_provider_contract.py."
     ),
     "tests/contract/providers/test_provider_contract.py::test_an_order_that_breaks_anywhere_is_completed_by_the_same_order"
