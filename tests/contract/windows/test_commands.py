@@ -54,9 +54,9 @@ def test_a_check_tells_its_exit_code_and_its_last_words(
 
 
 def test_only_the_end_of_much_output_is_kept(warm: WarmMachine) -> None:
-    code, text = ask(warm, 'foreach ($number in 1..30000) { "line $number" }')
+    code, text = ask(warm, 'foreach ($number in 1..8000) { "line $number" }')  # more than a pipe holds
     assert code == 0
-    assert str(text).endswith("line 29999\nline 30000\n")
+    assert str(text).endswith("line 7999\nline 8000\n")
     assert len(str(text)) <= 4000
 
 
