@@ -26,7 +26,6 @@ _QUIET: Final = (
     "--disable-component-update",
     "--disable-sync",
     "--renderer-process-limit=1",  # a process for each page would take longer than most pages do
-    "--js-flags=--single-threaded --no-maglev --no-turbofan",  # else it compiles anew what runs a few times in a test
 )
 Tabs = TypeVar("Tabs", BrowserContext, Page)
 
