@@ -167,17 +167,26 @@ class WinrmChannel:
                 self._reconnect(lost, deadline, keep_shell=True)
                 continue
             except WsmanFault as fault:
-                if not (is_answer_lost and fault.is_lost_shell):
-                    raise
                 # The machine tells a command's end once. One code is for a command that has ended and for a lost shell.
-                self._is_busy = False
-                message = "a part of the machine's answer was lost: the command has ended, or its shell has"
-                raise ConnectionLost(f"{message} ({fault.reason[:300]})") from fault
+                if not (is_answer_lost and fault.is_lost_shell and self._delete_own_shell(deadline)):
+                    raise
+                raise ConnectionLost("a part of the machine's answer was lost: the command has ended") from fault
             decoder.feed_stderr(stderr)
             if decoder.feed_stdout(stdout):
                 return None
             if exit_code is not None:
                 return exit_code
+
+    def _delete_own_shell(self, deadline: Deadline) -> bool:
+        """Delete the shell, in which no command runs. Return whether the machine still had it."""
+        self._is_busy = False
+        try:
+            self._client.delete_shell(
+                self._shell_id, min(CLEANUP_SECONDS, max(1.0, deadline.remaining_seconds(self._clock)))
+            )
+        except WsmanFault:
+            return False
+        return True
 
     def _replace_shell(self, deadline: Deadline) -> None:
         with suppress(MessageLost, WsmanFault):
