@@ -14,12 +14,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from threading import Thread, Timer
 from types import FrameType
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -104,13 +104,45 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._is_over.set)
 
 
+_Handler = Callable[[Any], Awaitable[None]]
+
+
+class _EventsInHand:
+    """How many events Prefect's services have taken and not dealt with yet. A batch being written is in no queue."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def watch(self, consumer: Any) -> None:  # noqa: ANN401 - Prefect's class, which takes seconds to load
+        """Count the events of all consumers of this class."""
+        consume: Callable[[Any, _Handler], Awaitable[None]] = consumer._consume_loop  # noqa: SLF001
+
+        async def consume_counted(consumer: Any, handler: _Handler) -> None:  # noqa: ANN401
+            async def handle(message: Any) -> None:  # noqa: ANN401
+                self.count += 1
+                try:
+                    await handler(message)
+                finally:
+                    self.count -= 1
+
+            await consume(consumer, handle)
+
+        consumer._consume_loop = consume_counted  # noqa: SLF001
+
+
+_events_in_hand = _EventsInHand()
+
+
 async def _wait_for_services() -> None:
     """Wait until no event waits in the server's memory, at most ``_EVENT_SECONDS``."""
     from prefect.server.utilities.messaging.memory import Topic  # noqa: PLC0415 - it takes seconds to load
 
     until = time.monotonic() + _EVENT_SECONDS
     subscriptions = [queue for topic in Topic._topics.values() for queue in topic._subscriptions]  # noqa: SLF001
-    while any(queue._queue.qsize() for queue in subscriptions) and time.monotonic() < until:  # noqa: SLF001
+    while time.monotonic() < until:
+        waiting = any(queue._queue.qsize() for queue in subscriptions)  # noqa: SLF001
+        if not waiting and not _events_in_hand.count:
+            break
         await asyncio.sleep(0.01)
 
 
@@ -129,10 +161,12 @@ def build_application() -> TrustedHostMiddleware:
     if not api.csrf_protection_enabled or names_all_origins(api.cors_allowed_origins):
         raise RuntimeError("a Prefect server needs protection against forged requests, and origins without *")
     from prefect.server.api import background_workers, collections, server  # noqa: PLC0415 - it takes seconds to load
+    from prefect.server.utilities.messaging import memory  # noqa: PLC0415 - it takes seconds to load
     from prefect.utilities.schema_tools import validation  # noqa: PLC0415 - it takes seconds to load
 
     from flows.prefect_api.kept_answers import keep_answers  # noqa: PLC0415 - it loads Prefect's client
 
+    _events_in_hand.watch(memory.Consumer)
     calm_docket(background_workers)
     remember_valid_schemas(validation)
     keep_answers()
