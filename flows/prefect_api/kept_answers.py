@@ -6,22 +6,17 @@ three times for each deployment in a server, and once in the client.
 """
 
 import ssl
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Final
-from zoneinfo import available_timezones
 
 from prefect.client import orchestration
 from prefect.types import _datetime
 
+from inventory.schema.value_types import load_zone_names
+
 _MOST_FILES: Final = 8
-
-
-@cache
-def find_zone_names() -> frozenset[str]:
-    """Return the names of all time zones that there were when it was first asked."""
-    return frozenset(available_timezones())
 
 
 @lru_cache(_MOST_FILES)
@@ -33,7 +28,7 @@ def _load_trust(path: str, modified_at: int, size: int) -> ssl.SSLContext:
 def create_context(*, cafile: str | None = None) -> ssl.SSLContext:
     """Return a context that trusts the certificates of a file, the same for all, or else one of its own.
 
-    Prefect makes a context without a file trust everybody, where its settings say so: nobody else may have that one.
+    If its settings say so, Prefect changes a context without a file, and it trusts every server. So it is not shared.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -49,4 +44,4 @@ def keep_answers() -> None:
     shared = SimpleNamespace(**vars(ssl))
     shared.create_default_context = create_context
     setattr(orchestration, "ssl", shared)  # noqa: B010 - Prefect has no setting for it
-    setattr(_datetime, "available_timezones", find_zone_names)  # noqa: B010 - nor for this
+    setattr(_datetime, "available_timezones", load_zone_names)  # noqa: B010 - nor for this

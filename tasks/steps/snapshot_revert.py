@@ -118,7 +118,7 @@ def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason
 
 
 def wait_for_others(context: MachineContext) -> str:
-    """Wait until nobody else changes packages. Return the reason if they take too long, or "".
+    """Wait until no other process changes packages. Return "", or an error message if that takes too long.
 
     Raises:
         FleetpatchError: the machine does not answer.

@@ -286,13 +286,13 @@ def serve(path: Path, owner: int) -> None:
             if os.fork() == 0:
                 listener.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                keep_server(connection, run, str(program))
+                keep_process(connection, run, str(program))
             connection.close()
     shutil.rmtree(path.parent)
 
 
-def keep_server(connection: socket.socket, run: int, program: str) -> NoReturn:
-    """Start the process that is asked for, and tell of its end. End it when nobody is there any more to be told."""
+def keep_process(connection: socket.socket, run: int, program: str) -> NoReturn:
+    """Start the requested process, and send its exit code. End it if the process that asked for it has ended."""
     message, streams, _, _ = socket.recv_fds(connection, 1 << 16, 4)
     while not message.endswith(b"\n"):
         message += connection.recv(1 << 16)

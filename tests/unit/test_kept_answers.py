@@ -14,7 +14,8 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_TLS_INSECURE_SKIP_VERIFY, PREFECT_API_URL, temporary_settings
 from pydantic import ValidationError
 
-from flows.prefect_api.kept_answers import create_context, find_zone_names, keep_answers
+from flows.prefect_api.kept_answers import create_context, keep_answers
+from inventory.schema.value_types import load_zone_names
 
 
 def find_context(url: str = "https://127.0.0.1:1/api") -> ssl.SSLContext:
@@ -61,11 +62,11 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_zones_are_looked_for_once_and_an_unknown_one_is_refused() -> None:
-    find_zone_names.cache_clear()
+    load_zone_names.cache_clear()
     for zone in ("Europe/Berlin", "America/New_York"):
         IntervalSchedule(interval=timedelta(hours=1), timezone=zone)
-    assert find_zone_names.cache_info().misses == 1
-    assert find_zone_names.cache_info().hits == 1
-    assert find_zone_names() == available_timezones()
+    assert load_zone_names.cache_info().misses == 1
+    assert load_zone_names.cache_info().hits == 1
+    assert load_zone_names() == available_timezones()
     with pytest.raises(ValidationError, match="Invalid timezone"):
         IntervalSchedule(interval=timedelta(hours=1), timezone="Europe/Nowhere")

@@ -86,8 +86,7 @@ class WinrmChannel:
             status = self._receive_output(command_id, decoder, deadline)
             self._is_busy = False
             with suppress(MessageLost, WsmanFault, WinrmLoginRefused):  # the answer is there already
-                seconds = min(CLEANUP_SECONDS, max(1.0, deadline.remaining_seconds(self._clock)))
-                self._client.end_command(self._shell_id, command_id, seconds)
+                self._client.end_command(self._shell_id, command_id, self._find_cleanup_seconds(deadline))
             return status
 
     def close(self) -> None:
@@ -177,13 +176,14 @@ class WinrmChannel:
             if exit_code is not None:
                 return exit_code
 
+    def _find_cleanup_seconds(self, deadline: Deadline) -> float:
+        return min(CLEANUP_SECONDS, max(1.0, deadline.remaining_seconds(self._clock)))
+
     def _delete_own_shell(self, deadline: Deadline) -> bool:
         """Delete the shell, in which no command runs. Return whether the machine still had it."""
         self._is_busy = False
         try:
-            self._client.delete_shell(
-                self._shell_id, min(CLEANUP_SECONDS, max(1.0, deadline.remaining_seconds(self._clock)))
-            )
+            self._client.delete_shell(self._shell_id, self._find_cleanup_seconds(deadline))
         except WsmanFault:
             return False
         return True
