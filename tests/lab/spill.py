@@ -1,12 +1,11 @@
 """Runs of the command in which every kind of secret is a canary and much goes wrong, and what they leave behind."""
 
 import os
-import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,15 +15,12 @@ import psycopg
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, PublicFormat
-from prefect.blocks.system import Secret
-from pydantic import SecretStr
 
 from tests.lab.canaries import FakeAgent, ProcessWatch, Search, new_canary
 from tests.lab.fleet import Lab, LabHost
-from tests.lab.spied_command import SPY
 from tests.support.forked import start_forked
 from tests.support.postgres import fresh_database, server
-from tests.support.prefect_server import prefect_server, use_server
+from tests.support.prefect_tables import copy_tables
 
 KINDS: Final = (
     "sudo-env", "sudo-file", "passphrase", "login-block", "wrong-sudo", "wrong-login", "check-login", "check-token",
@@ -32,10 +28,39 @@ KINDS: Final = (
 )  # fmt: skip
 BLOCK: Final = "fleet-login"
 COMMAND: Final = Path(sys.executable).with_name("fleetpatch")
+MAKE_BLOCK: Final = """
+import asyncio, os, shutil
+from prefect.blocks.system import Secret  # which makes PREFECT_HOME
+from prefect.client.orchestration import PrefectClient
+from prefect.server.api.server import create_app
+shutil.copyfile(os.environ["TABLES"], os.path.join(os.environ["PREFECT_HOME"], "prefect.db"))
+async def save():
+    async with PrefectClient(create_app(ephemeral=True)) as client:  # a server of its own would be another process
+        await Secret(value=os.environ["VALUE"]).asave(os.environ["BLOCK"], client=client)
+asyncio.run(save())
+"""
 PATCH: Final = (
     *("--debug", "--yes", "--only-included", "--minutes", "30", "--reboot", "Never"),
     *("--failure-budget", "100%", "--wave-percent", "100"),
 )
+# Every log record of every logger at every level, whatever the program sets: each process writes a file of its own.
+SPY: Final = """
+import gc, logging, os
+gc.set_threshold(50_000, 20, 50)  # as tests/support/python does
+_folder, _files = os.environ["LOG_SPY"], {}
+def find_file():
+    if (pid := os.getpid()) not in _files:  # the server of a run begins as a copy of its process
+        _files[pid] = open(os.path.join(_folder, f"{pid}.log"), "a", buffering=1, errors="surrogateescape")
+    return _files[pid]
+_format = logging.Formatter("%(name)s %(levelname)s %(message)s")
+_handle = logging.Logger.handle
+def handle(self, record):
+    find_file().write(_format.format(record) + "\\n")
+    if record.levelno >= self.getEffectiveLevel():
+        _handle(self, record)
+logging.Logger.handle = handle
+logging.Logger.isEnabledFor = lambda self, level: True
+"""
 
 
 @dataclass
@@ -122,7 +147,7 @@ def spilled(lab: Lab, place: Path) -> Iterator[Spill]:
     try:
         _prepare_hosts(spill)
         _write_given(spill)
-        _keep_login(spill)
+        copy_tables(spill.given / "tables.db")
         with fresh_database() as address:
             spill.database = address
             _carry_out(spill)
@@ -211,26 +236,20 @@ def _way(spill: Spill, name: str) -> dict[str, Any]:
             return {"credential": lab_key, "privilege_password": "env:CANARY_SUDO"}
 
 
-def _keep_login(spill: Spill) -> None:
-    """Give Prefect a login, as its owner does in Prefect's pages, before fleetpatch is there."""
-    owners = spill.given / "prefect"
-    with prefect_server(owners) as server, use_server(server.url, owners):
-        Secret(value=SecretStr(spill.canaries["login-block"])).save(BLOCK)
-    spill.prefect.mkdir(mode=0o700)
-    with (
-        closing(sqlite3.connect(owners / "prefect.db")) as old,
-        closing(sqlite3.connect(spill.prefect / "prefect.db")) as new,
-    ):
-        old.backup(new)
-
-
 def _carry_out(spill: Spill) -> None:
+    value: dict[str, Any] = {
+        "VALUE": spill.canaries["login-block"],
+        "BLOCK": BLOCK,
+        "TABLES": str(spill.given / "tables.db"),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    }
     reports = ("--report", str(spill.home / "reports"))
     secret = {kind: quote(spill.canaries[kind], safe="") for kind in KINDS}
     unreachable = f"postgresql://fleet:{secret['records-wrong']}@127.0.0.1:9/fleet"
     garbled = f"postgresql://fleet:{secret['records-garbled']}@127.0.0.1:port/fleet"
     with_password = spill.database.replace("postgres@", f"postgres:{secret['records']}@")
     with _agent() as agent, spill.watch:
+        spill.run("block", sys.executable, "-c", MAKE_BLOCK, agent=agent.path, **value)
         spill.fleetpatch(
             "plain", "patch", "name=all", *PATCH, "--no-prefect", "--json", "--include", "lab-conffile", *reports,
             umask=0, agent=agent.path, FLEETPATCH_RECORDS_URL=with_password,

@@ -9,8 +9,7 @@ import yaml
 from tests.lab.canaries import MARK, Search
 from tests.lab.fleet import Flavour, Lab, LabHost
 from tests.lab.proxy import REPOSITORY, Proxy, point_to
-from tests.lab.spied_command import SPY
-from tests.lab.spill import PATCH, Spill, search_host
+from tests.lab.spill import PATCH, SPY, Spill, search_host
 from tests.support.prefect_tables import copy_tables
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -91,7 +90,8 @@ def carry_out(spill: Spill, proxy: Proxy) -> None:
     spill.fleetpatch("denied", "patch", "*", *PATCH, *chosen)
     assert any(path.endswith(DENIED) for path in proxy.asked)
     spill.ask("machines", "machines", "--json")
-    spill.ask("why", "why", spill.hosts["dnf"].name)  # by what the records have of each family, searched below
+    for flavour, host in spill.hosts.items():
+        spill.ask(f"why {flavour}", "why", host.name)
 
 
 def search(spill: Spill) -> Search:

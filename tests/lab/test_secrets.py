@@ -31,7 +31,7 @@ def spill(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spill]
 def test_what_was_to_go_well_did_and_what_was_to_fail_failed(spill: Spill) -> None:
     said = "\n".join(f"{name}: {done.stderr[-500:]}" for name, done in spill.runs.items())
     assert {name: done.returncode for name, done in spill.runs.items()} == {
-        "plain": 3, "flow": 1, "unreachable records": 5, "garbled records": 5, "doctor": 1, "agent": 1,
+        "block": 0, "plain": 3, "flow": 1, "unreachable records": 5, "garbled records": 5, "doctor": 1, "agent": 1,
         "garbled check": 2,
     }, said  # fmt: skip
     assert "the SSH agent does not answer" in spill.runs["agent"].stdout
@@ -53,15 +53,14 @@ def test_nothing_is_left_on_this_machine(spill: Spill) -> None:
     hits = search.tree(spill.kept) + search.tree(spill.temporary)
     assert hits == []
     assert search.files_seen > 50
-    files = [path for path in spill.kept.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert search.bytes_seen > sum(path.stat().st_size for path in files) > 5_000_000
+    assert search.bytes_seen > 10_000_000
 
 
 def test_nothing_is_printed(spill: Spill) -> None:
     search = spill.search()
     hits = [hit for name, done in spill.runs.items() for hit in search.text(name, done.stdout + done.stderr)]
     assert hits == []
-    assert all(done.stdout + done.stderr for done in spill.runs.values())
+    assert all(done.stdout + done.stderr for name, done in spill.runs.items() if name != "block")
 
 
 def test_every_logger_was_heard(spill: Spill) -> None:
