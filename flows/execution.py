@@ -11,7 +11,7 @@ from flows.engine.fleet_run import FleetRun
 from flows.engine.resume_state import ResumeState, parse_recorded_request, require_resumable
 from flows.engine.retrying_records import RetryingEvents, RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_request_window, build_run_id, select_machines
-from flows.engine.run_lease import LeaseRenewer, build_component_lease, build_holder
+from flows.engine.run_lease import LeaseRenewer, build_component_lease, build_holder, release_component_lease
 from flows.engine.shard_state import read_left_state, read_shard_state, require_shard
 from flows.holding.application import applies_package, register_application
 from flows.policy.enforcement import build_starter, enforce_policy, read_policy_freezes
@@ -170,6 +170,7 @@ def open_run(
         if isinstance(request, PatchRequest) and not request.dry_run:
             holder = build_holder(starter)
             if request.component:  # before the lease of the run, which then has the last word
+                release_component_lease(ports.leases, run_id, request.component)
                 lease = build_component_lease(request.component)
                 stack.enter_context(LeaseRenewer(ports.leases, lease, ports.stop_token, holder))
             lease_renewer = LeaseRenewer(ports.leases, run_id, ports.stop_token, holder)

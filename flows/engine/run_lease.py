@@ -31,6 +31,20 @@ def build_component_lease(component: str) -> str:
     return f"upgrade-of-{component}"
 
 
+def release_component_lease(leases: Leases, run_id: str, component: str) -> None:
+    """Release the component lease of the process that executed the run last, if its run lease is over.
+
+    A process renews its two leases at two moments, so the component lease of a dead process may be the last to expire.
+    A process that was only paused asks for its run lease before its next change.
+
+    Raises:
+        RecordsError: the records can't be reached.
+    """
+    lease = leases.find_lease(run_id)
+    if lease is not None and lease.holder is not None and not lease.is_held:
+        leases.release(build_component_lease(component), lease.holder)
+
+
 def build_holder(user: str) -> LeaseHolder:
     """Return this process as the holder of a lease, for one attempt."""
     return LeaseHolder(secrets.token_hex(8), socket.gethostname(), os.getpid(), user)

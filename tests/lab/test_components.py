@@ -15,9 +15,11 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from flows.engine.run_lease import build_component_lease
+from tasks.records.setup import open_records
 from tests.lab.engine import Fleet
 from tests.lab.fleet import BootHosts, LabHost
-from tests.lab.killing import Controllers, began
+from tests.lab.killing import Controllers, began, its_lease_is_over
 from tests.lab.packages import DebRepository, RpmRepository
 
 pytestmark = pytest.mark.slow
@@ -184,6 +186,12 @@ def test_components_come_by_themselves_and_a_bad_version_is_taken_back_and_tried
     controllers.wait_until(began("install"), "the installation on the canary")
     killed.kill()
     assert components.versions == ["1.0.0"] * 2
+    with open_records(components.fleet.records_url) as records:
+        lease = records.leases.find_lease(build_component_lease("exporter"))
+        assert lease is not None
+        assert lease.holder is not None
+        records.leases.renew(lease.run_id, lease.holder, 600)  # its last renewal may be later than that of the run's
+    its_lease_is_over(controllers)
     held.unlink()
     resumed = controllers.resume()
     assert set(resumed.states.values()) == {"Succeeded"}, resumed.out

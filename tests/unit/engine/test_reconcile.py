@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 
 from flows.engine import run_lease
 from flows.engine.interruption import RESUME_ACT, SUSPEND_ACT, Suspension
-from flows.engine.run_lease import STOPPING_LEASE_SECONDS, LeaseRenewer
+from flows.engine.run_lease import (
+    STOPPING_LEASE_SECONDS,
+    LeaseRenewer,
+    build_component_lease,
+    release_component_lease,
+)
 from flows.ports.caller import Caller
 from flows.recovery import reconciliation
 from flows.recovery.reconciliation import reconcile_runs, recover_if_abandoned
@@ -69,6 +74,22 @@ def test_a_run_that_stops_holds_its_lease_for_a_short_time_only(monkeypatch: pyt
         control.request_stop("asked")
         until(lambda: leases.held[RUN].until - leases.clock.now() == timedelta(seconds=STOPPING_LEASE_SECONDS))
     assert leases.held[RUN].given_back
+
+
+@pytest.mark.parametrize(
+    ("run_seconds", "holder", "is_free"),
+    [(60, OTHER, True), (80, OTHER, False), (60, US, False)],
+    ids=["a dead process", "a process that lives", "a process of another run"],
+)
+def test_the_component_of_a_dead_process_is_free_as_soon_as_its_run(
+    run_seconds: float, holder: LeaseHolder, is_free: bool
+) -> None:
+    leases, component = FakeLeases(), build_component_lease("exporter")
+    leases.acquire(RUN, OTHER, run_seconds)
+    leases.acquire(component, holder, 64)
+    leases.clock.sleep(61)
+    release_component_lease(leases, RUN, "exporter")
+    assert leases.held[component].over(leases.clock.now()) == is_free
 
 
 class _Looks:
