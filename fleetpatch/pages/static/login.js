@@ -1,10 +1,9 @@
 // Logs in with the one-time code of a link: it stands behind the "#" of the address, which browsers send to nobody.
+// The page waits for this script: a form that is sent before it would log nobody in.
 "use strict";
 {
-  const form = document.getElementById("link-login");
-  const problem = document.getElementById("link-problem");
-
-  const logIn = async (code) => {
+  const logIn = async (form, code) => {
+    const problem = document.getElementById("link-problem");
     problem.hidden = true;
     let message = "fleetpatch web does not answer.";
     try {
@@ -23,16 +22,18 @@
     problem.hidden = false;
   };
 
-  if (form) {
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      const written = form.elements.code.value;
-      logIn(written.slice(written.indexOf("#") + 1));
-    });
+  document.addEventListener("submit", (event) => {
+    if (event.target.id !== "link-login") return;
+    event.preventDefault();
+    const written = event.target.elements.code.value;
+    logIn(event.target, written.slice(written.indexOf("#") + 1));
+  });
+  document.addEventListener("DOMContentLoaded", () => {
+    const form = document.getElementById("link-login");
     const code = window.location.hash.slice(1);
-    if (code) {
+    if (form && code) {
       window.history.replaceState(null, "", window.location.pathname + window.location.search);
-      logIn(code);
+      logIn(form, code);
     }
-  }
+  });
 }

@@ -1,7 +1,7 @@
 // Adds the secret of a login to forms, where pages do not show it, and warns before the login ends.
 //
 // Without TLS, every port of this host gets the session's cookie. This secret is in the browser's storage for this port
-// alone, so a cookie by itself sends no form.
+// alone, so a cookie by itself sends no form. The page waits for this script: a form that is sent before it is refused.
 "use strict";
 {
   const STORED = "fleetpatch-form-token";
@@ -12,9 +12,10 @@
     if (field && !field.value) field.value = window.localStorage.getItem(STORED) || "";
   }, true);
 
-  const end = document.getElementById("session-end");
-  const warning = document.getElementById("session-warning");
-  if (end && warning) {
+  document.addEventListener("DOMContentLoaded", () => {
+    const end = document.getElementById("session-end");
+    const warning = document.getElementById("session-warning");
+    if (!end || !warning) return;
     const words = document.getElementById("session-words");
     const keep = document.getElementById("session-keep");
     let endsAt = Date.now() + Number(end.dataset.seconds) * 1000;
@@ -54,5 +55,5 @@
       check({method: "POST", body: new URLSearchParams({csrf})});
     });
     show();
-  }
+  });
 }

@@ -66,6 +66,22 @@ def test_a_plan_is_approved_by_click(desk: Desk) -> None:
     expect(desk.page.locator("main")).to_contain_text("No run waits for approval")
 
 
+IMPATIENT = """new MutationObserver((_, observer) => {
+  const button = [...document.querySelectorAll("button")].find((one) => one.textContent === "Approve this plan");
+  if (!button) return;
+  observer.disconnect();
+  button.click();
+}).observe(document, {childList: true, subtree: true})"""
+"""Clicks as soon as there is the button, while the page still loads."""
+
+
+def test_a_click_before_the_page_has_loaded_counts(desk: Desk) -> None:
+    desk.page.add_init_script(IMPATIENT)
+    desk.open("/approvals/{waiting}")
+    expect(desk.page.locator("main")).to_contain_text("by anna")
+    assert desk.find_decision() == (ApprovalDecision.APPROVED, "anna", "")
+
+
 def test_a_plan_is_rejected_by_keyboard_alone(desk: Desk) -> None:
     desk.open("/approvals/{waiting}")
     desk.page.get_by_label("Remark").focus()
