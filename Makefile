@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PY := .venv/bin/python
 HOSTS ?= 3
-JOBS ?= 6
+JOBS ?= 7
 CORES := $(shell nproc 2>/dev/null || echo 2)
 ARGS ?=
 SEED ?=
@@ -36,7 +36,7 @@ demo: setup  ## patch a small fleet of real machines, made here, with its pages;
 	@$(PACKAGES) lab
 	@$(PY) -m tests.lab.demo $(ARGS)
 
-test: setup  ## run all tests, JOBS=6 at a time (they wait a lot; 0: one by one); ARGS="-k window" for some
+test: setup  ## run all tests, JOBS=7 at a time (they wait a lot; 0: one by one); ARGS="-k window" for some
 	@$(PACKAGES) lab postgresql redis browser prometheus nginx shells ldap oidc events vm
 	@$(PY) -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
 

@@ -234,7 +234,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "--since", metavar="REV", help="compare with REV (default: HEAD, or HEAD~1 if that is no change)"
     )
     parser.add_argument("--seconds", type=float, default=150.0, metavar="N", help="so long it may take (default: 150)")
-    parser.add_argument("--jobs", type=int, default=6, metavar="N", help="processes of pytest (default: 6)")
+    parser.add_argument("--jobs", type=int, default=7, metavar="N", help="processes of pytest (default: 7)")
     parser.add_argument("--list", action="store_true", help="say which test files would run, and run none")
     return parser.parse_known_args(arguments)
 

@@ -155,7 +155,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], int, float, l
 def test_near_tests_run_with_the_words_for_pytest(change, runs, capsys):
     change("tests/ci/near.py", ".editorconfig")
     assert near.main(["--since", "v1", "-x", "-k", "not slow"]) == 0
-    assert runs == [(["tests/unit/test_near.py"], 6, 1150.0, ["-x", "-k", "not slow"])]
+    assert runs == [(["tests/unit/test_near.py"], 7, 1150.0, ["-x", "-k", "not slow"])]
     assert capsys.readouterr().out.splitlines()[:4] == [
         "near: this checkout compared with v1: 2 files changed",
         "  tests/ci/near.py",
