@@ -7,11 +7,14 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 PAUSE_FACTOR = 20
 """How long a value is kept although it may have changed, as a multiple of the time that it took to compute."""
+CHEAP_SECONDS = 0.25
+"""A value that took less is computed again at each change."""
 
 
 class ThrottledValue(Generic[Value]):
-    """Computes a value again if its key has changed, but spends at most a twentieth of the time on it.
+    """Computes a value again if its key has changed, but spends at most a twentieth of the time on a dear one.
 
+    An empty value is never kept after a change: it would say that nothing is there.
     Only one thread may use it at a time.
     """
 
@@ -38,5 +41,7 @@ class ThrottledValue(Generic[Value]):
             return self._kept[1]
         value = compute()
         ended = time.monotonic()
-        self._kept, self._not_before = (key, value), ended + PAUSE_FACTOR * (ended - began)
+        took = ended - began
+        pause = PAUSE_FACTOR * took if value and took >= CHEAP_SECONDS else 0.0
+        self._kept, self._not_before = (key, value), ended + pause
         return value

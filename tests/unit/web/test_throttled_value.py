@@ -2,7 +2,23 @@
 
 import pytest
 
-from fleetpatch.machines.throttled_value import PAUSE_FACTOR, ThrottledValue
+from fleetpatch.machines.throttled_value import CHEAP_SECONDS, PAUSE_FACTOR, ThrottledValue
+
+
+@pytest.mark.parametrize(("first", "seconds"), [("first", CHEAP_SECONDS / 2), (None, 10.0)])
+def test_a_cheap_or_an_empty_value_is_not_kept_after_a_change(
+    monkeypatch: pytest.MonkeyPatch, first: str | None, seconds: float
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("fleetpatch.machines.throttled_value.time.monotonic", lambda: now[0])
+    value = ThrottledValue[str | None]()
+
+    def compute(result: str | None) -> str | None:
+        now[0] += seconds
+        return result
+
+    assert value.read("old", lambda: compute(first)) == first
+    assert value.read("new", lambda: compute("second")) == "second"
 
 
 def test_a_value_that_has_changed_is_due_after_its_pause(monkeypatch: pytest.MonkeyPatch) -> None:
