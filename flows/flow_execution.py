@@ -24,7 +24,12 @@ from flows.ports.caller import Caller
 from flows.prefect_api.api_client import open_fail_fast_client
 from flows.prefect_runtime.delivery import BackgroundCall
 from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
-from flows.prefect_runtime.flow_run_states import build_final_state, correct_flow_run_state, was_flow_run_cancelled
+from flows.prefect_runtime.flow_run_states import (
+    build_final_state,
+    correct_flow_run_state,
+    wait_for_reported_end,
+    was_flow_run_cancelled,
+)
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import is_suspension_requested, run_with_signals
 from flows.recovery.cancellation import record_stop_request, record_suspend_request
@@ -46,9 +51,9 @@ from tasks.rules.runs.hooks import describe_blocking_failure, is_blocking_failur
 logger = logging.getLogger(__name__)
 
 _MAX_SUBJECT_LENGTH = 60  # characters of a scope; the id of the run must stay visible
-
-
 _RENAME_SECONDS: Final = 5.0
+_REPORT_SECONDS: Final = 5.0
+"""In which a process that has recorded the end of its run tells it to Prefect."""
 
 
 def build_flow_run_name(request: RunRequest, run_id: str, window: Window | None) -> str:
@@ -84,8 +89,8 @@ def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Ca
         no traceback.
 
     Raises:
-        Abort: another process of this flow run executes its run. Prefect ends this process without another state: the
-            state of the flow run is the other one's.
+        Abort: another process of this flow run executes its run, or has just done so. Prefect ends this process
+            without another state: the state of the flow run is the other one's.
         LeaseHeld: another process executes the run to resume.
         RequestError: the window is not valid.
     """
@@ -96,7 +101,7 @@ def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Ca
             return cast_to_report(chosen)
         if isinstance(chosen, RunInfo):
             if chosen.state not in UNFINISHED_RUN_STATES:
-                return cast_to_report(_build_earlier_end(chosen, flow_run_id))
+                return cast_to_report(_build_earlier_end(chosen, flow_run_id, caller))
             caller.listener.on_message(f"started again: continuing run {chosen.id}")
         request: PatchRequest | str
         if isinstance(chosen, AdmittedRun):
@@ -234,13 +239,26 @@ def wait_for_earlier_process(records: SqlRecords, history: History, run: RunInfo
     )
 
 
-def _build_earlier_end(run: RunInfo, flow_run_id: str) -> State[Any]:
-    """Return the end of a run of this flow run that is over. Nothing is begun."""
+def _build_earlier_end(run: RunInfo, flow_run_id: str, caller: Caller) -> State[Any]:
+    """Return the end of a run of this flow run that is over. Nothing is begun.
+
+    Raises:
+        Abort: another process of this flow run has executed the run meanwhile, and has told Prefect this end.
+    """
     more = f" ({run.message})" if run.message else ""
-    message = f"run {run.id} of this flow run is over: {run.state}{more}. Nothing was begun"
-    return build_final_state(
-        run, f"{message}; start a new run for what is left.", was_cancelled=was_flow_run_cancelled(flow_run_id)
+    over = f"run {run.id} of this flow run is over: {run.state}{more}"
+    since = (SystemClock().now() - run.ended_at).total_seconds() if run.ended_at is not None else _REPORT_SECONDS
+    reported_end = wait_for_reported_end(flow_run_id, min(_REPORT_SECONDS, _REPORT_SECONDS - since))
+    final_state = build_final_state(
+        run,
+        f"{over}. Nothing was begun; start a new run for what is left.",
+        was_cancelled=was_flow_run_cancelled(flow_run_id),
     )
+    if reported_end is final_state.type:
+        message = f"{over}: this process ends and changes nothing"
+        caller.listener.on_message(message)
+        raise Abort(message)
+    return final_state
 
 
 def cast_to_report(state: object) -> RunReport:

@@ -118,18 +118,28 @@ def correct_flow_run_state(flow_run_id: str, run: RunInfo, message: str = "") ->
         logger.warning("Prefect did not receive that run %s is %s: %s", run.id, run.state, error)
 
 
-def correct_state_once_ended(flow_run_id: str, run: RunInfo, seconds: float) -> None:
-    """Wait at most this long until Prefect shows an end, and then correct it. The runner reports it late."""
+def wait_for_reported_end(flow_run_id: str, seconds: float) -> StateType | None:
+    """Look until Prefect shows an end of a flow run, at least once and at most this long. Return the end's type.
+
+    Its process reports the end late. None also if Prefect does not answer, or does not have the flow run.
+    """
     until = time.monotonic() + seconds
     try:
         with get_client(sync_client=True) as client:
-            while time.monotonic() < until:
+            while True:
                 state = client.read_flow_run(UUID(flow_run_id)).state
                 if state is not None and state.is_final():
-                    break
+                    return state.type
+                if time.monotonic() >= until:
+                    return None
                 time.sleep(_POLL_SECONDS)
     except (ObjectNotFound, *NO_ANSWER_ERRORS):
-        return
+        return None
+
+
+def correct_state_once_ended(flow_run_id: str, run: RunInfo, seconds: float) -> None:
+    """Wait at most this long until Prefect shows an end, and then correct it."""
+    wait_for_reported_end(flow_run_id, seconds)
     correct_flow_run_state(flow_run_id, run)
 
 

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Abort, TerminationSignal
+from prefect.states import Completed, Crashed
 
 from flows.maintenance import stage_fleet
 from flows.patch import patch_fleet, resume_fleet
@@ -118,6 +121,23 @@ def test_a_flow_run_that_is_started_again_goes_on_with_its_run_unless_somebody_c
     state: State[RunReport] = patch_fleet(stage.fleet.request(), return_state=True)
     assert state.is_completed()
     assert f"run {run.id} of this flow run is over: Succeeded. Nothing was begun" in str(state.message)
+    assert [len(machine.installs()) for machine in stage.fleet.machines.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("told", [Completed(), Crashed()], ids=str)
+def test_a_second_process_of_a_flow_run_tells_no_end_twice(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, told: State[None]
+) -> None:
+    """It looked while the first one ended. What Prefect was told otherwise is corrected."""
+    run = patch_fleet(stage.fleet.request()).run
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(run.flow_run_id), told, force=True)
+    started_again(monkeypatch, run)
+    if told.is_completed():
+        with pytest.raises(Abort, match=r"is over: Succeeded: this process ends and changes nothing"):
+            patch_fleet(stage.fleet.request())
+    else:
+        assert patch_fleet(stage.fleet.request(), return_state=True).is_completed()
     assert [len(machine.installs()) for machine in stage.fleet.machines.values()] == [1, 1]
 
 
