@@ -1,10 +1,8 @@
-"""A host with stand-ins for btrfs, mount and findmnt: subvolumes are folders, known by their inodes.
+"""A host with stand-ins for btrfs, mount and findmnt (btrfs_tool.py): subvolumes are folders, known by their inodes.
 
 What the tools print has the form of btrfs-progs 6.2 and util-linux 2.38 on a real file system.
 """
 
-import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,103 +33,11 @@ Unallocated:
    /dev/vda2\t{unallocated}
 {second}"""
 _TOOL = f"""#!{sys.executable} -IS
-import json, os, pathlib, sys
-place = pathlib.Path(__file__).resolve().parent.parent
-state = json.loads((place / "state").read_text())
-tool, words = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
-top, ids = place / "fs", {{int(inode): number for inode, number in state["ids"].items()}}
-def paths():
-    folders = (path for path in [top, *top.rglob("*")] if path.is_dir())
-    return {{ids[path.stat().st_ino]: path for path in folders if path.stat().st_ino in ids}}
-def rows():
-    there = paths()
-    for number, path in sorted(there.items()):
-        if number != 5:
-            above = next(parent for parent in path.parents if parent in there.values())
-            yield number, ids[above.stat().st_ino], path.relative_to(top)
-def add(path):
-    state["last"] += 1
-    state["ids"][str(path.stat().st_ino)] = state["last"]
-    state["stubs"] = [inode for inode in state["stubs"] if inode != path.stat().st_ino]
-def show(target, mount):
-    number = mount.get("id")
-    path = "/" + str(paths()[number].relative_to(top)) if number else "/"
-    options = mount.get("options", "rw") + (f",space_cache=v2,subvolid={{number}},subvol={{path}}" if number else "")
-    print(target, mount["source"], path, mount["type"], options)
-did = tool
-if tool == "btrfs":
-    did = words[1]
-    path = pathlib.Path(words[-1])
-    if did == "list":
-        for number, above, name in rows():
-            middle = "gen 9 cgen 8" if "-s" in words else "gen 9"
-            if "-s" not in words or number in state["snapshots"]:
-                time = "otime 2026-11-28 14:00:00 " if "-s" in words else ""
-                print(f"ID {{number}} {{middle}} top level {{above}} {{time}}path {{name}}")
-    elif did == "get-default":
-        print(f"ID {{state['default']}} gen 9 top level 5 path x")
-    elif did == "set-default":
-        state["default"] = int(words[2])
-    elif did == "rootid":
-        path = path.resolve()
-        print(next(ids[one.stat().st_ino] for one in [path, *path.parents] if one.stat().st_ino in ids))
-    elif did == "get":
-        print("ro=true" if ids[pathlib.Path(words[3]).stat().st_ino] in state["readonly"] else "ro=false")
-    elif did == "usage":
-        print(state["usage"])
-    elif did == "create":
-        path.mkdir()
-        add(path)
-    elif did == "snapshot":
-        source = pathlib.Path(words[-2])
-        known = {{*ids, *state["stubs"]}}
-        inner = [one.relative_to(source) for one in source.rglob("*") if one.is_dir() and one.stat().st_ino in known]
-        import shutil
-        shutil.copytree(source, path, symlinks=True)
-        for name in inner:
-            if (path / name).exists():
-                shutil.rmtree(path / name)
-                (path / name).mkdir()
-                state["stubs"].append((path / name).stat().st_ino)
-        add(path)
-        state["snapshots"].append(state["last"])
-        state["readonly"] += [state["last"]] if "-r" in words else []
-    elif did == "delete":
-        if any(one.is_dir() and one.stat().st_ino in ids for one in path.rglob("*")):
-            sys.exit("ERROR: Could not destroy subvolume/snapshot: Directory not empty")
-        del state["ids"][str(path.stat().st_ino)]
-        import shutil
-        shutil.rmtree(path)
-elif tool == "mount":
-    pathlib.Path(words[-1]).rmdir()
-    pathlib.Path(words[-1]).symlink_to(top)
-elif tool == "umount":
-    pathlib.Path(words[-1]).unlink()
-    pathlib.Path(words[-1]).mkdir()
-elif tool == "findmnt":
-    for mount in state["mounts"].items():
-        show(*mount)
-elif tool == "stat":
-    inode = os.stat(words[-1]).st_ino
-    print(256 if inode in ids else 2 if inode in state["stubs"] else inode)
-elif tool == "mv":
-    did = "exchange" if "--exchange" in words else "help" if words == ["--help"] else "mv"
-    if did == "help":
-        print("      --exchange   exchange source and destination")
-    elif did == "exchange":
-        one, other = words[-2:]
-        os.rename(one, one + ".exchanged")
-        os.rename(other, one)
-        os.rename(one + ".exchanged", other)
-    else:
-        os.execv("{os.path.realpath("/bin/mv")}", ["mv", *words])
-if did not in ("help", "list", "get-default", "rootid", "get", "usage", "findmnt", "stat", "mount", "umount"):
-    with (place / "asked").open("a") as out:
-        print(did, *words, file=out)
-(place / "state").write_text(json.dumps(state))
-if state["breaks_behind"] == did:
-    (place / "broken").touch()
-    os.killpg(os.getpgrp(), 9)
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from btrfs_tool import BtrfsTool
+place, _, tool = sys.argv[0].rpartition("/tools/")
+BtrfsTool(place, tool, sys.argv[1:]).run()
 """
 
 
@@ -201,7 +107,7 @@ class BtrfsHost(OwnDisksHost):
     def start_again(self) -> None:
         """Boot: subvolumes are mounted by their names, and / by the default one if the kernel has no name for it."""
         super().start_again()
-        state = json.loads((self.place / "state").read_text())
+        state = self.read_state()
         names = dict(line.split()[1:4:2] for line in (self.place / "fstab").read_text().splitlines())
         for target, mount in state["mounts"].items():
             name = names.get(target, "").partition("subvol=")[2]

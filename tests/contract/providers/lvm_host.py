@@ -8,11 +8,12 @@ from typing import Any
 from tests.contract.providers.own_disks_host import MIB, OwnDisksHost
 
 _TOOL = f"""#!{sys.executable} -IS
-import json, os, pathlib, sys
-place = pathlib.Path(__file__).resolve().parent.parent
-state = json.loads((place / "state").read_text())
-tool, words = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
-with (place / "asked").open("a") as out:
+import marshal, os, sys
+place, _, tool = sys.argv[0].rpartition("/tools/")
+words = sys.argv[1:]
+with open(f"{{place}}/state", "rb") as file:
+    state = marshal.load(file)
+with open(f"{{place}}/asked", "a") as out:
     print(tool, *words, file=out)
 volumes = state["volumes"]
 def find(name):
@@ -39,8 +40,9 @@ elif tool == "lvcreate":
         one["size"] = origin["size"] * int(option("-l").partition("%")[0]) // 100
     else:
         one |= {{"attr": "-wi-a-----", "size": int(option("-L")[:-1])}}
-        (place / "dev" / vg).mkdir(parents=True, exist_ok=True)
-        (place / "dev" / vg / name).write_bytes(bytes(one["size"]))
+        os.makedirs(f"{{place}}/dev/{{vg}}", exist_ok=True)
+        with open(f"{{place}}/dev/{{vg}}/{{name}}", "wb") as device:
+            device.truncate(one["size"])
     volumes.append(one)
 elif tool == "lvchange":
     one = find(words[-1])
@@ -53,9 +55,10 @@ elif tool == "lvconvert":
     one["attr"] = "S" + one["attr"][1:]
     origin = find(one["vg"] + "/" + one["origin"])
     origin["attr"] = "O" + origin["attr"][1:]
-(place / "state").write_text(json.dumps(state))
+with open(f"{{place}}/state", "wb") as file:
+    marshal.dump(state, file)
 if state["breaks_behind"] == tool:
-    (place / "broken").touch()
+    open(f"{{place}}/broken", "w").close()
     os.killpg(os.getpgrp(), 9)
 """
 _FINDMNT = """# -rno SOURCE|FSTYPE -T|-M PATH

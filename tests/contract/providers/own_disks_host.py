@@ -1,6 +1,6 @@
 """A host that takes the snapshots of its disks itself, with stand-ins for its tools: what such hosts share."""
 
-import json
+import marshal
 import os
 import subprocess
 from collections.abc import Sequence
@@ -40,11 +40,13 @@ class OwnDisksHost:
         place: its files.
         shell: that runs the scripts.
         is_away: it does not answer.
+        breaks: how often the line broke behind a tool.
     """
 
     place: Path
     shell: Sequence[str]
     is_away: bool = False
+    breaks: int = 0
     boots: list[str] = field(default_factory=lambda: ["boot-1"])
 
     def __post_init__(self) -> None:
@@ -80,12 +82,12 @@ class OwnDisksHost:
 
     def read_state(self) -> dict[str, Any]:
         """Return what its disks have."""
-        state: dict[str, Any] = json.loads((self.place / "state").read_text())
+        state: dict[str, Any] = marshal.loads((self.place / "state").read_bytes())
         return state
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Let its disks have other things."""
-        (self.place / "state").write_text(json.dumps(state))
+        (self.place / "state").write_bytes(marshal.dumps(state))
 
     def change(self, **changes: Any) -> None:
         """Let its disks have other things, by their names."""
@@ -127,6 +129,7 @@ class OwnDisksHost:
         )
         if (self.place / "broken").exists():
             (self.place / "broken").unlink()
+            self.breaks += 1
             raise ConnectionLost("the line broke")
         decoder = ScriptOutputDecoder(nonce)
         decoder.feed_stdout(done.stdout)

@@ -202,6 +202,7 @@ def test_an_order_that_breaks_behind_a_command_is_completed_by_the_same_order(
         except ProviderUnavailable:
             if len(host.list_asked(tool)) % 2 == 0:
                 host.change(breaks_behind="")
+    assert host.breaks > 0
     host.change(breaks_behind="")
     order(provider, act)
     assert host.list_volumes() == ([*PLAIN, "s1.boot", "s1.1"] if act is TAKE else PLAIN)

@@ -19,7 +19,12 @@ btrfs_look() { # PLACE: sets btrfs_source, btrfs_root, btrfs_type and btrfs_opti
   btrfs_source=${1:-} btrfs_root=${2:-} btrfs_type=${3:-} btrfs_options=${4:-}
 }
 btrfs_is_empty() { [ -z "$(find "$1" -mindepth 1 -maxdepth 1 | head -n 1)" ]; }
-btrfs_option() { printf '%s\n' "$2" | tr , '\n' | sed -n "s/^$1=//p" | tail -n 1; } # NAME OPTIONS: its value
+btrfs_option() { # NAME OPTIONS: its last value
+  btrfs_value=,$2
+  case $btrfs_value in *,"$1"=*) ;; *) return 0 ;; esac
+  btrfs_value=${btrfs_value##*,"$1"=}
+  printf '%s\n' "${btrfs_value%%,*}"
+}
 
 btrfs_open() { # mounts the top-level subvolume at btrfs_top
   for btrfs_tool in btrfs findmnt mount umount; do
@@ -89,7 +94,7 @@ btrfs_check_subvolume() { # of btrfs_subvolume, btrfs_path and btrfs_place
   case ,$btrfs_options, in *,ro,*) own_unfit "$btrfs_place is mounted read-only" "$btrfs_remedy" ;; esac
   [ "$(btrfs property get -ts "$btrfs_top$btrfs_path" ro 2>/dev/null </dev/null)" != ro=true ] || own_unfit "the subvolume $btrfs_path of $btrfs_place is read-only" "$btrfs_remedy"
   # how the next boot finds it: by its name, or / by the default
-  btrfs_flags=$(awk -v place="$btrfs_place" '$1 !~ /^#/ && $2 == place { print $4 }' /etc/fstab)
+  btrfs_flags=$(awk -v place="$btrfs_place" '$1 !~ /^#/ && $2 == place { printf ",%s", $4 }' /etc/fstab)
   [ "$btrfs_place" != / ] || btrfs_flags="$btrfs_flags,$(tr ' ' '\n' </proc/cmdline | sed -n 's/^rootflags=//p' | tail -n 1)"
   [ -z "$(btrfs_option subvolid "$btrfs_flags")" ] || own_unfit "$btrfs_place is mounted by the id of its subvolume (subvolid=), and the one that takes its place has another one" "Let it be mounted by its name (subvol=): in /etc/fstab, and for / in the kernel's command line (rootflags=)."
   btrfs_names=$(printf '%s\n' "$btrfs_flags" | tr , '\n' | sed -n 's/^subvol=\/*//p' | sort -u)
