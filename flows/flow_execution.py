@@ -125,8 +125,7 @@ def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Ca
     except LeaseHeld as held:
         if not isinstance(run, PatchRequest):
             raise
-        message = f"{held.message}: this process ends and changes nothing"
-        caller.listener.on_message(message)
+        message = _tell_that_nothing_changes(held.message, caller)
         if run.component and held.run_id == build_component_lease(run.component):
             return cast_to_report(Cancelled(message=message))  # the other process has a flow run of its own, or none
         raise Abort(message) from held
@@ -247,18 +246,23 @@ def _build_earlier_end(run: RunInfo, flow_run_id: str, caller: Caller) -> State[
     """
     more = f" ({run.message})" if run.message else ""
     over = f"run {run.id} of this flow run is over: {run.state}{more}"
-    since = (SystemClock().now() - run.ended_at).total_seconds() if run.ended_at is not None else _REPORT_SECONDS
-    reported_end = wait_for_reported_end(flow_run_id, min(_REPORT_SECONDS, _REPORT_SECONDS - since))
+    age = (SystemClock().now() - run.ended_at).total_seconds() if run.ended_at is not None else _REPORT_SECONDS
+    reported_end = wait_for_reported_end(flow_run_id, _REPORT_SECONDS - max(0.0, age))
     final_state = build_final_state(
         run,
         f"{over}. Nothing was begun; start a new run for what is left.",
         was_cancelled=was_flow_run_cancelled(flow_run_id),
     )
     if reported_end is final_state.type:
-        message = f"{over}: this process ends and changes nothing"
-        caller.listener.on_message(message)
-        raise Abort(message)
+        raise Abort(_tell_that_nothing_changes(over, caller))
     return final_state
+
+
+def _tell_that_nothing_changes(reason: str, caller: Caller) -> str:
+    """Print that this process leaves the run to another one, and return the message."""
+    message = f"{reason}: this process ends and changes nothing"
+    caller.listener.on_message(message)
+    return message
 
 
 def cast_to_report(state: object) -> RunReport:

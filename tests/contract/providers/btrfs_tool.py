@@ -55,6 +55,8 @@ class BtrfsTool:
 
     def _find_root(self, path: str) -> int:
         while (number := self._find_id(path)) is None:
+            if path == "/":
+                sys.exit("ERROR: not a btrfs filesystem")
             path = os.path.dirname(path)
         return number
 
@@ -102,7 +104,7 @@ class BtrfsTool:
         elif act == "rootid":
             print(self._find_root(os.path.realpath(path)))
         elif act == "get":
-            print("ro=true" if self._find_id(self._words[3]) in self._state["readonly"] else "ro=false")
+            print("ro=true" if self._ids[os.stat(self._words[3]).st_ino] in self._state["readonly"] else "ro=false")
         elif act == "usage":
             print(self._state["usage"])
         elif act == "create":
