@@ -292,7 +292,11 @@ def render_json(value: object, margin: str = "\n") -> str:
         return int.__repr__(value) if value is not True and value is not False else "true" if value else "false"
     inner = f"{margin} "
     if isinstance(value, dict) and value:
-        pairs = [f"{encode_basestring_ascii(key)}: {render_json(member, inner)}" for key, member in value.items()]
+        pairs = [
+            f"{encode_basestring_ascii(key)}: "
+            f"{encode_basestring_ascii(member) if type(member) is str else render_json(member, inner)}"
+            for key, member in value.items()
+        ]
         return f"{{{inner}{f',{inner}'.join(pairs)}{margin}}}"
     if isinstance(value, (list, tuple)) and value:
         return f"[{inner}{f',{inner}'.join([render_json(member, inner) for member in value])}{margin}]"

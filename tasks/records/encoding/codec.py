@@ -87,10 +87,10 @@ def _to_json_value(value: object) -> object:  # noqa: C901, PLR0911  one line fo
         case datetime():
             return _render_utc(value)
         case list() | tuple():
-            return [_to_json_value(item) for item in value]
+            return [item if type(item) in _PLAIN_TYPES else _to_json_value(item) for item in value]
         case _ if is_dataclass(value):
-            names = list_field_names(type(value))  # type: ignore[arg-type]  # it is no class
-            return {name: _to_json_value(getattr(value, name)) for name in names}
+            parts = [(name, getattr(value, name)) for name in list_field_names(type(value))]  # type: ignore[arg-type]  # it is no class
+            return {name: part if type(part) in _PLAIN_TYPES else _to_json_value(part) for name, part in parts}
         case Mapping():
             return {str(key): _to_json_value(item) for key, item in value.items()}
         case Set():

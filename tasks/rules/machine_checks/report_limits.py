@@ -119,20 +119,27 @@ class _Meter:
         if kind in _SINGLE:
             return
         if isinstance(value, str):
-            most = MAX_NAME_LENGTH if name in _NAMES else MAX_TEXT_LENGTH
-            if len(value) > most:
-                require_length(value, most, _describe(name))
-            self.characters += len(value)
-            if self.characters > MAX_ALL_CHARACTERS:
-                require_count(self.characters, MAX_ALL_CHARACTERS, "characters in all")
+            self._measure_text(value, name)
         elif is_dataclass(kind):
             for field_name in kind.__dataclass_fields__:
-                self.measure(getattr(value, field_name), field_name)
+                part = getattr(value, field_name)
+                if type(part) is str:  # most are
+                    self._measure_text(part, field_name)
+                elif type(part) not in _SINGLE:
+                    self.measure(part, field_name)
         elif isinstance(value, Mapping):
             self._measure_items(value.keys(), name)
             self._measure_items(value.values(), name)
         elif isinstance(value, Sequence | Set):
             self._measure_items(value, name)
+
+    def _measure_text(self, text: str, name: str) -> None:
+        length = len(text)
+        if length > (MAX_NAME_LENGTH if name in _NAMES else MAX_TEXT_LENGTH):
+            require_length(text, MAX_NAME_LENGTH if name in _NAMES else MAX_TEXT_LENGTH, _describe(name))
+        self.characters += length
+        if self.characters > MAX_ALL_CHARACTERS:
+            require_count(self.characters, MAX_ALL_CHARACTERS, "characters in all")
 
     def _measure_items(self, values: Sequence[object] | Set[object] | Iterable[object], name: str) -> None:
         checked_values = list(values)

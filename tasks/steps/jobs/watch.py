@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 POLL_TIMEOUT_SECONDS = 60.0  # one poll of a job, including a reconnection
 # pauses while a job reports progress: each poll opens a login session
-SHORTEST_PROGRESS_PAUSE_SECONDS, LONGEST_PROGRESS_PAUSE_SECONDS = 1.0, 4.0
+SHORTEST_PROGRESS_PAUSE_SECONDS, LONGEST_PROGRESS_PAUSE_SECONDS = 1.0, 5.0
 # how long a look waits on the machine for the job's end: a stop request is passed on after that
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 3.0, 5.0
 # pause of a run that was asked to stop: a person waits for its end, or is about to end this process

@@ -9,6 +9,7 @@ rolled out step by step has reached this machine.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from inventory.data_class import dataclass
 from tasks.domain.model import Update
@@ -114,26 +115,33 @@ class _UpdateBuilder:
     def build_upgrades(self, policy: PackagePolicy, choice: VersionChoice) -> Iterator[Update]:
         """Yield what is pending of an installed package: what apt would take, then the versions that it withholds."""
         if choice.wanted is not None:
-            upgrade = self._build_upgrade(policy, choice.wanted)
-            yield replace(upgrade, security_version=choice.security_version, older_versions=choice.older)
+            yield self._build_upgrade(
+                policy, choice.wanted, security_version=choice.security_version, older_versions=choice.older
+            )
         for number, withheld in enumerate(choice.withheld, start=choice.wanted is not None):
-            update = self._build_upgrade(policy, withheld.offer, beside=choice.wanted)
-            update_id = f"{update.id}={update.available}" if number else update.id
-            yield replace(update, id=update_id, blocked=withheld.reason)
+            name, version = policy.name, withheld.offer.version
+            yield self._build_upgrade(
+                policy,
+                withheld.offer,
+                choice.wanted,
+                id=f"{name}={version}" if number else name,
+                blocked=withheld.reason,
+            )
 
     def _build_upgrade(
-        self, policy: PackagePolicy, wanted: AvailableVersion, beside: AvailableVersion | None = None
+        self, policy: PackagePolicy, wanted: AvailableVersion, beside: AvailableVersion | None = None, **fields: Any
     ) -> Update:
-        """Return an update; what an older one ``beside`` it fixes does not count."""
+        """Return an update with these fields; what an older one ``beside`` it fixes does not count."""
         newer, all_releases = policy.newer_versions, self._state.releases
         fixed = newer[newer.index(wanted) : newer.index(beside) if beside else None]
         arch = self.find_stanza(policy.name, wanted.version).get("Architecture") or policy.name.partition(":")[2]
-        update = self._build(
+        return self._build(
             PackageChange(policy.name, arch or self._state.native_architecture, policy.installed, wanted.version),
             find_releases(fixed, all_releases),
             find_releases([wanted], all_releases),
+            vendor_change=describe_vendor_change(policy, wanted, all_releases),
+            **fields,
         )
-        return replace(update, vendor_change=describe_vendor_change(policy, wanted, all_releases))
 
     def build_new_package(self, change: PackageChange, bringer: Update | None) -> Update:
         """Return a new package, with the classification and the group of the upgrade that needs it.
@@ -152,11 +160,13 @@ class _UpdateBuilder:
             needed_by=bringer.id,
         )
 
-    def _build(self, change: PackageChange, newer: Sequence[Release], wanted: Sequence[Release]) -> Update:
+    def _build(
+        self, change: PackageChange, newer: Sequence[Release], wanted: Sequence[Release], **fields: Any
+    ) -> Update:
         name, stanza = change.name.partition(":")[0], self.find_stanza(change.name, change.new_version)
         source = stanza.get("Source", "").partition(" ")[0] if stanza else self._sources.get(change.name, "")
         return Update(
-            id=change.name,
+            id=fields.pop("id", change.name),
             name=name,
             arch=change.arch,
             installed=change.old_version,
@@ -168,6 +178,7 @@ class _UpdateBuilder:
             held=change.name in self._state.held,
             requires_reboot=True if _KERNEL_PATTERN.match(name) else None,
             changes_boot=is_boot_package(name),
+            **fields,
         )
 
 

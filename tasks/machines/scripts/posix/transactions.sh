@@ -56,15 +56,16 @@ fp_tell_waiting() { # WHO: who is waited for; a record for each
 fp_progress() { fp_emit progress number:="$number" percent:="$1" update="$2" action="$3"; } # PERCENT UPDATE ACTION
 
 # fp_watch_progress FILE END FUNCTION: until the file END exists or the job has ended. FUNCTION prints the newest progress in
-# FILE: percent, update and action, each in a line. It reads a file, so that no dead reader can end the package manager.
+# FILE: percent, update and action, each in a line; it is called in a subshell of its own. It reads a file, so that no dead reader
+# can end the package manager.
 # It runs in the background, and fp_end_watch ends it in the middle of a nap.
 fp_watch_progress() {
   fp_seen='' fp_naps=0 fp_sleeper=''
   trap '[ -z "$fp_sleeper" ] || kill "$fp_sleeper" 2>/dev/null; exit 0' TERM
   : >"$FP_JOB_DIR/looked"
   while [ ! -e "$2" ] && kill -0 $$ 2>/dev/null; do
-    # the package manager may end soon; a longer one is looked at more rarely
-    case $fp_naps in [01]) fp_tick 0.3 ;; [2-5]) fp_tick 1 ;; *) fp_tick 2 ;; esac
+    # the package manager may end soon; a longer one is looked at more rarely: each look starts some processes
+    case $fp_naps in [01]) fp_tick 0.3 ;; [2-5]) fp_tick 1 ;; [6-9]) fp_tick 2 ;; *) fp_tick 5 ;; esac
     fp_naps=$((fp_naps + 1))
     # To read starts some processes, and a file that is as old as the last look has nothing new. Two writes within a tick
     # of the clock have one time, so it is read at every fourth nap all the same.

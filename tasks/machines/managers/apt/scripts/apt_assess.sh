@@ -39,7 +39,7 @@ newer_only='
 
 holder() { fp_emit lock path="$1" pid:="$2" name="$(fp_name "$2")"; } # PATH PID
 
-needs_restart() { unset NEEDRESTART_SUSPEND; needrestart -b -r l; }
+needs_restart() { unset NEEDRESTART_SUSPEND; exec needrestart -b -r l; } # in place of this shell, as the next ones
 
 pro_updates() { # the newer call returns CVEs; older clients do not have it
   pro api u.pro.packages.updates_with_cves.v1 2>/dev/null | grep '"result": *"success"' || pro api u.pro.packages.updates.v1
@@ -84,7 +84,7 @@ unpacking_failures() { # of each package that apt names with unmet dependencies:
 
 releases() { # of each list of a repository: its file, Valid-Until, Date, Label, Suite
   set -- /var/lib/apt/lists/*Release
-  [ ! -e "$1" ] || awk -F ': ' -v OFS='\t' '
+  [ ! -e "$1" ] || exec awk -F ': ' -v OFS='\t' '
     function tell() { if (file != "") print file, has["Valid-Until"], has["Date"], has["Label"], has["Suite"] }
     FNR == 1 { tell(); split("", has); file = FILENAME; sub(/.*\//, "", file); begins = 1 }
     !begins { next }
@@ -104,7 +104,7 @@ fi
 fp_answer sources sources
 fp_answer lists releases
 
-database() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # a process that changes packages writes it again at the end
+database() { exec stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # a process that changes packages writes it again at the end
 before=$(database)
 # shellcheck disable=SC2016  # dpkg-query's $
 fp_ask_dpkg -W -f '${Package}:${Architecture}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n'

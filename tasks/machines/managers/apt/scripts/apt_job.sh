@@ -6,7 +6,7 @@
 # packages that must not be installed), allow_removals ("yes"), downgrades ("yes").
 # Its files are beside the job's own: apt-status (apt's progress), apt-began (created again before each change of
 # packages), apt-done, and lists.
-# Requires: manager_environment, apt_options, unmet_dependencies, dpkg_query, package_locks, transactions, apt_removal, apt_errors
+# Requires: manager_environment, apt_options, unmet_dependencies, dpkg_query, package_locks, transactions, apt_download, apt_removal, apt_errors
 # shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 
 status=$FP_JOB_DIR/apt-status began=$FP_JOB_DIR/apt-began finished=$FP_JOB_DIR/apt-done
@@ -39,7 +39,7 @@ read_progress='
     printf "%.1f\n%s\n%s\n", percent, name, action
   }'
 
-find_progress() { awk -v work="$work" "$read_progress" "$status" 2>/dev/null; }
+find_progress() { exec awk -v work="$work" "$read_progress" "$status" 2>/dev/null; }
 
 exec_apt() { # WORDS…
   wait_for=0 # for a lock, in apt itself; after that, apt would change packages without a check for stops and other changes
@@ -222,7 +222,7 @@ on_its_own() { # the transaction's packages that apt has marked as automatic, or
   fp_new_packages $names
 }
 
-read_stamp() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # dpkg writes it again when it has changed packages
+read_stamp() { exec stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # dpkg writes it again when it has changed packages; in place of this shell
 
 view=/var/lib/dpkg/fleetpatch-status
 
@@ -253,37 +253,17 @@ look() { # checks before apt installs $wishes; returns 1 if that would do someth
   [ ! -s "$FP_JOB_DIR/apt-stuck" ] || pending='-o DPkg::ConfigurePending=false' # or apt would configure again what failed before
 }
 
-download() { # NAME=VERSION…: what is missing; returns 1 if the time is then over or a stop is requested, with its record
-  run_apt --download-only install "$@"; result=$?
-  if [ "$result" -ne 0 ] && [ -z "$ended_for" ]; then
-    case $(complaint) in fetch:*) # "update" finds files that have moved
-      fp_while_in_time exec_apt update
-      [ -n "$ended_for" ] || { fp_mark_log; run_apt --download-only install "$@"; result=$?; } ;;
-    esac
-  fi
-  ! fp_not_begun
-}
-
-# shellcheck disable=SC2016  # awk's $, not the shell's
-all_local='/^\047/ { all++; if ($1 ~ /^\047(file|cdrom):/) here++ } END { exit !(here && here == all) }'
-
-forbid_download() { # WORDS… of apt-get: prints the option that prevents downloads while packages change
-  # Packages of a repository on the machine itself are not copied, and apt with --no-download does not look there.
-  fp_apt_get -y --print-uris "$@" 2>/dev/null | awk "$all_local" || lines --no-download
-}
-
 install() { # NAME=VERSION…
   fp_download_started
-  download "$@" || return 0
-  if [ "$result" -ne 0 ]; then ended "$result"; return; fi
+  fetch "$@" || return 0
   if fp_stop_requested; then fp_not_attempted stop 'asked to stop'; return; fi
   wishes=$*
   if ! look; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
   if fp_is_over "$latest"; then fp_not_attempted download ''; return; fi
   fp_transaction_started
   fp_mark_log
-  # shellcheck disable=SC2046,SC2086  # words, or none
-  run_apt $(forbid_download $removals install "$@") $removals install "$@"; result=$?
+  # shellcheck disable=SC2086  # words, or none
+  run_apt $without_download $removals install "$@"; result=$?
   if fp_not_begun; then return; fi
   if [ "$ended_for" = unwanted ]; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
   if [ "$result" -ne 0 ] && ! apt_began; then ended "$result"; return; fi # packages that are half done now are not ours

@@ -10,16 +10,18 @@
 # yum uses some of these functions.
 # shellcheck disable=SC2154  # variables of package_queries.sh
 
-# fp_advisory_sources FOLDER: "REPOSITORY<tab>true/false" for the newest copy of each repository's data: whether it has
+# fp_find_advisory_sources FOLDER: sets fp_sources to "REPOSITORY<tab>true/false" for the newest copy of each repository's data: whether it has
 # advisories. The name of a copy's directory is the repository's id and 16 hexadecimal digits.
-fp_advisory_sources() {
+fp_find_advisory_sources() {
+  fp_sources=''
   fp_with=$fp_newline$(grep -l 'type="updateinfo"' "$1"/*/repodata/repomd.xml 2>/dev/null)$fp_newline
   # shellcheck disable=SC2012  # only the times matter; dnf makes the names
   while IFS= read -r fp_index; do
     [ -n "$fp_index" ] || continue
     fp_id=${fp_index%/repodata/repomd.xml} fp_id=${fp_id##*/} fp_has=false
     case $fp_with in *"$fp_newline$fp_index$fp_newline"*) fp_has=true ;; esac
-    printf '%s\t%s\n' "${fp_id%-*}" "$fp_has"
+    # shellcheck disable=SC2154  # of the prelude
+    fp_sources=$fp_sources${fp_sources:+$fp_newline}${fp_id%-*}$fp_tab$fp_has
   done <<INDEXES
 $(ls -t "$1"/*/repodata/repomd.xml 2>/dev/null)
 INDEXES
@@ -37,7 +39,7 @@ copies() {
       done
       printf 'folder %s %s\n' "$fp_busy" "$fp_id"
     done
-    stat -c '%Y %n' "$cache_folder"/*-????????????????/repodata/* 2>/dev/null
+    exec stat -c '%Y %n' "$cache_folder"/*-????????????????/repodata/* 2>/dev/null
   } | awk '
     $1 == "folder" { state = $2; sub(/^folder [a-z]+ /, ""); busy[$0] = state; folder[++count] = $0; next }
     { at = $1 + 0; sub(/^[0-9]+ /, ""); sub(/\/repodata\/[^\/]*$/, ""); if (at > newest[$0] + 0) newest[$0] = at }
@@ -74,14 +76,14 @@ fp_read_updateinfo() { # FOLDER: what is in them
 $fp_updateinfo
 FILES
 }
-fp_lacking_unpackers() { # FOLDER: programs that this machine lacks to read the same
+fp_find_lacking_unpackers() { # FOLDER: sets fp_lacking to the programs that this machine lacks to read the same
   fp_note_updateinfo "$1"
   fp_lacking=''
   while IFS= read -r fp_file; do
     fp_choose_unpacker "$fp_file"
     fp_program=${fp_unpacker%% *}
-    case "$fp_lacking " in *" $fp_program "*) continue ;; esac
-    command -v "$fp_program" >/dev/null || { fp_lacking="$fp_lacking $fp_program"; printf '%s\n' "$fp_program"; }
+    case $fp_newline$fp_lacking$fp_newline in *"$fp_newline$fp_program$fp_newline"*) continue ;; esac
+    command -v "$fp_program" >/dev/null || fp_lacking=$fp_lacking${fp_lacking:+$fp_newline}$fp_program
   done <<FILES
 $fp_updateinfo
 FILES
@@ -166,8 +168,8 @@ find_repository_files() { # sets repository_files; the later file wins, as for d
   done
 }
 # shellcheck disable=SC2086
-fp_priorities() { # "REPOSITORY<tab>PRIORITY" for each repository with one
-  [ -z "$repository_files" ] || awk '
+fp_priorities() { # "REPOSITORY<tab>PRIORITY" for each repository with one; in place of this shell
+  [ -z "$repository_files" ] || exec awk '
     /^[ \t]*\[/ { id = $0; sub(/^[ \t]*\[/, "", id); sub(/\].*/, "", id) }
     /^priority[ \t]*=/ { sub(/^[^=]*=[ \t]*/, ""); print id "\t" $1 }' $repository_files # folders have no blanks
 }
@@ -187,10 +189,11 @@ fp_exclusions() {
     END { tell() }' "$@"
 }
 
-# chosen ACTIONS: NAME-VERSION.ARCH of each package of the transaction with one of these actions, a regular expression
+# chosen ACTIONS: NAME-VERSION.ARCH of each package of the transaction with one of these actions, a regular expression; in
+# place of this shell
 chosen() {
   case $transaction in *' will be '*) ;; *) return 0 ;; esac
-  awk -v actions=" will be ($1)\$" '
+  exec awk -v actions=" will be ($1)\$" '
     /^---> Package / && $0 ~ actions {
       arch = $3; sub(/.*\./, "", arch); package = substr($3, 1, length($3) - length(arch) - 1) "-" $4 "." arch
       if (package ~ /^[A-Za-z0-9_][A-Za-z0-9_.+~^:-]*$/) print package }' <<TRANSACTION # the rest would be an option, or a pattern
@@ -233,7 +236,8 @@ assess_tool() {
   cache_folder=${folder:-$cache_folder} # if the owner has moved it
   fp_answer repositories dnf_query -q repolist
   find_repository_files
-  fp_text_section advisory_sources "$(fp_advisory_sources "$cache_folder")"
+  fp_find_advisory_sources "$cache_folder"
+  fp_text_section advisory_sources "$fp_sources"
   fp_text_section priorities "$(fp_priorities)"
   fp_text_section copies "$(copies)"
   fp_answer distribution_repositories distribution_repositories
@@ -247,7 +251,8 @@ assess_tool() {
   fp_text_section transaction "$transaction" "$code"
   assess_new_packages
   fp_text_section reboot_suggested "$(fp_reboot_suggested "$cache_folder")"
-  fp_text_section lacking_unpackers "$(fp_lacking_unpackers "$cache_folder")"
+  fp_find_lacking_unpackers "$cache_folder"
+  fp_text_section lacking_unpackers "$fp_lacking"
   fp_text_section restart_names "$(restart_names)"
   find_release_lock
   fp_text_section release_lock "$release"

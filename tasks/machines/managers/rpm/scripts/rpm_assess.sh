@@ -17,7 +17,7 @@ read_all() { read_repositories 2>&1; }
 refresh_repositories() { fp_until_unlocked read_all; }
 
 boot_time() { # when the first process began: a container's own boot, too
-  awk ' # the kernel tells this time in hundredths of a second
+  exec awk ' # the kernel tells this time in hundredths of a second
     /^btime / { boot = $2 }
     FILENAME == "/proc/1/stat" { sub(/^.*\) /, ""); if (boot != "") printf "%d\n", boot + $20 / 100 }' /proc/stat /proc/1/stat 2>/dev/null
 }

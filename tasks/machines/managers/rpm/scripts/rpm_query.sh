@@ -3,11 +3,13 @@
 
 # fp_rpm_query WORDS…: installed packages, one a line: name, epoch, version, release, architecture, install time (epoch
 # seconds) and vendor, separated by tabs. Words: -a, or names; a name that is not installed is no failure, and has a line
-# "package … is not installed". Keys (gpg-pubkey) are among the packages. Of "-a", the exit code is rpm's.
+# "package … is not installed". Keys (gpg-pubkey) are among the packages. With "-a", rpm takes
+# the place of this shell.
 fp_rpm_query() {
   # shellcheck disable=SC2016  # rpm's %
-  rpm -q --qf '%{NAME}\t%|EPOCH?{%{EPOCH}}:{0}|\t%{VERSION}\t%{RELEASE}\t%{ARCH}\t%{INSTALLTIME}\t%{VENDOR}\n' "$@"; fp_code=$?
-  [ "$1" != -a ] || return "$fp_code"
+  set -- -q --qf '%{NAME}\t%|EPOCH?{%{EPOCH}}:{0}|\t%{VERSION}\t%{RELEASE}\t%{ARCH}\t%{INSTALLTIME}\t%{VENDOR}\n' "$@"
+  [ "$4" != -a ] || exec rpm "$@"
+  rpm "$@" || :
 }
 
 # shellcheck disable=SC2034  # used by the scripts that this is put before

@@ -50,9 +50,9 @@ say() { printf '%s\n' "$said"; return "$code"; }
 
 # list_elements KNOWN NEWEST: what is told of zypper's XML, each once: "package NAME", "version NAME=VERSION" and "patch NAME"
 # of what is pending, "source ALIAS"; "solvable NAME" of what would change and is not among the names KNOWN, "new NAME" of
-# what would be installed; "left NAME" of each NAME=VERSION in NEWEST that would not be installed
+# what would be installed; "left NAME" of each NAME=VERSION in NEWEST that would not be installed. In place of this shell
 list_elements() {
-  awk -v RS='<' '
+  exec awk -v RS='<' '
     function value(key,   at) { at = index($0, " " key "=\""); return at ? substr($0, at + length(key) + 3, index(substr($0, at + length(key) + 3), "\"") - 1) : "" }
     function put(kind, word) { if (!told[kind, word]++) print kind, word }
     NR == 1 { split($0, lines, "\n"); count = split(lines[1], list, " "); for (k = 1; k <= count; k++) told["solvable", list[k]] = 1; next }
@@ -97,8 +97,8 @@ facts='
   /^Information for / { kept = 0; print "" }
   /^(Information for|Repository|Name|Version|Arch|Vendor|Status|Source package) *[:a-z]/ || kept'
 describe() { ask info "$@" | awk '{ gsub(/\033\[[0-9;]*[A-Za-z]/, "") }'"$facts"; } # some machines have colours always on
-part() { # KIND LIST [NAMES]: of $described, all patches or packages, or these, with this list of their dependencies
-  awk -v kind="$1" -v list="$2" '
+part() { # KIND LIST [NAMES]: of $described, all patches or packages, or these, with this list of their dependencies; in place of this shell
+  exec awk -v kind="$1" -v list="$2" '
     NR == 1 { count = split($0, word, " "); for (k = 1; k <= count; k++) wanted[word[k]]; next }
     /^Information for / { name = $0; sub(/^Information for [a-z]+ /, "", name); sub(/:$/, "", name); is_part = $3 == kind && (!count || name in wanted) }
     /^(Requires|Provides|Conflicts) *:/ { other = $1 != list && $1 != list ":" }
@@ -125,9 +125,9 @@ describe_all() {
   [ -z "$lacking" ] || fp_text_section new_packages "$(part package Provides "$lacking")"
 }
 
-# "alias<tab>priority" of each repository that has another than the default one
+# "alias<tab>priority" of each repository that has another than the default one; in place of this shell
 priorities() {
-  awk '
+  exec awk '
     /^\[.*\]/ { alias = $0; sub(/^\[/, "", alias); sub(/\].*/, "", alias) }
     /^priority *= *[0-9]/ { number = $0; sub(/^[^=]*= */, "", number); print alias "\t" number + 0 }' "$repositories_folder"/*.repo 2>/dev/null
 }
