@@ -220,8 +220,8 @@ def test_a_signal_that_asks_a_job_to_end_is_waited_through(shell, root, number):
 
 
 def test_a_start_that_was_cut_half_way_is_finished_by_the_next(shell, root):
-    (root / "j" / "new").mkdir(parents=True)
-    (root / "j" / "new" / "script").write_text("half")
+    (root / "j").mkdir(parents=True)
+    (root / "j" / "script.new").write_text("half")
     view = shell.start_job(Job("j", Script("quick")), deadline=soon())
     assert not view.attached
     assert ended(shell, "j").exit_code == 5

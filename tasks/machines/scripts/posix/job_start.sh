@@ -50,10 +50,11 @@ prune() { # keep the last 20 jobs that have ended
 }
 
 write() { # everything or nothing; an old stop request was for an earlier order, a new one is for this order
-  { [ -d "$dir/new" ] || mkdir -p "$dir/new"; } \
-    && { { [ ! -e "$dir/stop" ] && [ ! -e "$dir/unlaunched" ]; } || rm -f "$dir/stop" "$dir/unlaunched"; } \
-    && fp_param wrapper >"$dir/new/run" && fp_param program >"$dir/new/script" && fp_param token >"$dir/new/params" \
-    && mv -f "$dir/new/run" "$dir/new/script" "$dir/new/params" "$dir" && export -p >"$dir/environment" \
+  { mkdir "$dir" 2>/dev/null || { [ -d "$dir" ] && rm -f "$dir/stop" "$dir/unlaunched"; } || mkdir "$dir"; } \
+    && fp_param wrapper >"$dir/run.new" && mv -f "$dir/run.new" "$dir/run" \
+    && fp_param program >"$dir/script.new" && chmod 700 "$dir/script.new" && mv -f "$dir/script.new" "$dir/script" \
+    && export -p >"$dir/environment" \
+    && fp_param token >"$dir/params.new" && mv -f "$dir/params.new" "$dir/params" \
     && printf '%s\n' "$label" >"$dir/label" && echo withdrawn >"$dir/withdrawn"
 }
 

@@ -10,18 +10,16 @@
 # yum uses some of these functions.
 # shellcheck disable=SC2154  # variables of package_queries.sh
 
-# fp_find_advisory_sources FOLDER: sets fp_sources to "REPOSITORY<tab>true/false" for the newest copy of each repository's data: whether it has
+# fp_advisory_sources FOLDER: "REPOSITORY<tab>true/false" for the newest copy of each repository's data: whether it has
 # advisories. The name of a copy's directory is the repository's id and 16 hexadecimal digits.
-fp_find_advisory_sources() {
-  fp_sources=''
+fp_advisory_sources() {
   fp_with=$fp_newline$(grep -l 'type="updateinfo"' "$1"/*/repodata/repomd.xml 2>/dev/null)$fp_newline
   # shellcheck disable=SC2012  # only the times matter; dnf makes the names
   while IFS= read -r fp_index; do
     [ -n "$fp_index" ] || continue
     fp_id=${fp_index%/repodata/repomd.xml} fp_id=${fp_id##*/} fp_has=false
     case $fp_with in *"$fp_newline$fp_index$fp_newline"*) fp_has=true ;; esac
-    # shellcheck disable=SC2154  # of the prelude
-    fp_sources=$fp_sources${fp_sources:+$fp_newline}${fp_id%-*}$fp_tab$fp_has
+    printf '%s\t%s\n' "${fp_id%-*}" "$fp_has"
   done <<INDEXES
 $(ls -t "$1"/*/repodata/repomd.xml 2>/dev/null)
 INDEXES
@@ -76,14 +74,14 @@ fp_read_updateinfo() { # FOLDER: what is in them
 $fp_updateinfo
 FILES
 }
-fp_find_lacking_unpackers() { # FOLDER: sets fp_lacking to the programs that this machine lacks to read the same
+fp_lacking_unpackers() { # FOLDER: programs that this machine lacks to read the same
   fp_note_updateinfo "$1"
   fp_lacking=''
   while IFS= read -r fp_file; do
     fp_choose_unpacker "$fp_file"
     fp_program=${fp_unpacker%% *}
-    case $fp_newline$fp_lacking$fp_newline in *"$fp_newline$fp_program$fp_newline"*) continue ;; esac
-    command -v "$fp_program" >/dev/null || fp_lacking=$fp_lacking${fp_lacking:+$fp_newline}$fp_program
+    case "$fp_lacking " in *" $fp_program "*) continue ;; esac
+    command -v "$fp_program" >/dev/null || { fp_lacking="$fp_lacking $fp_program"; printf '%s\n' "$fp_program"; }
   done <<FILES
 $fp_updateinfo
 FILES
@@ -159,10 +157,14 @@ holds() { # "FILE:entry" for each line that locks a version or excludes packages
   fp_exclusions /usr/share/dnf5/libdnf.conf.d/*.conf /etc/dnf/libdnf5.conf.d/*.conf /etc/dnf/dnf.conf $repository_files
   return 0
 }
+has_reposdir() { while read -r fp_line; do case $fp_line in reposdir*) return ;; esac; done </etc/dnf/dnf.conf; false; } 2>/dev/null
 find_repository_files() { # sets repository_files; the later file wins, as for dnf
-  repository_files=''
-  fp_folders=$(sed -n '/^reposdir *=/{s/^reposdir *= *//;y/,/ /;p;}' /etc/dnf/dnf.conf 2>/dev/null)
-  fp_folders=${fp_folders##*"$fp_newline"}
+  repository_files='' fp_folders=''
+  # most machines have no such line, and then no process is started
+  if has_reposdir; then
+    fp_folders=$(sed -n '/^reposdir *=/{s/^reposdir *= *//;y/,/ /;p;}' /etc/dnf/dnf.conf 2>/dev/null)
+    fp_folders=${fp_folders##*"$fp_newline"}
+  fi
   for fp_folder in ${fp_folders:-/usr/share/dnf5/repos.d /etc/distro.repos.d /etc/yum/repos.d /etc/yum.repos.d} /etc/dnf/repos.override.d; do
     for fp_file in "$fp_folder"/*.repo; do [ ! -f "$fp_file" ] || repository_files="$repository_files $fp_file"; done
   done
@@ -236,8 +238,7 @@ assess_tool() {
   cache_folder=${folder:-$cache_folder} # if the owner has moved it
   fp_answer repositories dnf_query -q repolist
   find_repository_files
-  fp_find_advisory_sources "$cache_folder"
-  fp_text_section advisory_sources "$fp_sources"
+  fp_text_section advisory_sources "$(fp_advisory_sources "$cache_folder")"
   fp_text_section priorities "$(fp_priorities)"
   fp_text_section copies "$(copies)"
   fp_answer distribution_repositories distribution_repositories
@@ -251,8 +252,7 @@ assess_tool() {
   fp_text_section transaction "$transaction" "$code"
   assess_new_packages
   fp_text_section reboot_suggested "$(fp_reboot_suggested "$cache_folder")"
-  fp_find_lacking_unpackers "$cache_folder"
-  fp_text_section lacking_unpackers "$fp_lacking"
+  fp_text_section lacking_unpackers "$(fp_lacking_unpackers "$cache_folder")"
   fp_text_section restart_names "$(restart_names)"
   find_release_lock
   fp_text_section release_lock "$release"

@@ -50,7 +50,8 @@ assess_tool
 container=false
 if [ -e /run/systemd/container ] || [ -e /.dockerenv ] || [ -e /run/.containerenv ] || grep -qz '^container=' /proc/1/environ 2>/dev/null; then container=true; fi
 flag=false; [ ! -e /run/reboot-needed ] || flag=true
-fp_emit reboot container:=$container flag:=$flag kernel="$(uname -r)" boot_time:="$(boot_time)"
+{ IFS= read -r release </proc/sys/kernel/osrelease || release=$(uname -r); } 2>/dev/null
+fp_emit reboot container:=$container flag:=$flag kernel="$release" boot_time:="$(boot_time)"
 assess_updaters
 assess_live_patches "$container"
 assess_live_patch_enrolment "$container"

@@ -19,7 +19,7 @@ for module in ("dbus", "dnfpluginscore", "pkgutil", "typing"):  # of plugins tha
     except ImportError:
         pass
 
-program, script = sys.argv[1], os.getppid()
+program, pipes, script = sys.argv[1], sys.argv[2], os.getppid()
 
 
 def read_question():
@@ -87,6 +87,12 @@ def answer(pid, limit, words):
 
 with open("/proc/self/comm", "w") as name:
     name.write("dnf")  # so that a process that waits for a lock of a fork shows this name
+try:
+    for pipe in os.listdir(pipes):
+        os.unlink(os.path.join(pipes, pipe))
+    os.rmdir(pipes)  # both are open
+except OSError:
+    pass
 getattr(gc, "freeze", int)()  # forks have no need to look through what was loaded before them; Python 3.6 lacks it
 os.write(1, b"ready\n")
 while True:
@@ -102,11 +108,11 @@ fp_start_dnf() {
   fp_pipes=$(mktemp -d) || return 0
   if mkfifo "$fp_pipes/question" "$fp_pipes/answer"; then
     # shellcheck disable=SC2086  # the interpreter and its options
-    ${fp_first#??} -c "$fp_dnf_program" "$fp_program" <"$fp_pipes/question" >"$fp_pipes/answer" 2>/dev/null 3>&- &
+    ${fp_first#??} -c "$fp_dnf_program" "$fp_program" "$fp_pipes" <"$fp_pipes/question" >"$fp_pipes/answer" 2>/dev/null 3>&- &
     exec 5>"$fp_pipes/question" 7<"$fp_pipes/answer"
     read -r fp_dnf <&7 || :
   fi
-  rm -r "$fp_pipes"
+  [ ! -d "$fp_pipes" ] || rm -r "$fp_pipes"
 }
 
 # fp_ask_dnf LIMIT WORDS…: as "dnf WORDS…", ended after LIMIT seconds (0: not ended)
