@@ -61,7 +61,7 @@ DNF = Family(
     "/etc/yum.repos.d",
     "dnf -q makecache --refresh",
     13,
-    695,
+    640,
 )
 ZYPPER = Family(
     "zypper",
@@ -73,7 +73,7 @@ ZYPPER = Family(
     "/etc/zypp/repos.d",
     "zypper -q -n refresh",
     24,
-    625,
+    575,
 )
 
 
