@@ -75,7 +75,8 @@ for manager in $managers; do
   program='' # the file behind the command: another package manager's, for some
   if [ -n "$tool" ]; then
     command -v "$tool" >/dev/null || continue
-    program=$(readlink -f "$(command -v "$tool")") || program=''
+    program=$(command -v "$tool")
+    [ ! -h "$program" ] || program=$(readlink -f "$program") || program=''
   fi
   meets "$condition" || continue
   fp_emit manager "name=$name" "program=${program##*/}"

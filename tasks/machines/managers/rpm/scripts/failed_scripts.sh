@@ -11,6 +11,7 @@ fp_failed_scripts() {
 }
 # whether the files of the history of dnf 4 or yum tell of one
 fp_has_failed_scripts() { grep -qa 'scriptlet failed' /var/lib/dnf/history.sqlite* /var/lib/yum/history/*.sqlite* 2>/dev/null; }
+fp_has_zypper_history() { set -- /var/log/zypp/history*; [ -e "$1" ]; }
 fp_zypper_failed_scripts() { # of the newest two files; a comment about %post comes before the line of its package
   fp_archive=''
   for fp_file in /var/log/zypp/history-*.xz; do fp_archive=$fp_file; done

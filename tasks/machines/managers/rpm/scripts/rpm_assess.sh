@@ -44,7 +44,9 @@ twice=$(fp_rpm_duplicates "$installed")
 fp_text_section duplicates "$twice"
 if [ -n "$twice" ] || fp_has_failed_scripts; then fp_note_history; fi # once for both
 [ -z "$twice" ] || fp_answer left_over fp_left_over
-fp_text_section failed_scripts "$(fp_failed_scripts)"
+failed=''
+if [ -n "$fp_history" ] || fp_has_zypper_history; then failed=$(fp_failed_scripts); fi
+fp_text_section failed_scripts "$failed"
 assess_tool
 [ ! -d /run/systemd/system ] || fp_text_section outdated "$(fp_outdated)"
 container=false
