@@ -6,13 +6,14 @@ from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider, TimedProvider
 from tasks.domain.protocols.records import JournalEntry, JournalMark
-from tasks.domain.provided_machines import ProvidedMachine, ProviderOrder
+from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.domain.states import Step
 from tasks.rules.images.user_data import MachineIdentity
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.provider_orders import give_order, read_provided_machine
+from tasks.steps.machine.reboot_obstacles import wait_if_it_answers
 from tasks.steps.machine.reboot_watch import wait_for_boot_id
 from tasks.steps.machine.retry import build_retry_deadline
 
@@ -44,15 +45,21 @@ def order(context: MachineContext, provider: MachineProvider, act: ProviderOrder
     """Give an order, again while the provider does not answer. Return what went wrong: see ``give_order``.
 
     The connection to the machine is closed: it goes away. An order of a process that has died may keep the provider
-    from this one until its time is over: so long it is given again, as the machine may be off meanwhile.
+    from this one until its time is over: so long it is given again, as the machine may be off meanwhile. A new disk
+    waits each time until nobody changes packages: others may have begun while the provider did not answer.
 
     Raises:
         RecordsError: another process executes this run now; nothing was ordered.
     """
-    context.transport.close()
+
+    def leave_machine() -> None:
+        if act.act is ProviderAct.REPLACE_OS_DISK:
+            wait_if_it_answers(context, "its new OS disk")
+        context.transport.close()
+
     limit = provider.order_seconds if isinstance(provider, TimedProvider) else 0.0
     seconds = max(context.options.max_unreachable_seconds, limit + _DEAD_ORDER_SECONDS)
-    return give_order(context, provider, act, Deadline.after(context.clock, seconds))
+    return give_order(context, provider, act, Deadline.after(context.clock, seconds), before_each=leave_machine)
 
 
 def wait_for_login(context: MachineContext, boot_id_before: str) -> str:

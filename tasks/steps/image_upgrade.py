@@ -185,7 +185,7 @@ def _prepare_replacement(
         "boot": context.facts.boot_id,
         COMPONENTS_KEY: components,
     }
-    wait_for_transactions(context, "its new OS disk")
+    wait_for_transactions(context, "its new OS disk")  # before the journal has an order, and again when it is given
     context.report_progress(Step.INSTALL, f"replacing its OS disk by {component.name} {update.available}")
     return before, wanted
 

@@ -37,9 +37,21 @@ from tasks.steps.machine.provider_orders import (
     require_provider,
     start_if_stopped,
 )
-from tasks.steps.machine.reboot_obstacles import wait_for_transactions
+from tasks.steps.machine.reboot_obstacles import (
+    MAX_TRANSACTION_SECONDS,
+    TRANSACTION_POLL_SECONDS,
+    find_transaction,
+    wait_for_transactions,
+    wait_if_it_answers,
+)
 from tasks.steps.machine.reboot_watch import read_boot_id, wait_for_boot_id
-from tasks.steps.machine.retry import LONGEST_PAUSE_SECONDS, build_retry_deadline, is_transient, retry_transient
+from tasks.steps.machine.retry import (
+    LONGEST_PAUSE_SECONDS,
+    build_retry_deadline,
+    close_before_pause,
+    is_transient,
+    retry_transient,
+)
 from tasks.steps.outcome import build_outcome
 from tasks.steps.snapshots import save_snapshot_row
 from tasks.steps.validate import validate
@@ -133,10 +145,10 @@ def wait_for_others(context: MachineContext) -> str:
 def _find_refusal(context: MachineContext) -> str:
     """Return why a machine is not reverted, or "". One that does not answer is reverted from outside."""
     try:
-        return wait_for_others(context)
-    except FleetpatchError as error:
-        logger.info("%s: it is not known who changes its packages: %s", context.name, error.message)
-        return ""
+        wait_if_it_answers(context, "the revert")
+    except ManagerBusy as error:
+        return error.message
+    return ""
 
 
 def _finish(context: MachineContext, note: str, reason: str, began: datetime) -> None:
@@ -297,6 +309,8 @@ def _order(
         raise _refuse(progress, error.message) from error
     if fault := explain_unusable(machine, snapshot.id):
         raise _refuse(progress, f"the snapshot {snapshot.id} can't be used: {fault}")
+    if busy := _find_refusal(context):  # others may have begun since, while the provider did not answer
+        raise _refuse(progress, busy)
     context.transport.close()
     with_data = policy is not None and policy.with_data_disks
     order = ProviderOrder(ProviderAct.REVERT, snapshot.id, with_data_disks=with_data)
@@ -310,16 +324,39 @@ def _compare(context: MachineContext, reason: str) -> str:
     """Validate a machine that was put back. Return what is not as before, or ""."""
     install = context.state.install
     results = install.results if install is not None else ()
-    until = build_retry_deadline(context)
-    versions = retry_transient(context, lambda: _read_versions(context, results), until)
+    versions, at_work = _read_whole_versions(context, results)
+    others = f"packages were being changed by {at_work}" if at_work else ""
     if install is not None:
+        reason = "; ".join(filter(None, [reason, others]))
         install = replace(install, results=mark_reverted(results, versions, reason))
     # what was read after the installation is past: the validation reads it again
     context.state = replace(context.state, install=install, packages_after=None, validation=None)
-    context.state = retry_transient(context, lambda: validate(context), until)
+    context.state = retry_transient(context, lambda: validate(context), build_retry_deadline(context))
     validation = context.state.validation
     blocking = describe_blocking_findings(validation.findings) if validation is not None else "not validated"
-    return "; ".join(filter(None, [*list_version_differences(results, versions), blocking]))
+    return "; ".join(filter(None, [others, *list_version_differences(results, versions), blocking]))
+
+
+def _read_whole_versions(
+    context: MachineContext, results: tuple[UpdateResult, ...]
+) -> tuple[dict[str, str | None], str]:
+    """Read the versions, and again while another process changes packages: half changed packages are soon whole.
+
+    Returns:
+        id -> version, and who still changes packages, or "".
+
+    Raises:
+        FleetpatchError: the machine does not answer.
+    """
+    deadline = Deadline.after(context.clock, MAX_TRANSACTION_SECONDS)
+    while True:
+        until = build_retry_deadline(context)
+        versions = retry_transient(context, lambda: _read_versions(context, results), until)
+        at_work = retry_transient(context, lambda: find_transaction(context), until)
+        if not at_work or deadline.has_passed(context.clock):
+            return versions, at_work
+        close_before_pause(context, TRANSACTION_POLL_SECONDS)
+        context.clock.sleep(TRANSACTION_POLL_SECONDS)
 
 
 def _doubt(context: MachineContext, error: FleetpatchError) -> str:

@@ -36,8 +36,7 @@ def revert_as_planned(context: MachineContext) -> MachineState:
             return context.state
         if reason := wait_for_others(context) or _explain_no_start(context):
             return replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
-    before = context.facts.boot_id
-    _revert(context, snapshot)
+    boots = _revert(context, snapshot).boots_before
     lock = lock_machine(context).finding  # that of this run was on the disk that is gone
     if lock.level is FindingLevel.BLOCK:
         raise ManagerBusy(f"it was put back, and {lock.message}", machine=context.name, hint=lock.remedy)
@@ -51,7 +50,11 @@ def revert_as_planned(context: MachineContext) -> MachineState:
     )
     after = read_boot_id(context) or ""
     reboot = RebootResult(
-        RebootState.COMPLETED, "put back to a snapshot", boot_id_before=before, boot_id_after=after, count=1
+        RebootState.COMPLETED,
+        "put back to a snapshot",
+        boot_id_before=boots[-1] if boots else "",  # an earlier process of the run may have put it back
+        boot_id_after=after,
+        count=1,
     )
     return replace(
         context.state,
@@ -115,7 +118,7 @@ def _explain_no_blind_revert(context: MachineContext) -> str:
     return explain_no_snapshot(context) or _explain_no_start(context)
 
 
-def _revert(context: MachineContext, snapshot: UndoSnapshot) -> None:
+def _revert(context: MachineContext, snapshot: UndoSnapshot) -> SnapshotResult:
     row, began = snapshot.row, context.clock.now()
     progress = find_progress(context, row.snapshot)
     result = SnapshotResult(row.snapshot, row.ordered_at, row.ordered_at, row.expires_at, row.consistency)
@@ -130,3 +133,4 @@ def _revert(context: MachineContext, snapshot: UndoSnapshot) -> None:
     context.run_context.save_snapshot(replace(row, state=SnapshotState.REVERTED, changed_at=now))
     journal.record_end(context, Step.INSTALL, REVERT_ACT, result.id, {"reverted_at": now.isoformat()})
     context.state = replace(context.state, snapshot=done)
+    return done

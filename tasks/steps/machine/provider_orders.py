@@ -67,11 +67,17 @@ def order_and_read(
 
 
 def give_order(
-    context: MachineContext, provider: MachineProvider, order: ProviderOrder, until: Deadline | None = None
+    context: MachineContext,
+    provider: MachineProvider,
+    order: ProviderOrder,
+    until: Deadline | None = None,
+    *,
+    before_each: Callable[[], None] = lambda: None,
 ) -> FleetpatchError | None:
     """Give an order, again until then, or a while, if its answer is lost. Return what went wrong.
 
     A transient error: the order may be carried out. So may one that was refused after an order without an answer.
+    ``before_each`` is called before each of them, and its error is a refusal.
 
     Raises:
         RecordsError: another process executes the run now; nothing was ordered.
@@ -84,6 +90,7 @@ def give_order(
         if not context.stop_token.still_holds_lease():
             raise RecordsError("another process executes this run now, so this process does nothing more")
         orders += 1
+        before_each()
         return provider.carry_out(order, deadline=Deadline.after(clock, ORDER_SECONDS))
 
     try:

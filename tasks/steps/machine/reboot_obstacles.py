@@ -4,11 +4,12 @@ The machine itself refuses the reboot then. It is asked again while the window s
 question changes nothing.
 """
 
+import logging
 from datetime import datetime
 from typing import Final
 
 from inventory.data_class import dataclass
-from tasks.domain.errors import ManagerBusy, ProtocolViolation
+from tasks.domain.errors import FleetpatchError, ManagerBusy, ProtocolViolation, RecordsError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.states import Step
@@ -17,6 +18,8 @@ from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.machine_lock import LOCK_RENEWAL_INTERVAL, renew_lock
 from tasks.steps.machine.retry import close_before_pause, retry_transient, sleep_unless_stopped
 from tasks.steps.start_checks import check_window_fit, explain_stop_request
+
+logger = logging.getLogger(__name__)
 
 OBSTACLE_KINDS: Final = frozenset({"starting", "lock", "inhibitor", "packages"})
 """The kinds of refusal for which a reboot waits, because another process is the reason."""
@@ -100,6 +103,22 @@ def wait_for_transactions(context: MachineContext, purpose: str) -> None:
         context.report_progress(Step.INSTALL, f"{purpose} waits: {transaction}")
         close_before_pause(context, TRANSACTION_POLL_SECONDS)
         sleep_unless_stopped(context, TRANSACTION_POLL_SECONDS)
+
+
+def wait_if_it_answers(context: MachineContext, purpose: str) -> None:
+    """As ``wait_for_transactions``. A machine that does not answer, or has not answered yet, is not waited for.
+
+    Raises:
+        ManagerBusy: they take too long, or the run is to stop.
+    """
+    if context.known_facts is None:  # its package manager is not known
+        return
+    try:
+        wait_for_transactions(context, purpose)
+    except (ManagerBusy, RecordsError):
+        raise
+    except FleetpatchError as error:
+        logger.info("%s: it is not known who changes its packages: %s", context.name, error.message)
 
 
 @dataclass(slots=True)

@@ -129,7 +129,11 @@ class _UpdateBuilder:
             )
 
     def _build_upgrade(
-        self, policy: PackagePolicy, wanted: AvailableVersion, beside: AvailableVersion | None = None, **fields: Any
+        self,
+        policy: PackagePolicy,
+        wanted: AvailableVersion,
+        beside: AvailableVersion | None = None,
+        **fields: Any,  # noqa: ANN401 - of Update
     ) -> Update:
         """Return an update with these fields; what an older one ``beside`` it fixes does not count."""
         newer, all_releases = policy.newer_versions, self._state.releases
@@ -161,7 +165,11 @@ class _UpdateBuilder:
         )
 
     def _build(
-        self, change: PackageChange, newer: Sequence[Release], wanted: Sequence[Release], **fields: Any
+        self,
+        change: PackageChange,
+        newer: Sequence[Release],
+        wanted: Sequence[Release],
+        **fields: Any,  # noqa: ANN401 - of Update
     ) -> Update:
         name, stanza = change.name.partition(":")[0], self.find_stanza(change.name, change.new_version)
         source = stanza.get("Source", "").partition(" ")[0] if stanza else self._sources.get(change.name, "")
