@@ -13,7 +13,7 @@ from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.provider_orders import give_order, read_provided_machine
-from tasks.steps.machine.reboot_obstacles import wait_if_it_answers
+from tasks.steps.machine.reboot_obstacles import require_machine_alone
 from tasks.steps.machine.reboot_watch import wait_for_boot_id
 from tasks.steps.machine.retry import build_retry_deadline
 
@@ -54,7 +54,7 @@ def order(context: MachineContext, provider: MachineProvider, act: ProviderOrder
 
     def leave_machine() -> None:
         if act.act is ProviderAct.REPLACE_OS_DISK:
-            wait_if_it_answers(context, "its new OS disk")
+            require_machine_alone(context, "its new OS disk")
         context.transport.close()
 
     limit = provider.order_seconds if isinstance(provider, TimedProvider) else 0.0

@@ -41,8 +41,8 @@ from tasks.steps.machine.reboot_obstacles import (
     MAX_TRANSACTION_SECONDS,
     TRANSACTION_POLL_SECONDS,
     find_transaction,
+    require_machine_alone,
     wait_for_transactions,
-    wait_if_it_answers,
 )
 from tasks.steps.machine.reboot_watch import read_boot_id, wait_for_boot_id
 from tasks.steps.machine.retry import (
@@ -145,7 +145,7 @@ def wait_for_others(context: MachineContext) -> str:
 def _find_refusal(context: MachineContext) -> str:
     """Return why a machine is not reverted, or "". One that does not answer is reverted from outside."""
     try:
-        wait_if_it_answers(context, "the revert")
+        require_machine_alone(context, "the revert")
     except ManagerBusy as error:
         return error.message
     return ""

@@ -105,20 +105,28 @@ def wait_for_transactions(context: MachineContext, purpose: str) -> None:
         sleep_unless_stopped(context, TRANSACTION_POLL_SECONDS)
 
 
-def wait_if_it_answers(context: MachineContext, purpose: str) -> None:
-    """As ``wait_for_transactions``. A machine that does not answer, or has not answered yet, is not waited for.
+def require_machine_alone(context: MachineContext, purpose: str) -> None:
+    """Before an order that takes the disk of a machine away: wait for others' transactions, and renew the machine lock.
+
+    No machine can refuse such an order, as it refuses jobs of a run that has lost the lock. One that does not answer or
+    has not answered yet in this run, is not waited for.
 
     Raises:
-        ManagerBusy: they take too long, or the run is to stop.
+        ManagerBusy: others take too long, another run has the machine, or the run is to stop.
+        RecordsError: the attempt's number could not be read.
     """
     if context.known_facts is None:  # its package manager is not known
         return
     try:
         wait_for_transactions(context, purpose)
+        holder = renew_lock(context)
     except (ManagerBusy, RecordsError):
         raise
     except FleetpatchError as error:
-        logger.info("%s: it is not known who changes its packages: %s", context.name, error.message)
+        logger.info("%s: it is not known who changes it: %s", context.name, error.message)
+        return
+    if holder:
+        raise ManagerBusy(f"{purpose} is not ordered: the machine is {holder}")
 
 
 @dataclass(slots=True)
