@@ -102,10 +102,10 @@ def watch_port(host: LabHost) -> Iterator[list[float]]:
 def find_delays(host: LabHost, visits: Sequence[Visit], boots: Sequence[float]) -> list[Delay]:
     """Return when the run was told of each job's begin and end, and of each boot."""
     delays = []
-    for job in sorted((host.root / _JOBS).iterdir(), key=lambda folder: (folder / "meta").stat().st_mtime):
-        for event, file in (("began", job / "meta"), ("ended", job / "rc")):
-            if file.exists():
-                delays.append(_find_delay(f"the job {job.name.split('-')[-3]} {event}", file.stat().st_mtime, visits))
+    for begin in sorted((host.root / _JOBS).glob("*/meta"), key=lambda meta: meta.stat().st_mtime):
+        name = f"the job {begin.parent.name.split('-')[-3]}"
+        delays.append(_find_delay(f"{name} began", begin.stat().st_mtime, visits))
+        delays.append(_find_delay(f"{name} ended", begin.with_name("rc").stat().st_mtime, visits))
     return delays + [_find_delay("the machine accepts logins again", at, visits) for at in boots]
 
 
