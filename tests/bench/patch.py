@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -92,12 +93,16 @@ def python_packages(host: LabHost, folder: Path) -> list[Path]:
 
 def prepared(hosts: list[LabHost], packages: list[Path]) -> list[LabHost]:
     """Put Python on machines, for all contenders alike; nothing without packages."""
-    for host in hosts if packages else ():
+
+    def install(host: LabHost) -> None:
         for package in packages:
             (host.root / "var/cache" / package.name).write_bytes(package.read_bytes())
         host.sh(
             "apt-get -qq -y --no-install-recommends install /var/cache/*.deb >/dev/null 2>&1", root=True, timeout=300
         )
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(install, hosts if packages else ()))
     return hosts
 
 

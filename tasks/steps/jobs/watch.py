@@ -36,9 +36,9 @@ logger = logging.getLogger(__name__)
 
 POLL_TIMEOUT_SECONDS = 60.0  # one poll of a job, including a reconnection
 # pauses while a job reports progress: each poll opens a login session
-SHORTEST_PROGRESS_PAUSE_SECONDS, LONGEST_PROGRESS_PAUSE_SECONDS = 1.0, 5.0
-# how long a look waits on the machine for the job's end: a stop request is passed on after that
-SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 3.0, 5.0
+SHORTEST_PROGRESS_PAUSE_SECONDS, LONGEST_PROGRESS_PAUSE_SECONDS = 1.0, 4.0
+# how long a look waits on the machine for the job's end, which it tells at once: a stop request is passed on after that
+SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 3.0, 8.0
 # pause of a run that was asked to stop: a person waits for its end, or is about to end this process
 STOPPING_PAUSE_SECONDS = 2.0
 MAX_UNEXPECTED_ERRORS = 3
@@ -167,10 +167,16 @@ def watch_job(
         if view.can_wait:
             # the rest of a wait that the machine has broken off
             sleep_unless_stopped(context, wait_seconds - (clock.now() - asked_at).total_seconds())
-            wait_seconds = min(LONGEST_WAIT_SECONDS, max(SHORTEST_WAIT_SECONDS, pause))
+            is_stopping = context.stop_token.is_stopping
+            wait_seconds = SHORTEST_WAIT_SECONDS if is_stopping else _find_wait_seconds(pause)
             continue
         close_before_pause(context, pause)
         sleep_unless_stopped(context, pause)
+
+
+def _find_wait_seconds(pause: float) -> float:
+    """Return how long the next look waits: twice the pause, as each look starts processes on the machine."""
+    return min(LONGEST_WAIT_SECONDS, max(SHORTEST_WAIT_SECONDS, 2 * pause))
 
 
 @dataclass(slots=True)

@@ -312,7 +312,8 @@ ERRORS
   esac
 }
 
-# fp_section NAME COMMAND [ARGS…]: run it; its output, exit code and the last 4 KiB of its stderr become one record
+# fp_section NAME COMMAND [ARGS…]: run it; its output, exit code and the last 4 KiB of its stderr become one record. A function
+# that ends in another program (exec) needs fp_answer: here its exit code would be lost
 fp_section() {
   fp_string "$1"; shift
   printf '%s%s%s' "$fp_more" "{\"kind\":\"section\",\"name\":$fp_quoted,\"text\":\"" "$fp_cut" >&3
