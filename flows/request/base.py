@@ -21,7 +21,7 @@ DomainType = TypeVar("DomainType", bound="DataclassInstance")
 class FormModel(BaseModel):
     """A form of the Prefect UI, a part of a file, or an argument of a Python call. Unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)  # a command uses few of them
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -16,7 +16,7 @@ _SECRET_KEYS = frozenset({"credential", "privilege_password", "notify", "target"
 class StrictModel(BaseModel):
     """Base class of maps that reject unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)  # a command uses few of them
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 Model = TypeVar("Model", bound=BaseModel)
