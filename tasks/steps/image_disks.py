@@ -45,8 +45,8 @@ def order(context: MachineContext, provider: MachineProvider, act: ProviderOrder
     """Give an order, again while the provider does not answer. Return what went wrong: see ``give_order``.
 
     The connection to the machine is closed: it goes away. An order of a process that has died may keep the provider
-    from this one until its time is over: so long it is given again, as the machine may be off meanwhile. A new disk
-    waits each time until nobody changes packages: others may have begun while the provider did not answer.
+    from this one until its time is over: so long it is given again, as the machine may be off meanwhile. Before each
+    order of a new disk, the run waits until nobody changes packages. Others may have begun while it waited.
 
     Raises:
         RecordsError: another process executes this run now; nothing was ordered.

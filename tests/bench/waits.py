@@ -1,11 +1,10 @@
-"""How late a run is told what has happened on a machine, and what lies between its steps.
+"""How soon a run sees what happened on a machine, and where it waits between two scripts.
 
     python -m tests.bench.waits --flavour dnf
 
 One lab machine is patched and rebooted by the engine in this process. The machine's clock is the controller's: it says
-when a job began and ended (its files), and when it accepted connections again. The run was told of it when the
-question ended that waited for it. What lies between two scripts is shown with the steps before and after it, if it
-takes 0.1 s or longer. Measure on a quiet machine.
+when a job began and ended (its files), and when it accepted connections again. The run saw that when its next script
+ended. A wait of 0.1 s or longer is shown with the scripts before and after it. Measure on a quiet machine.
 """
 
 import argparse

@@ -89,8 +89,8 @@ def _updates(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator
             yield from _not_installed(outcome, result, now, name in others)
 
 
-_OF_OTHER_DISKS = ("the rehearsal on a copy of ", "reverted to the snapshot of ")
-"""Begins of reasons that tell of a copy of the machine, or of the disk that it had before, not of what is there now."""
+_OF_A_COPY = "the rehearsal on a copy of "
+"""How a reason begins that tells of a copy of the machine, not of the machine."""
 
 
 def _not_installed(outcome: Outcome, result: UpdateResult, now: str | None, others_has_it: bool) -> Iterator[str]:
@@ -102,7 +102,7 @@ def _not_installed(outcome: Outcome, result: UpdateResult, now: str | None, othe
     told_that_it_stays = "its disk before is not back" in result.reason and result.version_after == now
     if result.state is UpdateState.FAILED and now == result.update.available and not told_that_it_stays:
         yield f"{name} is reported as failed, and it is installed"
-    if others_has_it and "left half-configured" in result.reason and not result.reason.startswith(_OF_OTHER_DISKS):
+    if others_has_it and "left half-configured" in result.reason and not result.reason.startswith(_OF_A_COPY):
         yield f"{name} is reported as {result.state}, while another process is changing it: {result.reason}"
     if result.state is not UpdateState.FAILED and now != result.update.installed:
         yield f"{name} is reported as {result.state} at {result.update.installed}, and the machine has {now}"

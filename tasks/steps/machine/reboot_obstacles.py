@@ -108,8 +108,8 @@ def wait_for_transactions(context: MachineContext, purpose: str) -> None:
 def require_machine_alone(context: MachineContext, purpose: str) -> None:
     """Before an order that takes the disk of a machine away: wait for others' transactions, and renew the machine lock.
 
-    No machine can refuse such an order, as it refuses jobs of a run that has lost the lock. One that does not answer or
-    has not answered yet in this run, is not waited for.
+    No machine can refuse such an order, as it refuses jobs of a run that has lost the lock. The run
+    does not wait for a machine that does not answer, or has not answered yet.
 
     Raises:
         ManagerBusy: others take too long, another run has the machine, or the run is to stop.
