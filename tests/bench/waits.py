@@ -19,12 +19,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
-from unittest.mock import patch
 
-from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.transport import Script
-from tasks.machines.transport.output_decoder import ScriptOutput
-from tasks.machines.transport.posix_shell import PosixShell
+from tests.bench.scripts import watch_scripts
 from tests.lab.engine import Fleet
 from tests.lab.fleet import Lab, LabHost
 
@@ -56,18 +52,17 @@ class Delay:
 def watch_visits() -> Iterator[list[Visit]]:
     """Give a list to which each script that this process runs on a machine is added, also one without an answer."""
     visits: list[Visit] = []
-    execute = PosixShell._execute_script
 
-    def execute_watched(shell: PosixShell, script: Script, deadline: Deadline) -> ScriptOutput:
+    @contextmanager
+    def visit(script: str) -> Iterator[None]:
         began, failed = time.time(), True
         try:
-            output = execute(shell, script, deadline)
+            yield
             failed = False
         finally:
-            visits.append(Visit(script.name, began, time.time(), failed))
-        return output
+            visits.append(Visit(script, began, time.time(), failed))
 
-    with patch.object(PosixShell, "_execute_script", execute_watched):
+    with watch_scripts(visit):
         yield visits
 
 

@@ -22,14 +22,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from unittest.mock import patch
 
-from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.transport import Script
-from tasks.machines.transport.output_decoder import ScriptOutput
-from tasks.machines.transport.posix_shell import PosixShell
 from tests.bench.contenders import homes_in
 from tests.bench.costs import TOP
+from tests.bench.scripts import watch_scripts
 from tests.lab.engine import Fleet
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.process_accounting import (
@@ -88,25 +84,25 @@ class Visit:
 
 
 @contextmanager
-def watch_scripts(host: LabHost, records: Path) -> Iterator[list[Visit]]:
+def watch_visits(host: LabHost, records: Path) -> Iterator[list[Visit]]:
     """Give a list to which each script that this process runs on the machine is added."""
     visits: list[Visit] = []
-    execute = PosixShell._execute_script
 
     def count_ended() -> int:
         return len(read_processes(records.read_bytes()))
 
-    def execute_watched(shell: PosixShell, script: Script, deadline: Deadline) -> ScriptOutput:
-        visit = Visit(script.name, count_ended())
+    @contextmanager
+    def measure_visit(script: str) -> Iterator[None]:
+        visit = Visit(script, count_ended())
         visits.append(visit)
         began, used = time.monotonic(), read_processor_seconds(host)
         try:
-            return execute(shell, script, deadline)
+            yield
         finally:
             visit.wall, visit.cpu = time.monotonic() - began, read_processor_seconds(host) - used
             visit.last = count_ended()
 
-    with patch.object(PosixShell, "_execute_script", execute_watched):
+    with watch_scripts(measure_visit):
         yield visits
 
 
@@ -178,7 +174,7 @@ def profile_controller(host: LabHost, work: Path, *, with_prefect: bool) -> str:
 
 def trace_machine(host: LabHost, work: Path) -> str:
     """Patch a machine by the engine; return the table of the scripts, and that of its own processes."""
-    with record_processes(host, work) as processes, watch_scripts(host, work / f"{host.name}.acct") as visits:
+    with record_processes(host, work) as processes, watch_visits(host, work / f"{host.name}.acct") as visits:
         Fleet([host], work).patch(reboot="Never")
     return f"{write_machine_table(visits, processes)}\n\n{describe_processes(list_own_processes(processes))}"
 
