@@ -45,8 +45,9 @@ def order(context: MachineContext, provider: MachineProvider, act: ProviderOrder
     """Give an order, again while the provider does not answer. Return what went wrong: see ``give_order``.
 
     The connection to the machine is closed: it goes away. An order of a process that has died may keep the provider
-    from this one until its time is over: so long it is given again, as the machine may be off meanwhile. Before each
-    order of a new disk, the run waits until nobody changes packages. Others may have begun while it waited.
+    from this one until its time is over: so long it is given again, as the machine may be off meanwhile. While the
+    provider does not answer, somebody else may begin to change packages. So each order of a new disk first waits
+    until nobody does.
 
     Raises:
         RecordsError: another process executes this run now; nothing was ordered.

@@ -12,7 +12,7 @@ from tasks.machines.transport.posix_shell import PosixShell
 
 @contextmanager
 def watch_scripts(watch: Callable[[str], AbstractContextManager[object]]) -> Iterator[None]:
-    """Run each script within what `watch` returns for its name, also one that fails."""
+    """Run each script within what ``watch`` returns for its name, also one that fails."""
     execute = PosixShell._execute_script
 
     def execute_watched(shell: PosixShell, script: Script, deadline: Deadline) -> ScriptOutput:

@@ -54,7 +54,7 @@ def watch_visits() -> Iterator[list[Visit]]:
     visits: list[Visit] = []
 
     @contextmanager
-    def visit(script: str) -> Iterator[None]:
+    def record_visit(script: str) -> Iterator[None]:
         began, failed = time.time(), True
         try:
             yield
@@ -62,7 +62,7 @@ def watch_visits() -> Iterator[list[Visit]]:
         finally:
             visits.append(Visit(script, began, time.time(), failed))
 
-    with watch_scripts(visit):
+    with watch_scripts(record_visit):
         yield visits
 
 
