@@ -65,6 +65,11 @@ class Finding:
         return cls(check, FindingLevel.GOOD, message)
 
     @classmethod
+    def remark(cls, check: str, message: str, remedy: str = "") -> Self:
+        """Return a finding of level remark."""
+        return cls(check, FindingLevel.REMARK, message, remedy)
+
+    @classmethod
     def warn(cls, check: str, message: str, remedy: str = "") -> Self:
         """Return a finding of level warn."""
         return cls(check, FindingLevel.WARN, message, remedy)

@@ -203,9 +203,14 @@ class YesNoUnknown(StrEnum):
 
 
 class FindingLevel(StrEnum):
-    """The level of a finding: what it means for its machine."""
+    """The level of a finding: what it means for its machine.
+
+    A warning is something that a run did or left, and that a person must handle. A remark changes no state and no exit
+    code.
+    """
 
     GOOD = "good"
+    REMARK = "remark"
     WARN = "warn"
     BLOCK = "block"
 

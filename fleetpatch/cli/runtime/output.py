@@ -350,7 +350,7 @@ def configure_logging() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[ConsoleLogHandler(logging.WARNING)], force=True)
 
 
-_MARKS: Final = {FindingLevel.GOOD: "✓", FindingLevel.WARN: "!", FindingLevel.BLOCK: "✗"}
+_MARKS: Final = {FindingLevel.GOOD: "✓", FindingLevel.REMARK: "·", FindingLevel.WARN: "!", FindingLevel.BLOCK: "✗"}
 
 
 def render_mark(level: FindingLevel) -> Text:

@@ -43,6 +43,7 @@ _CHECKS_BY_COLUMN: Mapping[str, tuple[str, ...]] = {
 }
 _READINESS = {
     FindingLevel.GOOD: render_state("ready"),
+    FindingLevel.REMARK: render_state("ready"),
     FindingLevel.WARN: Text("ready", style="yellow"),
     FindingLevel.BLOCK: render_state("not ready"),
 }

@@ -68,7 +68,7 @@ CHECKS_BY_ERROR_KIND: Final = {kind.__name__: check for kind, check in _CHECKS_B
 def find_worst_level(findings: Sequence[Finding]) -> FindingLevel:
     """Return the worst level among findings, or GOOD if there are none."""
     levels = {finding.level for finding in findings}
-    order = (FindingLevel.BLOCK, FindingLevel.WARN)
+    order = (FindingLevel.BLOCK, FindingLevel.WARN, FindingLevel.REMARK)
     return next((level for level in order if level in levels), FindingLevel.GOOD)
 
 

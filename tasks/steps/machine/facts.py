@@ -76,10 +76,10 @@ class _RefusedRecord(_Record):
 
 
 class _FindingRecord(_Record):
-    """What would stop a run ("block"), would endanger it ("warn"), or is only to be mentioned ("good")."""
+    """What would stop a run ("block"), would endanger it ("warn"), is only to be mentioned ("remark"), or is "good"."""
 
     check: str = Field(pattern=r"^[a-z][a-z -]{0,30}$")
-    level: Literal["good", "warn", "block"]
+    level: Literal["good", "remark", "warn", "block"]
     message: str
     remedy: str = ""
 
@@ -138,7 +138,6 @@ class _ServicesRecord(_Record):
 
 
 _MAX_FINDING_LENGTH: Final = 500
-_LEVELS: Final = {"good": FindingLevel.GOOD, "warn": FindingLevel.WARN, "block": FindingLevel.BLOCK}
 
 _RecordType = TypeVar("_RecordType", bound=_Record)
 
@@ -273,7 +272,7 @@ def parse_findings(answer: ScriptResult) -> tuple[Finding, ...]:
     require_count(len(answer.find_records("finding")), MAX_FINDINGS, "findings")
     records = _parse_records(answer, "finding", _FindingRecord)
     return tuple(
-        Finding(record.check, _LEVELS[record.level], _limit(record.message), _limit(record.remedy))
+        Finding(record.check, FindingLevel(record.level), _limit(record.message), _limit(record.remedy))
         for record in records
     )
 
