@@ -123,7 +123,7 @@ class Facts:
 
     def without_active_units(self) -> Self:
         """Return the facts without what only the checks of this run compare."""
-        return replace(self, services=replace(self.services, active_units=()))
+        return replace(self, services=replace(self.services, active_units=(), runs=()))
 
 
 @dataclass(frozen=True, slots=True)

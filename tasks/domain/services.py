@@ -13,6 +13,27 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceRun:
+    """One run of a service: from a start to its end.
+
+    Attributes:
+        run: names the run: systemd's InvocationID, or its process and the start of that; "" if not known.
+        restarts: how often systemd has started it again by itself since somebody started it; None: systemd before 235,
+            and Windows.
+        age_seconds: since its start; None if not known.
+        restarts_itself: whether the system starts it again when it ends.
+        is_between: it has ended, and the system is about to start it again.
+    """
+
+    name: str
+    run: str = ""
+    restarts: int | None = None
+    age_seconds: float | None = None
+    restarts_itself: bool = False
+    is_between: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """The failed units, and the ports that services listen on, as "protocol/port".
 
@@ -28,6 +49,7 @@ class Services:
         late_start_seconds: that time.
         active_units: the active units of systemd, of every type, that have a file. Read only before the first change
             and after the last one, and not stored with assessments and outcomes.
+        runs: of the services that run or are about to be started again. Read and stored like ``active_units``.
     """
 
     failed: tuple[str, ...] = ()
@@ -39,3 +61,4 @@ class Services:
     late: tuple[str, ...] = ()
     late_start_seconds: float = 0.0
     active_units: tuple[str, ...] = ()
+    runs: tuple[ServiceRun, ...] = ()

@@ -13,6 +13,7 @@ from typing import Final
 from inventory.data_class import dataclass
 from inventory.name_lists import join_first_names
 from tasks.domain.model import Finding, Services
+from tasks.domain.services import ServiceRun
 
 UNITS_CHECK: Final = "services"
 _MAX_WORDS: Final = 300
@@ -112,6 +113,103 @@ def find_missing_units(before: Services, after: Services, paused: Collection[str
     missing = set(before.active_units) - set(after.active_units) - set(paused)
     inactive = {name for name in missing if not _NUMBERED_UNITS.fullmatch(name)}
     return tuple(sorted(find_failed_service_units(inactive | (set(after.failed) - set(before.failed)))))
+
+
+_LOOP_RESTARTS: Final = 2
+_SHORT_LIFE_SECONDS: Final = 5.0
+
+
+def count_ends(earlier: ServiceRun, later: ServiceRun) -> int | None:
+    """Return how often a service has ended and was started again by the system between two looks.
+
+    A start by somebody (an installer, an administrator) is no such end, and begins systemd's count anew. None: the
+    service runs another time, and the system does not say who started it.
+    """
+    is_other = earlier.run != later.run
+    if later.restarts is None or earlier.restarts is None:
+        return (1 if later.is_between else None) if is_other or later.is_between else 0
+    ends = later.restarts - earlier.restarts
+    if ends <= 0:
+        ends = later.restarts if is_other else 0
+    return ends + (later.is_between and not earlier.is_between)
+
+
+def find_restarted_services(before: Services, after: Services) -> tuple[str, ...]:
+    """Return the services that ran before and run another time now, whoever started them."""
+    runs = {run.name: run for run in before.runs if not _LOGIN_UNITS.fullmatch(run.name)}
+    return tuple(run.name for run in after.runs if run.name in runs and runs[run.name].run != run.run)
+
+
+def has_looped(before: ServiceRun, life_seconds: float = _SHORT_LIFE_SECONDS) -> bool:
+    """Return whether a service ended again and again before the run already, and lived no longer then than now."""
+    if before.is_between:
+        return True
+    is_young = before.age_seconds is not None and before.age_seconds <= 2 * life_seconds
+    return (before.restarts or 0) >= _LOOP_RESTARTS and is_young
+
+
+def find_loops(before: Services) -> tuple[str, ...]:
+    """Return the services that have ended again and again before the run, moments after each start."""
+    return tuple(run.name for run in before.runs if has_looped(run))
+
+
+class RunVerdict(Enum):
+    """What became of a service that ran before patching, and runs again: the words of its finding."""
+
+    LOOPS = UnitFault.CRASHES.value
+    DIED = "ended since patching, and was started again"
+    AS_BEFORE = "ends again and again, as before the run"
+    RECOVERED = "ended while the machine was patched, was started again, and runs since"
+
+
+def judge_run(before: ServiceRun, first: ServiceRun | None, second: ServiceRun, seconds: float) -> RunVerdict | None:
+    """Return what became of a service, or None. ``first`` and ``second`` are of the looks; see ``check_runs``."""
+    ends = _count_later_ends(before, first, second)
+    if ends and has_looped(before, max(_SHORT_LIFE_SECONDS, seconds / ends)):
+        return RunVerdict.AS_BEFORE
+    if ends:
+        return RunVerdict.LOOPS if ends > 1 or second.is_between else RunVerdict.DIED
+    return RunVerdict.RECOVERED if first is not None and count_ends(before, first) else None
+
+
+def _count_later_ends(before: ServiceRun, first: ServiceRun | None, second: ServiceRun) -> int:
+    """Return how often a service has ended since the first look. If it did not run then: since patching began."""
+    ends = count_ends(first or before, second)
+    if ends is None:  # an installer may have started it before the first look, and hardly since
+        return int(first is not None and second.restarts_itself)
+    return ends
+
+
+def check_runs(before: Services, first: Services, second: Services, seconds: float) -> tuple[Finding, ...]:
+    """Return the findings about services that ended after the first look, and were started again. Such an end blocks.
+
+    What ended only before the first look, and has run since, is a remark: services fail while their neighbours are
+    replaced. So is a service that ended in the same way before the run.
+
+    Args:
+        before: from just before the first change.
+        first: from the first look after the last change.
+        second: from the second look.
+        seconds: between the two looks.
+    """
+    earlier, at_first = ({run.name: run for run in look.runs} for look in (before, first))
+    names: dict[RunVerdict, list[str]] = {}
+    for run in second.runs:
+        old, middle = earlier.get(run.name), at_first.get(run.name)
+        if old is None or _LOGIN_UNITS.fullmatch(run.name):
+            continue
+        verdict, ends = judge_run(old, middle, run, seconds), _count_later_ends(old, middle, run)
+        if verdict is not None:
+            names.setdefault(verdict, []).append(
+                f"{run.name} ({ends} times in {seconds:.0f} s)" * (ends > 1) or run.name
+            )
+    return tuple(
+        (Finding.block if verdict in {RunVerdict.LOOPS, RunVerdict.DIED} else Finding.remark)(
+            UNITS_CHECK, f"{verdict.value}: {join_first_names(names[verdict])}", _READ_LOGS
+        )
+        for verdict in RunVerdict
+        if verdict in names
+    )
 
 
 def has_ended_by_itself(status: UnitStatus, *, rebooted: bool) -> bool:

@@ -11,6 +11,7 @@ from tasks.domain.errors import HostKeyMismatch, ProtocolViolation, UnsupportedS
 from tasks.domain.model import Disk, Facts, Finding, Services
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
+from tasks.domain.services import ServiceRun
 from tasks.domain.states import FindingLevel
 from tasks.machines.managers.registry import MANAGER_COMMANDS, rank_managers
 from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK
@@ -121,6 +122,14 @@ class _SocketRecord(_NamedRecord):
     uid: int | None = None
     program: str = ""
     cgroup: str = ""
+
+
+class _RunRecord(_NamedRecord):
+    run: str
+    restarts: int | None = Field(default=None, ge=0)
+    age: float | None = None
+    again: bool = False
+    between: bool = False
 
 
 class _PortsRecord(_Record):
@@ -309,6 +318,10 @@ def _parse_services(answer: ScriptResult) -> Services:
         late=tuple(services_record.late),
         late_start_seconds=services_record.late_start,
         active_units=_parse_names(answer, "unit"),
+        runs=tuple(
+            ServiceRun(record.name, record.run, record.restarts, record.age, record.again, record.between)
+            for record in _parse_records(answer, "run", _RunRecord)
+        ),
     )
 
 

@@ -1,17 +1,24 @@
 """Which units of systemd are told when they are not active any more."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.model import Services
+from tasks.domain.services import ServiceRun
 from tasks.domain.states import FindingLevel
 from tasks.rules.machine_checks.services import check_services
 from tasks.rules.machine_checks.units import (
     UnitFault,
     UnitStatus,
+    check_runs,
     check_units,
+    count_ends,
+    find_loops,
     find_missing_units,
+    find_restarted_services,
     find_starting_units,
     judge_unit,
 )
@@ -167,3 +174,87 @@ def test_what_the_system_starts_and_is_not_there_is_never_health(status: UnitSta
         assert ended or status.lacks_condition or (status.starts_on_demand and not rebooted)
     elif status.load == "not-found":
         assert fault is not None
+
+
+def look(*runs: ServiceRun) -> Services:
+    return Services(active_units=("a.service",), runs=runs)
+
+
+def told(
+    before: ServiceRun, first: ServiceRun | None, second: ServiceRun, seconds: float = 45
+) -> list[tuple[str, str]]:
+    findings = check_runs(look(before), look(*[first] if first else []), look(second), seconds)
+    return [(finding.level.value, finding.message) for finding in findings]
+
+
+OLD = ServiceRun("a.service", "1", 0, 86_400, restarts_itself=True)
+NEW = ServiceRun("a.service", "2", 0, 0.3, restarts_itself=True)
+DIED = "ended since patching, and was started again: a.service"
+LOOPS = "ends again and again since patching, and is started again: a.service"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wanted"),
+    [
+        (OLD, OLD, []),
+        (NEW, NEW, []),
+        (NEW, replace(NEW, run="3"), []),  # somebody has started it again: that begins its count anew
+        (NEW, replace(NEW, run="3", restarts=1), [("block", DIED)]),
+        (OLD, replace(OLD, run="3", restarts=1), [("block", DIED)]),
+        (NEW, replace(NEW, run="9", restarts=7), [("block", f"{LOOPS} (7 times in 45 s)")]),
+        (NEW, replace(NEW, is_between=True), [("block", LOOPS)]),
+        (
+            replace(NEW, restarts=2),
+            replace(NEW, restarts=2),
+            [("remark", "ended while the machine was patched, was started again, and runs since: a.service")],
+        ),
+        (replace(NEW, restarts=2), replace(NEW, run="3", restarts=3), [("block", DIED)]),
+        (replace(NEW, restarts=4), replace(NEW, run="3", restarts=1), [("block", DIED)]),  # started anew between
+        (None, replace(NEW, run="3", restarts=1), [("block", DIED)]),
+        (None, NEW, []),
+    ],
+)
+def test_a_service_that_ends_after_the_first_look_blocks(
+    first: ServiceRun | None, second: ServiceRun, wanted: list[tuple[str, str]]
+) -> None:
+    assert told(OLD, first, second) == wanted
+
+
+def test_a_service_that_looped_in_the_same_way_before_is_named_only() -> None:
+    before = replace(OLD, restarts=900, age_seconds=3)
+    first, second = replace(NEW, run="7", restarts=901), replace(NEW, run="16", restarts=910)
+    assert told(before, first, second) == [
+        ("remark", "ends again and again, as before the run: a.service (9 times in 45 s)")
+    ]
+    lived_long = replace(before, age_seconds=300)  # it lives for 5 s now
+    assert told(lived_long, first, second)[0][0] == "block"
+    assert told(replace(before, restarts=1), first, second)[0][0] == "block"  # it had ended once
+    assert find_loops(look(before, replace(lived_long, name="b.service"))) == ("a.service",)
+    assert find_loops(look(replace(OLD, is_between=True))) == ("a.service",)
+
+
+def test_without_the_count_of_systemd_another_run_counts() -> None:
+    old, new = (replace(run, restarts=None) for run in (OLD, NEW))
+    assert told(old, new, new) == []
+    assert told(old, new, replace(new, run="3")) == [("block", DIED)]
+    assert told(old, new, replace(new, run="3", restarts_itself=False)) == []  # somebody has started it
+    assert told(old, None, new) == []
+
+
+def test_a_service_that_was_started_again_by_anybody_is_told() -> None:
+    login = replace(OLD, name="user@0.service")
+    assert find_restarted_services(look(OLD, login), look(NEW, replace(login, run="5"))) == ("a.service",)
+    assert find_restarted_services(look(OLD), look(OLD)) == ()
+    assert find_restarted_services(look(), look(NEW)) == ()
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.booleans(), st.booleans())
+def test_the_same_run_has_not_ended(before: int, after: int, is_other: bool, is_between: bool) -> None:
+    later = replace(OLD, run="2" if is_other else "1", restarts=after, is_between=is_between)
+    ends = count_ends(replace(OLD, restarts=before), later)
+    assert ends is not None
+    assert ends >= is_between
+    if not is_other and after == before:
+        assert ends == is_between
+    if after > before:
+        assert ends >= after - before

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Reports facts about the machine. Parameters: managers (list of COMMAND:NAME or COMMAND:NAME:CONDITION, best first; see
 # tasks/machines/managers/registry.py), units ("yes": the active units, too). Records: os, kernel, clock, privilege, manager (one
-# for each), runner, hardware, disk (one for each role), service (one for each failed unit), unit (one for each active one),
+# for each), runner, hardware, disk (one for each role), service (one for each failed unit), unit (one for each active one), run (one for
+# each service that runs or is about to be started again; see ServiceRun in tasks/domain/services.py),
 # socket (one for each and each program that holds it), ports, services, and finding for a next boot that lacks files.
 # It changes nothing, and reads only /proc, /sys, /boot, the ids of the machine, df, systemctl and, where it is installed,
 # "bootc status".
@@ -189,20 +190,42 @@ name_unit_files() {
   ls -1 /etc/systemd/system /run/systemd/generator /run/systemd/generator.early /run/systemd/generator.late \
     /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system 2>/dev/null
 }
+show_runs() { # the properties of each loaded service, with an empty line between two
+  echo '+'
+  systemctl show --no-pager -p Id -p SubState -p InvocationID -p NRestarts -p MainPID -p ExecMainStartTimestampMonotonic \
+    -p Restart -- '*.service' 2>/dev/null
+}
 states=failed
 ! fp_has units || states=failed,active,reloading
 if [ "$systemd" = true ] && shown=$(systemctl list-units "--state=$states" "--type=$unit_types" --all --plain --no-legend --no-pager 2>/dev/null); then
   known=true
   # shellcheck disable=SC2154  # fp_awk is of prelude.sh
-  [ -z "$shown" ] || { fp_has units && name_unit_files; echo '='; printf '%s\n' "$shown"; } | awk \
-    -v more="$fp_more" -v last="$fp_last" -v cut="${fp_cut:+1}" "$fp_awk"'
+  [ -z "$shown" ] || { fp_has units && name_unit_files; echo '='; printf '%s\n' "$shown"; fp_has units && show_runs; } | awk \
+    -v more="$fp_more" -v last="$fp_last" -v cut="${fp_cut:+1}" -v uptime="$uptime" "$fp_awk"'
     function tell(kind) { print last put("{\"kind\":\"" kind "\",\"name\":\"" quoted($1) "\"}") }
+    function tell_run(   between, name, restarts, run, started) { # what is shown of one service
+      name = value["Id"]; run = value["InvocationID"]; started = value["ExecMainStartTimestampMonotonic"] + 0
+      restarts = value["NRestarts"] == "" ? "null" : value["NRestarts"] + 0
+      between = value["SubState"] ~ /^auto-restart/
+      template = name; sub(/@.*[.]/, "@.", template)
+      if ((name in file || template in file) && (between || value["MainPID"] > 0)) {
+        if (run == "") run = value["MainPID"] "@" started
+        print last put("{\"kind\":\"run\",\"name\":\"" quoted(name) "\",\"run\":\"" quoted(run) "\",\"restarts\":" restarts \
+          ",\"age\":" (started && uptime ? uptime - started / 1000000 : "null") \
+          ",\"again\":" (value["Restart"] ~ /^(no)?$/ ? "false" : "true") ",\"between\":" (between ? "true" : "false") "}")
+      }
+      split("", value)
+    }
     !listed && $0 == "=" { listed = 1; next }
     !listed { file[$0] = 1; next }
     { sub(/^[^A-Za-z0-9]+ /, "") }
+    runs && /=/ { i = index($0, "="); value[substr($0, 1, i - 1)] = substr($0, i + 1); next }
+    runs { tell_run(); next }
+    $0 == "+" { runs = 1; next }
     NF && $3 == "failed" { tell("service"); next }
     { template = $1; sub(/@.*[.]/, "@.", template) }
-    NF && ($1 in file || template in file) { tell("unit") }' >&3
+    NF && ($1 in file || template in file) { tell("unit") }
+    END { tell_run() }' >&3
 fi
 
 # sockets FILE…: for each socket of these files of /proc/net that waits for somebody: the port, the uid that opened it, and
