@@ -1,7 +1,7 @@
 """Reads iCalendar files (RFC 5545) as freezes: each event is a time in which nothing may be changed.
 
 It reads DTSTART with DTEND or DURATION, whole days, RRULE, RDATE, EXDATE, changed events of a series (RECURRENCE-ID),
-and time zones: IANA names, Windows names (from Exchange), and definitions in the file. It skips cancelled events. Times
+and time zones: definitions in the file, IANA names, and Windows names (from Exchange). It skips cancelled events. Times
 without a zone, and whole days, are in the window's zone. Anything that it can't read exactly is an error: a missed
 freeze would allow changes in a forbidden night, and in a wrong zone it would start and end at wrong times.
 """
@@ -34,6 +34,8 @@ from inventory.errors import InventoryError
 MAX_EVENTS = 500
 MAX_ZONE_CHANGES = 2000
 """Maximum number of clock changes in a zone. The zone with the most changes has about two a year."""
+MAX_ZONE_EXPANSION_DAYS = 2_000_000
+"""Days to search for the clock changes of all zones of a file: some fifty zones with a rule for summer and winter."""
 
 _MAX_DATES = 100_000
 _DAY = timedelta(days=1)
@@ -71,9 +73,7 @@ def parse_events(text: str, since: date, until: date) -> tuple[CalendarEvent, ..
         hint = "Put events into it, or take the freeze out: a file without any is most often a failed export."
         raise InventoryError("this calendar has no event", hint=hint)
     expander = RecurrenceExpander()
-    zones = TimeZoneRegistry(
-        [part for part in parts if part.name == "VTIMEZONE"], datetime.combine(until, time()), expander
-    )
+    zones = TimeZoneRegistry([part for part in parts if part.name == "VTIMEZONE"], datetime.combine(until, time()))
     return _EventReader(zones, expander, since, until).read_events(components)
 
 
@@ -246,9 +246,14 @@ class FileTimeZone(tzinfo):
     def __init__(self, name: str, changes: Sequence[tuple[datetime, timedelta, timedelta]]) -> None:
         """Store the clock changes, in order: the wall time before the change, the old offset, the new offset."""
         self._name = name
+        self._changes = list(changes)
         self._walls = [wall for wall, _, _ in changes]
         self._instants = [wall - old for wall, old, _ in changes]
         self._offsets = [changes[0][1], *(new for _, _, new in changes)]
+
+    def is_like(self, other: "FileTimeZone") -> bool:
+        """Return whether both have the same clock changes."""
+        return self._changes == other._changes  # noqa: SLF001
 
     def utcoffset(self, moment: datetime | None) -> timedelta:
         """Return the offset from UTC."""
@@ -269,18 +274,18 @@ class FileTimeZone(tzinfo):
 
 
 class TimeZoneRegistry:
-    """The zones that the events of a file may use."""
+    """The zones that the events of a file may use. The file's own definition of a name holds, also if IANA has it."""
 
-    def __init__(self, definitions: Sequence[CalendarComponent], until: datetime, expander: RecurrenceExpander) -> None:
+    def __init__(self, definitions: Sequence[CalendarComponent], until: datetime) -> None:
         """Store the VTIMEZONE components. A zone is parsed at its first use, so errors in unused zones do no harm."""
-        self._definitions: dict[str, CalendarComponent] = {}
+        self._definitions: dict[str, list[CalendarComponent]] = {}
         for definition in definitions:
             name = definition.find_property("TZID")
             if name is None:
                 raise definition.build_error("this VTIMEZONE has no TZID", "Give it the name that events use.")
-            self._definitions.setdefault(name.value.strip(), definition)
+            self._definitions.setdefault(name.value.strip(), []).append(definition)
         self._until = until
-        self._expander = expander
+        self._expander = RecurrenceExpander(MAX_ZONE_EXPANSION_DAYS)
         self._zones: dict[str, tzinfo] = {}
 
     def __call__(self, name: str, line: CalendarProperty) -> tzinfo:
@@ -296,8 +301,13 @@ class TimeZoneRegistry:
 
     def _find_zone(self, name: str, line: CalendarProperty) -> tzinfo:
         iana = _find_iana_name(name)
-        if iana != name and name in self._definitions:
-            return self._build_zone(name, self._definitions[name])
+        definitions = [part for part in self._definitions.get(name, ()) if part.components or iana is None]
+        zones = [self._build_zone(name, definition) for definition in definitions]
+        if any(not zone.is_like(zones[0]) for zone in zones):
+            message = f"this file defines the time zone {shorten_value(name)} in two ways"
+            raise definitions[1].build_error(message, "Keep each calendar in a file of its own.")
+        if zones:
+            return zones[0]
         if iana is None and name.startswith("/"):  # "/vendor/Europe/Berlin" (RFC 5545, section 3.2.19)
             parts = name.strip("/").split("/")
             suffixes = ("/".join(parts[start:]) for start in range(min(len(parts), 10)))
@@ -309,7 +319,7 @@ class TimeZoneRegistry:
             "Export the calendar with its time zones (VTIMEZONE), or name an IANA zone such as Europe/Berlin.",
         )
 
-    def _build_zone(self, name: str, component: CalendarComponent) -> tzinfo:
+    def _build_zone(self, name: str, component: CalendarComponent) -> FileTimeZone:
         parts = [part for part in component.components if part.name in {"STANDARD", "DAYLIGHT"}]
         changes = sorted(
             (change for part in parts for change in self._read_changes(part)), key=lambda change: change[0]

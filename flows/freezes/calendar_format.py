@@ -229,8 +229,8 @@ def parse_utc_offset(line: CalendarProperty) -> timedelta:
 class RecurrenceExpander:
     """Expands the rules of one file. It raises an error if all rules together need too much work."""
 
-    def __init__(self) -> None:
-        self._searched_days = 0
+    def __init__(self, max_days: int = MAX_EXPANSION_DAYS) -> None:
+        self._days_left = max_days
 
     def expand(
         self, line: CalendarProperty, start: datetime, zone: tzinfo | None, since: datetime, until: datetime
@@ -247,8 +247,8 @@ class RecurrenceExpander:
         days = max(0, (last - (start if rule.count else max(start, since))).days) // rule.interval
         if rule.count and _has_date_in_every_period(rule):
             days = min(days, rule.count * _DAYS_PER_PERIOD[rule.frequency])
-        self._searched_days += days
-        if self._searched_days > MAX_EXPANSION_DAYS:
+        self._days_left -= days
+        if self._days_left < 0:
             message = "this series, with those before it, takes too long to be spelt out"
             remedy = "end them with UNTIL rather than COUNT, or keep freezes in a file of their own."
             raise line.build_error(message, f"Let series begin later, {remedy}")

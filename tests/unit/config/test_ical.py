@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from flows.freezes.calendar_events import TimeZoneRegistry, parse_events
-from flows.freezes.calendar_format import CalendarProperty, RecurrenceExpander, parse_calendars, to_utc
+from flows.freezes.calendar_format import CalendarProperty, parse_calendars, to_utc
 from tests.unit.config.folder import WEEKLY, Folder, wall
 
 SINCE, UNTIL = date(2026, 1, 1), date(2029, 1, 1)
@@ -94,9 +94,7 @@ def test_a_zone_as_outlook_writes_it(name: str) -> None:
         if first == second:
             hours.append((moment, first))
         moment += timedelta(hours=1)
-    zones = TimeZoneRegistry(
-        parse_calendars(calendar(before=OUTLOOK.format(name)))[0].components, wall("2029-01-01"), RecurrenceExpander()
-    )
+    zones = TimeZoneRegistry(parse_calendars(calendar(before=OUTLOOK.format(name)))[0].components, wall("2029-01-01"))
     found = zones(name, CalendarProperty(1, "DTSTART", {}, ""))
     assert all(to_utc(local, found) == instant for local, instant in hours)
     assert all(instant.astimezone(found).replace(tzinfo=None) == local for local, instant in hours)
@@ -104,6 +102,58 @@ def test_a_zone_as_outlook_writes_it(name: str) -> None:
     assert [start for start, _, _ in read(series, before=OUTLOOK.format(name))] == [
         "2026-03-01 11:00+00:00", "2026-04-01 10:00+00:00", "2026-05-01 10:00+00:00",
     ]  # fmt: skip
+
+
+AMERICAN = """\
+BEGIN:VTIMEZONE
+TZID:{}
+BEGIN:STANDARD
+DTSTART:20001105T020000
+RRULE:FREQ=YEARLY;BYDAY=1SU;BYMONTH=11
+TZOFFSETFROM:-0400
+TZOFFSETTO:-0500
+END:STANDARD
+BEGIN:DAYLIGHT
+DTSTART:20000312T020000
+RRULE:FREQ=YEARLY;BYDAY=2SU;BYMONTH=3
+TZOFFSETFROM:-0500
+TZOFFSETTO:-0400
+END:DAYLIGHT
+END:VTIMEZONE
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["EST", "GMT", "UTC", "Europe/Berlin", "America/New_York", "Eastern Standard Time", "Our place"]
+)
+def test_the_files_own_definition_of_a_name_holds(name: str) -> None:
+    event = f"DTSTART;TZID={name}:20270715T170000\nDTEND;TZID={name}:20270715T180000"
+    found = [("2027-07-15 21:00+00:00", "2027-07-15 22:00+00:00", "")]
+    assert read(event, before=AMERICAN.format(name)) == found
+    assert read(event, before=AMERICAN.format(name) * 2) == found  # two calendars with the same zone
+
+
+def test_a_definition_of_iana_gives_what_iana_gives() -> None:
+    """For each hour of two years: so a file with VTIMEZONE and one without it say the same."""
+    components = parse_calendars(calendar(before=AMERICAN.format("America/New_York")))[0].components
+    own = TimeZoneRegistry(components, wall("2029-01-01"))("America/New_York", CalendarProperty(1, "DTSTART", {}, ""))
+    for hour in range(17520):
+        instant = datetime(2027, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
+        assert instant.astimezone(own).replace(tzinfo=None) == instant.astimezone(ZoneInfo("America/New_York")).replace(
+            tzinfo=None
+        )
+
+
+def test_a_definition_without_content_leaves_the_name_to_iana() -> None:
+    stub = "BEGIN:VTIMEZONE\nTZID:Europe/Berlin\nX-LIC-LOCATION:Europe/Berlin\nEND:VTIMEZONE\n"
+    (found,) = read("DTSTART;TZID=Europe/Berlin:20270715T170000\nDURATION:PT1H", before=stub)
+    assert found[0] == "2027-07-15 15:00+00:00"
+
+
+def test_many_zones_are_read() -> None:
+    names = [f"Zone {number}" for number in range(12)]
+    events = [f"DTSTART;TZID={name}:20270715T170000\nDURATION:PT1H" for name in names]
+    assert len(read(*events, before="".join(map(AMERICAN.format, names)))) == 12
 
 
 def test_a_zone_of_one_file_is_none_of_another() -> None:

@@ -224,3 +224,11 @@ def test_too_many_events() -> None:
 
 def test_numbers_that_decide_nothing_may_be_of_any_length() -> None:
     assert len(read(f"{DAY}\nSEQUENCE:{'9' * 10_000}\nPRIORITY:-{'9' * 5000}")) == 1
+
+
+def test_a_zone_that_a_file_defines_in_two_ways_is_refused() -> None:
+    zone = f"BEGIN:VTIMEZONE\nTZID:EST\n{ZONE}\nEND:VTIMEZONE\n"
+    event = "DTSTART;TZID=EST:20270715T170000\nDURATION:PT1H"
+    with pytest.raises(InventoryError, match=r"line 12: .*defines the time zone 'EST' in two ways") as caught:
+        parse_events(calendar(event, before=zone + zone.replace("+0530", "-0500")), SINCE, UNTIL)
+    assert caught.value.hint == "Keep each calendar in a file of its own."
