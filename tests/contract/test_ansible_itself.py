@@ -190,6 +190,10 @@ NOT_CARRIED: dict[str, tuple[dict[str, str], str]] = {
     "a name that YAML takes for a number or a truth": ({"x.yml": "all: {hosts: {12: }}\n"}, "takes this name"),
     "a name of a machine beyond letters, digits, `.` `_` `-`": ({"hosts": "[web]\n2001:db8::1\n"}, "usable name"),
     "a port behind a name that Ansible takes as part of the name": ({"hosts": "web_:22\n"}, "no port"),
+    "a host that is named twice, with another address, port or way": (
+        {"hosts": "[a]\nvm1 ansible_host=x.org\n[b]\nvm1 ansible_host=y.org\n"},
+        "a second time",
+    ),
     "a host in no group that is named as a group is": (
         {"x.yml": "all: {hosts: {web: }, children: {web: {hosts: {a: }}}}\n"},
         "is a group and a host",

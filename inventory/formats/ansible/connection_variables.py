@@ -4,11 +4,10 @@ If several variables have the same meaning, Ansible uses the last one in the lis
 The tests compare this table with the declarations of Ansible's connection plugins.
 """
 
-import re
 from collections.abc import Callable, Sequence
 
 from inventory.files.problems import KeyPath, ProblemCollector, SourceLocation
-from inventory.formats.ansible.inventory_tree import Variables
+from inventory.formats.ansible.inventory_tree import DESTINATION_VARIABLE_PATTERN, Variables
 from inventory.formats.ansible.variable_values import UnreadableValue, parse_secret_reference, resolve_value
 
 
@@ -241,7 +240,6 @@ IRRELEVANT_VARIABLES = frozenset(
 )
 """Variables that only affect Ansible's own modules and their speed."""
 
-_DESTINATION_VARIABLE_PATTERN = re.compile(r"ansible_(\w+_)?(host|port|proxy|proxy_command|ssh_executable|remote_addr)")
 _ALL_CONNECTION_VARIABLES = frozenset(
     name for options in CONNECTION_VARIABLES.values() for names in options.values() for name in names
 )
@@ -249,7 +247,7 @@ _ALL_CONNECTION_VARIABLES = frozenset(
 
 def may_change_destination(variable: str) -> bool:
     """Return whether a variable that fleetpatch does not read may change which machine is reached."""
-    return _DESTINATION_VARIABLE_PATTERN.fullmatch(variable) is not None and variable not in _ALL_CONNECTION_VARIABLES
+    return DESTINATION_VARIABLE_PATTERN.fullmatch(variable) is not None and variable not in _ALL_CONNECTION_VARIABLES
 
 
 def is_variable_read(variable: str, connection: str) -> bool:

@@ -20,6 +20,10 @@ UNGROUPED_GROUP = "ungrouped"
 READ_VARIABLE_PREFIXES = ("ansible_", "fleetpatch_")
 """Prefixes of the variables that are read. Other variables are for playbooks and are dropped."""
 
+DESTINATION_VARIABLE_PATTERN = re.compile(
+    r"(ansible|fleetpatch)_(\w+_)?(host|port|proxy|proxy_command|ssh_executable|remote_addr|address|jump)"
+)
+"""Variables that may say which machine is reached. Arguments of ssh (``ansible_ssh_common_args`` …) may do so, too."""
 MAX_REPORTED_CYCLES = 5
 _PRIORITY_VARIABLE = "ansible_group_priority"
 _NAME_PATTERN = re.compile(NAME_PATTERN)
@@ -74,13 +78,12 @@ class InventoryTree:
         return self.groups.setdefault(name, Group(name, place))
 
     def add_hosts(
-        self, group: Group, pattern: str, place: SourceLocation, problems: ProblemCollector
-    ) -> tuple[str, ...]:
-        """Add the hosts of a pattern (``web-[01:20]:2222``) to a group. A port counts only where a host is named first.
+        self, group: Group, pattern: str, variables: Variables, place: SourceLocation, problems: ProblemCollector
+    ) -> None:
+        """Add the hosts of a pattern (``web-[01:20]:2222``) and their variables to a group.
 
-        Returns:
-            The host names; none if the pattern is invalid, which is reported. The report repeats the pattern only if it
-            is an IP address, because a line of another kind of file may be a password.
+        An invalid pattern is reported. The report repeats it only if it is an IP address, because a line of another
+        kind of file may be a password. A host that is there already, with another address, is reported, too.
         """
         with_port = _HOST_WITH_PORT_PATTERN.fullmatch(pattern)
         bare, port = with_port.groups() if with_port else (pattern, "")
@@ -89,31 +92,35 @@ class InventoryTree:
             names = () if is_limited else expand_ranges(bare)
         except InvalidRange as error:
             problems.add(place, str(error), "Write it as [first:last] or [first:last:step].")
-            return ()
+            return
         self.host_name_count += len(names)
         if self.host_name_count > MAX_MACHINES:
             hint = "Correct the ranges, or split the inventory."
             problems.add(place, f"this inventory names more than {MAX_MACHINES:,} machines", hint)
-            return ()
+            return
         if not names or not all(_NAME_PATTERN.fullmatch(name) for name in names):
             name_text = repr(bare) if _is_ip_address(bare) else "the first word here" if " " not in pattern else "this"
             hint = (
                 "Use up to 128 letters, digits, '.', '_' and '-'; an address goes under ansible_host, a port after ':'."
             )
             problems.add(place, f"{name_text} is no usable name", hint)
-            return ()
+            return
         if port and (
             bare.startswith("[") or "[:" in bare or not all(_DNS_NAME_PATTERN.fullmatch(name) for name in names)
         ):
             problems.add(place, "Ansible reads no port after such a name", "Write ansible_port=PORT instead.")
-            return ()
+            return
         port = port.lstrip("0")
         located = LocatedData(port, {(): SourceLocation(place.file, place.line, "port")}) if port else None
+        mentioned = {"ansible_port": located, **variables} if located else variables
         for name in names:
-            if name not in self.hosts:
+            if host := self.hosts.get(name):
+                _check_same_destination(host, mentioned, has_port=located is not None, problems=problems)
+            else:
                 self.hosts[name] = Host(name, place, {"ansible_port": located} if located else {})
             group.hosts[name] = None
-        return names
+            for variable, value in variables.items():
+                self.set_variable(name, variable, value, problems)
 
     def set_variable(self, name: str, key: str, value: LocatedData, problems: ProblemCollector) -> None:
         """Set a variable of a group or host. Ansible reads a name that is both as the group; so does this method."""
@@ -157,6 +164,23 @@ class InventoryTree:
                 graph.update((name, set()) for name in error.args[1])
             else:
                 return
+
+
+def _check_same_destination(host: Host, mentioned: Variables, *, has_port: bool, problems: ProblemCollector) -> None:
+    """Report a host that is here again, with an address, port or way that differs from those before.
+
+    Ansible takes the later variable, but ignores a port after ``:``. So one of two machines would be lost.
+    """
+    for variable, value in mentioned.items():
+        before = host.variables.get(variable)
+        is_lost_port = has_port and variable == "ansible_port" and before is None
+        is_destination = DESTINATION_VARIABLE_PATTERN.fullmatch(variable) or variable.endswith("_args")
+        if is_lost_port or (is_destination and before is not None and str(before.data) != str(value.data)):
+            first = before.locate() if before else host.place
+            message = f"the host {host.name!r} is here a second time, with another {variable} than in {first.short}"
+            problems.add(
+                value.locate(), message, "Give each machine a name of its own, and its address as ansible_host."
+            )
 
 
 def is_host_pattern(word: str) -> bool:

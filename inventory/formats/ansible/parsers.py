@@ -76,10 +76,7 @@ def _add_group_hosts(tree: InventoryTree, located: LocatedData, group: str, prob
     for pattern in _list_keys(located, "hosts", problems):
         host = located.get_child(pattern)
         _check_name_is_text(pattern, host, problems)
-        variables = collect_variables(host, problems)
-        for name in tree.add_hosts(tree.groups[group], pattern, host.locate(), problems):
-            for variable, value in variables.items():
-                tree.set_variable(name, variable, value, problems)
+        tree.add_hosts(tree.groups[group], pattern, collect_variables(host, problems), host.locate(), problems)
 
 
 def _check_name_is_text(name: str, located: LocatedData, problems: ProblemCollector) -> None:
@@ -213,16 +210,16 @@ class IniInventoryParser:
         except ValueError as error:
             self._problems.add(place, f"this line can't be split: {error}", "Close the quotes, or escape them.")
             return
-        names = self._tree.add_hosts(group, parts[0] if parts else "", place, self._problems)
+        variables: Variables = {}
         for pair in parts[1:]:
             key, equals, value = pair.partition("=")
             if not equals or not key:
                 # Do not show the word. It may be the second half of a password that contains a blank.
                 hint = "Write name=value, and quote values with blanks."
                 self._problems.add(place, "a word here is no variable", hint)
-                return
-            for name in names:
-                self._tree.set_variable(name, key, _build_located_value(place, key, value), self._problems)
+                break
+            variables[key] = _build_located_value(place, key, value)
+        self._tree.add_hosts(group, parts[0] if parts else "", variables, place, self._problems)
 
 
 def _build_located_value(place: SourceLocation, key: str, value: str) -> LocatedData:

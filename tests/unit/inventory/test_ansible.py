@@ -51,7 +51,7 @@ def test_ini(caplog: pytest.LogCaptureFixture) -> None:
     assert db.tags == {"role": "primary one"}
     assert (win.transport, win.os, win.credential) == (TransportKind.WINRM, OsFamily.WINDOWS, "env:WIN_PASSWORD")
     (message,) = [record.message for record in caplog.records]
-    assert "hosts.ini:32: ansible_ssh_common_args" in message
+    assert "hosts.ini:33: ansible_ssh_common_args" in message
     assert "StrictHostKeyChecking" in message
 
 
@@ -282,3 +282,63 @@ def test_what_ssh_arguments_are_not_used_is_known() -> None:
 )
 def test_what_leads_elsewhere_is_known(text: str) -> None:
     assert len(parse_ssh_arguments(text).destination_overrides) == 1
+
+
+TWICE = {
+    "address": ("hosts.ini", "[a]\nvm1 ansible_host=vm001.example.org\n[b]\nvm1 ansible_host=vm888.example.org\n", 4),
+    "port after the name": ("hosts.ini", "[a]\n10.0.0.1:1222\n[b]\n10.0.0.1:9322\n", 4),
+    "port that only the second has": ("hosts.ini", "[a]\nvm1\n[b]\nvm1:9322\n", 4),
+    "port": ("hosts.ini", "[a]\nvm1 ansible_port=22\n[b]\nvm1 ansible_port=2222\n", 4),
+    "range": ("hosts.ini", "[a]\nvm[1:3] ansible_port=22\n[b]\nvm2 ansible_port=2222\n", 4),
+    "address for fleetpatch": (
+        "hosts.ini",
+        "[a]\nvm1 fleetpatch_address=x.org\n[b]\nvm1 fleetpatch_address=y.org\n",
+        4,
+    ),
+    "way": (
+        "hosts.ini",
+        "[a]\nvm1 ansible_ssh_common_args='-J x.org'\n[b]\nvm1 ansible_ssh_common_args='-J y.org'\n",
+        4,
+    ),
+    "YAML": (
+        "hosts.yml",
+        "a:\n  hosts:\n    vm1: {ansible_host: x.org}\nb:\n  hosts:\n    vm1:\n      ansible_host: y.org\n",
+        7,
+    ),
+    "YAML, port": ("hosts.yml", "a:\n  hosts:\n    10.0.0.1:1222:\nb:\n  hosts:\n    10.0.0.1:9322:\n", 6),
+}
+
+
+@pytest.mark.parametrize("case", TWICE)
+def test_one_name_with_two_addresses_is_refused(tmp_path: Path, case: str) -> None:
+    name, text, line = TWICE[case]
+    (fault,) = [found for found in faults(tmp_path, text, name) if "a second time" in found.message]
+    assert "is here a second time, with another " in fault.message
+    assert f"{name}:{line}" in str(fault)
+    assert fault.hint == "Give each machine a name of its own, and its address as ansible_host."
+
+
+def test_two_files_with_one_name_and_two_addresses_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "1.ini").write_text("[a]\nvm1 ansible_host=x.org\n")
+    (tmp_path / "2.yml").write_text("b:\n  hosts:\n    vm1: {ansible_host: y.org}\n")
+    with pytest.raises(InvalidInventory) as caught:
+        load_inventory(tmp_path)
+    (fault,) = caught.value.problems
+    assert "2.yml:3: " in str(fault)
+    assert str(fault).endswith("the host 'vm1' is here a second time, with another ansible_host than in 1.ini:2")
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "port"),
+    [
+        ("[a]\nvm1 ansible_host=x.org\n[b]\nvm1 ansible_host=x.org\n", "x.org", None),
+        ("[a]\nvm1 ansible_host=x.org\n[b]\nvm1\n", "x.org", None),
+        ("[a]\nvm1\n[b]\nvm1 ansible_host=x.org\n", "x.org", None),
+        ("[a]\nvm1:2222\n[b]\nvm1\n[c]\nvm1:2222 ansible_user=x\n", "vm1", 2222),
+        ("[a]\nvm1 ansible_user=x\n[b]\nvm1 ansible_user=y\n", "vm1", None),
+        ("[a]\nvm1\n[b:children]\na\n[a:vars]\nansible_host=x.org\n[b:vars]\nansible_host=y.org\n", "x.org", None),
+    ],
+)
+def test_a_host_in_several_groups_is_one_machine(tmp_path: Path, text: str, address: str, port: int | None) -> None:
+    (machine,) = load(tmp_path, text).machines
+    assert (machine.address, machine.port) == (address, port)
