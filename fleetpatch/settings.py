@@ -19,25 +19,16 @@ PEOPLE = "Who may look and act"
 
 @dataclass(frozen=True, slots=True)
 class WebOption:
-    """How the command line and the environment give a setting.
+    """How the command line and the environment give a setting."""
 
-    Attributes:
-        help: the text of the option.
-        name: the option without "--"; "": the setting's name.
-        variable: the environment variable; "": FLEETPATCH_WEB_ and the option; None: the option has none of its own.
-        metavar: the name of its value.
-        panel: of the help.
-        least: the smallest number.
-        most: the largest number.
-    """
-
-    help: str
-    name: str = ""
+    help: str  # the text of the option
+    name: str = ""  # the option without "--"; "": the setting's name
+    # The environment variable; "": FLEETPATCH_WEB_ and the option; None: the option has none of its own.
     variable: str | None = ""
-    metavar: str | None = None
-    panel: str | None = None
-    least: int | None = None
-    most: int | None = None
+    metavar: str | None = None  # the name of its value
+    panel: str | None = None  # of the help
+    least: int | None = None  # the smallest number
+    most: int | None = None  # the largest number
 
 
 @dataclass(frozen=True, slots=True)

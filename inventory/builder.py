@@ -120,17 +120,13 @@ class MachineDraft:
 
 @dataclass(frozen=True, slots=True)
 class InventoryFragment:
-    """The content of one file, or of all files of an Ansible inventory.
-
-    Attributes:
-        ansible_folder: the folder that may have ``host_vars``; None: it is no Ansible inventory.
-    """
+    """The content of one file, or of all files of an Ansible inventory."""
 
     drafts: tuple[MachineDraft, ...] = ()
     host_keys: tuple[HostKeySettings, SourceLocation] | None = None
     sets: tuple[SetDraft, ...] = ()
     limits: LimitsDraft | None = None
-    ansible_folder: Path | None = None
+    ansible_folder: Path | None = None  # the folder that may have ``host_vars``; None: it is no Ansible inventory
 
 
 def collect_explicit_fields(settings: MachineSettings | None) -> SettingsLayer:

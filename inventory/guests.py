@@ -22,16 +22,9 @@ class StubbornGuests(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GuestSettings:
-    """What becomes of the guests of a hypervisor host before it reboots.
+    """What becomes of the guests of a hypervisor host before it reboots."""
 
-    Attributes:
-        action: what is done with those that run.
-        to: the host to which they move.
-        minutes: how long all of them may take to be away, and then to be back.
-        stubborn: what is done about one that is not away in its time.
-    """
-
-    action: GuestAction = GuestAction.SHUTDOWN
-    to: str = ""
-    minutes: float = 10.0
-    stubborn: StubbornGuests = StubbornGuests.LEAVE
+    action: GuestAction = GuestAction.SHUTDOWN  # what is done with those that run
+    to: str = ""  # the host to which they move
+    minutes: float = 10.0  # how long all of them may take to be away, and then to be back
+    stubborn: StubbornGuests = StubbornGuests.LEAVE  # what is done about one that is not away in its time

@@ -49,17 +49,12 @@ class SetActionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SetAction:
-    """A command, URL, function or deployment of the owner that takes a member out of service or brings it back.
-
-    Attributes:
-        target: a command line, a URL, ``package.module:function`` or ``flow/deployment``; ``kind`` decides which.
-        repeatable: whether a resumed run may run it again if it is unknown whether it ran.
-    """
+    """A command, URL, function or deployment of the owner that takes a member out of service or brings it back."""
 
     kind: SetActionKind
-    target: str
+    target: str  # a command line, a URL, ``package.module:function`` or ``flow/deployment``; ``kind`` decides which.
     timeout_seconds: float = 300.0
-    repeatable: bool = True
+    repeatable: bool = True  # whether a resumed run may run it again if it is unknown whether it ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,61 +206,40 @@ class HostKeyPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits that the owner of a machine sets. None: the value of the run applies.
+    """Limits that the owner of a machine sets. None: the value of the run applies."""
 
-    Attributes:
-        reboot_reserve_minutes: the reboot reserve at the end of the window.
-        reboot_timeout_minutes: how long the machine may take to shut down, and then to start again.
-        max_reboots: maximum number of reboots in one run.
-    """
-
-    reboot_reserve_minutes: float | None = None
-    reboot_timeout_minutes: float | None = None
-    max_reboots: int | None = None
+    reboot_reserve_minutes: float | None = None  # the reboot reserve at the end of the window
+    reboot_timeout_minutes: float | None = None  # how long the machine may take to shut down, and then to start again
+    max_reboots: int | None = None  # maximum number of reboots in one run
 
 
 @dataclass(frozen=True, slots=True)
 class WinrmSettings:
-    """How a machine is reached over WinRM.
-
-    Attributes:
-        ca_file: the certificates that may sign the machine's certificate; None: those of this system.
-        certificate_thumbprint: SHA-256 or SHA-1 of the machine's certificate, in hexadecimal and lower case; several
-            while it is replaced. A certificate that is pinned so needs no signature of a CA, unless ca_file is set.
-        client_certificate: the certificate of the login (PEM); its key is the machine's credential.
-        kerberos_hostname: the host name in the machine's service principal; None: its address.
-    """
+    """How a machine is reached over WinRM."""
 
     scheme: WinrmScheme = WinrmScheme.HTTPS
     authentication: WinrmAuthentication = WinrmAuthentication.NTLM
-    ca_file: Path | None = None
+    ca_file: Path | None = None  # the certificates that may sign the machine's certificate; None: those of this system
+    # SHA-256 or SHA-1 of the machine's certificate, in hexadecimal and lower case; several while it is replaced. A
+    # certificate that is pinned so needs no signature of a CA, unless ca_file is set.
     certificate_thumbprint: tuple[str, ...] = ()
-    client_certificate: Path | None = None
+    client_certificate: Path | None = None  # the certificate of the login (PEM); its key is the machine's credential
     path: str = "wsman"
-    kerberos_hostname: str | None = None
+    kerberos_hostname: str | None = None  # the host name in the machine's service principal; None: its address
 
 
 @dataclass(frozen=True, slots=True)
 class WakeSettings:
-    """How a machine that is powered off is started for its window, and whether it is powered off again.
+    """How a machine that is powered off is started for its window, and whether it is powered off again."""
 
-    Attributes:
-        mac: its hardware address for Wake-on-LAN; "": none.
-        broadcast: the IPv4 address to which the magic packet goes.
-        port: the UDP port of the magic packet.
-        command: a command on the controller that powers it on, e.g. ipmitool or a hypervisor's; "": none.
-        off_command: a command on the controller that powers it off again; "": by a shutdown on the machine itself.
-        off_again: whether a machine that fleetpatch powered on is powered off after its turn.
-        minutes: how long it may take until a login works.
-    """
-
-    mac: str = ""
-    broadcast: str = "255.255.255.255"
-    port: int = 9
-    command: str = ""
+    mac: str = ""  # its hardware address for Wake-on-LAN; "": none
+    broadcast: str = "255.255.255.255"  # the IPv4 address to which the magic packet goes
+    port: int = 9  # the UDP port of the magic packet
+    command: str = ""  # a command on the controller that powers it on, e.g. ipmitool or a hypervisor's; "": none.
+    # A command on the controller that powers it off again; "": by a shutdown on the machine itself.
     off_command: str = ""
-    off_again: bool = True
-    minutes: float = 10.0
+    off_again: bool = True  # whether a machine that fleetpatch powered on is powered off after its turn
+    minutes: float = 10.0  # how long it may take until a login works
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,21 +311,14 @@ class HostKeySettings:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All machines of one file or one set of files.
+    """All machines of one file or one set of files."""
 
-    Attributes:
-        machines: in the order of the files.
-        source: the file or folder.
-        sets: machine sets, in the order of the file.
-        limits: how many machines that share something a run works on at once.
-        machine_indexes: cache for scopes: for each key and value, the indexes of the machines with that value.
-    """
-
-    machines: tuple[Machine, ...]
+    machines: tuple[Machine, ...]  # in the order of the files
     host_keys: HostKeySettings = HostKeySettings()
-    source: Path | None = None
-    sets: tuple[MachineSet, ...] = ()
-    limits: ResourceLimits = ResourceLimits()
+    source: Path | None = None  # the file or folder
+    sets: tuple[MachineSet, ...] = ()  # machine sets, in the order of the file
+    limits: ResourceLimits = ResourceLimits()  # how many machines that share something a run works on at once
+    # Cache for scopes: for each key and value, the indexes of the machines with that value.
     machine_indexes: dict[str, dict[str, list[int]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

@@ -21,37 +21,22 @@ class ProviderKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """One provider of providers.yaml.
-
-    Attributes:
-        host: the machine of the inventory on which it is asked; "": it is asked otherwise.
-        uri: the connection URI of libvirt; "": its own default.
-        command: the owner's command on the controller; it reads an order as JSON, and answers in JSON.
-        url: of its API.
-        region: of a cloud.
-        resource: the scale set, folder, pool or group that has the machines, as the provider names it.
-        user: who logs in there, or the id of a token.
-        credential: a reference to the secret of that login (inventory/credential_references.py).
-        ca_file: the certificates that may sign that of the API; "": those of this system.
-        folder: where overlays and kept disks are put; "": beside the disk.
-        timeout_minutes: how long one order may take.
-        repositories: what the copy of a machine may reach in a rehearsal: ADDRESS:PORT.
-    """
+    """One provider of providers.yaml."""
 
     name: str
     kind: ProviderKind
-    host: str = ""
-    uri: str = ""
-    command: str = ""
-    url: str = ""
-    region: str = ""
-    resource: str = ""
-    user: str = ""
-    credential: str = ""
-    ca_file: str = ""
-    folder: str = ""
-    timeout_minutes: float = 15.0
-    repositories: tuple[str, ...] = ()
+    host: str = ""  # the machine of the inventory on which it is asked; "": it is asked otherwise
+    uri: str = ""  # the connection URI of libvirt; "": its own default
+    command: str = ""  # the owner's command on the controller; it reads an order as JSON, and answers in JSON
+    url: str = ""  # of its API
+    region: str = ""  # of a cloud
+    resource: str = ""  # the scale set, folder, pool or group that has the machines, as the provider names it
+    user: str = ""  # who logs in there, or the id of a token
+    credential: str = ""  # a reference to the secret of that login (inventory/credential_references.py).
+    ca_file: str = ""  # the certificates that may sign that of the API; "": those of this system
+    folder: str = ""  # where overlays and kept disks are put; "": beside the disk
+    timeout_minutes: float = 15.0  # how long one order may take
+    repositories: tuple[str, ...] = ()  # what the copy of a machine may reach in a rehearsal: ADDRESS:PORT
 
 
 def find_provider_name(machine: Machine) -> str:

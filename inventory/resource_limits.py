@@ -29,15 +29,10 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class ResourceLimits:
-    """How many machines that share a resource a run works on at once.
+    """How many machines that share a resource a run works on at once."""
 
-    Attributes:
-        named: the limits of single resources.
-        others: the limit of each other resource of a kind.
-    """
-
-    named: Mapping[Resource, int] = field(default_factory=dict)
-    others: Mapping[ResourceKind, int] = field(default_factory=dict)
+    named: Mapping[Resource, int] = field(default_factory=dict)  # the limits of single resources
+    others: Mapping[ResourceKind, int] = field(default_factory=dict)  # the limit of each other resource of a kind
 
     def find(self, resource: Resource) -> int | None:
         """Return the limit of a resource; None: there is none."""

@@ -61,17 +61,11 @@ _OR_PATTERN = re.compile(r"\s+or\s+")
 
 @dataclass(frozen=True, slots=True)
 class ScopeTerm:
-    """One condition of a scope.
+    """One condition of a scope."""
 
-    Attributes:
-        key: one of KEYS, ``tag.NAME``, or "" for a word that is a machine or a group.
-        values: masks; one of them must match.
-        negated: whether the term matches if no mask matches.
-    """
-
-    key: str
-    values: tuple[str, ...]
-    negated: bool = False
+    key: str  # one of KEYS, ``tag.NAME``, or "" for a word that is a machine or a group.
+    values: tuple[str, ...]  # masks; one of them must match
+    negated: bool = False  # whether the term matches if no mask matches
 
     def matches(self, machine: Machine) -> bool:
         """Return whether the term matches a machine."""
@@ -120,15 +114,10 @@ class ScopeTerm:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A scope. A machine must match all terms, or one of the alternatives. ``parse(str(scope))`` is the same scope.
+    """A scope. A machine must match all terms, or one of the alternatives. ``parse(str(scope))`` is the same scope."""
 
-    Attributes:
-        terms: conditions that must all match.
-        alternatives: other scopes; one match is enough.
-    """
-
-    terms: tuple[ScopeTerm, ...]
-    alternatives: tuple["Scope", ...] = ()
+    terms: tuple[ScopeTerm, ...]  # conditions that must all match
+    alternatives: tuple["Scope", ...] = ()  # other scopes; one match is enough
 
     @classmethod
     def parse(cls, text: str) -> "Scope":

@@ -57,19 +57,12 @@ class SecretStore(Protocol):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SignedKey:
-    """A private key and its certificate, both in OpenSSH's format.
+    """A private key and its certificate, both in OpenSSH's format."""
 
-    Attributes:
-        private_key: the key, unencrypted. It is a secret: the repr hides it.
-        certificate: the certificate, one line.
-        renew_at: when half of its life is over.
-        valid_until: the end of the certificate.
-    """
-
-    private_key: str
-    certificate: str
-    renew_at: datetime
-    valid_until: datetime
+    private_key: str  # the key, unencrypted. It is a secret: the repr hides it.
+    certificate: str  # the certificate, one line
+    renew_at: datetime  # when half of its life is over
+    valid_until: datetime  # the end of the certificate
 
 
 class CertificateIssuer:

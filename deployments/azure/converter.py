@@ -28,15 +28,12 @@ ConfigurationData = dict[str, object]
 
 @dataclass(slots=True)
 class AzureImport:
-    """The converted configurations and the notes of an import.
-
-    Attributes:
-        notes: values that were not converted, and decisions of the import; each note names its configuration.
-        source_files: the source file of each configuration, if the import read files.
-    """
+    """The converted configurations and the notes of an import."""
 
     configurations: list[ConfigurationData] = field(default_factory=list)
+    # Values that were not converted, and decisions of the import; each note names its configuration.
     notes: list[str] = field(default_factory=list)
+    # The source file of each configuration, if the import read files.
     source_files: list[Path] = field(default_factory=list)
 
     def note(self, azure_name: str, text: str) -> None:

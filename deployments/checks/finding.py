@@ -6,16 +6,11 @@ from tasks.rules.calendar.checks import FindingSeverity
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationFinding:
-    """A finding about a configuration.
-
-    Attributes:
-        severity: a blocking finding prevents a deployment.
-        key: the key in the file, such as "window", "scope" or "freezes".
-    """
+    """A finding about a configuration."""
 
     configuration: str
-    severity: FindingSeverity
-    key: str
+    severity: FindingSeverity  # a blocking finding prevents a deployment
+    key: str  # the key in the file, such as "window", "scope" or "freezes"
     message: str
     remedy: str
 

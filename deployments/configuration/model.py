@@ -39,33 +39,21 @@ def narrow_scope(scope: str, term: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledRequest:
-    """The windows of a configuration in one zone, and the request of their runs.
+    """The windows of a configuration in one zone, and the request of their runs."""
 
-    Attributes:
-        slug: the name of the schedule in Prefect; stable, and unique among all loaded configurations.
-        zone: IANA name.
-        schedule: the windows. Prefect starts a run ``build_request.window.lead_minutes`` earlier.
-        request: the request without the start of a window, which comes from the schedule.
-    """
-
-    slug: str
-    zone: str
-    schedule: Schedule
-    request: PatchRequest
+    slug: str  # the name of the schedule in Prefect; stable, and unique among all loaded configurations
+    zone: str  # IANA name
+    schedule: Schedule  # the windows. Prefect starts a run ``build_request.window.lead_minutes`` earlier.
+    request: PatchRequest  # the request without the start of a window, which comes from the schedule
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A maintenance configuration.
+    """A maintenance configuration."""
 
-    Attributes:
-        form: the content of its file, with absolute paths.
-        source_location: the place of its name.
-        freezes: its own and the shared freezes; the events of iCalendar files are expanded.
-    """
-
-    form: ConfigurationForm
-    source_location: SourceLocation
+    form: ConfigurationForm  # the content of its file, with absolute paths
+    source_location: SourceLocation  # the place of its name
+    # Its own and the shared freezes; the events of iCalendar files are expanded.
     freezes: tuple[FreezeRequest, ...] = ()
 
     @property
@@ -210,30 +198,21 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class AutomaticConfiguration:
-    """How managed machines are patched automatically.
+    """How managed machines are patched automatically."""
 
-    Attributes:
-        request: the request of each tick, with absolute paths and all freezes.
-    """
-
-    request: AutomaticRequest
+    request: AutomaticRequest  # the request of each tick, with absolute paths and all freezes
     source_location: SourceLocation
 
 
 @dataclass(frozen=True, slots=True)
 class Configurations:
-    """All configurations of a file or folder, disabled ones included.
+    """All configurations of a file or folder, disabled ones included."""
 
-    Attributes:
-        all_configurations: in the order of the files.
-        automatic_configuration: the key `automatic` of one of the files; None: no file has it.
-        common_freezes: the freezes of the whole fleet. Each configuration has them, too.
-    """
-
-    all_configurations: tuple[Configuration, ...]
+    all_configurations: tuple[Configuration, ...]  # in the order of the files
     source_path: Path
+    # The key `automatic` of one of the files; None: no file has it.
     automatic_configuration: AutomaticConfiguration | None = None
-    common_freezes: tuple[FreezeRequest, ...] = ()
+    common_freezes: tuple[FreezeRequest, ...] = ()  # the freezes of the whole fleet. Each configuration has them, too.
 
     @property
     def automatic(self) -> AutomaticRequest | None:
@@ -248,15 +227,11 @@ class Configurations:
 
 @dataclass(frozen=True, slots=True)
 class Inventories:
-    """Inventories by the path in the configurations.
+    """Inventories by the path in the configurations."""
 
-    Attributes:
-        by_path: the loaded inventories; None is the key of the default inventory of all commands.
-        errors: the errors of the others.
-    """
-
+    # The loaded inventories; None is the key of the default inventory of all commands.
     by_path: dict[Path | None, Inventory] = field(default_factory=dict)
-    errors: dict[Path | None, FleetpatchError] = field(default_factory=dict)
+    errors: dict[Path | None, FleetpatchError] = field(default_factory=dict)  # the errors of the others
     _machines_by_scope: dict[tuple[Path | None, str], tuple[Machine, ...] | InventoryError] = field(
         default_factory=dict
     )

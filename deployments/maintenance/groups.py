@@ -15,22 +15,14 @@ from tasks.rules.timing.admission import check_patch_owner
 
 @dataclass(frozen=True, slots=True)
 class HoldGroup:
-    """A configuration that holds updates, or the part of it in one time zone.
+    """A configuration that holds updates, or the part of it in one time zone."""
 
-    Attributes:
-        name: unique among all loaded configurations; also the name of its deployment in Prefect.
-        scheduled: its windows, and the request of its runs.
-        machines: those that its windows may patch now.
-        others: how many machines of its scope somebody else patches.
-        problem: why its machines can't be read; "": they can.
-    """
-
-    name: str
+    name: str  # unique among all loaded configurations; also the name of its deployment in Prefect
     configuration: Configuration
-    scheduled: ScheduledRequest
-    machines: tuple[Machine, ...] = ()
-    others: int = 0
-    problem: str = ""
+    scheduled: ScheduledRequest  # its windows, and the request of its runs
+    machines: tuple[Machine, ...] = ()  # those that its windows may patch now
+    others: int = 0  # how many machines of its scope somebody else patches
+    problem: str = ""  # why its machines can't be read; "": they can
 
     @property
     def policy(self) -> HoldPolicy:
@@ -60,14 +52,10 @@ class UnknownGroups:
 
 @dataclass(frozen=True, slots=True)
 class HoldGroups:
-    """All groups, and what could not be read.
+    """All groups, and what could not be read."""
 
-    Attributes:
-        by_name: the groups.
-        unknown: configurations whose groups are not known, by name. Their groups are not removed.
-    """
-
-    by_name: dict[str, HoldGroup] = field(default_factory=dict)
+    by_name: dict[str, HoldGroup] = field(default_factory=dict)  # the groups
+    # Configurations whose groups are not known, by name. Their groups are not removed.
     unknown: dict[str, UnknownGroups] = field(default_factory=dict)
 
     @property

@@ -50,11 +50,7 @@ _MAX_LINE_LENGTH: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class TickWorld:
-    """What a look needs from outside.
-
-    Attributes:
-        still_holds_lease: whether no other look has begun meanwhile; asked before each change.
-    """
+    """What a look needs from outside."""
 
     records: SqlRecords
     groups: HoldGroups
@@ -62,7 +58,7 @@ class TickWorld:
     read_credential: Callable[[str], Credential]
     say: Callable[[str], None]
     now: datetime
-    still_holds_lease: Callable[[], bool]
+    still_holds_lease: Callable[[], bool]  # whether no other look has begun meanwhile; asked before each change
 
 
 def run_tick(

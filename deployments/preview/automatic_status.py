@@ -51,22 +51,16 @@ def count_managed_machines(request: AutomaticRequest, inventory: Inventory | Non
 
 @dataclass(frozen=True, slots=True)
 class AutomaticStatus:
-    """Everything that `fleetpatch automatic` shows.
-
-    Attributes:
-        decision: what the next tick would do, and who waits.
-        progress: of the rollout that is under way, or else of the last one; None: there was none yet.
-        next_runs: runs that would start next, the earliest first, as far as that can be said.
-        pauses: opt-outs that hold now.
-    """
+    """Everything that `fleetpatch automatic` shows."""
 
     now: datetime
     request: AutomaticRequest
     view: FleetView
-    decision: AutomaticDecision
+    decision: AutomaticDecision  # what the next tick would do, and who waits
+    # Of the rollout that is under way, or else of the last one; None: there was none yet.
     progress: RolloutProgress | None = None
-    next_runs: tuple[RunPlan, ...] = ()
-    pauses: tuple[OptOut, ...] = ()
+    next_runs: tuple[RunPlan, ...] = ()  # runs that would start next, the earliest first, as far as that can be said
+    pauses: tuple[OptOut, ...] = ()  # opt-outs that hold now
     feeds: RiskFeeds = field(default_factory=RiskFeeds)
 
     @property
@@ -117,39 +111,26 @@ def read_automatic_status(
 
 @dataclass(frozen=True, slots=True)
 class UpdateDeadline:
-    """A pending update of the machine that the policy selects.
-
-    Attributes:
-        due: until when it must be installed.
-        remark: why it is not installed with the others, or "".
-    """
+    """A pending update of the machine that the policy selects."""
 
     update: DueUpdate
-    due: datetime
-    remark: str = ""
+    due: datetime  # until when it must be installed
+    remark: str = ""  # why it is not installed with the others, or ""
 
 
 @dataclass(frozen=True, slots=True)
 class AutomaticExplanation:
-    """What automatic patching knows of a machine.
-
-    Attributes:
-        progress: where it is in the rollout that is shown; None: the rollout does not concern it.
-        rollout_id: the id of that rollout, or "".
-        next_run: the run that would patch it next; None: unknown.
-        waiting: why it is not patched now; None: nothing is to be done, or its run starts now.
-        deadlines: the earliest first.
-        others: number of pending updates that the policy does not select.
-    """
+    """What automatic patching knows of a machine."""
 
     now: datetime
     machine: MachineView
+    # Where it is in the rollout that is shown; None: the rollout does not concern it.
     progress: RolloutMachine | None = None
-    rollout_id: str = ""
-    next_run: RunPlan | None = None
-    waiting: Waiting | None = None
-    deadlines: tuple[UpdateDeadline, ...] = ()
-    others: int = 0
+    rollout_id: str = ""  # the id of that rollout, or ""
+    next_run: RunPlan | None = None  # the run that would patch it next; None: unknown
+    waiting: Waiting | None = None  # why it is not patched now; None: nothing is to be done, or its run starts now
+    deadlines: tuple[UpdateDeadline, ...] = ()  # the earliest first
+    others: int = 0  # number of pending updates that the policy does not select
 
 
 def explain_automatic(status: AutomaticStatus, name: str) -> AutomaticExplanation:

@@ -16,19 +16,13 @@ from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
 
 @dataclass(frozen=True, slots=True)
 class WindowOverlap:
-    """Two configurations whose windows overlap on shared machines.
+    """Two configurations whose windows overlap on shared machines."""
 
-    Attributes:
-        first: name of the configuration that is first in the files.
-        start: start of the first overlap, in UTC.
-        count: maximum number of overlaps on one machine.
-    """
-
-    first: str
+    first: str  # name of the configuration that is first in the files
     second: str
     machines: tuple[str, ...]
-    start: datetime
-    count: int
+    start: datetime  # start of the first overlap, in UTC
+    count: int  # maximum number of overlaps on one machine
 
 
 def find_overlaps(
@@ -117,22 +111,15 @@ SEARCH_HORIZON = timedelta(days=5 * 366)
 
 @dataclass(frozen=True, slots=True)
 class UpcomingWindow:
-    """A window that is open or will open.
-
-    Attributes:
-        window: start and end, in UTC.
-        run_start: when its run should start (the window's start minus the lead), in UTC.
-        is_started_by_prefect: whether the present Prefect schedule starts a run at that time.
-        overlapping_configurations: names of configurations with a window at the same time on a machine of this
-            configuration.
-    """
+    """A window that is open or will open."""
 
     zone_schedule: ZoneSchedule
-    window: Occurrence
-    run_start: datetime
-    is_started_by_prefect: bool
+    window: Occurrence  # start and end, in UTC
+    run_start: datetime  # when its run should start (the window's start minus the lead), in UTC
+    is_started_by_prefect: bool  # whether the present Prefect schedule starts a run at that time
     is_start_past: bool
     freeze: Freeze | None
+    # Names of configurations with a window at the same time on a machine of this configuration.
     overlapping_configurations: tuple[str, ...]
     is_open: bool
 

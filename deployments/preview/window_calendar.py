@@ -161,46 +161,31 @@ LONG_GAP = timedelta(days=35)
 
 @dataclass(frozen=True, slots=True)
 class WindowGap:
-    """A long time without a window.
-
-    Attributes:
-        start: in UTC.
-        end: in UTC; None if no later window is known.
-    """
+    """A long time without a window."""
 
     name: str
-    start: datetime
-    end: datetime | None
+    start: datetime  # in UTC
+    end: datetime | None  # in UTC; None if no later window is known
 
 
 @dataclass(frozen=True, slots=True)
 class WindowCalendar:
-    """The calendar of the next windows.
-
-    Attributes:
-        machine: the only machine of the calendar, or "" for all.
-        unassigned_machines: machines that fleetpatch owns and no configuration selects.
-        disabled_configurations: names of configurations whose windows do not open.
-        unresolved_configurations: names of configurations with unknown windows, because their machines are unknown.
-        over_configurations: names of enabled configurations whose last window has ended.
-        is_over: whether that is so for all, so that no schedule patches anything any more.
-        freezes: those of the coming year, also where no window would open anyway.
-        only_zone: the zone of all windows and machines; "" if they have several.
-        fits: whether machines fit into their windows, by configuration and zone.
-    """
+    """The calendar of the next windows."""
 
     now: datetime
-    machine: str
+    machine: str  # the only machine of the calendar, or "" for all
     windows: tuple[UpcomingWindow, ...]
     gaps: tuple[WindowGap, ...]
-    unassigned_machines: tuple[str, ...]
-    disabled_configurations: tuple[str, ...]
+    unassigned_machines: tuple[str, ...]  # machines that fleetpatch owns and no configuration selects
+    disabled_configurations: tuple[str, ...]  # names of configurations whose windows do not open
+    # Names of configurations with unknown windows, because their machines are unknown.
     unresolved_configurations: tuple[str, ...]
     inventory_errors: tuple[str, ...]
-    over_configurations: tuple[str, ...] = ()
-    is_over: bool = False
-    freezes: tuple[CalendarFreeze, ...] = ()
-    only_zone: str = ""
+    over_configurations: tuple[str, ...] = ()  # names of enabled configurations whose last window has ended
+    is_over: bool = False  # whether that is so for all, so that no schedule patches anything any more
+    freezes: tuple[CalendarFreeze, ...] = ()  # those of the coming year, also where no window would open anyway
+    only_zone: str = ""  # the zone of all windows and machines; "" if they have several
+    # Whether machines fit into their windows, by configuration and zone.
     fits: Mapping[tuple[str, str], WindowFit] = field(default_factory=dict)
 
     def find_fit(self, upcoming: UpcomingWindow) -> WindowFit | None:

@@ -42,22 +42,16 @@ _REBOOT_MEASURE = "reboot_seconds"
 
 @dataclass(frozen=True, slots=True)
 class WindowFit:
-    """Whether the machines of a configuration fit into its window in one zone.
-
-    Attributes:
-        at_once: the configuration's number of machines at once.
-        turn_seconds: how long a machine takes on average.
-        learned: of how many machines anything was learned.
-    """
+    """Whether the machines of a configuration fit into its window in one zone."""
 
     configuration: str
     zone: str
     capacity: WindowCapacity
     minutes: float
-    at_once: int
+    at_once: int  # the configuration's number of machines at once
     waves: int
-    turn_seconds: float
-    learned: int
+    turn_seconds: float  # how long a machine takes on average
+    learned: int  # of how many machines anything was learned
 
     @property
     def message(self) -> str:

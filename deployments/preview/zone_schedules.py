@@ -15,17 +15,13 @@ from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences
 
 @dataclass(frozen=True, slots=True)
 class ZoneSchedule:
-    """The windows of one configuration in one zone.
-
-    Attributes:
-        machines: names of the machines; empty if they are unknown.
-        inventory: the inventory of the machines; None if it can't be read.
-    """
+    """The windows of one configuration in one zone."""
 
     configuration: Configuration
     schedule: Schedule
     freezes: tuple[Freeze, ...]
-    machines: tuple[str, ...]
+    machines: tuple[str, ...]  # names of the machines; empty if they are unknown
+    # The inventory of the machines; None if it can't be read.
     inventory: Inventory | None = field(default=None, compare=False, repr=False)
 
     def find_windows(self, since: datetime, until: datetime) -> list[Occurrence]:

@@ -61,23 +61,18 @@ class UnsafeServerOptions(RequestError):
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Options of `fleetpatch server`. ``database``, ``redis`` and ``auth`` may be references.
-
-    Attributes:
-        public_url: the URL for browsers, if it differs from the address (behind a proxy).
-        auth: the password; None: the value of the environment, or the password that the first start makes.
-        allowed_hosts: further names by which the server may be asked.
-        home: Prefect's folder; None: the value of the environment, or a folder in the user's data folder.
-    """
+    """Options of `fleetpatch server`. ``database``, ``redis`` and ``auth`` may be references."""
 
     host: str = "127.0.0.1"
     port: int = 4200
     database: str | None = None
     redis: str | None = None
+    # Prefect's folder; None: the value of the environment, or a folder in the user's data folder.
     home: Path | None = None
-    public_url: str | None = None
+    public_url: str | None = None  # the URL for browsers, if it differs from the address (behind a proxy)
+    # The password; None: the value of the environment, or the password that the first start makes.
     auth: str | None = None
-    allowed_hosts: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()  # further names by which the server may be asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +87,17 @@ class PlannedSetting:
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """The address and environment of the server.
-
-    Attributes:
-        environment: the complete environment, with secrets.
-        login_path: the file of its password, which the first start makes; None: the password is in the environment.
-        planned_settings: the settings that matter here, safe to show.
-        is_exposed: whether other machines can reach the server.
-    """
+    """The address and environment of the server."""
 
     host: str
     port: int
-    environment: Mapping[str, str] = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)  # the complete environment, with secrets
+    # The file of its password, which the first start makes; None: the password is in the environment.
     login_path: Path | None
-    planned_settings: tuple[PlannedSetting, ...]
+    planned_settings: tuple[PlannedSetting, ...]  # the settings that matter here, safe to show
     home: Path
     ui_url: str
-    is_exposed: bool
+    is_exposed: bool  # whether other machines can reach the server
 
 
 def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> LaunchPlan:

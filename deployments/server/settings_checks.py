@@ -17,17 +17,11 @@ _RESTART_HINT: Final = "Start it with `fleetpatch server` (docs/how-to/server.md
 
 @dataclass(frozen=True, slots=True)
 class SettingRule:
-    """A rule for one setting.
+    """A rule for one setting."""
 
-    Attributes:
-        path: dotted path in the answer of ``/admin/settings``.
-        is_wrong: returns whether a value is wrong.
-        message: the effect of a wrong value.
-    """
-
-    path: str
-    is_wrong: Callable[[object], bool]
-    message: str
+    path: str  # dotted path in the answer of ``/admin/settings``
+    is_wrong: Callable[[object], bool]  # returns whether a value is wrong
+    message: str  # the effect of a wrong value
     remedy: str = _RESTART_HINT
     level: FindingLevel = FindingLevel.WARN
 

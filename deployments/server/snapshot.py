@@ -113,34 +113,24 @@ class RunLeaseState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunningFlowRun:
-    """A run that is Running in Prefect.
-
-    Attributes:
-        has_heartbeat: whether it sent a heartbeat recently; None if that was not checked.
-        run_id: the id in the records, if the run is there.
-    """
+    """A run that is Running in Prefect."""
 
     run: FlowRunInfo
     lease_state: RunLeaseState
-    has_heartbeat: bool | None = None
-    run_id: str = ""
+    has_heartbeat: bool | None = None  # whether it sent a heartbeat recently; None if that was not checked
+    run_id: str = ""  # the id in the records, if the run is there
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleStatus:
-    """The runs that Prefect has scheduled for one schedule.
-
-    Attributes:
-        run_count: number of future runs from this schedule.
-        next_date: the next date of its rule, computed here if there are no runs; None if no date is left.
-        error: why the date can't be computed.
-    """
+    """The runs that Prefect has scheduled for one schedule."""
 
     deployment: DeploymentInfo
     schedule: ScheduleInfo
-    run_count: int
+    run_count: int  # number of future runs from this schedule
+    # The next date of its rule, computed here if there are no runs; None if no date is left.
     next_date: datetime | None = None
-    error: str = ""
+    error: str = ""  # why the date can't be computed
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,27 +27,19 @@ INTERVAL_ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSpec:
-    """One schedule of a deployment.
-
-    Attributes:
-        rule: an RRULE or RDATEs with their DTSTART; "" for an interval.
-        active: whether Prefect schedules runs from it.
-        every: interval in seconds; None for a rule.
-        anchor: a time from which the interval counts.
-        until: end of a list of dates, which must be extended before; None if it does not end. Never read from Prefect.
-        parameters: parameters of the schedule; its runs use them instead of the deployment's.
-        most: how many runs Prefect schedules ahead; None: Prefect's default.
-    """
+    """One schedule of a deployment."""
 
     slug: str
-    rule: str
+    rule: str  # an RRULE or RDATEs with their DTSTART; "" for an interval
     zone: str
-    active: bool = True
-    every: float | None = None
-    anchor: datetime | None = None
+    active: bool = True  # whether Prefect schedules runs from it
+    every: float | None = None  # interval in seconds; None for a rule
+    anchor: datetime | None = None  # a time from which the interval counts
+    # End of a list of dates, which must be extended before; None if it does not end. Never read from Prefect.
     until: datetime | None = field(default=None, compare=False)
+    # Parameters of the schedule; its runs use them instead of the deployment's.
     parameters: Mapping[str, object] = field(default_factory=dict)
-    most: int | None = None
+    most: int | None = None  # how many runs Prefect schedules ahead; None: Prefect's default
 
     @property
     def is_date_list(self) -> bool:
@@ -121,49 +113,34 @@ class Automation:
 
 @dataclass(frozen=True, slots=True)
 class WorkPool:
-    """A work pool whose workers start each run as a separate process.
-
-    Attributes:
-        closed: it has a limit of 0, so nothing starts. Any other limit is its owner's choice.
-        queue_paused: whether the default queue, which has the windows, is paused.
-        queue_closed: whether that queue has a limit of 0.
-        has_assessment_queue: whether the pool has a second queue, for runs that neither keep a window nor change a
-            machine.
-        assessments_paused: whether that queue is paused.
-        assessments_closed: whether that queue has a limit of 0.
-        windows_first: whether workers take runs of the default queue before those of that queue.
-        template: Prefect's base job template: what a run may choose of its process.
-    """
+    """A work pool whose workers start each run as a separate process."""
 
     name: str
     kind: str = "process"
     paused: bool = False
-    closed: bool = False
-    queue_paused: bool = False
-    queue_closed: bool = False
+    closed: bool = False  # it has a limit of 0, so nothing starts. Any other limit is its owner's choice.
+    queue_paused: bool = False  # whether the default queue, which has the windows, is paused
+    queue_closed: bool = False  # whether that queue has a limit of 0
+    # Whether the pool has a second queue, for runs that neither keep a window nor change a machine.
     has_assessment_queue: bool = True
-    assessments_paused: bool = False
-    assessments_closed: bool = False
-    windows_first: bool = True
+    assessments_paused: bool = False  # whether that queue is paused
+    assessments_closed: bool = False  # whether that queue has a limit of 0
+    windows_first: bool = True  # whether workers take runs of the default queue before those of that queue
+    # Prefect's base job template: what a run may choose of its process.
     template: Mapping[str, object] = field(default_factory=lambda: CLOSED_JOB_TEMPLATE)
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingFlowRun:
-    """A flow run of a deployment that has not started.
-
-    Attributes:
-        state: Prefect's name of the state: Scheduled, Late, Pending, AwaitingConcurrencySlot.
-        is_scheduled: whether a schedule created it; otherwise a person or a program did.
-    """
+    """A flow run of a deployment that has not started."""
 
     id: str
     name: str
     deployment: str
-    state: str
+    state: str  # Prefect's name of the state: Scheduled, Late, Pending, AwaitingConcurrencySlot
     expected_start: datetime
     parameters: Mapping[str, object]
-    is_scheduled: bool
+    is_scheduled: bool  # whether a schedule created it; otherwise a person or a program did
 
     @property
     def title(self) -> str:
@@ -201,17 +178,12 @@ class ChangeAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of a Prefect object, with the differences that cause it.
-
-    Attributes:
-        kind: "deployment", "automation", "work pool" or "flow run".
-        differences: one text for each difference; empty if the object is created, kept or removed.
-    """
+    """One change of a Prefect object, with the differences that cause it."""
 
     action: ChangeAction
-    kind: str
+    kind: str  # "deployment", "automation", "work pool" or "flow run"
     name: str
-    differences: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()  # one text for each difference; empty if the object is created, kept or removed
 
 
 def build_deployment(

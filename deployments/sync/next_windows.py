@@ -40,24 +40,17 @@ SCHEDULER_DELAY = timedelta(seconds=20)
 
 @dataclass(frozen=True, slots=True)
 class NextWindows:
-    """The next windows of one deployment.
+    """The next windows of one deployment."""
 
-    Attributes:
-        deployment: full name in Prefect.
-        due_window: a window whose run is due or starts within seconds, and that still has enough time left for changes.
-        next_window: the window after it; None: there is none.
-        start_command: the command that starts the run of ``due_window``.
-        is_over: its last window has ended: it patches nothing any more.
-    """
-
-    deployment: str
+    deployment: str  # full name in Prefect
     configuration: Configuration
     zone: str
     machine_count: int
+    # A window whose run is due or starts within seconds, and that still has enough time left for changes.
     due_window: Occurrence | None
-    next_window: Occurrence | None
-    start_command: str = ""
-    is_over: bool = False
+    next_window: Occurrence | None  # the window after it; None: there is none
+    start_command: str = ""  # the command that starts the run of ``due_window``
+    is_over: bool = False  # its last window has ended: it patches nothing any more
 
     @property
     def lead(self) -> timedelta:

@@ -12,27 +12,18 @@ from inventory.data_class import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A person or a program.
+    """A person or a program."""
 
-    Attributes:
-        name: the name for the audit log and for records; "" for somebody who has not logged in.
-        roles: what they may do.
-        scopes: scope expressions by role: which machines a role is limited to. A role without one is not limited.
-        source: how they are known: "token", "session", "proxy" or "loopback"; "" for a stranger.
-        csrf_token: must come with each form of this browser; "" where no form is accepted.
-        address: the network address of the browser or the program, for the audit log.
-        is_bound: whether only the browser that has logged in knows the CSRF token, and pages must not show it.
-        ends_at: when the session ends if it is not used again; None: it is no session.
-    """
-
-    name: str
-    roles: frozenset[Role]
-    source: str
-    csrf_token: str = ""
-    address: str = ""
+    name: str  # the name for the audit log and for records; "" for somebody who has not logged in
+    roles: frozenset[Role]  # what they may do
+    source: str  # how they are known: "token", "session", "proxy" or "loopback"; "" for a stranger
+    csrf_token: str = ""  # must come with each form of this browser; "" where no form is accepted
+    address: str = ""  # the network address of the browser or the program, for the audit log
+    # Scope expressions by role: which machines a role is limited to. A role without one is not limited.
     scopes: Mapping[Role, str] = field(default_factory=dict)
+    # Whether only the browser that has logged in knows the CSRF token, and pages must not show it.
     is_bound: bool = False
-    ends_at: datetime | None = None
+    ends_at: datetime | None = None  # when the session ends if it is not used again; None: it is no session
 
     @property
     def form_token(self) -> str:

@@ -63,13 +63,9 @@ def _parse_forwarded(text: str) -> Address | None:
 
 @dataclass(frozen=True)
 class Peer:
-    """Where a request comes from.
+    """Where a request comes from."""
 
-    Attributes:
-        address: the address at the other end of the connection; None if it is unknown.
-    """
-
-    address: Address | None
+    address: Address | None  # the address at the other end of the connection; None if it is unknown
     headers: Headers
     trusted: tuple[IPv4Network | IPv6Network, ...]
 

@@ -27,13 +27,10 @@ _KNOWN = {role.value: role for role in Role}
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """The roles of a login, and to which machines they are limited.
-
-    Attributes:
-        scopes: scope expressions by role. A role without one is not limited.
-    """
+    """The roles of a login, and to which machines they are limited."""
 
     roles: frozenset[Role]
+    # Scope expressions by role. A role without one is not limited.
     scopes: Mapping[Role, str] = field(default_factory=dict)
 
 

@@ -32,15 +32,10 @@ LINK_LENGTH: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """How long sessions last.
+    """How long sessions last."""
 
-    Attributes:
-        length: from the login on, however much it is used.
-        idle: from its last use on.
-    """
-
-    length: timedelta
-    idle: timedelta
+    length: timedelta  # from the login on, however much it is used
+    idle: timedelta  # from its last use on
 
 
 class Sessions:

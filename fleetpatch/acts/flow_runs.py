@@ -39,29 +39,19 @@ class StartNotKnown(CannotRun):
 
 @dataclass(frozen=True, slots=True)
 class FlowRunStatus:
-    """A flow run that was started here.
-
-    Attributes:
-        state: Prefect's name of its state.
-        message: what Prefect says about its end; "" for nothing.
-        waits: whether no worker has taken it yet.
-        is_over: whether it has ended.
-        paused_pool: the name of its work pool if that is paused, so that no worker takes it; "" otherwise.
-        key: its idempotency key.
-        parameters: those of its flow.
-    """
+    """A flow run that was started here."""
 
     id: str
     name: str
     flow: str
-    state: str
-    message: str
+    state: str  # Prefect's name of its state
+    message: str  # what Prefect says about its end; "" for nothing
     created_at: datetime | None
-    waits: bool
-    is_over: bool
-    paused_pool: str = ""
-    key: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    waits: bool  # whether no worker has taken it yet
+    is_over: bool  # whether it has ended
+    paused_pool: str = ""  # the name of its work pool if that is paused, so that no worker takes it; "" otherwise
+    key: str = ""  # its idempotency key
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # those of its flow
 
 
 def start_flow_run(

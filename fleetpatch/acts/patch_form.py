@@ -23,19 +23,13 @@ Values = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class FormField:
-    """A field of the form.
+    """A field of the form."""
 
-    Attributes:
-        path: the field of PatchRequest: ``window.minutes``.
-        options: of a choice.
-        group: the part of the form; "" for the part that is always open.
-    """
-
-    path: str
+    path: str  # the field of PatchRequest: ``window.minutes``.
     label: str
     kind: FieldKind
-    group: str = ""
-    options: tuple[str, ...] = ()
+    group: str = ""  # the part of the form; "" for the part that is always open
+    options: tuple[str, ...] = ()  # of a choice
 
     @property
     def id(self) -> str:
@@ -220,30 +214,19 @@ SHOWN_NAMES = 20
 
 @dataclass(frozen=True, slots=True)
 class ScopePreview:
-    """The machines of a scope.
+    """The machines of a scope."""
 
-    Attributes:
-        total: how many there are.
-        names: the first of them.
-        foreign: how many somebody else patches: fleetpatch only assesses them.
-        not_ready: which machines that fleetpatch may patch can't be patched now: name and reason.
-        urgent: how many of those that fleetpatch may patch lack critical or security updates.
-        unassessed: how many of those have no answer that counts.
-        digest: of the names of all machines that fleetpatch may patch; "" if they are not known.
-        error: why nothing is selected, or "".
-        problems: what could not be read, or is old: the run may find other machines.
-    """
-
-    total: int = 0
-    names: tuple[str, ...] = ()
-    foreign: int = 0
+    total: int = 0  # how many there are
+    names: tuple[str, ...] = ()  # the first of them
+    foreign: int = 0  # how many somebody else patches: fleetpatch only assesses them
+    # Which machines that fleetpatch may patch can't be patched now: name and reason.
     not_ready: tuple[tuple[str, str], ...] = ()
-    urgent: int = 0
-    unassessed: int = 0
-    digest: str = ""
-    error: str = ""
+    urgent: int = 0  # how many of those that fleetpatch may patch lack critical or security updates
+    unassessed: int = 0  # how many of those have no answer that counts
+    digest: str = ""  # of the names of all machines that fleetpatch may patch; "" if they are not known
+    error: str = ""  # why nothing is selected, or ""
     hint: str = ""
-    problems: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()  # what could not be read, or is old: the run may find other machines
 
     @property
     def patchable(self) -> int:

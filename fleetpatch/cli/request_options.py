@@ -46,35 +46,20 @@ OnlyIncludedOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class RequestOption:
-    """An option of the command and the field that it fills. What is empty follows from the field.
+    """An option of the command and the field that it fills. What is empty follows from the field."""
 
-    Attributes:
-        key: of the field, as in ``waves.size``. An option that fills no field has a key of its own.
-        spelled: on the command line.
-        help: without the default.
-        metavar: the name of its value.
-        short: its one letter.
-        panel: of the help.
-        sets: the value that the option sets, if it takes none.
-        is_count_or_percent: it fills two fields, one with a count and one with a percentage.
-        parameter: the whole option, if other verbs have it too.
-        is_named_in_errors: errors of the field name the option; None: if the option takes a value.
-        field: None: it fills no field.
-        completion: which values a shell offers.
-    """
-
-    key: str
-    spelled: str = ""
-    help: str = ""
-    metavar: str | None = None
-    short: str = ""
-    panel: str = ""
-    sets: object = None
-    is_count_or_percent: bool = False
-    parameter: Any = None
-    is_named_in_errors: bool | None = None
-    field: FieldInfo | None = None
-    completion: Callable[..., Any] | None = None
+    key: str  # of the field, as in ``waves.size``. An option that fills no field has a key of its own.
+    spelled: str = ""  # on the command line
+    help: str = ""  # without the default
+    metavar: str | None = None  # the name of its value
+    short: str = ""  # its one letter
+    panel: str = ""  # of the help
+    sets: object = None  # the value that the option sets, if it takes none
+    is_count_or_percent: bool = False  # it fills two fields, one with a count and one with a percentage
+    parameter: Any = None  # the whole option, if other verbs have it too
+    is_named_in_errors: bool | None = None  # errors of the field name the option; None: if the option takes a value
+    field: FieldInfo | None = None  # None: it fills no field
+    completion: Callable[..., Any] | None = None  # which values a shell offers
 
     def complete(self, field: FieldInfo | None) -> "RequestOption":
         """Return the option with all that follows from its field."""

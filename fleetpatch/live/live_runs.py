@@ -38,27 +38,19 @@ MAX_MACHINES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """What a run does now.
-
-    Attributes:
-        process: who works on it; None: it is over.
-        states: how many machines have each state.
-        working: the machines that are worked on longest; ``more`` others are worked on too.
-        failed: the names of the first machines that failed.
-        approval: says that the plan waits for approval, and until which time; "" if no decision is possible now.
-    """
+    """What a run does now."""
 
     line: RunRow
-    process: RunProcess | None
+    process: RunProcess | None  # who works on it; None: it is over
     phase: str
     message: str
     machines: int
     done: int
-    states: Mapping[str, int]
-    working: tuple[MachineLine, ...]
+    states: Mapping[str, int]  # how many machines have each state
+    working: tuple[MachineLine, ...]  # the machines that are worked on longest; ``more`` others are worked on too
     more: int
-    failed: tuple[str, ...]
-    approval: str = ""
+    failed: tuple[str, ...]  # the names of the first machines that failed
+    approval: str = ""  # says that the plan waits for approval, and until which time; "" if no decision is possible now
 
     @property
     def without_times(self) -> "LiveRun":

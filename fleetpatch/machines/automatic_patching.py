@@ -17,17 +17,11 @@ from tasks.rules.automatic.model import Phase, Rollout
 
 @dataclass(frozen=True, slots=True)
 class AutomaticSummary:
-    """Automatic patching of the fleet.
+    """Automatic patching of the fleet."""
 
-    Attributes:
-        machines: how many machines it patches; None if that is not known.
-        off_peak: when.
-        rollout: the newest one; None if there was none yet.
-    """
-
-    machines: int | None
-    off_peak: str
-    rollout: Rollout | None
+    machines: int | None  # how many machines it patches; None if that is not known
+    off_peak: str  # when
+    rollout: Rollout | None  # the newest one; None if there was none yet
 
     @property
     def phase(self) -> Phase | None:
@@ -52,17 +46,12 @@ def read_automatic_summary(snapshot: FleetSnapshot, database: Database) -> Autom
 
 @dataclass(frozen=True, slots=True)
 class AutomaticState:
-    """What decides on the updates of machines that automatic patching patches.
+    """What decides on the updates of machines that automatic patching patches."""
 
-    Attributes:
-        rollout: the newest one; None if there was none yet.
-        held: why updates are in no new rollout, by name and version.
-        paused: by whom machines are paused, until when and why, by name.
-    """
-
-    rollout: Rollout | None = None
+    rollout: Rollout | None = None  # the newest one; None if there was none yet
+    # Why updates are in no new rollout, by name and version.
     held: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    paused: Mapping[str, str] = field(default_factory=dict)
+    paused: Mapping[str, str] = field(default_factory=dict)  # by whom machines are paused, until when and why, by name
 
 
 def read_automatic_state(database: Database, fleet: FleetSnapshot, now: datetime) -> AutomaticState:

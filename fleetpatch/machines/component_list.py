@@ -29,19 +29,13 @@ class ComponentFilters:
 
 @dataclass(frozen=True, slots=True)
 class ComponentsView:
-    """The components of the fleet.
-
-    Attributes:
-        rows: those that the filters select.
-        standings: how many of all rows stand how.
-        problems: why something is not known, in words.
-    """
+    """The components of the fleet."""
 
     catalogue: Catalogue
-    rows: tuple[ComponentRow, ...] = ()
-    standings: tuple[tuple[str, int], ...] = ()
+    rows: tuple[ComponentRow, ...] = ()  # those that the filters select
+    standings: tuple[tuple[str, int], ...] = ()  # how many of all rows stand how
     enrolments: tuple[ComponentEnrolment, ...] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()  # why something is not known, in words
 
 
 def read_fleet_components(snapshot: FleetSnapshot, database: Database) -> tuple[ComponentKnowledge, Inventory]:

@@ -19,20 +19,13 @@ from tasks.records.sql_records import SqlRecords
 
 @dataclass(frozen=True, slots=True)
 class ImagesView:
-    """The groups of the fleet.
-
-    Attributes:
-        rows: their machines.
-        upgrades: the last ones of all groups, by group, the newest first.
-        left: OS disks of before of machines that failed, the oldest first.
-        problems: why something is not known, in words.
-    """
+    """The groups of the fleet."""
 
     groups: ImageGroups
-    rows: tuple[ComponentRow, ...] = ()
-    upgrades: tuple[ImageUpgradeRow, ...] = ()
-    left: tuple[LeftDisk, ...] = ()
-    problems: tuple[str, ...] = ()
+    rows: tuple[ComponentRow, ...] = ()  # their machines
+    upgrades: tuple[ImageUpgradeRow, ...] = ()  # the last ones of all groups, by group, the newest first
+    left: tuple[LeftDisk, ...] = ()  # OS disks of before of machines that failed, the oldest first
+    problems: tuple[str, ...] = ()  # why something is not known, in words
 
 
 def read_fleet_images(

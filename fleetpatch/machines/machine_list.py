@@ -16,29 +16,20 @@ from tasks.domain.states import Compliance, MachineKind
 
 @dataclass(frozen=True, slots=True)
 class MachineFilters:
-    """What the list is limited to; "" for anything.
+    """What the list is limited to; "" for anything."""
 
-    Attributes:
-        q: a part of the name or the address, in any case.
-        os: an operating system as the list shows it, the id of a distribution, or a family.
-        kind: a kind of machine, or what it also is: one of KINDS.
-        hotpatch: a status of the enrolment for hotpatches.
-        scope: a fleetpatch scope.
-        show: one of SHOWN.
-    """
-
-    q: str = ""
+    q: str = ""  # a part of the name or the address, in any case
     compliance: str = ""
     environment: str = ""
-    os: str = ""
+    os: str = ""  # an operating system as the list shows it, the id of a distribution, or a family
     location: str = ""
     owner: str = ""
     reboot: str = ""
     readiness: str = ""
-    kind: str = ""
-    hotpatch: str = ""
-    show: str = ""
-    scope: str = ""
+    kind: str = ""  # a kind of machine, or what it also is: one of KINDS
+    hotpatch: str = ""  # a status of the enrolment for hotpatches
+    show: str = ""  # one of SHOWN
+    scope: str = ""  # a fleetpatch scope
 
     @property
     def given(self) -> dict[str, str]:

@@ -25,47 +25,30 @@ UPCOMING_COUNT = 10
 
 @dataclass(frozen=True, slots=True)
 class FleetMachine:
-    """A machine with all that its row is built from.
-
-    Attributes:
-        state: None if it was never assessed.
-        windows: of each configuration that may patch it, the next one that no freeze cancels; the first one first.
-        configurations: names of the configurations that select it.
-        last_run: the newest run that may have changed it.
-        is_automatic: whether automatic patching patches it: that is on, and selects it.
-        enrolment_request: what people last asked for with its hotpatches.
-        updater_request: what people last switched of its own updaters.
-    """
+    """A machine with all that its row is built from."""
 
     machine: Machine
-    state: RecordedState | None
+    state: RecordedState | None  # None if it was never assessed
+    # Of each configuration that may patch it, the next one that no freeze cancels; the first one first.
     windows: tuple[NextWindow, ...]
-    configurations: tuple[str, ...]
-    last_run: LastRun | None = None
-    is_automatic: bool = False
-    enrolment_request: EnrolmentRequest | None = None
-    updater_request: UpdaterRequest | None = None
+    configurations: tuple[str, ...]  # names of the configurations that select it
+    last_run: LastRun | None = None  # the newest run that may have changed it
+    is_automatic: bool = False  # whether automatic patching patches it: that is on, and selects it
+    enrolment_request: EnrolmentRequest | None = None  # what people last asked for with its hotpatches
+    updater_request: UpdaterRequest | None = None  # what people last switched of its own updaters
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FleetSnapshot(FleetSources):
-    """The fleet at one moment. Two of them are never equal, so they can be keys of caches.
+    """The fleet at one moment. Two of them are never equal, so they can be keys of caches."""
 
-    Attributes:
-        at: when it was read.
-        rows: all machines of the inventory by name, in the order of the inventory.
-        upcoming: the next window of each configuration and zone, also if a freeze cancels it; the first ones.
-        oldest: the update that any machine of the inventory has lacked for the longest time.
-        fits: whether the machines of enabled configurations fit into their windows.
-        ended: windows whose run has ended, see ``FleetWindows``.
-    """
-
-    at: datetime
-    rows: Mapping[str, FleetMachine]
+    at: datetime  # when it was read
+    rows: Mapping[str, FleetMachine]  # all machines of the inventory by name, in the order of the inventory
+    # The next window of each configuration and zone, also if a freeze cancels it; the first ones.
     upcoming: tuple[UpcomingWindow, ...] = ()
-    oldest: OldUpdate | None = None
-    fits: tuple[WindowFit, ...] = ()
-    ended: frozenset[tuple[str, datetime]] = frozenset()
+    oldest: OldUpdate | None = None  # the update that any machine of the inventory has lacked for the longest time
+    fits: tuple[WindowFit, ...] = ()  # whether the machines of enabled configurations fit into their windows
+    ended: frozenset[tuple[str, datetime]] = frozenset()  # windows whose run has ended, see ``FleetWindows``
 
     @cached_property
     def machines(self) -> Mapping[str, MachineRow]:
@@ -89,16 +72,12 @@ class FleetSnapshot(FleetSources):
 
 @dataclass(frozen=True, slots=True)
 class FleetWindows:
-    """The next windows of each machine, and of the whole fleet.
+    """The next windows of each machine, and of the whole fleet."""
 
-    Attributes:
-        at: the moment for which that is so.
-        ended: windows whose run has ended, by their configuration and when they opened: they are no next ones.
-    """
-
-    at: datetime
+    at: datetime  # the moment for which that is so
     by_machine: Mapping[str, tuple[NextWindow, ...]]
     upcoming: tuple[UpcomingWindow, ...]
+    # Windows whose run has ended, by their configuration and when they opened: they are no next ones.
     ended: frozenset[tuple[str, datetime]] = frozenset()
 
 
@@ -189,28 +168,21 @@ def _find_next_window(
 
 @dataclass(slots=True)
 class FleetTotals:
-    """The fleet in numbers. Only answers that are new enough count, except for ``unreachable``.
-
-    Attributes:
-        critical: pending critical updates; one that ten machines lack counts ten times. So ``security`` and ``other``.
-        critical_machines: machines that lack critical updates. So ``security_machines``.
-        reboot: machines that need a reboot.
-        services: machines with services that use replaced files.
-        unreachable: machines where the last try could not log in.
-    """
+    """The fleet in numbers. Only answers that are new enough count, except for ``unreachable``."""
 
     machines: int = 0
     compliant: int = 0
     non_compliant: int = 0
     not_assessed: int = 0
+    # Pending critical updates; one that ten machines lack counts ten times. So ``security`` and ``other``.
     critical: int = 0
     security: int = 0
     other: int = 0
-    critical_machines: int = 0
+    critical_machines: int = 0  # machines that lack critical updates. So ``security_machines``.
     security_machines: int = 0
-    reboot: int = 0
-    services: int = 0
-    unreachable: int = 0
+    reboot: int = 0  # machines that need a reboot
+    services: int = 0  # machines with services that use replaced files
+    unreachable: int = 0  # machines where the last try could not log in
 
 
 @lru_cache(maxsize=2)

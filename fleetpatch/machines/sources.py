@@ -67,31 +67,20 @@ RELOAD_SECONDS: Final = 600.0
 
 @dataclass(frozen=True, eq=False)
 class FleetSources:
-    """What the files say.
+    """What the files say."""
 
-    Attributes:
-        inventory: None if it could never be read.
-        configurations: None if there are none, or if they could never be read.
-        zone_schedules: the windows of the enabled configurations.
-        disabled_schedules: those of the disabled ones, for their past.
-        managed: how many machines are patched automatically; None: it is not on, or not known.
-        configurations_by_machine: names of the configurations that select a machine.
-        automatic_machines: names of the machines that automatic patching patches; none if it is off.
-        problems: what can't be read now, for the pages.
-        baselines: of machines with hotpatches; None: they can't be read.
-        held: the groups of configurations that hold updates; None: configurations were not read.
-    """
-
-    inventory: Inventory | None = None
-    configurations: Configurations | None = None
-    zone_schedules: tuple[ZoneSchedule, ...] = ()
+    inventory: Inventory | None = None  # None if it could never be read
+    configurations: Configurations | None = None  # None if there are none, or if they could never be read
+    zone_schedules: tuple[ZoneSchedule, ...] = ()  # the windows of the enabled configurations
+    # Names of the configurations that select a machine.
     configurations_by_machine: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
-    disabled_schedules: tuple[ZoneSchedule, ...] = ()
+    problems: tuple[str, ...] = ()  # what can't be read now, for the pages
+    disabled_schedules: tuple[ZoneSchedule, ...] = ()  # those of the disabled ones, for their past
+    # Names of the machines that automatic patching patches; none if it is off.
     automatic_machines: frozenset[str] = frozenset()
-    managed: int | None = None
-    baselines: BaselineCalendar | None = None
-    held: HoldGroups | None = None
+    managed: int | None = None  # how many machines are patched automatically; None: it is not on, or not known
+    baselines: BaselineCalendar | None = None  # of machines with hotpatches; None: they can't be read
+    held: HoldGroups | None = None  # the groups of configurations that hold updates; None: configurations were not read
 
 
 class SourceReader:

@@ -42,22 +42,14 @@ class WaitingPlan:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalState:
-    """What the page of one approval says about its run now.
-
-    Attributes:
-        approval: None: the run asks for none, or not yet.
-        sentence: the state of the approval.
-        is_open: whether a person can decide now.
-        objection: why this person may not approve, or "".
-        lease: which process executes the run, and whether it was asked to stop.
-    """
+    """What the page of one approval says about its run now."""
 
     run: RunInfo
-    approval: Approval | None
-    sentence: str
-    is_open: bool
-    objection: str
-    lease: LeaseStatus | None
+    approval: Approval | None  # None: the run asks for none, or not yet
+    sentence: str  # the state of the approval
+    is_open: bool  # whether a person can decide now
+    objection: str  # why this person may not approve, or ""
+    lease: LeaseStatus | None  # which process executes the run, and whether it was asked to stop
     now: datetime
 
     @property

@@ -49,19 +49,13 @@ class ComingWindow:
 
 @dataclass(frozen=True, slots=True)
 class MachineRecords:
-    """What the records know of a machine.
-
-    Attributes:
-        newest: the newest assessment, with an answer or not; None if it was never assessed.
-        answered: the newest assessment with an answer.
-        pending: what it lacks by that answer.
-        hotpatch: the status of its enrolment for hotpatches; None if it can't have them, or does not say enough.
-    """
+    """What the records know of a machine."""
 
     state: RecordedState | None
-    newest: Assessment | None
-    answered: Assessment | None
-    pending: tuple[ExplainedUpdate, ...]
+    newest: Assessment | None  # the newest assessment, with an answer or not; None if it was never assessed
+    answered: Assessment | None  # the newest assessment with an answer
+    pending: tuple[ExplainedUpdate, ...]  # what it lacks by that answer
+    # The status of its enrolment for hotpatches; None if it can't have them, or does not say enough.
     hotpatch: HotpatchStatus | None
 
     @property

@@ -13,21 +13,14 @@ PAGE_SIZE = 200
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """One part of a long list.
-
-    Attributes:
-        number: the number of the part, from 1.
-        total: how many items the whole list has.
-        previous_url: the URL of the part before this one, with the same filters; "" for none.
-        next_url: the URL of the part after this one; "" for none.
-    """
+    """One part of a long list."""
 
     items: Sequence[Item]
-    number: int
+    number: int  # the number of the part, from 1
     size: int
-    total: int
-    previous_url: str
-    next_url: str
+    total: int  # how many items the whole list has
+    previous_url: str  # the URL of the part before this one, with the same filters; "" for none
+    next_url: str  # the URL of the part after this one; "" for none
 
     @property
     def first(self) -> int:

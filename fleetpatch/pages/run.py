@@ -50,23 +50,17 @@ MACHINE_DETAIL: Final = DetailLimits(1, 1, 1000, 100, MAX_NAMES, 0, 600, 0)
 
 @dataclass(frozen=True, slots=True)
 class RunPageMachine:
-    """A machine on the page of its run.
-
-    Attributes:
-        updates: the first updates, failed ones first; ``left_out`` others are on the machine's own page.
-        counts: how many updates have each state.
-        hooks: the hooks for this machine.
-        predicted_seconds: of the plan; None: not planned.
-        worked_seconds: the time of its steps, without waiting between them; None: no step is recorded.
-    """
+    """A machine on the page of its run."""
 
     line: MachineLine
+    # The first updates, failed ones first; ``left_out`` others are on the machine's own page.
     updates: tuple[UpdateReportRow, ...] = ()
     left_out: int = 0
-    counts: tuple[tuple[str, int], ...] = ()
+    counts: tuple[tuple[str, int], ...] = ()  # how many updates have each state
     notes: tuple[str, ...] = ()
-    hooks: tuple[HookResult, ...] = ()
-    predicted_seconds: float | None = None
+    hooks: tuple[HookResult, ...] = ()  # the hooks for this machine
+    predicted_seconds: float | None = None  # of the plan; None: not planned
+    # The time of its steps, without waiting between them; None: no step is recorded.
     worked_seconds: float | None = None
 
 
@@ -182,22 +176,16 @@ MAX_HOOKS = MAX_SHARDS = 100
 
 @dataclass(frozen=True, slots=True)
 class RunHead:
-    """The facts of a run.
-
-    Attributes:
-        approval: the state of its approval in a sentence; "" if it needs none.
-        is_waiting: whether a person can decide now.
-        whole_run: the run of which this one is a part; "" if it is none.
-    """
+    """The facts of a run."""
 
     run: RunInfo
     title: str
     zone: str
     window: str
-    approval: str
-    is_waiting: bool
+    approval: str  # the state of its approval in a sentence; "" if it needs none
+    is_waiting: bool  # whether a person can decide now
     is_open: bool
-    whole_run: str
+    whole_run: str  # the run of which this one is a part; "" if it is none
 
 
 @dataclass(frozen=True, slots=True)

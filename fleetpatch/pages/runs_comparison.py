@@ -25,20 +25,13 @@ _BAD: Final = frozenset({OperationState.FAILED, OperationState.UNKNOWN})
 
 @dataclass(frozen=True, slots=True)
 class MachineDifference:
-    """A machine in both runs.
-
-    Attributes:
-        left: None: the left run does not have it.
-        right: None: the right run does not have it.
-        what: what differs, in words; () if nothing does.
-        rank: its place in the list.
-    """
+    """A machine in both runs."""
 
     name: str
-    left: MachineLine | None
-    right: MachineLine | None
-    what: tuple[str, ...]
-    rank: int
+    left: MachineLine | None  # None: the left run does not have it
+    right: MachineLine | None  # None: the right run does not have it
+    what: tuple[str, ...]  # what differs, in words; () if nothing does
+    rank: int  # its place in the list
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,17 +64,11 @@ class LackingRow:
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """Who lacks an update.
+    """Who lacks an update."""
 
-    Attributes:
-        rows: machines of the inventory, the longest without it first.
-        elsewhere: number of machines that are in the records and not in the inventory.
-        packages: the newest answers of some of these machines.
-    """
-
-    rows: tuple[LackingRow, ...]
-    elsewhere: int
-    packages: Mapping[str, PackageState]
+    rows: tuple[LackingRow, ...]  # machines of the inventory, the longest without it first
+    elsewhere: int  # number of machines that are in the records and not in the inventory
+    packages: Mapping[str, PackageState]  # the newest answers of some of these machines
 
 
 @router.get("/updates")
@@ -210,13 +204,7 @@ def _choose_machines(pending: Sequence[PendingUpdateRow], results: Mapping[str, 
 
 @dataclass(frozen=True, slots=True)
 class UpdateSummary:
-    """An update, or the fixes of a CVE, over all machines that lack one.
-
-    Attributes:
-        machines: machines that lack it.
-        withheld: machines that hold it back, or are blocked.
-        planned: machines that get all that they lack of it in a coming window.
-    """
+    """An update, or the fixes of a CVE, over all machines that lack one."""
 
     title: str
     kb: str
@@ -224,9 +212,9 @@ class UpdateSummary:
     severity: str
     since: datetime | None
     published: datetime | None
-    machines: int
-    withheld: int
-    planned: int
+    machines: int  # machines that lack it
+    withheld: int  # machines that hold it back, or are blocked
+    planned: int  # machines that get all that they lack of it in a coming window
 
 
 def _summarize(rows: Sequence[LackingRow]) -> UpdateSummary:

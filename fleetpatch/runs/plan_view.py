@@ -38,24 +38,19 @@ UPDATES_IN_PART = 1200
 
 @dataclass(frozen=True, slots=True)
 class PlannedMachine:
-    """One machine of the plan.
-
-    Attributes:
-        plan: number of its plan among the different plans, from 1; 0: it has none.
-        reason: why it has no plan, or "".
-    """
+    """One machine of the plan."""
 
     wave: int | None
     is_canary: bool
     name: str
-    plan: int
+    plan: int  # number of its plan among the different plans, from 1; 0: it has none
     updates: int = 0
     urgent: int = 0
     cves: str = ""
     minutes: str = NO_FIGURE
     reboot: str = ""
     skipped: int = 0
-    reason: str = ""
+    reason: str = ""  # why it has no plan, or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,42 +68,29 @@ class PlannedUpdate:
 
 @dataclass(frozen=True, slots=True)
 class PlanPart:
-    """A plan that machines share, or a part of a very long one.
+    """A plan that machines share, or a part of a very long one."""
 
-    Attributes:
-        number: number of the plan, from 1.
-        names: the first machines, and how many others there are.
-        first: position of its first update in the plan, from 1.
-        skipped: reason and names of updates that are not installed; only in the last part of a plan.
-    """
-
-    number: int
+    number: int  # number of the plan, from 1
     machines: int
-    names: str
+    names: str  # the first machines, and how many others there are
     updates: tuple[PlannedUpdate, ...]
     total: int
-    first: int
+    first: int  # position of its first update in the plan, from 1
     minutes: str
     basis: str
     reboot: str
     reboot_reason: str
+    # Reason and names of updates that are not installed; only in the last part of a plan.
     skipped: tuple[tuple[str, int, str], ...]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PlanView:
-    """A whole plan.
+    """A whole plan."""
 
-    Attributes:
-        digest: the digest of the plan as it is recorded: what the page shows.
-        sentence: the plan in one sentence.
-        warnings: what people should know before they approve.
-        parts: for each page: the plans on it.
-    """
-
-    digest: str
-    sentence: str
+    digest: str  # the digest of the plan as it is recorded: what the page shows
+    sentence: str  # the plan in one sentence
     machines: int
     updates: int
     urgent: int
@@ -118,8 +100,8 @@ class PlanView:
     slowest: str
     waves: int
     rows: tuple[PlannedMachine, ...]
-    warnings: tuple[str, ...]
-    parts: tuple[tuple[PlanPart, ...], ...]
+    warnings: tuple[str, ...]  # what people should know before they approve
+    parts: tuple[tuple[PlanPart, ...], ...]  # for each page: the plans on it
 
 
 def build_plan_view(report: RunReport) -> PlanView:

@@ -36,31 +36,21 @@ _RANKS: Final[Mapping[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class MachineLine:
-    """One machine of a run.
-
-    Attributes:
-        position: its place in the order of the run, from 0.
-        state: its result's state; without a result "InProgress", "Pending" or, if no process works on the run, what is
-            known of it.
-        message: the reason of its result, or what it does.
-        step: the step that it is at, or "".
-        fraction: of the step, from 0 to 1; None: not known.
-        since: when the step began; None: it is at none.
-        news_at: the time of the last news of an unfinished machine.
-        result: None: it has none yet.
-    """
+    """One machine of a run."""
 
     name: str
     wave: int | None
     is_canary: bool
-    position: int
+    position: int  # its place in the order of the run, from 0
+    # Its result's state; without a result "InProgress", "Pending" or, if no process works on the run, what is known of
+    # it.
     state: str
-    message: str
-    step: str = ""
-    fraction: float | None = None
-    since: datetime | None = None
-    news_at: datetime | None = None
-    result: MachineResultRow | None = None
+    message: str  # the reason of its result, or what it does
+    step: str = ""  # the step that it is at, or ""
+    fraction: float | None = None  # of the step, from 0 to 1; None: not known
+    since: datetime | None = None  # when the step began; None: it is at none
+    news_at: datetime | None = None  # the time of the last news of an unfinished machine
+    result: MachineResultRow | None = None  # None: it has none yet
 
     @property
     def rank(self) -> int:
@@ -84,22 +74,15 @@ class MachineLine:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """A run with all its machines.
-
-    Attributes:
-        process: who works on it; None: the run is over.
-        parts: waves, hooks and notes; None: not recorded yet.
-        machines: in the order of the run.
-        shards: the runs that carry out parts of it at the sites of their machines, in the order of their begin.
-        message: what the run itself does, or its result's message.
-    """
+    """A run with all its machines."""
 
     line: RunRow
-    process: RunProcess | None
-    parts: RunParts | None
-    machines: tuple[MachineLine, ...]
+    process: RunProcess | None  # who works on it; None: the run is over
+    parts: RunParts | None  # waves, hooks and notes; None: not recorded yet
+    machines: tuple[MachineLine, ...]  # in the order of the run
+    # The runs that carry out parts of it at the sites of their machines, in the order of their begin.
     shards: tuple[ShardRow, ...]
-    message: str
+    message: str  # what the run itself does, or its result's message
 
     @property
     def is_abandoned(self) -> bool:

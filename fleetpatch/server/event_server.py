@@ -42,17 +42,13 @@ MAX_AGE_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class EventServerSettings:
-    """Where the endpoint listens, and what it reads. What is None is what every command finds.
-
-    Attributes:
-        state_folder: keeps how far the incarnations are; None: the user's data folder.
-    """
+    """Where the endpoint listens, and what it reads. What is None is what every command finds."""
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     inventory: Path | None = None
     records_url: str | None = None
-    state_folder: Path | None = None
+    state_folder: Path | None = None  # keeps how far the incarnations are; None: the user's data folder
 
 
 def build_endpoint(settings: EventServerSettings, records: SqlRecords) -> tuple[EventEndpoint, MachineDirectory]:

@@ -16,20 +16,13 @@ from tasks.records.queries.updates import PendingUpdateRow
 
 @dataclass(frozen=True, slots=True)
 class ExplainedUpdate:
-    """An update that a machine lacks.
-
-    Attributes:
-        since: since when an assessment has found it pending; None if that is not known.
-        reason: why it is not installed, by the newest run that considered it; else by the assessment.
-        state: what that run says of it; "" without such a run.
-        run_id: that run; "" for none.
-    """
+    """An update that a machine lacks."""
 
     update: Update
-    since: datetime | None
-    reason: str
-    state: str
-    run_id: str
+    since: datetime | None  # since when an assessment has found it pending; None if that is not known
+    reason: str  # why it is not installed, by the newest run that considered it; else by the assessment
+    state: str  # what that run says of it; "" without such a run
+    run_id: str  # that run; "" for none
 
 
 def list_pending_updates(

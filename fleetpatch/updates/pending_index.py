@@ -110,16 +110,11 @@ class IndexedUpdate:
 
 @dataclass(slots=True)
 class PendingIndex:
-    """All pending updates. One thread changes it at a time.
+    """All pending updates. One thread changes it at a time."""
 
-    Attributes:
-        updates: by name.
-        numbers: the number of each machine; a machine keeps its number.
-        cves: the names and versions of the updates that fix each CVE.
-    """
-
-    updates: dict[str, IndexedUpdate] = field(default_factory=dict)
-    numbers: dict[str, int] = field(default_factory=dict)
+    updates: dict[str, IndexedUpdate] = field(default_factory=dict)  # by name
+    numbers: dict[str, int] = field(default_factory=dict)  # the number of each machine; a machine keeps its number
+    # The names and versions of the updates that fix each CVE.
     cves: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     cves_by_update: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
     _names: dict[str, set[str]] = field(default_factory=dict)

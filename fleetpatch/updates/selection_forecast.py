@@ -29,21 +29,13 @@ _Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class UpdateForecast:
-    """What comes next of an update on a machine.
+    """What comes next of an update on a machine."""
 
-    Attributes:
-        why: why it is not installed.
-        run_id: the run that says so, or "".
-        window_start: the start of the window that will install it; None: none is known.
-        window: the configuration of that window, or the phase of automatic patching.
-        zone: the zone of the window.
-    """
-
-    why: str
-    run_id: str = ""
-    window_start: datetime | None = None
-    window: str = ""
-    zone: str = "UTC"
+    why: str  # why it is not installed
+    run_id: str = ""  # the run that says so, or ""
+    window_start: datetime | None = None  # the start of the window that will install it; None: none is known
+    window: str = ""  # the configuration of that window, or the phase of automatic patching
+    zone: str = "UTC"  # the zone of the window
 
 
 class Forecaster:

@@ -33,19 +33,14 @@ MAX_STRANGERS_REFUSALS: Final = 200
 
 @dataclass
 class WebContext:
-    """The shared objects of a web process. All threads use them.
-
-    Attributes:
-        records: open until the process ends.
-        certificate_ends_at: when the certificate ends that was read at the start; None without one.
-        logins: the providers that log people in; None: there is none.
-    """
+    """The shared objects of a web process. All threads use them."""
 
     settings: WebSettings
-    records: SqlRecords
+    records: SqlRecords  # open until the process ends
     clock: Clock
+    # When the certificate ends that was read at the start; None without one.
     certificate_ends_at: datetime | None = None
-    logins: Logins | None = None
+    logins: Logins | None = None  # the providers that log people in; None: there is none
 
     @cached_property
     def history(self) -> History:

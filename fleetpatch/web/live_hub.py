@@ -56,17 +56,11 @@ class TooManyStreams(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TopicPart:
-    """What a topic shows now.
+    """What a topic shows now."""
 
-    Attributes:
-        state: equal to the last one if nothing has changed but the time.
-        render: returns the events by name: HTML, or another text.
-        is_last: nothing more will happen.
-    """
-
-    state: object
-    render: Callable[[], Mapping[str, str]]
-    is_last: bool = False
+    state: object  # equal to the last one if nothing has changed but the time
+    render: Callable[[], Mapping[str, str]]  # returns the events by name: HTML, or another text
+    is_last: bool = False  # nothing more will happen
 
 
 ReadPart = Callable[[], TopicPart]

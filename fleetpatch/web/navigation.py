@@ -25,15 +25,11 @@ SECTIONS: Final = (
 
 
 class Link(NamedTuple):
-    """A link of the navigation.
-
-    Attributes:
-        current: "page": it leads to the open page, or to the list that it belongs to; "true": to its section; "".
-    """
+    """A link of the navigation."""
 
     title: str
     path: str
-    current: str
+    current: str  # "page": it leads to the open page, or to the list that it belongs to; "true": to its section; ""
 
 
 def build_navigation(open_path: str) -> tuple[tuple[Link, ...], tuple[Link, ...]]:

@@ -29,17 +29,11 @@ _FALLBACK_MINUTES: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class FeedSource:
-    """What the feed is about.
+    """What the feed is about."""
 
-    Attributes:
-        fleet: name of the fleet, part of each UID.
-        changed_at: the last change of the files of configurations.
-        url: the address of the pages without a slash at its end, or "".
-    """
-
-    fleet: str
-    changed_at: datetime
-    url: str = ""
+    fleet: str  # name of the fleet, part of each UID
+    changed_at: datetime  # the last change of the files of configurations
+    url: str = ""  # the address of the pages without a slash at its end, or ""
 
 
 def build_feed(windows: Iterable[WindowRow], freezes: Iterable[CalendarFreeze], source: FeedSource) -> bytes:

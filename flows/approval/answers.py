@@ -122,15 +122,11 @@ class NoAnswerSource:
 
 @dataclass(frozen=True, slots=True)
 class PendingApproval:
-    """The approval that a person is asked for.
-
-    Attributes:
-        expires_at: when it expires, by the run's clock.
-    """
+    """The approval that a person is asked for."""
 
     planned: RunReport
     digest: str
-    expires_at: datetime
+    expires_at: datetime  # when it expires, by the run's clock
 
 
 ApprovalPresenter = Callable[[PendingApproval, StopToken, Callable[[AnswerSource], Approval | None]], Approval | None]

@@ -52,11 +52,7 @@ LOOK_BACK = timedelta(days=3)
 
 @dataclass(frozen=True, slots=True)
 class TickWorld:
-    """What a tick needs from outside.
-
-    Attributes:
-        still_holds_lease: whether no other tick has begun meanwhile; asked before each action.
-    """
+    """What a tick needs from outside."""
 
     database: Database
     inventory: Inventory
@@ -65,6 +61,7 @@ class TickWorld:
     announcer: Announcer
     print_message: Callable[[str], None]
     now: datetime
+    # Whether no other tick has begun meanwhile; asked before each action.
     still_holds_lease: Callable[[], bool] = field(default=lambda: True)
 
 

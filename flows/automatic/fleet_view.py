@@ -82,19 +82,13 @@ RECENT_TURNS = timedelta(days=2)
 
 @dataclass(frozen=True, slots=True)
 class AssessedFleet:
-    """What the newest assessments say of the machines that automatic patching takes care of.
+    """What the newest assessments say of the machines that automatic patching takes care of."""
 
-    Attributes:
-        machines: in the order of the inventory.
-        newest: by machine, without machines that were never assessed.
-        missing: since when they are missing.
-        later: machines with assessments that are later than now, which were left out, and the time of the newest one.
-    """
-
-    machines: tuple[Machine, ...]
-    newest: Mapping[str, NewestAssessments]
+    machines: tuple[Machine, ...]  # in the order of the inventory
+    newest: Mapping[str, NewestAssessments]  # by machine, without machines that were never assessed
     rows: Mapping[str, tuple[PendingRow, ...]]
-    missing: MissingFixes
+    missing: MissingFixes  # since when they are missing
+    # Machines with assessments that are later than now, which were left out, and the time of the newest one.
     later: Mapping[str, datetime] = field(default_factory=dict)
 
     @property

@@ -20,22 +20,17 @@ from tasks.rules.updates.selection import select_updates
 
 @dataclass(frozen=True, slots=True)
 class PendingRow:
-    """One pending update of a machine's newest assessment that has an answer.
-
-    Attributes:
-        version: the version that a run of the policy would install: of a package with security fixes the newest one
-            of them, if the policy wants only those.
-        held: why a run would not install it on this machine although the policy selects it, or "".
-        installed: the version that is installed; None: it would be a new package.
-    """
+    """One pending update of a machine's newest assessment that has an answer."""
 
     name: str
+    # The version that a run of the policy would install: of a package with security fixes the newest one of them, if
+    # the policy wants only those.
     version: str
     classification: Classification
     severity: Severity
     cves: tuple[str, ...]
-    held: str
-    installed: str | None
+    held: str  # why a run would not install it on this machine although the policy selects it, or ""
+    installed: str | None  # the version that is installed; None: it would be a new package
     published: datetime | None
     seen_at: datetime
 
@@ -112,15 +107,10 @@ def drop_later_sightings(sightings: Mapping[UpdateKey, Sighting], limit: datetim
 
 @dataclass(frozen=True, slots=True)
 class MissingFixes:
-    """Since when machines lack fixes.
+    """Since when machines lack fixes."""
 
-    Attributes:
-        since: by machine and name of the update.
-        changes: what the records do not have yet.
-    """
-
-    since: Mapping[MissingKey, datetime]
-    changes: SightingChanges
+    since: Mapping[MissingKey, datetime]  # by machine and name of the update
+    changes: SightingChanges  # what the records do not have yet
 
 
 def compute_missing_fixes(

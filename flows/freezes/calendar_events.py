@@ -46,15 +46,10 @@ _TOO_MANY_HINT = "Keep freezes in a calendar of their own, and make one long eve
 
 @dataclass(frozen=True, slots=True)
 class CalendarEvent:
-    """The start and end of one event.
+    """The start and end of one event."""
 
-    Attributes:
-        start: naive if it is in the reader's zone; otherwise in UTC.
-        end: exclusive; naive or in UTC like ``start``.
-    """
-
-    start: datetime
-    end: datetime
+    start: datetime  # naive if it is in the reader's zone; otherwise in UTC
+    end: datetime  # exclusive; naive or in UTC like ``start``
     summary: str
 
 

@@ -150,15 +150,10 @@ def _parse_property(number: int, raw: str) -> CalendarProperty:
 
 @dataclass(frozen=True, slots=True)
 class CalendarMoment:
-    """A day, or a time of a day.
+    """A day, or a time of a day."""
 
-    Attributes:
-        wall_time: the wall time; midnight for a whole day.
-        zone: the zone of the wall time; None: the reader's zone.
-    """
-
-    wall_time: datetime
-    zone: tzinfo | None
+    wall_time: datetime  # the wall time; midnight for a whole day
+    zone: tzinfo | None  # the zone of the wall time; None: the reader's zone
     is_whole_day: bool
 
     def to_utc(self) -> datetime:

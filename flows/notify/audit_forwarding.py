@@ -65,20 +65,13 @@ SecretReader = Callable[[str], Secret]
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Entries that a receiver does not have yet.
+    """Entries that a receiver does not have yet."""
 
-    Attributes:
-        receiver: "syslog" or "webhook".
-        oldest_at: the time of the oldest one; None for none.
-        message: why the last attempt failed; "" if it did not, or if there was none.
-        fault: why the next entry can't be sent, whatever the receiver does: the log was changed; "" for nothing.
-    """
-
-    receiver: str
+    receiver: str  # "syslog" or "webhook"
     count: int
-    oldest_at: datetime | None = None
-    message: str = ""
-    fault: str = ""
+    oldest_at: datetime | None = None  # the time of the oldest one; None for none
+    message: str = ""  # why the last attempt failed; "" if it did not, or if there was none
+    fault: str = ""  # why the next entry can't be sent, whatever the receiver does: the log was changed; "" for nothing
 
 
 def read_targets(environment: Mapping[str, str] = os.environ) -> Mapping[str, str]:

@@ -41,26 +41,18 @@ _PRODUCT: Final = "fleetpatch"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event.
+    """One event."""
 
-    Attributes:
-        id: the same for every attempt to send it, also by a process that resumed the run.
-        kind: "planned", "failed", "machine_failed", …
-        run: the run's data for JSON.
-        machine: the machine's data for JSON; empty for an event of the run.
-        link: the address of its page; "" for none.
-        audit: the entry of the audit log; empty for all other events.
-    """
-
-    id: str
-    kind: str
+    id: str  # the same for every attempt to send it, also by a process that resumed the run
+    kind: str  # "planned", "failed", "machine_failed", …
     at: datetime
     title: str
-    run: Mapping[str, object] = field(default_factory=dict)
+    run: Mapping[str, object] = field(default_factory=dict)  # the run's data for JSON
+    # The machine's data for JSON; empty for an event of the run.
     machine: Mapping[str, object] = field(default_factory=dict)
-    link: str = ""
+    link: str = ""  # the address of its page; "" for none
     text: str = ""
-    audit: Mapping[str, object] = field(default_factory=dict)
+    audit: Mapping[str, object] = field(default_factory=dict)  # the entry of the audit log; empty for all other events
 
 
 def build_run_event(occasion: NotificationOccasion, report: RunReport, at: datetime, web_url: str = "") -> Event:

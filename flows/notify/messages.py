@@ -29,17 +29,12 @@ _UNSAFE_CHARACTERS = str.maketrans("<>[]`&@", "()()'+\N{FULLWIDTH COMMERCIAL AT}
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message.
-
-    Attributes:
-        is_failure: a person should look at the run.
-        attachments: files that are sent with it, where the service supports that.
-    """
+    """A message."""
 
     title: str
     body: str
-    is_failure: bool
-    attachments: tuple[Path, ...] = ()
+    is_failure: bool  # a person should look at the run
+    attachments: tuple[Path, ...] = ()  # files that are sent with it, where the service supports that
 
 
 _TITLES = {

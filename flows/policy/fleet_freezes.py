@@ -53,29 +53,20 @@ class _NoConfigurations(InventoryError):
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationFreezes:
-    """The own freezes of one enabled configuration, and for which machines they hold.
-
-    Attributes:
-        zone: IANA name of the zone in which they are read; "": that of each machine.
-    """
+    """The own freezes of one enabled configuration, and for which machines they hold."""
 
     name: str
     scope: Scope
-    zone: str
+    zone: str  # IANA name of the zone in which they are read; "": that of each machine
     freezes: tuple[FreezeRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FleetFreezes:
-    """All freezes of the files of configurations.
+    """All freezes of the files of configurations."""
 
-    Attributes:
-        common: those that stand beside the configurations: for the whole fleet.
-        own: those of single configurations.
-    """
-
-    common: tuple[FreezeRequest, ...] = ()
-    own: tuple[ConfigurationFreezes, ...] = ()
+    common: tuple[FreezeRequest, ...] = ()  # those that stand beside the configurations: for the whole fleet
+    own: tuple[ConfigurationFreezes, ...] = ()  # those of single configurations
 
     def find(self, request: PatchRequest, machines: Sequence[Machine], now: datetime) -> tuple[Freeze, ...]:
         """Return the freezes that hold for a run and are not over, as instants.
@@ -137,17 +128,12 @@ class RereadFreezes:
     """Freezes that are read anew at each call: one may be declared while a run waits.
 
     If they can't be read meanwhile, those that were known at the last call hold, and a message says so.
-
-    Attributes:
-        read: returns the freezes. It may raise InventoryError.
-        unreadable_text: the message, without the reason.
-        read_others: returns freezes of other places, which stand behind these.
     """
 
-    read: Callable[[], tuple[Freeze, ...]]
-    unreadable_text: str
+    read: Callable[[], tuple[Freeze, ...]]  # returns the freezes. It may raise InventoryError.
+    unreadable_text: str  # the message, without the reason
     print_message: Callable[[str], None]
-    read_others: Callable[[], Sequence[Freeze]]
+    read_others: Callable[[], Sequence[Freeze]]  # returns freezes of other places, which stand behind these
     _known: tuple[Freeze, ...] = ()
 
     def __call__(self) -> tuple[Freeze, ...]:

@@ -39,14 +39,10 @@ _ONE_SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class ActiveSchedule:
-    """A schedule that is active.
+    """A schedule that is active."""
 
-    Attributes:
-        prefect_schedule: its dates; None if they are unknown, because a person created it by hand.
-        parameters: its own parameters, which override those of the deployment.
-    """
-
-    prefect_schedule: PrefectSchedule | None
+    prefect_schedule: PrefectSchedule | None  # its dates; None if they are unknown, because a person created it by hand
+    # Its own parameters, which override those of the deployment.
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def has_occurrence_at(self, due: datetime) -> bool:

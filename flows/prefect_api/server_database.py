@@ -29,15 +29,10 @@ _TLS_FILES: Final = {"CA_FILE": "sslrootcert", "CERT_FILE": "sslcert", "KEY_FILE
 
 @dataclass(frozen=True, slots=True)
 class DatabaseState:
-    """What the server needs to do with a database.
+    """What the server needs to do with a database."""
 
-    Attributes:
-        has_all_tables: whether Prefect has nothing to change in its tables.
-        has_automations: whether events may start something. True where it is not known.
-    """
-
-    has_all_tables: bool = False
-    has_automations: bool = True
+    has_all_tables: bool = False  # whether Prefect has nothing to change in its tables
+    has_automations: bool = True  # whether events may start something. True where it is not known.
 
 
 def make_tables(database_url: str, release: str) -> None:

@@ -41,19 +41,12 @@ class SettingTarget(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PrefectSetting:
-    """An environment variable, and why it is set.
+    """An environment variable, and why it is set."""
 
-    Attributes:
-        name: the name that Prefect reads; of several, the first: it wins over the others.
-        value: the value, unless the environment already has one.
-        reason: why, in one sentence.
-        target: the process that needs it.
-    """
-
-    name: str
-    value: str
-    reason: str
-    target: SettingTarget = SettingTarget.SERVER
+    name: str  # the name that Prefect reads; of several, the first: it wins over the others
+    value: str  # the value, unless the environment already has one
+    reason: str  # why, in one sentence
+    target: SettingTarget = SettingTarget.SERVER  # the process that needs it
 
 
 GUARD_SETTINGS = (

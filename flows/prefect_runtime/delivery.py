@@ -176,14 +176,10 @@ _ENDS = TaskRunFilterState(type=TaskRunFilterStateType(any_=list(TERMINAL_STATES
 
 @dataclass(slots=True)
 class TaskRunDelivery:
-    """The task runs of one run, and which of them Prefect has.
+    """The task runs of one run, and which of them Prefect has."""
 
-    Attributes:
-        shown: names of task runs whose end was sent to Prefect, by id.
-        unshown: names of what has no task run, or one with a wrong end in Prefect.
-    """
-
-    shown: dict[UUID, str] = field(default_factory=dict)
+    shown: dict[UUID, str] = field(default_factory=dict)  # names of task runs whose end was sent to Prefect, by id
+    # Names of what has no task run, or one with a wrong end in Prefect.
     unshown: list[str] = field(default_factory=list)
 
     def describe_missing(self, until: float, *, is_doubtful: bool) -> str:

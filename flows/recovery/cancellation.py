@@ -20,16 +20,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CancelRequest:
-    """A run that was asked to stop.
-
-    Attributes:
-        stop_request: the valid stop request: the first one.
-        lease: the run lease, if it is known.
-    """
+    """A run that was asked to stop."""
 
     run: RunInfo
-    stop_request: StopRequest
-    lease: LeaseStatus | None
+    stop_request: StopRequest  # the valid stop request: the first one
+    lease: LeaseStatus | None  # the run lease, if it is known
 
     @property
     def has_active_holder(self) -> bool:

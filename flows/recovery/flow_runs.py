@@ -53,17 +53,12 @@ STARTUP_GRACE: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class ResumeFlowRun:
-    """The flow run that resumes a run.
-
-    Attributes:
-        is_new: whether it was created now; False: an earlier one is waiting or starting.
-        since: when it was created, or when it got its present state.
-    """
+    """The flow run that resumes a run."""
 
     name: str
     state: str
-    is_new: bool
-    since: datetime
+    is_new: bool  # whether it was created now; False: an earlier one is waiting or starting
+    since: datetime  # when it was created, or when it got its present state
 
 
 def start_resume_flow_run(

@@ -29,16 +29,11 @@ from tasks.steps.machine.lock_removal import LockStatus, build_lock_busy_error, 
 
 @dataclass(frozen=True, slots=True)
 class LockDetails:
-    """A machine lock, and its run in the records.
-
-    Attributes:
-        run: the run that holds the lock; None if there is none, or if these records do not have it.
-        lease: the run lease of that run.
-    """
+    """A machine lock, and its run in the records."""
 
     lock: LockStatus
-    run: RunInfo | None = None
-    lease: LeaseStatus | None = None
+    run: RunInfo | None = None  # the run that holds the lock; None if there is none, or if these records do not have it
+    lease: LeaseStatus | None = None  # the run lease of that run
 
 
 def read_lock_details(machine: str, ports: Ports, caller: Caller) -> LockDetails:

@@ -34,20 +34,13 @@ LEASE_GRACE_SECONDS = 30.0  # a holder that is alive has renewed its lease by th
 
 @dataclass(frozen=True, slots=True)
 class AbandonedRun:
-    """A run without an end that can change machines and that no process executes.
-
-    Attributes:
-        holder: the last holder of the run lease; None if there was none.
-        since: when the run lease ended.
-        finalize_reason: why the run is only finalized; "" if it is resumed.
-        suspension: the suspension of the run; a person may resume it until its window is over.
-    """
+    """A run without an end that can change machines and that no process executes."""
 
     run: RunInfo
-    holder: LeaseHolder | None
-    since: datetime
-    finalize_reason: str
-    suspension: Suspension | None = None
+    holder: LeaseHolder | None  # the last holder of the run lease; None if there was none
+    since: datetime  # when the run lease ended
+    finalize_reason: str  # why the run is only finalized; "" if it is resumed
+    suspension: Suspension | None = None  # the suspension of the run; a person may resume it until its window is over
 
     @property
     def wait_reason(self) -> str:

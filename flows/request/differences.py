@@ -17,15 +17,10 @@ MAX_ENTRIES: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A value of a request that is not its default.
+    """A value of a request that is not its default."""
 
-    Attributes:
-        path: the field: ``waves.failure_budget_percent``.
-        title: the field in words: "Waves: failure budget percent".
-    """
-
-    path: str
-    title: str
+    path: str  # the field: ``waves.failure_budget_percent``.
+    title: str  # the field in words: "Waves: failure budget percent"
     value: str
 
 

@@ -35,19 +35,12 @@ _OWN_HANDS: Final = "Write it into the file yourself."
 
 @dataclass(frozen=True, slots=True)
 class OwnerPlan:
-    """What a change of the owner does to the files.
+    """What a change of the owner does to the files."""
 
-    Attributes:
-        inventory: as the files are before the change.
-        edits: the changes of files, in the order of their names.
-        unchanged: machines that have this owner already.
-        refused: why a machine can't be changed, by its name.
-    """
-
-    inventory: Inventory
-    edits: tuple[FileEdit, ...] = ()
-    unchanged: tuple[str, ...] = ()
-    refused: Mapping[str, InventoryError] = field(default_factory=dict)
+    inventory: Inventory  # as the files are before the change
+    edits: tuple[FileEdit, ...] = ()  # the changes of files, in the order of their names
+    unchanged: tuple[str, ...] = ()  # machines that have this owner already
+    refused: Mapping[str, InventoryError] = field(default_factory=dict)  # why a machine can't be changed, by its name
 
 
 def plan_owner_change(source: Path, names: Iterable[str], owner: PatchOwner) -> OwnerPlan:

@@ -23,17 +23,12 @@ class TextEdit:
 
 @dataclass(frozen=True, slots=True)
 class FileEdit:
-    """A file with its whole text before and after a change.
-
-    Attributes:
-        before: the text; None: the file does not exist.
-        machines: names of the machines that the change is about.
-    """
+    """A file with its whole text before and after a change."""
 
     path: Path
-    before: str | None
+    before: str | None  # the text; None: the file does not exist
     after: str
-    machines: tuple[str, ...]
+    machines: tuple[str, ...]  # names of the machines that the change is about
 
     def build_diff(self, context: int = 3) -> str:
         """Return the change as a unified diff, for people and for ``patch -p0``.

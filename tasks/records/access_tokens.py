@@ -125,24 +125,15 @@ _REMOVED: Final = "removed"
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A login of a person or a program.
+    """A login of a person or a program."""
 
-    Attributes:
-        name: who it is, in records and in the audit log.
-        roles: what it may do: words of ``fleetpatch.access.roles.Role``.
-        created_by: who made it: the account of the operating system.
-        expires_at: the end of its use; None: it has none.
-        used_at: its last use, exact to a minute; None: never.
-        is_signed: whether its signature fits: nobody has changed it in the database.
-    """
-
-    name: str
-    roles: tuple[str, ...]
-    created_by: str
+    name: str  # who it is, in records and in the audit log
+    roles: tuple[str, ...]  # what it may do: words of ``fleetpatch.access.roles.Role``.
+    created_by: str  # who made it: the account of the operating system
     created_at: datetime
-    expires_at: datetime | None = None
-    used_at: datetime | None = None
-    is_signed: bool = True
+    expires_at: datetime | None = None  # the end of its use; None: it has none
+    used_at: datetime | None = None  # its last use, exact to a minute; None: never
+    is_signed: bool = True  # whether its signature fits: nobody has changed it in the database
 
     def ends_soon(self, now: datetime) -> bool:
         """Return whether its end comes within ``END_WARNING``."""

@@ -42,24 +42,17 @@ class ApprovalDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """An approval of a run's plan.
-
-    Attributes:
-        digest: the digest of the plan that was shown (see tasks/rules/runs/approval.py).
-        expires_at: from this time on, the plan cannot be approved.
-        decision: the decision; WAITING if there is none yet.
-        who: the person who decided; "" if the approval expired.
-        seal: shows that a process with the key of decisions wrote it. ``require_sealed`` checks it.
-    """
+    """An approval of a run's plan."""
 
     run_id: str
-    digest: str
+    digest: str  # the digest of the plan that was shown (see tasks/rules/runs/approval.py).
     asked_at: datetime
-    expires_at: datetime
-    decision: ApprovalDecision = ApprovalDecision.WAITING
-    who: str = ""
+    expires_at: datetime  # from this time on, the plan cannot be approved
+    decision: ApprovalDecision = ApprovalDecision.WAITING  # the decision; WAITING if there is none yet
+    who: str = ""  # the person who decided; "" if the approval expired
     remark: str = ""
     decided_at: datetime | None = None
+    # Shows that a process with the key of decisions wrote it. ``require_sealed`` checks it.
     seal: str | None = field(default=None, compare=False)
 
 

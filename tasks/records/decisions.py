@@ -50,13 +50,9 @@ class DecisionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The newest decision about a subject.
+    """The newest decision about a subject."""
 
-    Attributes:
-        text: what was decided, in a word or two of its kind.
-    """
-
-    text: str
+    text: str  # what was decided, in a word or two of its kind
     at: datetime
 
 

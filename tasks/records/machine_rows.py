@@ -32,11 +32,7 @@ _SHOWN_CHARACTERS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class RecordedState:
-    """The state of one machine by its newest assessment (see ``machine_states`` in tasks/records/page_schema.py).
-
-    Attributes:
-        details: what else the newest answer says, see ``summarize_answer``.
-    """
+    """The state of one machine by its newest assessment (see ``machine_states`` in tasks/records/page_schema.py)."""
 
     machine: str
     run_id: str
@@ -58,22 +54,17 @@ class RecordedState:
     os_version: str
     os_name: str
     manager: str
-    details: Mapping[str, Any]
+    details: Mapping[str, Any]  # what else the newest answer says, see ``summarize_answer``
 
 
 @dataclass(frozen=True, slots=True)
 class Plans:
-    """What configurations plan with a machine.
+    """What configurations plan with a machine."""
 
-    Attributes:
-        windows: of each configuration that may patch it, the next one that no freeze cancels; the first one first.
-        configurations: names of the configurations that select it.
-        is_automatic: whether automatic patching patches it: that is on, and selects it.
-    """
-
+    # Of each configuration that may patch it, the next one that no freeze cancels; the first one first.
     windows: Sequence[NextWindow] = ()
-    configurations: tuple[str, ...] = ()
-    is_automatic: bool = False
+    configurations: tuple[str, ...] = ()  # names of the configurations that select it
+    is_automatic: bool = False  # whether automatic patching patches it: that is on, and selects it
 
 
 def summarize_answer(assessment: Assessment) -> dict[str, Any]:

@@ -119,14 +119,11 @@ _MEASURES, _OUTCOMES = schema.measures, schema.outcomes
 
 @dataclass(frozen=True, slots=True)
 class LearnedDurations:
-    """What past runs tell of machines.
+    """What past runs tell of machines."""
 
-    Attributes:
-        measures: the mean of each measure (see ``compute_measures``), by machine.
-        updates: how many updates a machine got on average in the newest of the runs that installed any, by machine.
-    """
-
+    # The mean of each measure (see ``compute_measures``), by machine.
     measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    # How many updates a machine got on average in the newest of the runs that installed any, by machine.
     updates: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -24,24 +24,15 @@ LONGEST_WAIT: Final = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class RequestedRun:
-    """A flow run that a person asked for.
+    """A flow run that a person asked for."""
 
-    Attributes:
-        key: Prefect's idempotency key of it.
-        flow: the name of its flow. A flow run of another flow with the same key is not it.
-        request_digest: a digest of its parameters: a repeated request is the same one.
-        who: the person or the program.
-        scope: the scope that the role ``run`` of this login is limited to; "": it is not limited.
-        flow_run_id: the flow run that began with this key; "" before one has begun.
-    """
-
-    key: str
-    flow: str
-    request_digest: str
-    who: str
+    key: str  # Prefect's idempotency key of it
+    flow: str  # the name of its flow. A flow run of another flow with the same key is not it.
+    request_digest: str  # a digest of its parameters: a repeated request is the same one
+    who: str  # the person or the program
     at: datetime
-    scope: str = ""
-    flow_run_id: str = ""
+    scope: str = ""  # the scope that the role ``run`` of this login is limited to; "": it is not limited
+    flow_run_id: str = ""  # the flow run that began with this key; "" before one has begun
 
 
 def compute_request_digest(parameters: Mapping[str, object]) -> str:

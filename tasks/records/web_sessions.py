@@ -22,51 +22,30 @@ from tasks.records.storage.database import Database
 
 @dataclass(frozen=True, slots=True)
 class WebSession:
-    """A browser that is logged in.
+    """A browser that is logged in."""
 
-    Attributes:
-        digest: the SHA-256 of its cookie.
-        name: who it is, in records and in the audit log.
-        roles: what it may do, as words.
-        source: how it logged in: "token", "link", "oidc" or "ldap".
-        subject: who it is for the source: a token's digest, or the provider's name for the person.
-        expires_at: its end, however much it is used.
-        used_at: its last use, exact to a minute.
-        checked_at: when the source last said who it is.
-        ticket: what the source wants at the next check, encrypted; "" for nothing.
-        seal: the pages' signature of all above, but the last use.
-    """
-
-    digest: str
-    name: str
-    roles: tuple[str, ...]
-    source: str
-    subject: str
+    digest: str  # the SHA-256 of its cookie
+    name: str  # who it is, in records and in the audit log
+    roles: tuple[str, ...]  # what it may do, as words
+    source: str  # how it logged in: "token", "link", "oidc" or "ldap"
+    subject: str  # who it is for the source: a token's digest, or the provider's name for the person
     created_at: datetime
-    expires_at: datetime
-    used_at: datetime
-    checked_at: datetime
-    ticket: str = ""
-    seal: str = ""
+    expires_at: datetime  # its end, however much it is used
+    used_at: datetime  # its last use, exact to a minute
+    checked_at: datetime  # when the source last said who it is
+    ticket: str = ""  # what the source wants at the next check, encrypted; "" for nothing
+    seal: str = ""  # the pages' signature of all above, but the last use
 
 
 @dataclass(frozen=True, slots=True)
 class LoginLink:
-    """A link that logs in once.
+    """A link that logs in once."""
 
-    Attributes:
-        digest: the SHA-256 of its code.
-        name: whom it logs in.
-        roles: what they may do then, as words.
-        expires_at: its end, used or not.
-        seal: the signature of who made it.
-    """
-
-    digest: str
-    name: str
-    roles: tuple[str, ...]
-    expires_at: datetime
-    seal: str = ""
+    digest: str  # the SHA-256 of its code
+    name: str  # whom it logs in
+    roles: tuple[str, ...]  # what they may do then, as words
+    expires_at: datetime  # its end, used or not
+    seal: str = ""  # the signature of who made it
 
 
 class SqlWebSessions:

@@ -42,19 +42,12 @@ _LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 
 @dataclass(frozen=True, slots=True)
 class PendingLogin:
-    """A login that has begun: what only the browser that began it has.
+    """A login that has begun: what only the browser that began it has."""
 
-    Attributes:
-        state: comes back with the answer.
-        nonce: comes back in the ID token.
-        verifier: proves to the provider that the code is used by who asked for it.
-        target: the page to go to after the login.
-    """
-
-    state: str
-    nonce: str
-    verifier: str
-    target: str
+    state: str  # comes back with the answer
+    nonce: str  # comes back in the ID token
+    verifier: str  # proves to the provider that the code is used by who asked for it
+    target: str  # the page to go to after the login
 
     def write(self) -> str:
         """Return it as text."""

@@ -16,20 +16,13 @@ class LoginRefused(FleetpatchError):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who somebody is, as a provider says.
+    """Who somebody is, as a provider says."""
 
-    Attributes:
-        name: the name for records and for the audit log.
-        groups: the groups that the person is in.
-        subject: the provider's own name for the person, which never changes.
-        ticket: what the provider wants at the next check. It is secret.
-        is_case_ignored: whether groups that differ only in the case of A to Z are one group, as in directories.
-    """
-
-    name: str
-    groups: tuple[str, ...]
-    subject: str
-    ticket: str = ""
+    name: str  # the name for records and for the audit log
+    groups: tuple[str, ...]  # the groups that the person is in
+    subject: str  # the provider's own name for the person, which never changes
+    ticket: str = ""  # what the provider wants at the next check. It is secret.
+    # Whether groups that differ only in the case of A to Z are one group, as in directories.
     is_case_ignored: bool = False
 
 

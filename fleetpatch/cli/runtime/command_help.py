@@ -168,13 +168,9 @@ _METAVARS: Final = {"bool": "", "str": "TEXT", "int": "NUMBER", "float": "NUMBER
 
 
 class CommandGroup(TyperGroup):
-    """The root of the command. It loads a command when it is asked for. The order is that of the examples.
+    """The root of the command. It loads a command when it is asked for. The order is that of the examples."""
 
-    Attributes:
-        root: the Typer where commands register.
-    """
-
-    root: ClassVar[Any]
+    root: ClassVar[Any]  # the Typer where commands register
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - those of Typer's own base
         self._modules: set[str] = set()

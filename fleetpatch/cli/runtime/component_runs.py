@@ -31,36 +31,24 @@ FleetOpener = Callable[[], AbstractContextManager[tuple[ComponentKnowledge, Inve
 
 @dataclass(frozen=True, slots=True)
 class UpgradeOrder:
-    """What a person orders.
+    """What a person orders."""
 
-    Attributes:
-        name: of a component; None: all that are enrolled, one after the other.
-        version: the version that it gets; "": by itself.
-        roll_back: whether the version before is put back on a machine that is not healthy.
-        noun: what the name is of, for errors.
-    """
-
-    name: str | None
-    version: str = ""
+    name: str | None  # of a component; None: all that are enrolled, one after the other
+    version: str = ""  # the version that it gets; "": by itself
     minutes: float = 720.0
-    roll_back: bool = True
+    roll_back: bool = True  # whether the version before is put back on a machine that is not healthy
     dry_run: bool = False
-    noun: str = "component"
+    noun: str = "component"  # what the name is of, for errors
 
 
 @dataclass(frozen=True, slots=True)
 class UpgradeOutcome:
-    """What became of the runs.
+    """What became of the runs."""
 
-    Attributes:
-        results: of the components that were due.
-        unsettled: how many enrolled components are on machines that get nothing, by their standing.
-        exit_code: the worst one.
-    """
-
-    results: tuple[UpgradeResult, ...]
+    results: tuple[UpgradeResult, ...]  # of the components that were due
+    # How many enrolled components are on machines that get nothing, by their standing.
     unsettled: Mapping[ComponentStanding, int]
-    exit_code: ExitCode
+    exit_code: ExitCode  # the worst one
 
 
 def run_upgrades(

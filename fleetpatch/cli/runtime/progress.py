@@ -35,19 +35,14 @@ MAX_WAITING_NAMES = 5
 
 @dataclass(frozen=True, slots=True)
 class MachineProgress:
-    """The progress of one machine.
-
-    Attributes:
-        fraction: of the step, 0 to 1; None when it is not known.
-        end_state: the state in which the step ended, or "" while it runs.
-        since: when the step began, in seconds of a monotonic clock.
-    """
+    """The progress of one machine."""
 
     machine: str
     step: Step | None = None
-    fraction: float | None = None
+    fraction: float | None = None  # of the step, 0 to 1; None when it is not known
     message: str = ""
-    end_state: str = ""
+    end_state: str = ""  # the state in which the step ended, or "" while it runs
+    # When the step began, in seconds of a monotonic clock.
     since: float = field(default_factory=lambda: monotonic())  # noqa: PLW0108 - tests replace it
 
     @property

@@ -26,27 +26,17 @@ _FORMATS: Final[Mapping[ColumnUnit, Callable[[Any], str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Fact(Generic[Item]):
-    """A fact about each item of a list that only the command shows: a value in JSON, a column of the table, or both.
+    """A fact about each item of a list that only the command shows: a value in JSON, a column of the table, or both."""
 
-    Attributes:
-        key: the name in JSON; "": only the table has it.
-        read: returns the value of an item. JSON gets times, states and tuples as its own types.
-        heading: of the column; None: only JSON has it.
-        render: returns the cell of an item, where its value does not make it. Plain text is no markup.
-        style: the colour of the text.
-        limit: the number of characters from which text is cut; None: it is not.
-        wraps: whether the text may be on several lines.
-        is_number: whether it is on the right.
-    """
-
-    key: str
-    read: Callable[[Item], object]
-    heading: str | None = None
+    key: str  # the name in JSON; "": only the table has it
+    read: Callable[[Item], object]  # returns the value of an item. JSON gets times, states and tuples as its own types.
+    heading: str | None = None  # of the column; None: only JSON has it
+    # Returns the cell of an item, where its value does not make it. Plain text is no markup.
     render: Callable[[Item], object] | None = None
-    style: str = ""
-    limit: int | None = None
-    wraps: bool = False
-    is_number: bool = False
+    style: str = ""  # the colour of the text
+    limit: int | None = None  # the number of characters from which text is cut; None: it is not
+    wraps: bool = False  # whether the text may be on several lines
+    is_number: bool = False  # whether it is on the right
 
     def build_cell(self, item: Item) -> Text:
         """Return the cell of an item. A value that is None is a dash."""
@@ -95,25 +85,15 @@ def _to_json_value(value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A column of a table, where it differs from what the row's class says.
+    """A column of a table, where it differs from what the row's class says."""
 
-    Attributes:
-        name: the field's name; "last_run.state": a field of the row in the field ``last_run``.
-        heading: "": the field's own.
-        style: the colour of its text; of a count: if it is not zero.
-        limit: the number of characters from which text is cut; None: it is not.
-        wraps: whether its text may be on several lines.
-        is_number: whether it is on the right; None: as its type says.
-        render: returns the cell of a row, where one value does not make it; None: the type says it. Plain text is no
-            markup.
-    """
-
-    name: str
-    heading: str = ""
-    style: str = ""
-    limit: int | None = None
-    wraps: bool = False
-    is_number: bool | None = None
+    name: str  # the field's name; "last_run.state": a field of the row in the field ``last_run``.
+    heading: str = ""  # "": the field's own
+    style: str = ""  # the colour of its text; of a count: if it is not zero
+    limit: int | None = None  # the number of characters from which text is cut; None: it is not
+    wraps: bool = False  # whether its text may be on several lines
+    is_number: bool | None = None  # whether it is on the right; None: as its type says
+    # Returns the cell of a row, where one value does not make it; None: the type says it. Plain text is no markup.
     render: Callable[[Any], str | Text] | None = None
 
 

@@ -55,36 +55,25 @@ class _DetachRequested(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A run that is over.
-
-    Attributes:
-        exit_code: the exit code of the command.
-        was_interrupted: whether a signal to this process stopped it.
-        report_error: why its report could not be written; None when it was, or when there is none.
-    """
+    """A run that is over."""
 
     report: RunReport
-    exit_code: ExitCode
-    was_interrupted: bool = False
+    exit_code: ExitCode  # the exit code of the command
+    was_interrupted: bool = False  # whether a signal to this process stopped it
+    # Why its report could not be written; None when it was, or when there is none.
     report_error: FleetpatchError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """Runs in a thread of this process, while the main thread handles signals.
-
-    Attributes:
-        must_record_stop: whether a stop request is recorded, for the next attempt.
-        report_errors: why reports could not be written, by run id.
-        pool: has the one thread.
-    """
+    """Runs in a thread of this process, while the main thread handles signals."""
 
     run_ids: Sequence[str]
     caller: Caller
     interrupts: InterruptHandler
-    must_record_stop: bool
-    report_errors: Mapping[str, FleetpatchError]
-    pool: ThreadPoolExecutor
+    must_record_stop: bool  # whether a stop request is recorded, for the next attempt
+    report_errors: Mapping[str, FleetpatchError]  # why reports could not be written, by run id
+    pool: ThreadPoolExecutor  # has the one thread
 
     def wait_for(self, running: Future[T]) -> None:
         """Wait for the end of the runs. After a signal, print what still runs; after a second one, detach."""

@@ -43,16 +43,11 @@ _ORDER = list(DeadlineState)
 
 @dataclass(frozen=True, slots=True)
 class ComplianceView:
-    """The forecasts that are shown.
+    """The forecasts that are shown."""
 
-    Attributes:
-        now: the time from which they look ahead.
-        forecasts: one for each machine.
-        not_seen_lately: when the machines that were not seen lately were assessed last; None: never.
-    """
-
-    now: datetime
-    forecasts: Sequence[MachineForecast]
+    now: datetime  # the time from which they look ahead
+    forecasts: Sequence[MachineForecast]  # one for each machine
+    # When the machines that were not seen lately were assessed last; None: never.
     not_seen_lately: Mapping[str, datetime | None] = field(default_factory=dict)
 
 

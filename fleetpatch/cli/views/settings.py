@@ -22,18 +22,12 @@ HIDDEN_VALUE: Final = "(hidden)"
 
 @dataclass(frozen=True, slots=True)
 class ShownSetting:
-    """A setting that is set.
-
-    Attributes:
-        value: safe to show.
-        source: where it comes from, in words.
-        line: of the file, if it comes from there.
-    """
+    """A setting that is set."""
 
     name: str
-    value: str
-    source: str
-    line: int | None = None
+    value: str  # safe to show
+    source: str  # where it comes from, in words
+    line: int | None = None  # of the file, if it comes from there
 
 
 def list_shown_settings(environ: Mapping[str, str], file: SettingsFile | None) -> Sequence[ShownSetting]:

@@ -17,21 +17,13 @@ _EARLY_SECONDS: Final = 300.0
 
 @dataclass(slots=True)
 class AzureLogin:
-    """Gets tokens for the API of Azure.
+    """Gets tokens for the API of Azure."""
 
-    Attributes:
-        api: the login service, or the metadata service of this machine.
-        clock: the clock of the run.
-        tenant: the id of the tenant; "": the identity of this machine logs in.
-        client: the id of the application.
-        secret: of the application.
-    """
-
-    api: HttpApi
-    clock: Clock
-    tenant: str = ""
-    client: str = ""
-    secret: Secret | None = None
+    api: HttpApi  # the login service, or the metadata service of this machine
+    clock: Clock  # the clock of the run
+    tenant: str = ""  # the id of the tenant; "": the identity of this machine logs in
+    client: str = ""  # the id of the application
+    secret: Secret | None = None  # of the application
     _token: Secret | None = None
     _until: Deadline | None = None
 

@@ -27,15 +27,10 @@ class NotThere(ProviderError):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that is no error.
+    """An answer that is no error."""
 
-    Attributes:
-        document: its JSON; None: it has none.
-        headers: by their names in lower case.
-    """
-
-    document: Any
-    headers: Mapping[str, str]
+    document: Any  # its JSON; None: it has none
+    headers: Mapping[str, str]  # by their names in lower case
 
 
 class HttpApi:

@@ -29,23 +29,15 @@ _MARK: Final = "fleetpatch."
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A logical volume, as lvs shows it.
-
-    Attributes:
-        attributes: its ``lv_attr``.
-        size: in bytes.
-        origin: the volume of which it is a snapshot, or "".
-        percent: how much of a snapshot is used; None: it is none, or that is not known.
-        marks: its tags of fleetpatch, without that prefix.
-    """
+    """A logical volume, as lvs shows it."""
 
     group: str
     name: str
-    attributes: str
-    size: int
-    origin: str
-    percent: float | None
-    marks: Mapping[str, str]
+    attributes: str  # its ``lv_attr``
+    size: int  # in bytes
+    origin: str  # the volume of which it is a snapshot, or ""
+    percent: float | None  # how much of a snapshot is used; None: it is none, or that is not known
+    marks: Mapping[str, str]  # its tags of fleetpatch, without that prefix
 
     @property
     def id(self) -> str:

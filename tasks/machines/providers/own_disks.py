@@ -27,14 +27,10 @@ _POLL_SECONDS: Final = 10.0
 
 
 class OwnDisksProvider:
-    """A machine that takes the snapshots of its operating system itself.
+    """A machine that takes the snapshots of its operating system itself."""
 
-    Attributes:
-        kind: the kind of provider.
-        script: the name of its script. It has the parameters work and id, and the records that own_disks.sh tells.
-    """
-
-    kind: ClassVar[str]
+    kind: ClassVar[str]  # the kind of provider
+    # The name of its script. It has the parameters work and id, and the records that own_disks.sh tells.
     script: ClassVar[str]
 
     def __init__(self, host: HostCommands, machine_id: str, *, can_reboot: bool = True) -> None:

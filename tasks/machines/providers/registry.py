@@ -21,17 +21,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProviderPorts:
-    """What providers need from outside.
+    """What providers need from outside."""
 
-    Attributes:
-        clock: the clock of the run.
-        connect: connects to a machine of the inventory by its name: the hypervisor host, or the machine itself.
-        resolve_credential: returns the secret of a reference.
-    """
-
-    clock: Clock
+    clock: Clock  # the clock of the run
+    # Connects to a machine of the inventory by its name: the hypervisor host, or the machine itself.
     connect: Callable[[str], Transport]
-    resolve_credential: Callable[[str], Credential]
+    resolve_credential: Callable[[str], Credential]  # returns the secret of a reference
 
 
 _PLACES: Final[Mapping[ProviderKind, str]] = {

@@ -39,17 +39,12 @@ MAX_REFUSALS_IN_DOUBT: Final = 4
 
 @dataclass(slots=True)
 class LoginAttempt:
-    """One login attempt.
+    """One login attempt."""
 
-    Attributes:
-        accepted_keys: fingerprints of offered keys that were accepted, the latest first. The login adds to them.
-        is_refused: whether the machine refused it.
-        is_interrupted: whether the connection ended after the credential was sent and before an answer.
-    """
-
+    # Fingerprints of offered keys that were accepted, the latest first. The login adds to them.
     accepted_keys: list[str]
-    is_refused: bool = False
-    is_interrupted: bool = False
+    is_refused: bool = False  # whether the machine refused it
+    is_interrupted: bool = False  # whether the connection ended after the credential was sent and before an answer
 
 
 @dataclass(slots=True)

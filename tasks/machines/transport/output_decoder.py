@@ -61,17 +61,13 @@ def build_frame_mark(nonce: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ScriptOutput:
-    """A complete answer.
+    """A complete answer."""
 
-    Attributes:
-        records: bytes that are not UTF-8 are lone surrogates (``surrogateescape``), so that lengths in bytes stay
-            known; ``replace_invalid_utf8`` makes them printable.
-        unframed_output: everything that was not framed; a long text has a gap in the middle.
-    """
-
+    # Bytes that are not UTF-8 are lone surrogates (``surrogateescape``), so that lengths in bytes stay known;
+    # ``replace_invalid_utf8`` makes them printable.
     records: tuple[ScriptRecord, ...]
     exit_code: int
-    unframed_output: str
+    unframed_output: str  # everything that was not framed; a long text has a gap in the middle
 
 
 def replace_invalid_utf8(value: object) -> object:

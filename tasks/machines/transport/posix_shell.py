@@ -145,18 +145,12 @@ class _PrivilegeProbe(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Escalation:
-    """How to get a root shell.
-
-    Attributes:
-        stdin_prefix: the input before the script: a line with the password.
-        program: the program that gives root privilege, or "".
-        is_signed: whether its input must be signed for the machine.
-    """
+    """How to get a root shell."""
 
     command: tuple[str, ...]
-    stdin_prefix: bytes = b""
-    program: str = ""
-    is_signed: bool = False
+    stdin_prefix: bytes = b""  # the input before the script: a line with the password
+    program: str = ""  # the program that gives root privilege, or ""
+    is_signed: bool = False  # whether its input must be signed for the machine
 
     def __repr__(self) -> str:
         return f"Escalation(command={self.command!r})"  # stdin_prefix may be a password

@@ -15,19 +15,12 @@ _NEVER_KEPT: Final = frozenset({"names", "probe"})
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A question and its answer.
+    """A question and its answer."""
 
-    Attributes:
-        script: what was asked, with its parameters.
-        result: the answer; None: there was none.
-        error: why there was none; None: there was one.
-        as_job: whether it was asked as a job: on Windows, by SYSTEM, after it was refused to the login.
-    """
-
-    script: Script
-    result: ScriptResult | None
-    error: ErrorInfo | None = None
-    as_job: bool = False
+    script: Script  # what was asked, with its parameters
+    result: ScriptResult | None  # the answer; None: there was none
+    error: ErrorInfo | None = None  # why there was none; None: there was one
+    as_job: bool = False  # whether it was asked as a job: on Windows, by SYSTEM, after it was refused to the login
 
 
 class RecordingTransport:

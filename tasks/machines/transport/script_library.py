@@ -24,17 +24,12 @@ from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptParam
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A language of scripts.
+    """A language of scripts."""
 
-    Attributes:
-        folders: directories of a package with its scripts in this language; the first one that has a script counts.
-        suffix: of the file names.
-        systems: what runs them, for messages.
-    """
-
+    # Directories of a package with its scripts in this language; the first one that has a script counts.
     folders: tuple[str, ...]
-    suffix: str
-    systems: str
+    suffix: str  # of the file names
+    systems: str  # what runs them, for messages
 
 
 POSIX: Final = Dialect(("scripts/posix", "scripts"), ".sh", "POSIX systems")

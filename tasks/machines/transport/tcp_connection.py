@@ -23,19 +23,12 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What is to listen at a port, and what a person looks at if it does not.
+    """What is to listen at a port, and what a person looks at if it does not."""
 
-    Attributes:
-        name: for messages.
-        name_hint: if the address can't be resolved.
-        refused_hint: if nothing listens there.
-        dropped_hint: if the connection breaks before the login.
-    """
-
-    name: str
-    name_hint: str
-    refused_hint: str
-    dropped_hint: str
+    name: str  # for messages
+    name_hint: str  # if the address can't be resolved
+    refused_hint: str  # if nothing listens there
+    dropped_hint: str  # if the connection breaks before the login
 
 
 class ConnectionDropped(Exception):

@@ -34,39 +34,24 @@ class AuditState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditFault:
-    """What is wrong at an entry.
+    """What is wrong at an entry."""
 
-    Attributes:
-        number: the entry.
-        text: what differs, after "entry NUMBER".
-    """
-
-    number: int
-    text: str
+    number: int  # the entry
+    text: str  # what differs, after "entry NUMBER"
 
 
 @dataclass(frozen=True, slots=True)
 class AuditVerification:
-    """The result of a check.
-
-    Attributes:
-        entries: how many entries were read.
-        first: the number of the oldest one; 0 for none.
-        last: the newest one; None for none.
-        faults: the first of them, by number.
-        fault_count: how many there are.
-        message: what else is to be said: why it is unreadable, or which key is missing.
-        cuts: the entries that record the removal of older ones.
-    """
+    """The result of a check."""
 
     state: AuditState
-    entries: int = 0
-    first: int = 0
-    last: AuditHead | None = None
-    faults: tuple[AuditFault, ...] = ()
-    fault_count: int = 0
-    message: str = ""
-    cuts: tuple[AuditEntry, ...] = ()
+    entries: int = 0  # how many entries were read
+    first: int = 0  # the number of the oldest one; 0 for none
+    last: AuditHead | None = None  # the newest one; None for none
+    faults: tuple[AuditFault, ...] = ()  # the first of them, by number
+    fault_count: int = 0  # how many there are
+    message: str = ""  # what else is to be said: why it is unreadable, or which key is missing
+    cuts: tuple[AuditEntry, ...] = ()  # the entries that record the removal of older ones
 
 
 def verify_log(log: SqlAuditLog, expected: AuditHead | None = None, *, newest: int | None = None) -> AuditVerification:

@@ -19,27 +19,17 @@ _RUNS, _OF_RUN = schema.automatic_runs, schema.runs
 
 @dataclass(frozen=True, slots=True)
 class AutomaticRun:
-    """A run that automatic patching has started, or is about to start.
+    """A run that automatic patching has started, or is about to start."""
 
-    Attributes:
-        key: the idempotency key. The same key is also that of the flow run in Prefect.
-        machines: the machines that it patches or assesses.
-        window_start: when it may begin.
-        window_end: from when on it can't begin any more.
-        at: when it was decided.
-        plan: None: it only assesses machines.
-        flow_run_id: "": Prefect may not have it yet.
-        never_began: why it has not begun and never will, e.g. "its flow run was cancelled"; "": nothing is known of it.
-            Of an assessment also how its process ended, if it did not end itself.
-    """
-
-    key: str
-    machines: tuple[str, ...]
-    window_start: datetime
-    window_end: datetime
-    at: datetime
-    plan: RunPlan | None = None
-    flow_run_id: str = ""
+    key: str  # the idempotency key. The same key is also that of the flow run in Prefect.
+    machines: tuple[str, ...]  # the machines that it patches or assesses
+    window_start: datetime  # when it may begin
+    window_end: datetime  # from when on it can't begin any more
+    at: datetime  # when it was decided
+    plan: RunPlan | None = None  # None: it only assesses machines
+    flow_run_id: str = ""  # "": Prefect may not have it yet
+    # Why it has not begun and never will, e.g. "its flow run was cancelled"; "": nothing is known of it. Of an
+    # assessment also how its process ended, if it did not end itself.
     never_began: str = ""
 
     @property
@@ -50,16 +40,11 @@ class AutomaticRun:
 
 @dataclass(frozen=True, slots=True)
 class AutomaticRunStatus:
-    """An automatic run with the run that came of it.
-
-    Attributes:
-        run_id: the id of that run; "": it has not begun.
-        state: the state of that run; None: it has not begun.
-    """
+    """An automatic run with the run that came of it."""
 
     run: AutomaticRun
-    run_id: str = ""
-    state: OperationState | None = None
+    run_id: str = ""  # the id of that run; "": it has not begun
+    state: OperationState | None = None  # the state of that run; None: it has not begun
 
     def is_open(self, now: datetime) -> bool:
         """Return whether it is under way, or may still begin.

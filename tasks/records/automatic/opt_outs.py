@@ -21,17 +21,13 @@ _ENDED: Final = "ended"
 
 @dataclass(frozen=True, slots=True)
 class OptOut:
-    """A scope that a person has taken out of automatic patching.
-
-    Attributes:
-        until: when it ends by itself; None: when a person ends it.
-    """
+    """A scope that a person has taken out of automatic patching."""
 
     scope: str
     who: str
     reason: str
     at: datetime
-    until: datetime | None = None
+    until: datetime | None = None  # when it ends by itself; None: when a person ends it
 
 
 class SqlOptOuts:

@@ -160,14 +160,10 @@ def find_rollout_id(run: RunInfo) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RolloutResults:
-    """What became of rollouts.
+    """What became of rollouts."""
 
-    Attributes:
-        tries: oldest first.
-        last_outcomes: the last outcome of each machine that had its turn, by machine.
-    """
-
-    tries: tuple[Try, ...] = ()
+    tries: tuple[Try, ...] = ()  # oldest first
+    # The last outcome of each machine that had its turn, by machine.
     last_outcomes: Mapping[str, Outcome] = field(default_factory=dict)
 
 

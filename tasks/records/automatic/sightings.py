@@ -20,17 +20,11 @@ MissingKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class SightingChanges:
-    """What is to be stored after new assessments.
+    """What is to be stored after new assessments."""
 
-    Attributes:
-        sightings: new updates, and those whose publication was not known before.
-        missing: since when a machine lacks a fix of an update: new rows and changed ones.
-        fixed: rows of ``missing`` that end: the machine does not lack the fix any more.
-    """
-
-    sightings: Mapping[UpdateKey, Sighting]
-    missing: Mapping[MissingKey, datetime]
-    fixed: Sequence[MissingKey] = ()
+    sightings: Mapping[UpdateKey, Sighting]  # new updates, and those whose publication was not known before
+    missing: Mapping[MissingKey, datetime]  # since when a machine lacks a fix of an update: new rows and changed ones
+    fixed: Sequence[MissingKey] = ()  # rows of ``missing`` that end: the machine does not lack the fix any more
 
     @property
     def is_empty(self) -> bool:

@@ -18,15 +18,11 @@ _BATCH: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What was put behind the restored chains.
+    """What was put behind the restored chains."""
 
-    Attributes:
-        decisions: how many decisions; None: the present chain does not go on from that of the backup, or is not there.
-        audit_entries: the same of the audit log.
-    """
-
+    # How many decisions; None: the present chain does not go on from that of the backup, or is not there.
     decisions: int | None = None
-    audit_entries: int | None = None
+    audit_entries: int | None = None  # the same of the audit log
 
 
 def carry_chains(old: Connection, new: Connection, old_schema: str | None = None) -> Carried:

@@ -31,19 +31,12 @@ _OWN_ROWS: Final = frozenset({schema.retention.name, fleet_stamp.name})
 
 @dataclass(frozen=True, slots=True)
 class CopiedRecords:
-    """What was copied.
+    """What was copied."""
 
-    Attributes:
-        source: the records, for messages.
-        target: the copy, for messages.
-        rows: how many rows of each table.
-        audit_log: the state of the audit log in the copy: "intact", or the reason why not.
-    """
-
-    source: str
-    target: str
-    rows: Mapping[str, int]
-    audit_log: str
+    source: str  # the records, for messages
+    target: str  # the copy, for messages
+    rows: Mapping[str, int]  # how many rows of each table
+    audit_log: str  # the state of the audit log in the copy: "intact", or the reason why not
 
 
 def copy_records(url: str | None, target_url: str) -> CopiedRecords:

@@ -88,25 +88,15 @@ _MAX_NAME = 63
 
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
-    """What a restoration would do. Nothing was changed yet.
+    """What a restoration would do. Nothing was changed yet."""
 
-    Attributes:
-        path: the backup.
-        place: the records that it would replace, for messages.
-        backup: what the backup says of itself.
-        present: what is in these records; None: there are none, or they can't be read.
-        fault: why they can't be read; "" if they can, or if there are none.
-        sessions: who has them open.
-        newer_runs: the runs that the backup does not have.
-    """
-
-    path: Path
-    place: str
-    backup: BackupManifest
-    present: RecordsFacts | None
-    fault: str
-    sessions: tuple[str, ...]
-    newer_runs: tuple[str, ...]
+    path: Path  # the backup
+    place: str  # the records that it would replace, for messages
+    backup: BackupManifest  # what the backup says of itself
+    present: RecordsFacts | None  # what is in these records; None: there are none, or they can't be read
+    fault: str  # why they can't be read; "" if they can, or if there are none
+    sessions: tuple[str, ...]  # who has them open
+    newer_runs: tuple[str, ...]  # the runs that the backup does not have
 
     @property
     def reopened_runs(self) -> tuple[str, ...]:
@@ -125,17 +115,11 @@ class RestorePlan:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restoration has done.
+    """What a restoration has done."""
 
-    Attributes:
-        kept: where the replaced records are; "": there were none.
-        carried: what of them was put behind the restored chains.
-        ended_logins: how many logins of browsers were ended.
-    """
-
-    kept: str
-    carried: Carried
-    ended_logins: int
+    kept: str  # where the replaced records are; "": there were none
+    carried: Carried  # what of them was put behind the restored chains
+    ended_logins: int  # how many logins of browsers were ended
 
 
 def plan_restore(url: str | None, path: Path) -> RestorePlan:

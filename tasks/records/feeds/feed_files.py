@@ -29,17 +29,12 @@ class FeedKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FeedFile:
-    """The content of one file.
-
-    Attributes:
-        at: the date within the file.
-        risks: what it says of the wanted vulnerabilities.
-    """
+    """The content of one file."""
 
     path: Path
     kind: FeedKind
-    at: datetime
-    risks: Mapping[str, CveRisk]
+    at: datetime  # the date within the file
+    risks: Mapping[str, CveRisk]  # what it says of the wanted vulnerabilities
 
 
 def read_feed_file(path: Path, kind: FeedKind, cves: Collection[str]) -> FeedFile:

@@ -46,19 +46,13 @@ class FeedProblem:
 
 @dataclass(frozen=True, slots=True)
 class RiskFeeds:
-    """What the feeds say.
+    """What the feeds say."""
 
-    Attributes:
-        risks: by CVE id, only of the wanted ones.
-        kinds: the kinds of which there is a file that can be used, or that none of the vulnerabilities needs.
-        files: the used files.
-        problems: the refused files.
-    """
-
-    risks: Mapping[str, CveRisk] = field(default_factory=dict)
+    risks: Mapping[str, CveRisk] = field(default_factory=dict)  # by CVE id, only of the wanted ones
+    # The kinds of which there is a file that can be used, or that none of the vulnerabilities needs.
     kinds: frozenset[FeedKind] = frozenset()
-    files: tuple[FeedFile, ...] = ()
-    problems: tuple[FeedProblem, ...] = ()
+    files: tuple[FeedFile, ...] = ()  # the used files
+    problems: tuple[FeedProblem, ...] = ()  # the refused files
 
 
 def load_risk_feeds(folder: Path | None, cves: Collection[str], max_age_days: float, now: datetime) -> RiskFeeds:

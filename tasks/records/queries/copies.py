@@ -15,16 +15,11 @@ from tasks.rules.rehearsal import OVERLAY_ACT
 
 @dataclass(frozen=True, slots=True)
 class LeftCopy:
-    """A copy of a machine that may exist, and that no run needs.
+    """A copy of a machine that may exist, and that no run needs."""
 
-    Attributes:
-        id: what its provider calls it.
-        provider: who has the machine, and what that calls it; "": the journal does not say.
-    """
-
-    id: str
+    id: str  # what its provider calls it
     machine: str
-    provider: str
+    provider: str  # who has the machine, and what that calls it; "": the journal does not say
     run_id: str
     began_at: datetime
 

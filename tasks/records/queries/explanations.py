@@ -13,21 +13,15 @@ AVAILABLE_REASON = "a newer version is available"
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The state of one update on one machine, and the reason.
-
-    Attributes:
-        at: the time of the state.
-        run_id: the run that recorded the state; "" for an assessment outside a run.
-        reason: the reason in words; never empty.
-        is_from_assessment: True: an assessment found the update pending. False: the state is the result of a run.
-    """
+    """The state of one update on one machine, and the reason."""
 
     machine: str
     update: Update
-    at: datetime | None
-    run_id: str
+    at: datetime | None  # the time of the state
+    run_id: str  # the run that recorded the state; "" for an assessment outside a run
     state: UpdateState
-    reason: str
+    reason: str  # the reason in words; never empty
+    # True: an assessment found the update pending. False: the state is the result of a run.
     is_from_assessment: bool = False
 
 

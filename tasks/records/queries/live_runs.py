@@ -24,26 +24,17 @@ _LEASE_LENGTH = timedelta(seconds=60)  # as in flows/engine/run_lease.py, whose 
 
 @dataclass(frozen=True, slots=True)
 class RunProcess:
-    """Who works on an unfinished run.
-
-    Attributes:
-        is_alive: whether a process works on it.
-        is_silent: nothing has been heard from it for long; its lease may go on for up to a minute.
-        holder: that process, or the last one: user, host and process id; "" if it is not known.
-        until: when its lease ends or has ended; None: it has none.
-        heard_at: when it last wrote progress or renewed its lease, by the clock of the pages; None: not known.
-        stop_by: who asked it to stop, or "".
-        stop_reason: why, or "".
-    """
+    """Who works on an unfinished run."""
 
     run_id: str
-    is_alive: bool
-    is_silent: bool
-    holder: str
-    until: datetime | None
+    is_alive: bool  # whether a process works on it
+    is_silent: bool  # nothing has been heard from it for long; its lease may go on for up to a minute
+    holder: str  # that process, or the last one: user, host and process id; "" if it is not known
+    until: datetime | None  # when its lease ends or has ended; None: it has none
+    # When it last wrote progress or renewed its lease, by the clock of the pages; None: not known.
     heard_at: datetime | None
-    stop_by: str
-    stop_reason: str
+    stop_by: str  # who asked it to stop, or ""
+    stop_reason: str  # why, or ""
 
 
 def read_run_processes(database: Database, now: datetime, run_ids: Collection[str] = ()) -> Mapping[str, RunProcess]:

@@ -26,22 +26,15 @@ from tasks.records.storage.database import Database
 
 @dataclass(frozen=True, slots=True)
 class ChangeMarker:
-    """Changes with the records: pages read them again if it differs.
+    """Changes with the records: pages read them again if it differs."""
 
-    Attributes:
-        since: a number of an assessment. Only markers with the same one can be compared.
-        assessment: the newest assessment's number.
-        recent: how many assessments have a number above ``since``. On PostgreSQL one may become visible after another
-            with a higher number: then only this changes.
-        outcome: the newest outcome's number.
-        unfinished_runs: runs under way. Their outcomes change without a new number.
-    """
-
-    since: int
-    assessment: int
+    since: int  # a number of an assessment. Only markers with the same one can be compared.
+    assessment: int  # the newest assessment's number
+    # How many assessments have a number above ``since``. On PostgreSQL one may become visible after another with a
+    # higher number: then only this changes.
     recent: int
-    outcome: int
-    unfinished_runs: int
+    outcome: int  # the newest outcome's number
+    unfinished_runs: int  # runs under way. Their outcomes change without a new number.
 
 
 _COLUMNS = [machine_states.columns[field.name] for field in fields(RecordedState)]
@@ -146,18 +139,13 @@ class MachineRun:
 
 @dataclass(frozen=True, slots=True)
 class Occupation:
-    """A run that works on a machine now.
-
-    Attributes:
-        step: what it does; "" if that is not recorded.
-        since: when that step began, or the run.
-    """
+    """A run that works on a machine now."""
 
     run_id: str
     kind: str
-    step: str
+    step: str  # what it does; "" if that is not recorded
     message: str
-    since: datetime
+    since: datetime  # when that step began, or the run
 
 
 def count_machine_runs(database: Database, machine: str) -> int:

@@ -18,36 +18,23 @@ from tasks.records.storage.database import Database
 
 @dataclass(frozen=True, slots=True)
 class LastWindow:
-    """The newest window of a configuration in the records.
-
-    Attributes:
-        what: "run", "missed", "frozen" or "cancelled".
-        state: the state of its run; "" if it had none.
-        started_at: the start of its run; None if it had none.
-        ended_at: the end of its run; None while it is in progress.
-    """
+    """The newest window of a configuration in the records."""
 
     configuration: str
     starts_at: datetime
-    what: str
-    state: str
-    started_at: datetime | None
-    ended_at: datetime | None
+    what: str  # "run", "missed", "frozen" or "cancelled"
+    state: str  # the state of its run; "" if it had none
+    started_at: datetime | None  # the start of its run; None if it had none
+    ended_at: datetime | None  # the end of its run; None while it is in progress
 
 
 @dataclass(frozen=True, slots=True)
 class MetricFigures:
-    """The figures of metrics that are not of single machines.
+    """The figures of metrics that are not of single machines."""
 
-    Attributes:
-        runs_in_progress: the number of unfinished runs by kind.
-        last_windows: the newest window of each configuration.
-        approvals_waiting: plans of unfinished runs that wait for a decision.
-    """
-
-    runs_in_progress: Mapping[str, int]
-    last_windows: tuple[LastWindow, ...]
-    approvals_waiting: int
+    runs_in_progress: Mapping[str, int]  # the number of unfinished runs by kind
+    last_windows: tuple[LastWindow, ...]  # the newest window of each configuration
+    approvals_waiting: int  # plans of unfinished runs that wait for a decision
 
 
 def read_metric_figures(database: Database) -> MetricFigures:

@@ -23,17 +23,11 @@ _ASSESSMENTS = schema.assessments
 
 @dataclass(frozen=True, slots=True)
 class NewestAssessments:
-    """A machine's newest assessments.
+    """A machine's newest assessments."""
 
-    Attributes:
-        asked_at: time of the newest one.
-        error_kind: class name of the newest one's error; "": the machine answered.
-        answered: the newest one with an answer; None: it never answered.
-    """
-
-    asked_at: datetime
-    error_kind: str
-    answered: Assessment | None
+    asked_at: datetime  # time of the newest one
+    error_kind: str  # class name of the newest one's error; "": the machine answered
+    answered: Assessment | None  # the newest one with an answer; None: it never answered
 
     @property
     def assessed_at(self) -> datetime | None:

@@ -35,15 +35,11 @@ class RunParts:
 
 @dataclass(frozen=True, slots=True)
 class RecordedMachine:
-    """What the run recorded of one machine, with its updates.
-
-    Attributes:
-        steps: steps that have ended; of a machine in progress those before the present one.
-    """
+    """What the run recorded of one machine, with its updates."""
 
     outcome: Outcome | None
     plan: MachinePlan | None
-    steps: tuple[StepRecord, ...] = ()
+    steps: tuple[StepRecord, ...] = ()  # steps that have ended; of a machine in progress those before the present one
 
 
 _RESULT_NAMES = tuple(list_kinds(MachineResultRow))

@@ -23,27 +23,17 @@ from tasks.records.storage.database import Database
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs a list shows. An empty field restricts nothing.
+    """Which runs a list shows. An empty field restricts nothing."""
 
-    Attributes:
-        kinds: kinds of runs. Runs of shards are left out unless they are named here, or by their id.
-        states: states of runs.
-        configuration: the exact name.
-        text: a part of the scope, the id, the message, or of who started it; letter case does not matter.
-        machine: the exact name of a machine that the run has a result of.
-        since: runs that started then or later.
-        until: runs that started before.
-        run_id: only the run with this id.
-    """
-
+    # Kinds of runs. Runs of shards are left out unless they are named here, or by their id.
     kinds: tuple[str, ...] = ()
-    states: tuple[str, ...] = ()
-    configuration: str = ""
-    text: str = ""
-    machine: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
-    run_id: str = ""
+    states: tuple[str, ...] = ()  # states of runs
+    configuration: str = ""  # the exact name
+    text: str = ""  # a part of the scope, the id, the message, or of who started it; letter case does not matter
+    machine: str = ""  # the exact name of a machine that the run has a result of
+    since: datetime | None = None  # runs that started then or later
+    until: datetime | None = None  # runs that started before
+    run_id: str = ""  # only the run with this id
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,19 +19,13 @@ CARRIED_DAYS = 7
 
 @dataclass(slots=True)
 class DayTotals:
-    """The fleet on one day (UTC): how many machines are compliant or not, and the updates that they lacked.
-
-    Attributes:
-        urgent: critical and security updates; one that ten machines lack counts ten times.
-        other: all other updates.
-        reboot: machines that needed a reboot.
-    """
+    """The fleet on one day (UTC): how many machines are compliant or not, and the updates that they lacked."""
 
     compliant: int = 0
     non_compliant: int = 0
-    urgent: int = 0
-    other: int = 0
-    reboot: int = 0
+    urgent: int = 0  # critical and security updates; one that ten machines lack counts ten times
+    other: int = 0  # all other updates
+    reboot: int = 0  # machines that needed a reboot
 
     @property
     def assessed(self) -> int:

@@ -181,18 +181,14 @@ _MISSING = schema.missing_fixes
 
 @dataclass(frozen=True, slots=True)
 class OldUpdate:
-    """An update that a machine lacks.
-
-    Attributes:
-        since: since when fleetpatch has known that the machine lacks it. What automatic patching knows to be installed
-            meanwhile does not count.
-        machines: how many machines lack an update of this name.
-    """
+    """An update that a machine lacks."""
 
     machine: str
     name: str
+    # Since when fleetpatch has known that the machine lacks it. What automatic patching knows to be installed meanwhile
+    # does not count.
     since: datetime
-    machines: int
+    machines: int  # how many machines lack an update of this name
 
 
 def find_oldest_update(database: Database, counts: Callable[[str], bool]) -> OldUpdate | None:

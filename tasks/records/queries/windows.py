@@ -17,20 +17,14 @@ from tasks.records.storage.database import Database
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
-    """What became of a window.
-
-    Attributes:
-        status: a ``WindowStatus`` (see ``occurrences`` in tasks/records/schema.py).
-        run_state: the state of its run; None if the run was not recorded.
-        reason: why no run has the window; "" for one that a run has.
-    """
+    """What became of a window."""
 
     configuration: str
     starts_at: datetime
-    status: str
+    status: str  # a ``WindowStatus`` (see ``occurrences`` in tasks/records/schema.py).
     run_id: str
-    run_state: str | None
-    reason: str
+    run_state: str | None  # the state of its run; None if the run was not recorded
+    reason: str  # why no run has the window; "" for one that a run has
     recorded_at: datetime
 
 

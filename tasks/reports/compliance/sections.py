@@ -18,23 +18,15 @@ _NOT_ASSESSED: Final = "no machine was assessed"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A table with its explanation.
-
-    Attributes:
-        headings: text of each column, and whether it has numbers.
-        rows: text of each cell.
-        empty: what stands for a table without rows.
-        file: the name of the table in CSV and Parquet.
-        left_out: rows that are only in the files for programs.
-    """
+    """A table with its explanation."""
 
     title: str
     text: str
-    headings: Sequence[tuple[str, bool]]
-    rows: Sequence[tuple[str, ...]]
-    empty: str
-    file: str
-    left_out: int = 0
+    headings: Sequence[tuple[str, bool]]  # text of each column, and whether it has numbers
+    rows: Sequence[tuple[str, ...]]  # text of each cell
+    empty: str  # what stands for a table without rows
+    file: str  # the name of the table in CSV and Parquet
+    left_out: int = 0  # rows that are only in the files for programs
 
 
 @dataclass(frozen=True, slots=True)

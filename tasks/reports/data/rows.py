@@ -20,12 +20,7 @@ class MachinePart:
 
 @dataclass(frozen=True, slots=True)
 class RunReportRow:
-    """The run: one row.
-
-    Attributes:
-        urgent_pending: critical and security updates that are not installed at the end of the run, over all machines.
-        request: the run's request, as JSON text.
-    """
+    """The run: one row."""
 
     run_id: str
     kind: str
@@ -57,11 +52,11 @@ class RunReportRow:
     excluded: int
     not_selected: int
     not_attempted: int
-    urgent_pending: int
+    urgent_pending: int  # critical and security updates that are not installed at the end of the run, over all machines
     reboots_completed: int
     reboots_failed: int
     reboots_required: int
-    request: str
+    request: str  # the run's request, as JSON text
     notes: str
 
 

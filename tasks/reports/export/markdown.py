@@ -52,17 +52,11 @@ _NOT_INSTALLED_STATES: Final = FAILED_UPDATE_STATES | NOT_DONE_UPDATE_STATES
 
 @dataclass(frozen=True, slots=True)
 class _DetailLimits:
-    """Limits of the text.
+    """Limits of the text."""
 
-    Attributes:
-        table_rows: rows in each table.
-        machines: machines with their own section.
-        lines_per_machine: lines in each part of such a section.
-    """
-
-    table_rows: int
-    machines: int
-    lines_per_machine: int
+    table_rows: int  # rows in each table
+    machines: int  # machines with their own section
+    lines_per_machine: int  # lines in each part of such a section
 
 
 _DETAIL_LEVELS: Final = (

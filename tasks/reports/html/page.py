@@ -47,27 +47,16 @@ from tasks.rules.automatic.progress import RolloutProgress
 
 @dataclass(frozen=True, slots=True)
 class DetailLimits:
-    """Maximum amounts on the page.
+    """Maximum amounts on the page."""
 
-    Attributes:
-        machine_rows: machines with a row.
-        expandable_machines: machines whose row expands; part of ``machine_rows``.
-        updates_per_machine: rows of updates in one machine's details.
-        groups: entries in each of these lists: updates, reasons, hooks, notes.
-        machines_per_group: names of machines in one group.
-        timeline_rows: rows of the timeline.
-        text_characters: characters of one text.
-        log_bytes: bytes of all logs together.
-    """
-
-    machine_rows: int
-    expandable_machines: int
-    updates_per_machine: int
-    groups: int
-    machines_per_group: int
-    timeline_rows: int
-    text_characters: int
-    log_bytes: int
+    machine_rows: int  # machines with a row
+    expandable_machines: int  # machines whose row expands; part of ``machine_rows``
+    updates_per_machine: int  # rows of updates in one machine's details
+    groups: int  # entries in each of these lists: updates, reasons, hooks, notes
+    machines_per_group: int  # names of machines in one group
+    timeline_rows: int  # rows of the timeline
+    text_characters: int  # characters of one text
+    log_bytes: int  # bytes of all logs together
 
 
 DETAIL_LEVELS: Final = (

@@ -9,18 +9,13 @@ from tasks.reports.formatting import NO_FIGURE, format_count, format_known_durat
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A figure that is seen first.
-
-    Attributes:
-        level: "good", "warn", "bad" or "".
-        shares: the bar below it: CSS class, word and number of each of its parts.
-    """
+    """A figure that is seen first."""
 
     title: str
     value: str
     note: str = ""
-    level: str = ""
-    shares: tuple[tuple[str, str, int], ...] = ()
+    level: str = ""  # "good", "warn", "bad" or ""
+    shares: tuple[tuple[str, str, int], ...] = ()  # the bar below it: CSS class, word and number of each of its parts
 
 
 def build_tiles(report: RunReport, tables: Tables) -> tuple[Tile, ...]:

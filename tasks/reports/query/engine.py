@@ -43,13 +43,9 @@ NAMES: Final = (*VIEWS, *TABLES)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The rows of an answer, with typed columns.
+    """The rows of an answer, with typed columns."""
 
-    Attributes:
-        table: the rows, as an Arrow table. Times are in UTC.
-    """
-
-    table: "pa.Table"
+    table: "pa.Table"  # the rows, as an Arrow table. Times are in UTC.
 
     @property
     def columns(self) -> tuple[str, ...]:

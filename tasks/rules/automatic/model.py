@@ -20,94 +20,61 @@ UpdateKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class RiskRule:
-    """An earlier deadline for updates that fix dangerous vulnerabilities. All conditions that are given must hold.
+    """An earlier deadline for updates that fix dangerous vulnerabilities. All conditions that are given must hold."""
 
-    Attributes:
-        due_days: days from publication or first sight.
-        known_exploited: CISA's catalogue (KEV) has one of its CVEs.
-        epss: lowest probability of exploitation (0 to 1) of one of its CVEs; None: any.
-        cvss: lowest base score (0 to 10) of one of its CVEs; None: any.
-    """
-
-    due_days: float
-    known_exploited: bool = False
-    epss: float | None = None
-    cvss: float | None = None
+    due_days: float  # days from publication or first sight
+    known_exploited: bool = False  # CISA's catalogue (KEV) has one of its CVEs
+    epss: float | None = None  # lowest probability of exploitation (0 to 1) of one of its CVEs; None: any
+    cvss: float | None = None  # lowest base score (0 to 10) of one of its CVEs; None: any
 
 
 @dataclass(frozen=True, slots=True)
 class CveRisk:
-    """What offline feeds say of one vulnerability. None: the feed has nothing about it.
+    """What offline feeds say of one vulnerability. None: the feed has nothing about it."""
 
-    Attributes:
-        exploited_since: the day on which CISA's catalogue (KEV) took it in.
-        epss: probability of exploitation in the next 30 days, 0 to 1 (FIRST).
-        cvss: base score, 0 to 10.
-    """
-
-    exploited_since: date | None = None
-    epss: float | None = None
-    cvss: float | None = None
+    exploited_since: date | None = None  # the day on which CISA's catalogue (KEV) took it in
+    epss: float | None = None  # probability of exploitation in the next 30 days, 0 to 1 (FIRST)
+    cvss: float | None = None  # base score, 0 to 10
 
 
 @dataclass(frozen=True, slots=True)
 class AutomaticPolicy:
-    """How the fleet is patched automatically.
+    """How the fleet is patched automatically."""
 
-    Attributes:
-        scope: the machines; only those whose owner is ``managed`` are patched.
-        off_peak_start: by the clock of each machine's own zone. Azure: 22:00 to 06:00.
-        window_minutes: length of a window inside the off-peak hours. Azure: 235.
-        due_days: days from the publication of an update, or its first sight, to its deadline. Azure: 30.
-        canary_locations: the locations of the first phase, empty: the first location by name.
-        paired_locations: groups of locations of which never two are in the same phase.
-        success_percent: share of a phase's machines with updates of the rollout that must succeed.
-        soak_hours: hours between the end of a phase and the start of the next; health is watched.
-        max_tries: windows in which a machine is tried in one rollout. Then people are told.
-        max_unhealthy_percent: a set with more unhealthy members is left alone; a phase with more stops.
-        max_assessment_age_hours: a machine is assessed again when its assessment is older.
-        max_assessments: so many machines are in assessments at the same time, those included that wait for a worker.
-        new_rollout_hours: at the earliest so long after the last rollout was created, a new one is.
-        waves_percent: share of a run's machines that make a wave.
-        failure_budget_percent: see FailureBudget.
-    """
-
-    scope: str = "*"
+    scope: str = "*"  # the machines; only those whose owner is ``managed`` are patched
     enabled: bool = True
     classifications: frozenset[Classification] = frozenset(
         {Classification.CRITICAL, Classification.SECURITY, Classification.SECURITY_ESM}
     )
     exclude: tuple[str, ...] = ()
-    off_peak_start: time = time(22)
+    off_peak_start: time = time(22)  # by the clock of each machine's own zone. Azure: 22:00 to 06:00.
     off_peak_end: time = time(6)
-    window_minutes: float = 235.0
-    due_days: float = 30.0
-    canary_locations: tuple[str, ...] = ()
-    paired_locations: tuple[tuple[str, ...], ...] = ()
-    success_percent: float = 95.0
-    soak_hours: float = 24.0
-    max_tries: int = 3
-    max_unhealthy_percent: float = 20.0
-    max_assessment_age_hours: float = 24.0
+    window_minutes: float = 235.0  # length of a window inside the off-peak hours. Azure: 235.
+    due_days: float = 30.0  # days from the publication of an update, or its first sight, to its deadline. Azure: 30.
+    canary_locations: tuple[str, ...] = ()  # the locations of the first phase, empty: the first location by name
+    paired_locations: tuple[tuple[str, ...], ...] = ()  # groups of locations of which never two are in the same phase
+    success_percent: float = 95.0  # share of a phase's machines with updates of the rollout that must succeed
+    soak_hours: float = 24.0  # hours between the end of a phase and the start of the next; health is watched
+    max_tries: int = 3  # windows in which a machine is tried in one rollout. Then people are told.
+    max_unhealthy_percent: float = 20.0  # a set with more unhealthy members is left alone; a phase with more stops
+    max_assessment_age_hours: float = 24.0  # a machine is assessed again when its assessment is older
+    # So many machines are in assessments at the same time, those included that wait for a worker.
     max_assessments: int = 600
-    new_rollout_hours: float = 24.0
+    new_rollout_hours: float = 24.0  # at the earliest so long after the last rollout was created, a new one is
     risk_rules: tuple[RiskRule, ...] = ()
-    waves_percent: float = 20.0
-    failure_budget_percent: float = 20.0
+    waves_percent: float = 20.0  # share of a run's machines that make a wave
+    failure_budget_percent: float = 20.0  # see FailureBudget
 
 
 @dataclass(frozen=True, slots=True)
 class DueUpdate:
-    """One update that is pending on a machine.
-
-    Attributes:
-        since: when the machine first lacked a fix of this name: the earliest publication, or else first sight, of the
-            versions that it lacks. A newer version does not postpone the deadline.
-    """
+    """One update that is pending on a machine."""
 
     name: str
     version: str
     classification: Classification
+    # When the machine first lacked a fix of this name: the earliest publication, or else first sight, of the versions
+    # that it lacks. A newer version does not postpone the deadline.
     since: datetime
     severity: Severity = Severity.UNSPECIFIED
     cves: tuple[str, ...] = ()
@@ -121,26 +88,19 @@ class DueUpdate:
 
 @dataclass(frozen=True, slots=True)
 class MachineView:
-    """What is known of one machine.
-
-    Attributes:
-        opted_out: why it is not patched automatically (who, and the reason), or "".
-        assessed_at: when it was last assessed with an answer; None: never.
-        asked_at: when it was last asked for an assessment, with an answer or without one.
-        pending: all pending updates, those that the policy does not select included.
-    """
+    """What is known of one machine."""
 
     name: str
     location: str = ""
     availability_zone: str = ""
     zone: str = "UTC"
     sets: tuple[str, ...] = ()
-    opted_out: str = ""
+    opted_out: str = ""  # why it is not patched automatically (who, and the reason), or ""
     last_seen: datetime | None = None
-    assessed_at: datetime | None = None
-    asked_at: datetime | None = None
+    assessed_at: datetime | None = None  # when it was last assessed with an answer; None: never
+    asked_at: datetime | None = None  # when it was last asked for an assessment, with an answer or without one
     is_healthy: bool | None = None
-    pending: tuple[DueUpdate, ...] = ()
+    pending: tuple[DueUpdate, ...] = ()  # all pending updates, those that the policy does not select included
     can_wake: bool = False
 
     @property
@@ -163,17 +123,13 @@ class RolloutState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One phase of a rollout: locations whose machines get the updates in the same nights.
-
-    Attributes:
-        started_at: when its first run was started; None: it has not begun.
-        ended_at: when all its machines were done; the soak time begins then. A phase in which nothing ran begins and
-            ends at the same instant, and has no soak time.
-    """
+    """One phase of a rollout: locations whose machines get the updates in the same nights."""
 
     number: int
     locations: tuple[str, ...]
-    started_at: datetime | None = None
+    started_at: datetime | None = None  # when its first run was started; None: it has not begun
+    # When all its machines were done; the soak time begins then. A phase in which nothing ran begins and ends at the
+    # same instant, and has no soak time.
     ended_at: datetime | None = None
 
     @property
@@ -270,14 +226,11 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class ActiveRun:
-    """A run of automatic patching that was started and has not ended, or any other unfinished run.
-
-    Attributes:
-        plan: None: a run that automatic patching did not start. Its machines are left alone meanwhile.
-    """
+    """A run of automatic patching that was started and has not ended, or any other unfinished run."""
 
     run_id: str
     machines: tuple[str, ...]
+    # None: a run that automatic patching did not start. Its machines are left alone meanwhile.
     plan: RunPlan | None = None
 
 

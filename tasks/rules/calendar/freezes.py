@@ -12,17 +12,11 @@ from tasks.rules.calendar.schedule import Occurrence
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """A time in which no window opens.
+    """A time in which no window opens."""
 
-    Attributes:
-        start: aware.
-        end: aware; the first instant at which windows may be open again. It may be equal to ``start``.
-        reason: for display, such as "year-end closing".
-    """
-
-    start: datetime
-    end: datetime
-    reason: str = ""
+    start: datetime  # aware
+    end: datetime  # aware; the first instant at which windows may be open again. It may be equal to ``start``.
+    reason: str = ""  # for display, such as "year-end closing"
 
     def __post_init__(self) -> None:
         """Refuse invalid times.

@@ -41,22 +41,15 @@ def require_window_minutes(minutes: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The rule that says when windows open.
+    """The rule that says when windows open."""
 
-    Attributes:
-        recurrence: the recurrence; see ``parse_recurrence``.
-        start: naive wall time in ``zone``, to the minute. No window opens earlier; intervals count from here. A window
-            opens at the start only when the recurrence includes it.
-        minutes: length of each window in elapsed time; more than 0, at most 31 days.
-        zone: IANA name of the zone.
-        expires: naive wall time in ``zone``; no window opens at this time or later.
-    """
-
-    recurrence: Recurrence
+    recurrence: Recurrence  # the recurrence; see ``parse_recurrence``
+    # Naive wall time in ``zone``, to the minute. No window opens earlier; intervals count from here. A window opens at
+    # the start only when the recurrence includes it.
     start: datetime
-    minutes: float
-    zone: str
-    expires: datetime | None = None
+    minutes: float  # length of each window in elapsed time; more than 0, at most 31 days
+    zone: str  # IANA name of the zone
+    expires: datetime | None = None  # naive wall time in ``zone``; no window opens at this time or later
 
     def __post_init__(self) -> None:
         """Refuse invalid values.
@@ -82,19 +75,12 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One window of a schedule.
+    """One window of a schedule."""
 
-    Attributes:
-        start: UTC.
-        end: UTC; the first instant after the window.
-        local_start: the scheduled wall time in the schedule's zone, naive.
-        note: the effect of a clock change on the window, or "".
-    """
-
-    start: datetime
-    end: datetime
-    local_start: datetime
-    note: str = ""
+    start: datetime  # UTC
+    end: datetime  # UTC; the first instant after the window
+    local_start: datetime  # the scheduled wall time in the schedule's zone, naive
+    note: str = ""  # the effect of a clock change on the window, or ""
 
 
 def iterate_occurrences(

@@ -74,17 +74,12 @@ class Month:
 
 @dataclass(frozen=True, slots=True)
 class PendingFix:
-    """A critical or security update that an assessment shows as pending.
-
-    Attributes:
-        kind: "critical" or "security".
-        withheld: why it can't be installed (held, blocked), or "".
-    """
+    """A critical or security update that an assessment shows as pending."""
 
     name: str
     version: str
-    kind: str
-    withheld: str = ""
+    kind: str  # "critical" or "security"
+    withheld: str = ""  # why it can't be installed (held, blocked), or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,27 +115,18 @@ class MachineDay:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """A fix that a machine lacked: from when it became known until the machine had it.
-
-    Attributes:
-        kind: "critical" or "security".
-        known_at: its publication, or else its first sight on any machine.
-        known_at_least: whether it may have become known before ``known_at``: the records don't go back further.
-        ended_at: when the machine had it; None: it lacked it at the last assessment.
-        installed_by_run: whether a run of fleetpatch installed it. If not, ``ended_at`` is the first assessment
-            without it.
-        withheld: why it can't be installed, by the last assessment that shows it; or "".
-    """
+    """A fix that a machine lacked: from when it became known until the machine had it."""
 
     machine: str
     name: str
     version: str
-    kind: str
-    known_at: datetime
-    known_at_least: bool
-    ended_at: datetime | None
+    kind: str  # "critical" or "security"
+    known_at: datetime  # its publication, or else its first sight on any machine
+    known_at_least: bool  # whether it may have become known before ``known_at``: the records don't go back further
+    ended_at: datetime | None  # when the machine had it; None: it lacked it at the last assessment
+    # Whether a run of fleetpatch installed it. If not, ``ended_at`` is the first assessment without it.
     installed_by_run: bool
-    withheld: str
+    withheld: str  # why it can't be installed, by the last assessment that shows it; or ""
 
     def is_missing_at(self, at: datetime) -> bool:
         """Return whether the machine lacked it at that time."""
@@ -153,35 +139,20 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class SlaFigure:
-    """How fast the fixes that became known in the month were installed. Each machine that lacked a fix counts.
+    """How fast the fixes that became known in the month were installed. Each machine that lacked a fix counts."""
 
-    Attributes:
-        kind: "critical" or "security".
-        days: within how many days they must be installed.
-        fixes: different updates.
-        machines: machines that lacked at least one.
-        known: pairs of machine and fix: the sum of the next four.
-        in_time: installed within the days.
-        late: installed later.
-        overdue: not installed, and the days are over.
-        not_due: not installed, and the days are not over.
-        share: ``in_time`` of those that are decided; None if none is.
-        median_days: until half of the installed ones were installed; None if none was.
-        p95_days: the same for 95 of 100.
-    """
-
-    kind: str
-    days: float
-    fixes: int
-    machines: int
-    known: int
-    in_time: int
-    late: int
-    overdue: int
-    not_due: int
-    share: float | None
-    median_days: float | None
-    p95_days: float | None
+    kind: str  # "critical" or "security"
+    days: float  # within how many days they must be installed
+    fixes: int  # different updates
+    machines: int  # machines that lacked at least one
+    known: int  # pairs of machine and fix: the sum of the next four
+    in_time: int  # installed within the days
+    late: int  # installed later
+    overdue: int  # not installed, and the days are over
+    not_due: int  # not installed, and the days are not over
+    share: float | None  # ``in_time`` of those that are decided; None if none is
+    median_days: float | None  # until half of the installed ones were installed; None if none was
+    p95_days: float | None  # the same for 95 of 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,64 +171,45 @@ class DayFigure:
 
 @dataclass(frozen=True, slots=True)
 class WeekFigure:
-    """The state of the machines at the end of a week: each by its last assessment of the month until then.
+    """The state of the machines at the end of a week: each by its last assessment of the month until then."""
 
-    Attributes:
-        ends_at: the first moment after it, or the end of the month.
-        share: the compliant ones of all machines; None without machines, or if none was assessed.
-    """
-
-    ends_at: datetime
+    ends_at: datetime  # the first moment after it, or the end of the month
     machines: int
     compliant: int
     non_compliant: int
     not_assessed: int
-    share: float | None
+    share: float | None  # the compliant ones of all machines; None without machines, or if none was assessed
 
 
 @dataclass(frozen=True, slots=True)
 class MachineFigure:
-    """A machine at the end of the month.
-
-    Attributes:
-        in_inventory: whether the present inventory has it.
-        compliance: by its last assessment of the month; NotAssessed without one.
-        assessed_days: days of the month with an assessment.
-        missing: critical and security fixes that it lacked at the end; None if that is not known.
-        oldest_days: days since the oldest of them became known; None without one.
-    """
+    """A machine at the end of the month."""
 
     machine: str
-    in_inventory: bool
+    in_inventory: bool  # whether the present inventory has it
     environment: str
-    compliance: str
+    compliance: str  # by its last assessment of the month; NotAssessed without one
     last_assessed: datetime | None
-    assessed_days: int
-    missing: int | None
-    oldest_days: float | None
+    assessed_days: int  # days of the month with an assessment
+    missing: int | None  # critical and security fixes that it lacked at the end; None if that is not known
+    oldest_days: float | None  # days since the oldest of them became known; None without one
     reboot: str
 
 
 @dataclass(frozen=True, slots=True)
 class RunFigure:
-    """A run of the month that could change machines of the scope, or a window without a run.
+    """A run of the month that could change machines of the scope, or a window without a run."""
 
-    Attributes:
-        window: of a schedule: "kept", "exceeded", "missed", "frozen" or "cancelled"; "unfinished" while its run has not
-            ended. UNSCHEDULED for a window of a run that no schedule made; "" for a run without a window.
-        run: its id; "" for none.
-        exceeded_seconds: the most that any of its machines exceeded the window.
-        machines: its machines in the scope.
-    """
-
-    run: str
+    run: str  # its id; "" for none
     configuration: str
     starts_at: datetime
     ended_at: datetime | None
+    # Of a schedule: "kept", "exceeded", "missed", "frozen" or "cancelled"; "unfinished" while its run has not ended.
+    # UNSCHEDULED for a window of a run that no schedule made; "" for a run without a window.
     window: str
     state: str
-    exceeded_seconds: float
-    machines: int
+    exceeded_seconds: float  # the most that any of its machines exceeded the window
+    machines: int  # its machines in the scope
     succeeded: int
     failed: int
     installed: int
@@ -267,45 +219,32 @@ class RunFigure:
 
 @dataclass(frozen=True, slots=True)
 class ExceptionFigure:
-    """Why fixes are not installed, although they are pending.
+    """Why fixes are not installed, although they are pending."""
 
-    Attributes:
-        what: "held", "blocked", "rollout" (held by automatic patching), "paused" (taken out of it), or "maintenance"
-            (held by maintenance control).
-        subject: the update, or the scope.
-        since: since when; None if that is not known.
-        until: when it ends by itself; None: it does not, or that is not known.
-    """
-
+    # "held", "blocked", "rollout" (held by automatic patching), "paused" (taken out of it), or "maintenance" (held by
+    # maintenance control).
     what: str
-    subject: str
+    subject: str  # the update, or the scope
     machines: int
     reason: str
     who: str
-    since: datetime | None
-    until: datetime | None
+    since: datetime | None  # since when; None if that is not known
+    until: datetime | None  # when it ends by itself; None: it does not, or that is not known
 
 
 @dataclass(frozen=True, slots=True)
 class ComplianceData:
-    """What the records know of a month, limited to the machines of the scope.
+    """What the records know of a month, limited to the machines of the scope."""
 
-    Attributes:
-        sights: by machine, then by time: from the last before the month on.
-        first_seen: when an update (name, version) was first seen, where automatic patching has stored it.
-        days: of the month, in order.
-        recorded_since: the oldest assessment in the records; None if there is none.
-        assessments_kept_days: how long assessments are kept; None: forever.
-    """
-
-    sights: tuple[Sight, ...]
+    sights: tuple[Sight, ...]  # by machine, then by time: from the last before the month on
     installations: tuple[Installation, ...]
+    # When an update (name, version) was first seen, where automatic patching has stored it.
     first_seen: Mapping[tuple[str, str], datetime]
-    days: tuple[MachineDay, ...]
+    days: tuple[MachineDay, ...]  # of the month, in order
     runs: tuple[RunFigure, ...]
     exceptions: tuple[ExceptionFigure, ...]
-    recorded_since: datetime | None
-    assessments_kept_days: int | None
+    recorded_since: datetime | None  # the oldest assessment in the records; None if there is none
+    assessments_kept_days: int | None  # how long assessments are kept; None: forever
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,32 +258,22 @@ class ScopeMachine:
 
 @dataclass(frozen=True, slots=True)
 class ComplianceDocument:
-    """The compliance of a scope in a month. All formats show these figures.
-
-    Attributes:
-        ends_at: the end of the month, or the present time if it is not over.
-        until: installations until then are considered: fixes of the last days have their full time.
-        made_at: when it was computed.
-        sla_source: where the days come from.
-        weeks: the last one is the end of the month.
-        fixes: fixes that became known in the month, and those that were missing at its end.
-        gaps: what is not known, as sentences.
-    """
+    """The compliance of a scope in a month. All formats show these figures."""
 
     month: Month
     scope: str
-    made_at: datetime
-    ends_at: datetime
-    until: datetime
-    sla_source: str
+    made_at: datetime  # when it was computed
+    ends_at: datetime  # the end of the month, or the present time if it is not over
+    until: datetime  # installations until then are considered: fixes of the last days have their full time
+    sla_source: str  # where the days come from
     sla: tuple[SlaFigure, ...]
-    weeks: tuple[WeekFigure, ...]
+    weeks: tuple[WeekFigure, ...]  # the last one is the end of the month
     days: tuple[DayFigure, ...]
     machines: tuple[MachineFigure, ...]
-    fixes: tuple[Fix, ...]
+    fixes: tuple[Fix, ...]  # fixes that became known in the month, and those that were missing at its end
     runs: tuple[RunFigure, ...]
     exceptions: tuple[ExceptionFigure, ...]
-    gaps: tuple[str, ...] = field(default=())
+    gaps: tuple[str, ...] = field(default=())  # what is not known, as sentences
 
     @property
     def open_fixes(self) -> tuple[Fix, ...]:

@@ -64,34 +64,24 @@ class PolicyFreeze:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRule:
-    """One rule. None and empty values limit nothing.
+    """One rule. None and empty values limit nothing."""
 
-    Attributes:
-        name: unique among the rules of a file.
-        place: where it stands: ``policy.yaml:12``.
-        ask: whom to ask, for refusals.
-        approvers: who may approve: names, ``role:approve``, or ANY_LOGIN; None: no approval is needed.
-        hooks: the only hook targets that are allowed, as the request writes them.
-        longest_window_minutes: the length that a window may have, with the lead in which hooks before the run run.
-        failure_budget_percent: the share of a run's machines that may fail.
-        unreachable_percent: the share of a run's machines that may be unreachable.
-        at_once_percent: the share of the rule's machines that a run may patch at the same time.
-    """
-
-    name: str
+    name: str  # unique among the rules of a file
     scope: Scope
-    place: str = ""
-    ask: str = ""
+    place: str = ""  # where it stands: ``policy.yaml:12``.
+    ask: str = ""  # whom to ask, for refusals
+    # Who may approve: names, ``role:approve``, or ANY_LOGIN; None: no approval is needed.
     approvers: frozenset[str] | None = None
     freezes: tuple[PolicyFreeze, ...] = ()
     forbidden: frozenset[RiskyOption] = frozenset()
-    hooks: frozenset[str] | None = None
+    hooks: frozenset[str] | None = None  # the only hook targets that are allowed, as the request writes them
     classifications: frozenset[Classification] | None = None
     reboots: frozenset[RebootPolicy] | None = None
+    # The length that a window may have, with the lead in which hooks before the run run.
     longest_window_minutes: float | None = None
-    failure_budget_percent: float | None = None
-    unreachable_percent: float | None = None
-    at_once_percent: float | None = None
+    failure_budget_percent: float | None = None  # the share of a run's machines that may fail
+    unreachable_percent: float | None = None  # the share of a run's machines that may be unreachable
+    at_once_percent: float | None = None  # the share of the rule's machines that a run may patch at the same time
 
     def select_machines(self, machines: Iterable[Machine]) -> tuple[Machine, ...]:
         """Return those machines that the rule is about."""
@@ -142,42 +132,28 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """Who starts or resumes a run.
+    """Who starts or resumes a run."""
 
-    Attributes:
-        name: as in the records.
-        is_known: whether the name is more than a guess.
-        scope: the scope of the role ``run``; None: the role is not limited, or the door has no roles.
-    """
-
-    name: str = ""
-    is_known: bool = True
-    scope: Scope | None = None
+    name: str = ""  # as in the records
+    is_known: bool = True  # whether the name is more than a guess
+    scope: Scope | None = None  # the scope of the role ``run``; None: the role is not limited, or the door has no roles
 
 
 @dataclass(frozen=True, slots=True)
 class RunDemands:
-    """What a patch request asks for, as far as rules are about it.
-
-    Attributes:
-        lead_minutes: the time before the window in which hooks may run; 0: there is none.
-        is_download: whether it only downloads: then freezes and approvals don't hold.
-        hooks: the targets of its hooks.
-        failure_budget_count: machines that may fail; None: the percentage counts.
-        inventory: the absolute path of the inventory; "" if it is not a file.
-    """
+    """What a patch request asks for, as far as rules are about it."""
 
     window: Window
-    lead_minutes: float = 0
-    is_download: bool = False
+    lead_minutes: float = 0  # the time before the window in which hooks may run; 0: there is none
+    is_download: bool = False  # whether it only downloads: then freezes and approvals don't hold
     options: frozenset[RiskyOption] = frozenset()
-    hooks: frozenset[str] = frozenset()
+    hooks: frozenset[str] = frozenset()  # the targets of its hooks
     classifications: frozenset[Classification] = frozenset()
     reboot: RebootPolicy = RebootPolicy.IF_REQUIRED
-    failure_budget_count: int | None = None
+    failure_budget_count: int | None = None  # machines that may fail; None: the percentage counts
     failure_budget_percent: float = 0
     unreachable_percent: float = 0
-    inventory: str = ""
+    inventory: str = ""  # the absolute path of the inventory; "" if it is not a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,20 +169,15 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDecision:
-    """What the rules say about a run.
-
-    Attributes:
-        rules: the rules that are about its machines, with the names of these machines.
-        approvers: one set for each rule that demands an approval: who approves must be in each. Empty: none is needed.
-        freezes: those that hold for the run, whatever the request says.
-        at_once: how many machines may be patched at the same time; None: as many as the request says.
-    """
+    """What the rules say about a run."""
 
     refusals: tuple[Refusal, ...] = ()
+    # The rules that are about its machines, with the names of these machines.
     rules: tuple[tuple[PolicyRule, tuple[str, ...]], ...] = ()
+    # One set for each rule that demands an approval: who approves must be in each. Empty: none is needed.
     approvers: tuple[frozenset[str], ...] = ()
-    freezes: tuple[Freeze, ...] = ()
-    at_once: int | None = None
+    freezes: tuple[Freeze, ...] = ()  # those that hold for the run, whatever the request says
+    at_once: int | None = None  # how many machines may be patched at the same time; None: as many as the request says
 
 
 def describe_limits(rule: PolicyRule) -> tuple[tuple[str, str], ...]:

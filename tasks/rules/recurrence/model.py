@@ -99,12 +99,9 @@ class RecurrenceRule:
 
 @dataclass(frozen=True, slots=True)
 class CronUnion:
-    """Cron's "or": with a day of the month and a day of the week, a date matches when one of the two matches.
+    """Cron's "or": with a day of the month and a day of the week, a date matches when one of the two matches."""
 
-    Attributes:
-        rules: the rule for the days of the month and the rule for the days of the week.
-    """
-
+    # The rule for the days of the month and the rule for the days of the week.
     rules: tuple[RecurrenceRule, RecurrenceRule] = field(compare=False)
     cron: str
 

@@ -31,21 +31,14 @@ _POWERS: Final[Mapping[str, PowerState]] = {
 
 @dataclass(frozen=True, slots=True)
 class DomainDisk:
-    """A disk that the domain can write to.
-
-    Attributes:
-        element: its XML in the configuration of the domain.
-        file: its content; None: it is not in a file.
-        source: its content, in words.
-        live_source: what it runs with, in words.
-    """
+    """A disk that the domain can write to."""
 
     target: str
-    element: Any
-    file: DiskFile | None
-    source: str
+    element: Any  # its XML in the configuration of the domain
+    file: DiskFile | None  # its content; None: it is not in a file
+    source: str  # its content, in words
     is_os: bool = False
-    live_source: str = ""
+    live_source: str = ""  # what it runs with, in words
 
     @property
     def is_changing(self) -> bool:

@@ -26,39 +26,25 @@ class DiskFile:
 
 @dataclass(frozen=True, slots=True)
 class SavedSnapshot:
-    """A snapshot.
-
-    Attributes:
-        files: the file that has the state of each disk, by the disk's target.
-        seed: the seed disk that the domain had; "": none of ours.
-        is_taken: libvirt has said so; before, only the disks show whether it was.
-        is_going: its deletion has begun, so it can't be reverted to any more.
-    """
+    """A snapshot."""
 
     id: str
     taken_at: str
     consistency: str
-    files: Mapping[str, DiskFile]
-    seed: str = ""
-    is_taken: bool = False
-    is_going: bool = False
+    files: Mapping[str, DiskFile]  # the file that has the state of each disk, by the disk's target
+    seed: str = ""  # the seed disk that the domain had; "": none of ours
+    is_taken: bool = False  # libvirt has said so; before, only the disks show whether it was
+    is_going: bool = False  # its deletion has begun, so it can't be reverted to any more
 
 
 @dataclass(frozen=True, slots=True)
 class SavedDisk:
-    """An OS disk that an order has replaced.
+    """An OS disk that an order has replaced."""
 
-    Attributes:
-        id: of the order.
-        disk: the disk's target.
-        file: its content.
-        seed: the seed disk that the domain had; "": none of ours.
-    """
-
-    id: str
-    disk: str
-    file: DiskFile
-    seed: str = ""
+    id: str  # of the order
+    disk: str  # the disk's target
+    file: DiskFile  # its content
+    seed: str = ""  # the seed disk that the domain had; "": none of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,29 +57,19 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class DomainState:
-    """All that fleetpatch has written down about a domain.
+    """All that fleetpatch has written down about a domain."""
 
-    Attributes:
-        uuid: the domain's own. A clone has the metadata of its original, whose files are not its own.
-        layers: the path below each layer, by its own.
-        origins: by the paths of OS disks.
-        seeds: the seed disks that were made.
-        doomed: files that were merged, replaced, or never in use: they are removed as soon as nothing needs them.
-        must_start: it ran before an order that has not ended; the order at work starts it when it ends.
-        order: the act and the id of the order at work; "": none.
-        order_until: seconds since 1970 by the clock of the host, after which that order counts as dead.
-    """
-
-    uuid: str = ""
+    uuid: str = ""  # the domain's own. A clone has the metadata of its original, whose files are not its own.
     snapshots: tuple[SavedSnapshot, ...] = ()
     kept_disks: tuple[SavedDisk, ...] = ()
-    layers: Mapping[str, str] = field(default_factory=dict)
-    origins: Mapping[str, Origin] = field(default_factory=dict)
-    seeds: tuple[str, ...] = ()
+    layers: Mapping[str, str] = field(default_factory=dict)  # the path below each layer, by its own
+    origins: Mapping[str, Origin] = field(default_factory=dict)  # by the paths of OS disks
+    seeds: tuple[str, ...] = ()  # the seed disks that were made
+    # Files that were merged, replaced, or never in use: they are removed as soon as nothing needs them.
     doomed: tuple[str, ...] = ()
-    must_start: bool = False
-    order: str = ""
-    order_until: int = 0
+    must_start: bool = False  # it ran before an order that has not ended; the order at work starts it when it ends
+    order: str = ""  # the act and the id of the order at work; "": none
+    order_until: int = 0  # seconds since 1970 by the clock of the host, after which that order counts as dead
 
     def find_snapshot(self, snapshot_id: str) -> SavedSnapshot | None:
         """Return a snapshot; None: it was never taken, or is deleted."""

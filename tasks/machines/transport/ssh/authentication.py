@@ -41,16 +41,12 @@ _PUBLIC_KEY: Final = "publickey"
 
 @dataclass(frozen=True, slots=True)
 class LoginContext:
-    """A login that is about to be tried.
+    """A login that is about to be tried."""
 
-    Attributes:
-        transport: a connection to a trusted host.
-        require_seconds_left: gives the seconds for the next answer; raises DeadlineExceeded if none are left.
-    """
-
-    transport: ThreadSafeTransport
+    transport: ThreadSafeTransport  # a connection to a trusted host
     user: str
     attempt: LoginAttempt
+    # Gives the seconds for the next answer; raises DeadlineExceeded if none are left.
     require_seconds_left: Callable[[float], float]
 
 

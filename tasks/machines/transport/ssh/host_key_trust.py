@@ -33,22 +33,14 @@ class HostKeyTrust(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShownHostKey:
-    """What a machine shows.
+    """What a machine shows."""
 
-    Attributes:
-        machine: its name in the inventory.
-        address: its name in known_hosts.
-        key: None if it could not be read.
-        message: why it is changed or unread; "" otherwise.
-        hint: the remedy.
-    """
-
-    machine: str
-    address: str
+    machine: str  # its name in the inventory
+    address: str  # its name in known_hosts
     state: HostKeyTrust
-    key: PinnedKey | None = None
-    message: str = ""
-    hint: str = ""
+    key: PinnedKey | None = None  # None if it could not be read
+    message: str = ""  # why it is changed or unread; "" otherwise
+    hint: str = ""  # the remedy
 
     @property
     def fingerprint(self) -> str:

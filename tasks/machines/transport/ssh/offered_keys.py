@@ -37,12 +37,9 @@ class OfferedKey(AgentKey):
     """A key of an agent. If the agent can't sign with it, its signature is empty, which the machine refuses.
 
     An exception would end the connection, and with it the login with the next key: paramiko signs in its own thread.
-
-    Attributes:
-        failure: why there is no signature, or "".
     """
 
-    failure: str = ""
+    failure: str = ""  # why there is no signature, or ""
 
     def __str__(self) -> str:
         comment = " ".join(self.comment.split())[:80]
@@ -164,21 +161,13 @@ OfferableKey: TypeAlias = OfferedKey | FileKey
 
 @dataclass(frozen=True, slots=True)
 class OfferedKeys:
-    """What a login may offer.
+    """What a login may offer."""
 
-    Attributes:
-        source: whose keys they are, for messages.
-        keys: in the order in which they are offered.
-        agent: the agent of some of them; None if there is none.
-        faults: what can't be offered, and why; parts of a sentence.
-        remedies: one for each fault that has one.
-    """
-
-    source: str
-    keys: tuple[OfferableKey, ...]
-    agent: AgentClient | None
-    faults: tuple[str, ...] = ()
-    remedies: tuple[str, ...] = ()
+    source: str  # whose keys they are, for messages
+    keys: tuple[OfferableKey, ...]  # in the order in which they are offered
+    agent: AgentClient | None  # the agent of some of them; None if there is none
+    faults: tuple[str, ...] = ()  # what can't be offered, and why; parts of a sentence
+    remedies: tuple[str, ...] = ()  # one for each fault that has one
 
 
 @dataclass(frozen=True, slots=True)

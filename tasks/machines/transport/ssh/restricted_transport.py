@@ -27,14 +27,10 @@ class ThreadSafeTransport(paramiko.Transport):
     paramiko stores the reason of a refused channel in one place for all threads. So one thread takes the reason of
     another, and a thread that finds none treats the connection as dead. A channel that does not open in time looks the
     same.
-
-    Attributes:
-        credentials_sent: how often a credential was sent; a request for the accepted methods does not count.
-        disconnect_message: the server's message when it ended the connection.
     """
 
-    credentials_sent: int = 0
-    disconnect_message: str = ""
+    credentials_sent: int = 0  # how often a credential was sent; a request for the accepted methods does not count
+    disconnect_message: str = ""  # the server's message when it ended the connection
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the library's own
         super().__init__(*arguments, **options)
