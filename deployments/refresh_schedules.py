@@ -21,11 +21,8 @@ def refresh_schedules(
     offset beyond the month). The list ends; this flow extends it. It changes nothing else: where other Prefect objects
     differ from the configurations, the run fails and names them. `fleetpatch deploy` corrects them.
 
-    Args:
-        configurations: file or folder, on the machine that runs the flow.
-        inventory: of the machines.
-        fleet: names the set of configurations.
-        pool: the work pool.
+    ``configurations``: file or folder, on the machine that runs the flow.
+    ``fleet``: names the set of configurations.
 
     Returns:
         The deployments that have later dates now.

@@ -159,10 +159,8 @@ def parse_known_hosts(
 ) -> tuple[tuple[KnownHostsEntry, ...], dict[int, str], dict[str, KnownHostsEntry | str]]:
     """Return the entries of a file, why lines are invalid by their numbers, and all lines as they were parsed.
 
-    Args:
-        path: the file, for errors.
-        text: its content.
-        parsed_lines: lines that were parsed before.
+    ``path``: the file, for errors.
+    ``parsed_lines``: lines that were parsed before.
 
     Raises:
         InventoryError: a @revoked line is invalid.

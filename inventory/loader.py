@@ -32,10 +32,8 @@ def read_inventory_file(
 ) -> InventoryFragment | AnsibleFile:
     """Read a file of an inventory.
 
-    Args:
-        path: the file.
-        problems: collects problems. They do not quote a file that is not an inventory, because it may contain secrets.
-        must_be_regular: whether it must be a regular file, because the user did not name it.
+    ``problems``: collects problems. They do not quote a file that is not an inventory, because it may contain secrets.
+    ``must_be_regular``: whether it must be a regular file, because the user did not name it.
     """
     fault, hint = "this is a program, and fleetpatch runs no dynamic inventories", DYNAMIC_INVENTORY_HINT
     if path.suffix in YAML_SUFFIXES or path.suffix == ".csv" or not is_ansible_script(path):

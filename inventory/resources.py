@@ -9,9 +9,7 @@ from inventory.resource_limits import Resource, ResourceKind
 def find_resources(machine: Machine, by_name: Mapping[str, Machine]) -> tuple[Resource, ...]:
     """Return what a machine shares with others: its site, each jump host on the way, its mirror and hypervisor.
 
-    Args:
-        machine: the machine.
-        by_name: all machines of its inventory. The first jump host of a machine may have jump hosts itself.
+    ``by_name``: all machines of its inventory. The first jump host of a machine may have jump hosts itself.
     """
     hops: list[str] = []
     jump = machine.jump

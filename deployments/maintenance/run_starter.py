@@ -44,10 +44,8 @@ def build_apply_request(group: HoldGroup, opens: datetime | None = None, *, appl
 
     It is the run of a window of the configuration, with its approval, waves, hooks and limits.
 
-    Args:
-        group: the group.
-        opens: when the window opens, aware; None: when the run is asked for.
-        application: the key of the application, of a run that maintenance control starts; "": a person starts it.
+    ``opens``: when the window opens, aware; None: when the run is asked for.
+    ``application``: the key of the application, of a run that maintenance control starts; "": a person starts it.
 
     Raises:
         InventoryError: no inventory is found.

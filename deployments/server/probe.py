@@ -68,12 +68,7 @@ _FilterPath = Literal[
 
 
 def check_server(records_url: str | None = None, *, sites: Collection[str] = ()) -> tuple[Finding, ...]:
-    """Return the findings of all checks of the configured server; one blocking finding if it does not answer.
-
-    Args:
-        records_url: the URL of the records; None: the default.
-        sites: the sites of the inventory.
-    """
+    """Return the findings of all checks of the configured server; one blocking finding if it does not answer."""
     try:
         return run_server_checks(replace(probe_server(records_url), inventory_sites=frozenset(sites)))
     except ServerUnavailable as error:

@@ -29,11 +29,9 @@ def run_worker(pool: str, inventory: Path, configurations: Path) -> int:
     The worker is Prefect's. It starts each run as a separate process, and stops these processes when it stops. Jobs on
     machines continue. If this process is killed, its worker accepts no more runs and ends after its active runs.
 
-    Args:
-        pool: the work pool.
-        inventory: the inventory of runs that name none, for example runs from a form. Each run starts in its own
-            folder, where no inventory is found. A value in the environment has priority.
-        configurations: their file or folder: each run enforces the policy beside them.
+    ``inventory``: the inventory of runs that name none, for example runs from a form. Each run starts in its own
+    folder, where no inventory is found. A value in the environment has priority.
+    ``configurations``: their file or folder: each run enforces the policy beside them.
     """
     name = f"fleetpatch-{socket.gethostname()}-{os.getpid()}"
     command = [sys.executable, "-P", "-m", "deployments.worker.bound_worker", str(os.getpid()), pool, name]

@@ -55,10 +55,7 @@ def build_address_index(
 ) -> Mapping[Address, str]:
     """Return the machine of each address; AMBIGUOUS for an address that several have, or that others may ask from.
 
-    Args:
-        machines: of the inventory.
-        site: the site of this process.
-        resolve: returns the IP addresses of a host name.
+    ``resolve``: returns the IP addresses of a host name.
     """
     gateways = {name for machine in machines for name in (*machine.jump, machine.hypervisor)}
     index: dict[Address, str] = {}
@@ -89,11 +86,8 @@ def read_token(authorization: str) -> str:
 class MachineDirectory:
     """The machines of the inventory, by name and by address. All threads may use it.
 
-    Args:
-        load: loads the inventory.
-        site: the site of this process.
-        find_token_machine: returns the machine of a token's digest, or "".
-        resolve: returns the IP addresses of a host name.
+    ``find_token_machine``: returns the machine of a token's digest, or "".
+    ``resolve``: returns the IP addresses of a host name.
     """
 
     def __init__(

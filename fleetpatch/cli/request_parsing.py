@@ -96,11 +96,7 @@ def build_request(
 ) -> RequestType:
     """Return the request that a tree describes.
 
-    Args:
-        kind: of request.
-        tree: keys and values.
-        source: the request file, if there is one.
-        verb: the command.
+    ``source``: the request file, if there is one.
 
     Raises:
         RequestError: it names every wrong key, and the option that sets it.

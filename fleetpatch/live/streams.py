@@ -32,9 +32,7 @@ class EventStream(StreamingResponse):
     Its place is taken before anything is sent, and given back on every way out: the stream ends, the browser leaves or
     reads nothing, the server stops, or an error occurs.
 
-    Args:
-        events: what is sent.
-        place: takes the place, and raises TooManyStreams if none is free.
+    ``place``: takes the place, and raises TooManyStreams if none is free.
     """
 
     def __init__(self, events: AsyncGenerator[str], place: contextlib.AbstractContextManager[None]) -> None:

@@ -94,10 +94,7 @@ def _matches_os(machine: MachineRow, system: str) -> bool:
 def filter_machines(snapshot: FleetSnapshot, filters: MachineFilters, without: str = "") -> list[MachineRow]:
     """Return the machines that match all filters.
 
-    Args:
-        snapshot: the fleet.
-        filters: the filters.
-        without: a filter that does not count.
+    ``without``: a filter that does not count.
 
     Raises:
         InventoryError: the scope is not valid, or no machine is in it.
@@ -188,9 +185,7 @@ SORT_KEYS: Final[Mapping[str, Callable[[MachineRow], object]]] = {
 def sort_machines(machines: Iterable[MachineRow], sort: str) -> Sequence[MachineRow]:
     """Return machines in an order; machines that are equal in it by their names.
 
-    Args:
-        machines: the machines.
-        sort: a key of SORT_KEYS, with "-" before it for the opposite order. Any other text: by name.
+    ``sort``: a key of SORT_KEYS, with "-" before it for the opposite order. Any other text: by name.
     """
     by_name = sorted(machines, key=SORT_KEYS["name"])  # type: ignore[arg-type]
     key = SORT_KEYS.get(sort.removeprefix("-"))

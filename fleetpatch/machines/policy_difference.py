@@ -18,9 +18,7 @@ _AGE: Final = timedelta(minutes=1)
 class PolicyDifference:
     """Compares the policy of the pages with those that were deployed, once in a minute. All threads may share it.
 
-    Args:
-        configurations: the file or folder that the pages use; None: the usual ones.
-        database: the records.
+    ``configurations``: the file or folder that the pages use; None: the usual ones.
     """
 
     def __init__(self, configurations: Path | None, database: Database) -> None:

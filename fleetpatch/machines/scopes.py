@@ -28,10 +28,7 @@ def build_list_scope(filters: MachineFilters, machines: Sequence[MachineRow], in
     The filters are written as terms, so that the link stays short and says what it means. Where a scope has no such
     term (the state of a machine, a part of its name), the scope names the machines.
 
-    Args:
-        filters: the filters of the list.
-        machines: the machines that they leave.
-        inventory: the machines of the fleet.
+    ``machines``: the machines that they leave.
 
     Returns:
         The scope; "" if no scope that fits a link selects exactly these machines.

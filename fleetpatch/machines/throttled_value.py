@@ -32,9 +32,7 @@ class ThrottledValue(Generic[Value]):
     def read(self, key: Hashable, compute: Callable[[], Value]) -> Value:
         """Return the value.
 
-        Args:
-            key: changes when the value may have changed.
-            compute: computes it.
+        ``key``: changes when the value may have changed.
         """
         began, self._asked = time.monotonic(), key
         if self._kept is not None and (self._kept[0] == key or began < self._not_before):

@@ -216,10 +216,8 @@ def _close_session(request: Request) -> WebSession | None:
 def limit_tries(request: Request, failures: FailureLimiter | None = None, who: str = "") -> Iterator[None]:
     """Let an address try to log in, if few of its tries have failed. A try counts as failed until it succeeds.
 
-    Args:
-        request: the login.
-        failures: what counts them; None: those with tokens, passwords and links.
-        who: the name, if the address gave one.
+    ``failures``: what counts them; None: those with tokens, passwords and links.
+    ``who``: the name, if the address gave one.
 
     Raises:
         HTTPException: too many have failed (429).

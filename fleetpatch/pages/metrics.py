@@ -56,9 +56,7 @@ def show_metrics(
 class FleetCollector(Collector):
     """Computes the metrics from the snapshot of the fleet and from columns of the records.
 
-    Args:
-        context: the shared objects of the web process.
-        with_machines: whether each machine has its own metrics.
+    ``with_machines``: whether each machine has its own metrics.
     """
 
     def __init__(self, context: WebContext, *, with_machines: bool = False) -> None:

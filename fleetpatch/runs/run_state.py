@@ -136,12 +136,8 @@ def read_run_state(
 ) -> RunState:
     """Return a run with all its machines.
 
-    Args:
-        database: the database of the records.
-        line: the run.
-        now: the present time.
-        process: who works on it, if that is known already.
-        parts: waves, hooks and notes, if they are known already.
+    ``process``: who works on it, if that is known already.
+    ``parts``: waves, hooks and notes, if they are known already.
 
     Raises:
         RecordsError: the records can't be read.

@@ -24,10 +24,8 @@ MAX_DIGITS: Final = 19
 class DocumentReader:
     """The documents of machines. All threads may use it.
 
-    Args:
-        events: the scheduled events.
-        count_file: keeps the number of changes that machines may have been told.
-        max_age_seconds: documents are read together, and are not older than this: machines ask once a second.
+    ``count_file``: keeps the number of changes that machines may have been told.
+    ``max_age_seconds``: documents are read together, and are not older than this: machines ask once a second.
     """
 
     def __init__(self, events: SqlScheduledEvents, count_file: Path, max_age_seconds: float = 0.0) -> None:

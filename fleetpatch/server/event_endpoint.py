@@ -99,11 +99,8 @@ class _Query:
 class EventEndpoint:
     """The ASGI application.
 
-    Args:
-        directory: says which machine asks.
-        documents: what each machine is told.
-        approvals: stores approvals.
-        fleet: the name of the fleet.
+    ``directory``: says which machine asks.
+    ``documents``: what each machine is told.
     """
 
     def __init__(self, directory: _Directory, documents: _Documents, approvals: _Approvals, fleet: str) -> None:

@@ -71,9 +71,7 @@ def build_endpoint(settings: EventServerSettings, records: SqlRecords) -> tuple[
 def serve_events(settings: EventServerSettings, announce: Callable[[str], None]) -> None:
     """Serve the endpoint until SIGINT or SIGTERM.
 
-    Args:
-        settings: the settings.
-        announce: is called with the address, once it listens.
+    ``announce``: is called with the address, once it listens.
 
     Raises:
         CannotRun: the port can't be used.

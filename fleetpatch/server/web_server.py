@@ -100,10 +100,8 @@ CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 def serve(settings: WebSettings, announce: Callable[[str], None]) -> None:
     """Serve the pages until SIGINT or SIGTERM.
 
-    Args:
-        settings: the settings.
-        announce: is called with the address and the name of the records, once it listens, and with a warning if the
-            certificate ends soon. Without TLS, a person at a terminal also gets a link to log in.
+    ``announce``: is called with the address and the name of the records, once it listens, and with a warning if the
+    certificate ends soon. Without TLS, a person at a terminal also gets a link to log in.
 
     Raises:
         RequestError: a setting is wrong, or would let strangers in.

@@ -26,11 +26,8 @@ from tasks.reports.html.environment import build_environment as build_shared_env
 def render_page(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
     """Return a page.
 
-    Args:
-        request: the request: the page shows who is logged in, and marks its place in the navigation.
-        template: the name of the template, in fleetpatch/pages/templates.
-        status: the HTTP status.
-        values: the template's values.
+    ``request``: the request: the page shows who is logged in, and marks its place in the navigation.
+    ``template``: the name of the template, in fleetpatch/pages/templates.
     """
     context = get_context(request)
     html = (
@@ -161,11 +158,8 @@ Answer = Callable[[Request, int, str, str, Mapping[str, str]], Response]
 def install_error_answers(app: FastAPI, answer: Answer, *, role_hint: str, failure: str) -> None:
     """Answer errors of an application.
 
-    Args:
-        app: the application.
-        answer: builds each answer.
-        role_hint: the remedy where a role is missing.
-        failure: the text for an unexpected error.
+    ``role_hint``: the remedy where a role is missing.
+    ``failure``: the text for an unexpected error.
     """
 
     def answer_error(request: Request, error: Exception) -> Response:

@@ -181,10 +181,8 @@ def send_syslog(url: str, event: Event, tls_context: Callable[[], ssl.SSLContext
     A UDP datagram has one message, and can't tell whether it arrived. Over TCP a message ends with a newline (RFC
     6587). Over TLS its length stands before it (RFC 5425), and the server's certificate is checked with the system's.
 
-    Args:
-        url: ``syslog+udp://host:port``, ``syslog+tcp://…`` or ``syslog+tls://…``.
-        event: the event.
-        tls_context: makes the context of TLS.
+    ``url``: ``syslog+udp://host:port``, ``syslog+tcp://…`` or ``syslog+tls://…``.
+    ``tls_context``: makes the context of TLS.
 
     Raises:
         CredentialError: the URL is not usable.

@@ -20,9 +20,7 @@ from tasks.records.fleets import find_fleet
 def find_fleet_deployment(client: SyncPrefectClient, full_name: str) -> DeploymentResponse | None:
     """Return the deployment of this name in this fleet. A deployment without a fleet tag serves every fleet.
 
-    Args:
-        client: the client of Prefect's server.
-        full_name: names of the flow and of the deployment, as in a fleet of the default name: "patch-fleet/on-demand".
+    ``full_name``: names of the flow and of the deployment, as in a fleet of the default name: "patch-fleet/on-demand".
 
     Raises:
         httpx.HTTPError: the server does not answer.

@@ -57,10 +57,8 @@ def cancel_run(run_id: str, reason: str = "cancelled", caller: Caller | None = N
     If no process executes the run (``has_active_holder`` is false), the request is valid for the next process that
     resumes it. ``resume_run(run_id, finalize=True)`` does so at once.
 
-    Args:
-        run_id: the run's id, or a unique prefix of it.
-        reason: why, as text for the report.
-        caller: the caller.
+    ``run_id``: the run's id, or a unique prefix of it.
+    ``reason``: why, as text for the report.
 
     Raises:
         RequestError: the run is over, or it only reads machines.

@@ -89,10 +89,8 @@ def record_missed_windows(
 ) -> tuple[RunReport, ...]:
     """Record each window of the last days that had no run, and send a notification. Raises nothing.
 
-    Args:
-        caller: the caller, with the URL of the records.
-        fleets: the fleet tags of the deployments to check; None: those of the present flow run's deployment.
-        clock: the clock.
+    ``caller``: the caller, with the URL of the records.
+    ``fleets``: the fleet tags of the deployments to check; None: those of the present flow run's deployment.
 
     Returns:
         The windows that were recorded now. A window that was recorded before is not recorded or notified again.

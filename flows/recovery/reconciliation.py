@@ -134,11 +134,9 @@ def resume_run(run_id: str, *, finalize: bool = False, caller: Caller | None = N
 
     The lease of a dead process is valid for up to one more minute. The function waits until it has expired.
 
-    Args:
-        run_id: the run's id, or a unique prefix of it.
-        finalize: finalize the run: begin nothing new, wait for jobs that run, record each machine's true state. If its
-            record was changed, or the key of its seal is missing here, it ends without a look at any machine.
-        caller: the caller.
+    ``run_id``: the run's id, or a unique prefix of it.
+    ``finalize``: finalize the run: begin nothing new, wait for jobs that run, record each machine's true state. If its
+    record was changed, or the key of its seal is missing here, it ends without a look at any machine.
 
     Returns:
         The complete report. Failed machines raise no error.

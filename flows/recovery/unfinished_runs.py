@@ -116,9 +116,7 @@ def find_abandoned_runs(records_url: str | None = None, *, clock: Clock | None =
     Suspended runs are included: see ``AbandonedRun.wait_reason``. Runs that only read machines (assessments, plans) are
     not: they change no machine.
 
-    Args:
-        records_url: the URL of the records; None: the default.
-        clock: the clock, to decide which windows are over.
+    ``clock``: the clock, to decide which windows are over.
 
     Raises:
         RecordsError: the records can't be read.
@@ -135,10 +133,8 @@ def find_run_of_flow_run(records: SqlRecords, run_name: str, flow_run_id: str) -
 
     A flow run that resumes is in the audit log before anything of the run begins.
 
-    Args:
-        records: open records.
-        run_name: the id of the run, or of its flow run.
-        flow_run_id: the flow run that must have begun or resumed the run; "": any.
+    ``run_name``: the id of the run, or of its flow run.
+    ``flow_run_id``: the flow run that must have begun or resumed the run; "": any.
     """
     history = History(records)
     run = history.find_run_by_flow_run(run_name)

@@ -60,11 +60,8 @@ def validate_mapping(
 ) -> Model | None:
     """Validate one map of an inventory, of a configuration, or of another file with a model.
 
-    Args:
-        model: the expected model.
-        located: the map, with its places.
-        problems: collects all problems.
-        expected_keys: names the expected keys for the hint if it is no map; "": the first keys of the model.
+    ``located``: the map, with its places.
+    ``expected_keys``: names the expected keys for the hint if it is no map; "": the first keys of the model.
 
     Returns:
         The validated map without its invalid keys, so that later checks can use the valid keys. None if nothing usable

@@ -68,9 +68,7 @@ class SqlApprovals:
 
     Every method raises RecordsError if the database cannot be reached.
 
-    Args:
-        database: the database of the records.
-        clock: replaces the default clock: the PostgreSQL server's clock, or this system's clock with SQLite.
+    ``clock``: replaces the default clock: the PostgreSQL server's clock, or this system's clock with SQLite.
     """
 
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
@@ -196,10 +194,7 @@ class DecidedApproval:
 def read_decided_approvals(database: Database, now: datetime, limit: int = 50) -> tuple[DecidedApproval, ...]:
     """Return the newest approvals with a decision, and those that expired without one, newest first.
 
-    Args:
-        database: the database of the records.
-        now: the time of the clock that decides when approvals expire.
-        limit: maximum number.
+    ``now``: the time of the clock that decides when approvals expire.
     """
     table = approvals
     moment = func.coalesce(table.c.decided_at, table.c.expires_at)

@@ -74,9 +74,6 @@ class SqlDecisions:
     """Decisions in a database. All threads of one process may share an object.
 
     Every method raises RecordsError if the database cannot be reached.
-
-    Args:
-        database: the database of the records.
     """
 
     def __init__(self, database: Database) -> None:

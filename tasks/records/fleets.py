@@ -69,9 +69,7 @@ def use_fleet(fleet: str) -> Iterator[None]:
 def require_fleet_name(fleet: str, shown: str = "") -> str:
     """Return the name of a fleet if it is usable.
 
-    Args:
-        fleet: the name.
-        shown: how an error shows it.
+    ``shown``: how an error shows it.
 
     Raises:
         RecordsError: it is empty, too long, or has characters that can't be printed.

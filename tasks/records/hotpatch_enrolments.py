@@ -19,9 +19,6 @@ class SqlHotpatchEnrolments:
     """The last request of each machine, in the database of the records. All threads of a process may share an object.
 
     Every method raises RecordsError if the database cannot be reached.
-
-    Args:
-        database: the database of the records.
     """
 
     def __init__(self, database: Database) -> None:

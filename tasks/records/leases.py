@@ -30,9 +30,7 @@ class SqlLeases:
 
     Every method raises RecordsError if the database cannot be reached.
 
-    Args:
-        database: the database of the records.
-        clock: replaces the default clock: the PostgreSQL server's clock, or this system's clock with SQLite.
+    ``clock``: replaces the default clock: the PostgreSQL server's clock, or this system's clock with SQLite.
     """
 
     def __init__(self, database: Database, clock: Clock | None = None) -> None:

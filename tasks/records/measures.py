@@ -128,11 +128,7 @@ class LearnedDurations:
 
 
 def read_learned_durations(database: Database) -> LearnedDurations:
-    """Return what past runs tell of all machines.
-
-    Args:
-        database: the database of the records.
-    """
+    """Return what past runs tell of all machines."""
     dialect = database.engine.dialect.name
     samples, installed = (_select_newest_samples(dialect, of) for of in (MEASURES, (INSTALL_SECONDS_PER_UPDATE,)))
     ordered = select(samples.c.machine, samples.c.measure, samples.c.value)

@@ -81,9 +81,7 @@ def grant_pages_role(connection: Connection) -> bool:
 def find_excess_privileges(database: Database, role: str = "") -> Sequence[str]:
     """Return the tables that a role may write beyond what the pages need, by name; none on SQLite.
 
-    Args:
-        database: the database of the records.
-        role: a role; "": the user of the connection.
+    ``role``: a role; "": the user of the connection.
     """
     if database.is_sqlite:
         return ()

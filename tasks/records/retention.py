@@ -55,9 +55,7 @@ def prune_history(records: SqlRecords, before: datetime) -> PruneResult:
     drained. Each run is deleted in one transaction.
     Other writers can write between transactions.
 
-    Args:
-        records: the records to delete from.
-        before: an aware datetime.
+    ``before``: an aware datetime.
 
     Raises:
         RecordsError: the deletion stopped. Rows that are not yet deleted remain.
@@ -105,11 +103,8 @@ def apply_retention(records: SqlRecords, now: datetime, may_continue: Callable[[
 
     Logins of browsers that are over are deleted with any retention. The audit log is never deleted.
 
-    Args:
-        records: the records to delete from.
-        now: the current time, aware.
-        may_continue: called before each run and each batch of assessments. False stops the deletion; a later call
-            deletes the rest.
+    ``may_continue``: called before each run and each batch of assessments. False stops the deletion; a later call
+    deletes the rest.
 
     Raises:
         RecordsError: the deletion stopped. Rows that are not yet deleted remain.

@@ -47,9 +47,7 @@ _ID_LENGTH: Final = 8
 class Seals:
     """Makes and checks the seals of one key. All threads of a process may share an object.
 
-    Args:
-        key_name: the name of the key.
-        fleet: the fleet whose rows they are: a row of another one, which may have the same key, doesn't fit.
+    ``fleet``: the fleet whose rows they are: a row of another one, which may have the same key, doesn't fit.
     """
 
     def __init__(self, key_name: str, fleet: str = DEFAULT_FLEET) -> None:
@@ -92,10 +90,8 @@ class Seals:
     def check(self, table: Table, row: Mapping[str, Any] | RowMapping, subject: str) -> None:
         """Check the seal of a row.
 
-        Args:
-            table: the table.
-            row: the row as the database has it, with the column "seal".
-            subject: what it is, for the error: "run 20261124-...".
+        ``row``: the row as the database has it, with the column "seal".
+        ``subject``: what it is, for the error: "run 20261124-...".
 
         Raises:
             SealBroken: the row has no seal, or it doesn't fit: the row was written by something else.

@@ -27,9 +27,7 @@ class SqlSetSlots:
     The records hold the slots, and not Prefect's concurrency limits: they hold also for runs without a server, survive
     its restart, know the run of each slot, and end with it.
 
-    Args:
-        database: the database of the records.
-        clock: replaces the default clock: the PostgreSQL server's clock, or this system's clock with SQLite.
+    ``clock``: replaces the default clock: the PostgreSQL server's clock, or this system's clock with SQLite.
     """
 
     def __init__(self, database: Database, clock: Clock | None = None) -> None:

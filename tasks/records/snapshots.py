@@ -26,9 +26,7 @@ class SqlSnapshots:
 
     Every method raises RecordsError if the database cannot be reached.
 
-    Args:
-        database: the database of the records.
-        seals: makes and checks the seals of rows.
+    ``seals``: makes and checks the seals of rows.
     """
 
     def __init__(self, database: Database, seals: Seals) -> None:

@@ -56,10 +56,8 @@ _BATCH_SIZE = 100
 class SqlRecords:
     """Records in a database. All threads of one process may share an object.
 
-    Args:
-        database: the database of the records.
-        lease_holder: a run id and a lease holder. If given, each write requires that this holder has the run lease.
-        seals: makes and checks seals; with the key of processes that execute runs by default.
+    ``lease_holder``: a run id and a lease holder. If given, each write requires that this holder has the run lease.
+    ``seals``: makes and checks seals; with the key of processes that execute runs by default.
 
     Attributes:
         database: the database of the records; tasks/records/queries/history.py reads from it.
@@ -101,10 +99,8 @@ class SqlRecords:
     ) -> tuple[JournalEntry, ...]:
         """Return the journal of a run, or of one machine in it, oldest entry first.
 
-        Args:
-            run_id: the run's id.
-            machine: the machine's name; None: all.
-            require_seals: whether each entry must have its seal. Not for entries that are only shown.
+        ``machine``: the machine's name; None: all.
+        ``require_seals``: whether each entry must have its seal. Not for entries that are only shown.
 
         Raises:
             RecordsError: the journal cannot be read, or an entry was changed in the database.
@@ -362,9 +358,7 @@ def acquire_assessment_locks(connection: Connection, machines: Iterable[str]) ->
     only the pending updates that it sees. All locks are taken in one statement, in a fixed order and before any row
     changes, which prevents deadlocks. SQLite needs no locks here: only one transaction writes at a time.
 
-    Args:
-        connection: a connection in a transaction that has changed nothing yet.
-        machines: the machines' names.
+    ``connection``: a connection in a transaction that has changed nothing yet.
     """
     digests = {blake2b(to_index_key(name).encode(), digest_size=4).digest() for name in machines}
     lock_numbers = sorted({int.from_bytes(digest) % _LOCK_COUNT for digest in digests})

@@ -18,9 +18,6 @@ class SqlWindowClaims:
     """Window claims in a database. All threads of one process may share an object.
 
     Every method raises RecordsError if the database cannot be reached.
-
-    Args:
-        database: the database of the records.
     """
 
     def __init__(self, database: Database) -> None:
@@ -55,9 +52,7 @@ class SqlWindowClaims:
     def record_window_without_run(self, claim: WindowClaim, *, instead_of: WindowClaim | None = None) -> WindowClaim:
         """Record why a window has no run. An existing claim or reason is not changed.
 
-        Args:
-            claim: the claim to store.
-            instead_of: a stored claim whose run was never recorded. It is replaced if it has not changed meanwhile.
+        ``instead_of``: a stored claim whose run was never recorded. It is replaced if it has not changed meanwhile.
 
         Returns:
             The stored claim.

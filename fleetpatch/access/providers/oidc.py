@@ -161,9 +161,7 @@ class OidcProvider:
     def read_id_token(self, token: str, nonce: str | None = None) -> dict[str, Any]:
         """Return the claims of an ID token: signed by the provider, for these pages, valid now.
 
-        Args:
-            token: the token.
-            nonce: what it must repeat; None: nothing, as the token was asked for with a refresh token.
+        ``nonce``: what it must repeat; None: nothing, as the token was asked for with a refresh token.
 
         Raises:
             LoginRefused: it is not.

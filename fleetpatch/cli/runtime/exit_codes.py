@@ -26,11 +26,9 @@ class ExitCode(IntEnum):
 def to_run_exit_code(report: "RunReport", *, was_stopped: bool = False, has_report_error: bool = False) -> ExitCode:
     """Return the exit code of a run that is over.
 
-    Args:
-        report: the whole report.
-        was_stopped: whether the run was asked to stop. INTERRUPTED is returned if something was not done for that, and
-            for every run that is Cancelled.
-        has_report_error: whether its report could not be written. CANNOT_RUN is returned if no machine failed.
+    ``was_stopped``: whether the run was asked to stop. INTERRUPTED is returned if something was not done for that, and
+    for every run that is Cancelled.
+    ``has_report_error``: whether its report could not be written. CANNOT_RUN is returned if no machine failed.
     """
     code = _to_hooks_and_outcomes_exit_code(report, was_stopped=was_stopped)
     return ExitCode.CANNOT_RUN if has_report_error and code is not ExitCode.MACHINE_FAILED else code
@@ -76,10 +74,8 @@ def _to_outcomes_exit_code(report: "RunReport") -> ExitCode:
 def to_act_exit_code(states: Iterable[Enum], failed: Collection[Enum], refused: Enum) -> ExitCode:
     """Return the exit code of an act on several machines, from the state in which it ended on each.
 
-    Args:
-        states: of the machines.
-        failed: those that are a failure.
-        refused: the state of a machine on which nothing was done.
+    ``failed``: those that are a failure.
+    ``refused``: the state of a machine on which nothing was done.
     """
     all_states = set(states)
     if all_states & set(failed):

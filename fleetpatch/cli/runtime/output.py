@@ -236,10 +236,8 @@ def require_terminal(subject: str, hint: str) -> None:
 def confirm(question: str, subject: str, hint: str = "Add --yes.") -> bool:
     """Ask the person at the terminal, and say that nothing was done if the answer is no.
 
-    Args:
-        question: the question.
-        subject: what needs the answer, as the beginning of a sentence.
-        hint: the remedy without a terminal.
+    ``subject``: what needs the answer, as the beginning of a sentence.
+    ``hint``: the remedy without a terminal.
 
     Raises:
         RequestError: there is no terminal.

@@ -103,11 +103,9 @@ def select_missing_updates(
 ) -> MissingUpdates:
     """Return what each machine lacks, in the order of the machines. Those that have never answered are missing.
 
-    Args:
-        machines: the machines that count.
-        latest: what machines lacked at their newest answer. Machines that lack the same share an object, here and in
-            the result.
-        urgent: leave out all but critical and security updates.
+    ``latest``: what machines lacked at their newest answer. Machines that lack the same share an object, here and in
+    the result.
+    ``urgent``: leave out all but critical and security updates.
     """
     selected = {
         id(updates): [update for update in updates if not urgent or update.classification.is_urgent]
@@ -202,9 +200,7 @@ def _print_missing_table(
 def print_missing_json(missing_updates: MissingUpdates, since: Mapping[tuple[str, str], datetime]) -> None:
     """Print a row for each update of each machine as JSON. What the rows of an update have in common is written once.
 
-    Args:
-        missing_updates: what each machine lacks.
-        since: since when, by machine and name.
+    ``since``: since when, by machine and name.
     """
     parts: dict[int, tuple[str, str, str]] = {}
     moments: dict[datetime | None, str] = {}

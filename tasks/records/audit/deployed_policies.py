@@ -80,10 +80,7 @@ def keep_deployed_policies(log: SqlAuditLog, through: int, now: datetime) -> Non
 
     Where the log has no such number, nothing is cut.
 
-    Args:
-        log: the audit log.
-        through: the number of the newest entry that will be removed.
-        now: the present time.
+    ``through``: the number of the newest entry that will be removed.
 
     Raises:
         RecordsError: the records can't be read or written.

@@ -92,9 +92,7 @@ def parse_head(text: str) -> AuditHead:
 def find_head_path(database: Database, name: str = "audit-head") -> Path:
     """Return the file of the head of a fleet's records. The name does not depend on the database user.
 
-    Args:
-        database: the database of the records.
-        name: the beginning of the file's name.
+    ``name``: the beginning of the file's name.
 
     Raises:
         KeyFileError: the folder of keys is not known.

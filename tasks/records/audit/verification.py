@@ -75,10 +75,8 @@ def verify_log(log: SqlAuditLog, expected: AuditHead | None = None, *, newest: i
 class ChainCheck:
     """A check that goes from entry to entry.
 
-    Args:
-        read_key: returns keys.
-        known: entries that must be in the log.
-        is_whole: whether the entries begin with the log's first one.
+    ``known``: entries that must be in the log.
+    ``is_whole``: whether the entries begin with the log's first one.
     """
 
     def __init__(self, read_key: KeyReader, known: Sequence[AuditHead], *, is_whole: bool) -> None:

@@ -25,9 +25,6 @@ class SqlAnnouncements:
     """Announcements in a database. All threads of one process may share an object.
 
     Every method raises RecordsError when the database cannot be reached.
-
-    Args:
-        database: the database of the records.
     """
 
     def __init__(self, database: Database) -> None:

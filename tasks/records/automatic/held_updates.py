@@ -17,9 +17,6 @@ class SqlHeldUpdates:
     """Held updates in a database. All threads of one process may share an object.
 
     Every method raises RecordsError when the database cannot be reached.
-
-    Args:
-        database: the database of the records.
     """
 
     def __init__(self, database: Database) -> None:
@@ -38,11 +35,7 @@ class SqlHeldUpdates:
     def release(self, name: str, version: str, who: str, at: datetime) -> tuple[HeldUpdate, ...]:
         """Release held updates of this name. Return those that were released now.
 
-        Args:
-            name: the name of the update.
-            version: its version; "": all versions.
-            who: the person who releases it.
-            at: the current time.
+        ``version``: its version; "": all versions.
         """
         where = [
             _HELD.c.name == name,

@@ -49,9 +49,6 @@ class SqlRollouts:
     """Rollouts in a database. All threads of one process may share an object.
 
     Every method raises RecordsError when the database cannot be reached.
-
-    Args:
-        database: the database of the records.
     """
 
     def __init__(self, database: Database) -> None:
@@ -86,9 +83,7 @@ class SqlRollouts:
     def find(self, rollout_id: str, *, require_seal: bool = False) -> Rollout | None:
         """Return the rollout with this id; None if there is none.
 
-        Args:
-            rollout_id: the id.
-            require_seal: whether it must have its seal. For what is installed, not for what is only shown.
+        ``require_seal``: whether it must have its seal. For what is installed, not for what is only shown.
 
         Raises:
             SealBroken: it was changed in the database, or an earlier state of it was put back.
@@ -110,10 +105,8 @@ class SqlRollouts:
     def read_newest(self, limit: int = 20, *, require_seals: bool = False) -> tuple[Rollout, ...]:
         """Return the newest rollouts, the newest last.
 
-        Args:
-            limit: how many at most.
-            require_seals: whether each that is under way must have its seal, because it is changed and sealed again.
-                One that is over is never changed.
+        ``require_seals``: whether each that is under way must have its seal, because it is changed and sealed again.
+        One that is over is never changed.
 
         Raises:
             SealBroken: one that is under way was changed in the database, or was over before.
@@ -173,11 +166,6 @@ def read_rollout_results(
     """Return what became of these rollouts: the outcomes of runs that have ended.
 
     Runs that a person started with the updates of a rollout count, too.
-
-    Args:
-        database: the database of the records.
-        rollouts: the rollouts.
-        only_failed: read only machines that failed.
     """
     if not rollouts:
         return RolloutResults()
@@ -263,10 +251,7 @@ def read_rollout_progress(database: Database, report: RunReport, now: datetime) 
 
     Only machines that were in a run of the rollout are counted: the records know no inventory.
 
-    Args:
-        database: the database of the records.
-        report: the report of the run. Its outcomes count even if its end is not in the records yet.
-        now: the present time.
+    ``report``: the report of the run. Its outcomes count even if its end is not in the records yet.
     """
     rollout_id = find_rollout_id(report.run)
     rollout = SqlRollouts(database).find(rollout_id) if rollout_id else None

@@ -36,9 +36,6 @@ class SqlSightings:
     """Sightings and missing fixes in a database. All threads of one process may share an object.
 
     Every method raises RecordsError when the database cannot be reached.
-
-    Args:
-        database: the database of the records.
     """
 
     def __init__(self, database: Database) -> None:

@@ -126,9 +126,7 @@ def sync_folder(folder: Path) -> None:
 def read_backup(path: Path, content: Path | None = None) -> BackupManifest:
     """Return the manifest of a backup, after its digest was checked.
 
-    Args:
-        path: the backup.
-        content: gets the copy of the records, as a private file that does not exist yet; None: it is only checked.
+    ``content``: gets the copy of the records, as a private file that does not exist yet; None: it is only checked.
 
     Raises:
         RecordsError: it can't be read, it is no backup of records, or it is damaged.

@@ -125,9 +125,7 @@ class Restored:
 def plan_restore(url: str | None, path: Path) -> RestorePlan:
     """Return what a restoration would do. Refuse a backup that can't be restored here.
 
-    Args:
-        url: the records to replace; None: as ``open_records`` finds them.
-        path: the backup.
+    ``url``: the records to replace; None: as ``open_records`` finds them.
 
     Raises:
         RecordsError: the backup is damaged, or it is of another fleet, of another kind of database, or of a newer
@@ -148,10 +146,8 @@ def plan_restore(url: str | None, path: Path) -> RestorePlan:
 def require_restorable(plan: RestorePlan, *, abandon_runs: bool, replace_unreadable: bool) -> None:
     """Raise an error if the restoration would take records away from under a program or a run.
 
-    Args:
-        plan: what would be done.
-        abandon_runs: whether runs without a live process may be in progress.
-        replace_unreadable: whether records that can't be read may be replaced.
+    ``abandon_runs``: whether runs without a live process may be in progress.
+    ``replace_unreadable``: whether records that can't be read may be replaced.
 
     Raises:
         RecordsError: it must not begin.
@@ -181,10 +177,7 @@ def require_restorable(plan: RestorePlan, *, abandon_runs: bool, replace_unreada
 def restore_records(url: str | None, plan: RestorePlan, now: datetime) -> Restored:
     """Replace the records of this process's fleet by a backup, as planned. ``require_restorable`` is to come before.
 
-    Args:
-        url: the records to replace; None: as ``open_records`` finds them.
-        plan: what is to be done.
-        now: the present time.
+    ``url``: the records to replace; None: as ``open_records`` finds them.
 
     Raises:
         RecordsError: the records are in use, or can't be written. They are as they were, or the error says where.

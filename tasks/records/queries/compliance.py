@@ -272,11 +272,8 @@ def read_compliance_data(
 ) -> ComplianceData:
     """Return what the records know of a month.
 
-    Args:
-        records: the records, open.
-        machines: names of the machines of the scope.
-        month: the month.
-        until: installations until then are read, also after the month.
+    ``machines``: names of the machines of the scope.
+    ``until``: installations until then are read, also after the month.
     """
     retention = read_retention(records)
     with records.database.begin_read("read the compliance of a month") as connection:

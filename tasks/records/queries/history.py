@@ -35,9 +35,7 @@ class JobLogs(Mapping[str, str]):
     If an output cannot be read, its value is a line that says so, so that a report can be written without it.
     ``require_readable`` raises that error later.
 
-    Args:
-        names: the machines' names.
-        read: a function that reads a machine's outputs. It raises RecordsError.
+    ``read``: a function that reads a machine's outputs. It raises RecordsError.
     """
 
     def __init__(self, names: Sequence[str], read: Callable[[str], Sequence[JobOutput]]) -> None:
@@ -80,11 +78,9 @@ class JobLogs(Mapping[str, str]):
 class History:
     """Read access to the records. Every method raises RecordsError if the records cannot be read.
 
-    Args:
-        records: the records.
-        require_seals: whether ``find_run``, ``read_report``, ``read_planned_assessment`` and ``read_journal`` return
-            only what has its seal. They raise SealBroken for what was changed in the database, and SealKeyMissing for
-            what another controller sealed. For what is executed; not for what is only shown. Outcomes have no seals.
+    ``require_seals``: whether ``find_run``, ``read_report``, ``read_planned_assessment`` and ``read_journal`` return
+    only what has its seal. They raise SealBroken for what was changed in the database, and SealKeyMissing for what
+    another controller sealed. For what is executed; not for what is only shown. Outcomes have no seals.
 
     Attributes:
         database: the database of the records.
@@ -98,10 +94,8 @@ class History:
     def read_runs(self, limit: int = 20, *, kind: str | None = None, offset: int = 0) -> tuple[RunInfo, ...]:
         """Return the newest runs, newest first.
 
-        Args:
-            limit: how many at most.
-            kind: "patch", "stage", "assess", "plan", "shard", or None for all but shards.
-            offset: how many of the newest are left out.
+        ``kind``: "patch", "stage", "assess", "plan", "shard", or None for all but shards.
+        ``offset``: how many of the newest are left out.
         """
         table = schema.runs
         newest_first = (table.c.started_at.desc(), table.c.id.desc())
@@ -225,10 +219,8 @@ class History:
         assessments of the machine. Without a time, return the first saved assessment with an answer, or else the first
         saved one. The order of saving counts, not the time: the clock may have been set back before validation.
 
-        Args:
-            run_id: the id, or an unambiguous prefix of it.
-            machine: the machine's name.
-            at: the time of the assessment, from the plan.
+        ``run_id``: the id, or an unambiguous prefix of it.
+        ``at``: the time of the assessment, from the plan.
 
         Raises:
             RecordsError: the run does not exist.
@@ -311,10 +303,8 @@ class History:
     def read_journal(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
         """Return the journal of a run, or of one machine in it, oldest entry first.
 
-        Args:
-            run_id: the id, or an unambiguous prefix of it. If the run died before it was saved, only the complete id
-                works.
-            machine: the machine's name.
+        ``run_id``: the id, or an unambiguous prefix of it. If the run died before it was saved, only the complete id
+        works.
         """
         require_seals = self._seals is not None
         return self._records.read_entries(run_id, machine, require_seals=require_seals) or self._records.read_entries(
@@ -324,10 +314,8 @@ class History:
     def explain_updates(self, machine: str, update_mask: str = "*", *, runs: int = 5) -> tuple[Explanation, ...]:
         """Return explanations of a machine's updates: pending updates, then the results of runs, newest run first.
 
-        Args:
-            machine: the machine's name.
-            update_mask: a shell-style mask for the update's id, or a mask as in requests (name, number or title).
-            runs: how many of the machine's latest runs to read, without runs that only assessed it.
+        ``update_mask``: a shell-style mask for the update's id, or a mask as in requests (name, number or title).
+        ``runs``: how many of the machine's latest runs to read, without runs that only assessed it.
         """
         table, of_run = schema.outcomes, schema.runs
         looked = select(of_run.c.id).where(of_run.c.id == table.c.run_id, of_run.c.kind == "assess").exists()

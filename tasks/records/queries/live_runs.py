@@ -40,10 +40,8 @@ class RunProcess:
 def read_run_processes(database: Database, now: datetime, run_ids: Collection[str] = ()) -> Mapping[str, RunProcess]:
     """Return who works on the unfinished runs, newest run first; not on those of shards.
 
-    Args:
-        database: the database of the records.
-        now: the present time, for runs without a lease. Leases have the clock of the database.
-        run_ids: only these runs, also of shards; empty: all.
+    ``now``: the present time, for runs without a lease. Leases have the clock of the database.
+    ``run_ids``: only these runs, also of shards; empty: all.
     """
     runs, leases, stops, news = schema.runs, schema.leases, schema.stop_requests, run_progress
     query = (

@@ -44,9 +44,7 @@ _COLUMNS = [machine_states.columns[field.name] for field in fields(RecordedState
 def read_change_marker(database: Database, since: int | None = None) -> ChangeMarker:
     """Return the marker of the records as they are. It costs three look-ups, and a count from ``since`` on.
 
-    Args:
-        database: the database of the records.
-        since: the number from which assessments are counted; None: the newest one.
+    ``since``: the number from which assessments are counted; None: the newest one.
     """
     newest = select(func.coalesce(func.max(schema.assessments.c.number), 0))
     unfinished = select(func.count()).where(schema.runs.c.state.in_(UNFINISHED_STATES)).scalar_subquery()
@@ -65,9 +63,7 @@ def read_change_marker(database: Database, since: int | None = None) -> ChangeMa
 def read_machine_states(database: Database, after: int | None = None) -> dict[str, RecordedState]:
     """Return the state of each machine that was ever assessed, by its name.
 
-    Args:
-        database: the database of the records.
-        after: only of machines that have an assessment with a higher number.
+    ``after``: only of machines that have an assessment with a higher number.
     """
     query = select(*_COLUMNS)
     if after is not None:

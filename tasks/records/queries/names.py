@@ -43,10 +43,8 @@ QUERIES: Final[Mapping[str, str]] = {
 def read_names(what: str, records: str | None, **parameters: str) -> Sequence[Sequence[Any]]:
     """Return the rows of one of ``QUERIES``.
 
-    Args:
-        what: the name of the query.
-        records: the URL of the records; None: those of this process.
-        parameters: those of the query.
+    ``what``: the name of the query.
+    ``records``: the URL of the records; None: those of this process.
     """
     file = find_sqlite_file(records)
     if file is None:

@@ -40,10 +40,7 @@ def read_newest_assessments(
 ) -> dict[str, NewestAssessments]:
     """Return the newest assessments of these machines, by machine, without machines that have none.
 
-    Args:
-        database: the database of the records.
-        machines: names of machines.
-        until: later ones are left out, because a wrong clock has dated them; None: all count.
+    ``until``: later ones are left out, because a wrong clock has dated them; None: all count.
     """
     names, reader = sorted(machines), DocumentReader()
     with database.begin_read("read the newest assessments") as connection:

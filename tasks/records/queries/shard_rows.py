@@ -19,10 +19,7 @@ from tasks.records.storage.database import Database
 def read_shard_rows(database: Database, run_id: str, now: datetime) -> tuple[ShardRow, ...]:
     """Return the parts of a run, in the order in which it has begun them; none if its own process does all.
 
-    Args:
-        database: the database of the records.
-        run_id: the complete id of the whole run.
-        now: the present time.
+    ``run_id``: the complete id of the whole run.
 
     Raises:
         RecordsError: the records can't be read.

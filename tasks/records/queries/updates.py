@@ -196,9 +196,7 @@ def find_oldest_update(database: Database, counts: Callable[[str], bool]) -> Old
 
     Of several that are as old, it is one that most machines lack.
 
-    Args:
-        database: the database of the records.
-        counts: returns whether a machine counts, by its name.
+    ``counts``: returns whether a machine counts, by its name.
     """
     # A publication may be in _MISSING.since: it never makes an update older than its first sight on the machine.
     since = case((_MISSING.c.since > _PENDING.c.since, _MISSING.c.since), else_=_PENDING.c.since)

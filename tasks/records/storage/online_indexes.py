@@ -23,9 +23,7 @@ def build_missing_indexes(database: Database, metadata: MetaData) -> tuple[str, 
     a writer waits for a lock. What an attempt left that was broken off is built anew; what another process is building
     is left to it. On SQLite, writers wait.
 
-    Args:
-        database: the database of the records.
-        metadata: the tables with their indexes.
+    ``metadata``: the tables with their indexes.
 
     Returns:
         The names of the indexes that were built.

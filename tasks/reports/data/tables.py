@@ -47,10 +47,8 @@ _MAX_INTEGER = 2**63 - 1  # maximum of an integer column: sizes come from machin
 def build_tables(report: RunReport, update_counts: Mapping[str, UpdateCounts] | None = None) -> Tables:
     """Return the tables of a report.
 
-    Args:
-        report: the report.
-        update_counts: counts of updates by machine, for a report whose outcomes have no updates. Then the tables of
-            what machines did in detail are empty: updates, transactions, waves and the timeline.
+    ``update_counts``: counts of updates by machine, for a report whose outcomes have no updates. Then the tables of
+    what machines did in detail are empty: updates, transactions, waves and the timeline.
     """
     machine_reports = build_machine_reports(report)
     listed = [tuple(find_update_results(subject)) for subject in machine_reports]

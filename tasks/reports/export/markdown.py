@@ -208,10 +208,8 @@ def _render_counts(counts: dict[str, int]) -> str:
 def render_markdown_report(report: RunReport, files: str = "", tables: Tables | None = None) -> str:
     """Return the report: summary, machines, reasons, updates, and a section for each machine with problems.
 
-    Args:
-        report: the report.
-        files: the place of the report's files, as text; "" if there are no files.
-        tables: see render_summary.
+    ``files``: the place of the report's files, as text; "" if there are no files.
+    ``tables``: see render_summary.
     """
     text, tables = "", tables or build_tables(report)
     for detail in _DETAIL_LEVELS:

@@ -220,10 +220,8 @@ def _format_period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
 def build_machine_section(report: RunReport, machine: str, detail: DetailLimits) -> MachineSection | None:
     """Return a machine as the report of its run shows it.
 
-    Args:
-        report: the report of this machine alone, with the waves of the whole run.
-        machine: its name.
-        detail: how much of it.
+    ``report``: the report of this machine alone, with the waves of the whole run.
+    ``machine``: its name.
 
     Returns:
         The machine; None if the report has nothing of it.

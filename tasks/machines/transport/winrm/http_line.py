@@ -40,11 +40,8 @@ class AnswerTooLong(Exception):
 class HttpLine(HTTPAdapter):
     """The only way of a session of requests: one connection, without proxies.
 
-    Args:
-        host: address of the machine.
-        port: its port.
-        tls: for HTTPS; None: HTTP.
-        thumbprints: SHA-256 or SHA-1 that the machine's certificate may have; empty: only ``tls`` checks it.
+    ``tls``: for HTTPS; None: HTTP.
+    ``thumbprints``: SHA-256 or SHA-1 that the machine's certificate may have; empty: only ``tls`` checks it.
 
     Attributes:
         is_logged_in: set by the caller at the first good answer. From then on, no other connection is opened.
