@@ -15,9 +15,10 @@ from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generat
 from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator, build_script_stdin
 from tasks.machines.transport.script_library import load_script
 from tests.contract.transport_subjects import scripts
+from tests.support.boot import read_boot
 
 CLOCK = SystemClock()
-BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+BOOT = read_boot()
 SHELLS = {
     name: [place, *words]
     for name, words in (("dash", []), ("bash", []), ("busybox", ["sh"]))

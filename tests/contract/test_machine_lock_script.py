@@ -27,6 +27,7 @@ from tests.contract.windows.warm_machine import WarmMachine
 from tests.contract.windows.windows_scripts import load_test_script
 from tests.faults.hub import Hub, HubClock
 from tests.faults.machine import FaultyMachine
+from tests.support.boot import read_boot
 
 CLOCK = SystemClock()
 CHECKS, _, _ = scripts("reboot").partition("locks=$(fp_param locks)")  # all that comes before the order itself
@@ -138,7 +139,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]
 
 
 def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return read_boot()
 
 
 def soon() -> Deadline:

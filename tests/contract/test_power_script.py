@@ -15,9 +15,10 @@ from tasks.machines.managers.apt.manager import AptManager
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
 from tasks.machines.transport.posix_shell import build_script_stdin
 from tasks.machines.transport.script_library import compose_script, load_script
+from tests.support.boot import read_boot
 from tests.support.shells import SHELLS
 
-BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+BOOT = read_boot()
 LATER, PAST, RELEASED = "9999999999", "1000000000", "0"
 TOOLS = {
     "setsid": '"$@" &\n',

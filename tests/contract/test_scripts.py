@@ -30,6 +30,7 @@ from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.steps.machine.facts import read_facts
 from tests.contract.transport_subjects import scripts
+from tests.support.boot import read_boot
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
 
@@ -134,7 +135,7 @@ def test_a_process_of_the_same_number_is_not_the_job(shell: PosixShell, root: Pa
     shell.start_job(Job("j", Script("quick")), deadline=soon())
     ended(shell, "j")
     (root / "j" / "rc").unlink()
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = read_boot()
     with subprocess.Popen(["sleep", "60"]) as other:  # in our session, so it leads none
         start = Path(f"/proc/{other.pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
 
@@ -287,7 +288,7 @@ def test_a_reboot_is_refused_when_it_was_done_already(shell):
 
 def test_a_reboot_is_refused_while_a_job_runs(shell):
     shell.start_job(Job("j", Script("endless")), deadline=soon())
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = read_boot()
     (record,) = shell.run_script(Script("reboot", {"expected_boot_id": boot, "delay": "600"}), deadline=soon()).records
     shell.run_script(Script("job_stop", {"id": "j"}), deadline=soon())
     assert record["kind"] == "refused"
@@ -296,7 +297,7 @@ def test_a_reboot_is_refused_while_a_job_runs(shell):
 
 def test_the_facts_of_this_machine_make_sense(shell):
     facts = read_facts(shell, CLOCK, soon())
-    assert facts.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert facts.boot_id == read_boot()
     assert facts.kernel == os.uname().release
     assert abs(facts.clock_skew_seconds) < 30
     assert facts.uptime_seconds > 0

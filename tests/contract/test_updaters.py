@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.systemd_machine import Machine, asked, build_machine, in_every_shell
+from tests.support.boot import read_boot
 
 DAILY, UPGRADE = "apt-daily.timer", "apt-daily-upgrade.timer"
 
@@ -27,7 +28,7 @@ def test_what_is_active_rests_and_is_brought_back(machine: Machine) -> None:
     assert machine.masked(DAILY)
     assert machine.masked(UPGRADE)
     assert machine.active(UPGRADE) == "inactive"
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = read_boot()
     assert machine.file.read_text().split() == ["run", boot, DAILY, "active", "enabled", UPGRADE, "active", "enabled"]
     assert machine.file.stat().st_mode & 0o777 == 0o600
 

@@ -8,6 +8,7 @@ from tasks.machines.managers.image.manager import ImageManager
 from tasks.machines.managers.image.rpm_ostree.tool import RPM_OSTREE
 from tasks.machines.managers.rpm.system_state import YUM_CRON_UNIT, build_rpm_updaters_script
 from tests.contract.systemd_machine import Machine, asked, build_machine, in_every_shell
+from tests.support.boot import read_boot
 
 DAILY = "apt-daily.timer"
 
@@ -75,7 +76,7 @@ def test_another_name_of_a_timer_is_left_to_its_own_name(machine: Machine) -> No
 
 def test_what_a_former_release_had_rest_comes_back_though_its_list_was_another(machine: Machine) -> None:
     (machine.unit("old.timer", active="inactive") / "run").touch()
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = read_boot()
     machine.file.write_text(f"run\n{boot}\nold.timer active enabled\n")
     machine.unit(DAILY)
     assert machine.said("pause") == [("paused", DAILY), ("paused", "old.timer")]

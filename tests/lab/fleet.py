@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+from tests.support.boot import BOOT_FILES, parse_boot, read_boot
+
 SCRIPT = Path(__file__).with_name("lab.sh")
 Flavour = Literal["apt", "dnf", "zypper"]  # a host's package manager: it has this one and no other
 Kind = Flavour | Literal["cluster"]  # a cluster's members are hosts with apt that have HAProxy and PostgreSQL, too
@@ -25,7 +27,6 @@ PATIENCE = 300.0  # seconds for a boot: on cores that others use, it has taken m
 
 
 _VERSIONS = "-W", "-f", "${db:Status-Status} ${Package} ${Version}\\n"  # words of dpkg-query
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _RPM_VERSIONS = "rpm -qa --qf 'installed %{name} %{version}-%{release}\\n'"
 _HALF_DONE = """rpm -qa --qf '%{name}.%{arch} is there twice\\n' | grep -v -e ^kernel- -e ^gpg- | sort | uniq -d
     rpm -Va --nodeps --nomtime --nomode --noconfig 'lab-*' || true"""
@@ -180,11 +181,11 @@ class LabHost:
         """What it is since its last boot, once it lets users in; read from here, as a login costs much more."""
         if self._welcomes():
             with suppress(OSError, IndexError):  # it has just ended
-                return Path(f"/proc/{self.first_pid}/root{_BOOT_ID}").read_text().strip()
+                return read_boot(Path(f"/proc/{self.first_pid}/root/proc"))
         return self._ask_boot_id()
 
     def _ask_boot_id(self) -> str:
-        return self.sh(f"cat {_BOOT_ID}").strip()
+        return parse_boot(self.sh(f"cd /proc; cat {' '.join(BOOT_FILES)}"))
 
     def dpkg_log(self) -> str:
         return (self.root / "var/log/dpkg.log").read_text()

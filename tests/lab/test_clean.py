@@ -98,7 +98,7 @@ def test_a_pause_that_a_dead_run_left_is_ended(hosts: Boot, tmp_path: Path) -> N
     noted = "\\n".join([report.run.id, "$boot", *(f"{timer} active enabled" for timer in timers.split())])
     host.sh(
         f"systemctl stop {timers}; systemctl mask --runtime {timers} 2>/dev/null; "
-        f'read -r boot </proc/sys/kernel/random/boot_id; printf "{noted}\\n" >/var/lib/fleetpatch/updaters',
+        f'boot={host.boot_id()}; printf "{noted}\\n" >/var/lib/fleetpatch/updaters',
         root=True,
     )
     controllers = Controllers(fleet)

@@ -72,7 +72,6 @@ class OwnDisksHost:
     def places(self) -> dict[str, Path | str]:
         """Where its scripts find what they look for, in the order of their replacement."""
         return {
-            "/proc/sys/kernel/random/boot_id": self.place / "id_of_boot",
             "/boot": self.boot,
             "/proc/cmdline": self.place / "cmdline",
             "/etc/fstab": self.place / "fstab",
@@ -113,8 +112,7 @@ class OwnDisksHost:
         assert deadline
         if self.is_away:
             raise ConnectionLost("the host does not answer")
-        (self.place / "id_of_boot").write_text(self.boots[-1])
-        text = compose_script(script)
+        text = f"fp_read_boot() {{ fp_boot={self.boots[-1]}; }}\n{compose_script(script)}"
         for path, here in self.places.items():
             text = text.replace(path, str(here))
         nonce = generate_nonce()

@@ -71,8 +71,8 @@ clean_updaters() { # what a run has paused is restored first
   recall "$above/updaters"
   if fp_has remove && has_systemd; then
     manager stop fleetpatch-updaters.timer fleetpatch-updaters.service >/dev/null 2>&1
-    [ "$boot" != "$fp_boot" ] || give_all_back "$above/updaters"
-    if [ "$boot" = "$fp_boot" ] && [ -e "$above/updaters" ]; then
+    ! fp_is_boot "$boot" || give_all_back "$above/updaters"
+    if fp_is_boot "$boot" && [ -e "$above/updaters" ]; then
       fp_emit failed "what=paused updaters" "path=$above/updaters" "why=not all could be restored"
       return 1
     fi

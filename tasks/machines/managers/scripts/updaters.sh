@@ -51,7 +51,7 @@ remember() { # everything or nothing, and before anything is masked
 activated() { case $fp_newline$activated$fp_newline in *"$fp_newline$1$fp_newline"*) ;; *) return 1 ;; esac; } # UNIT: whether others start it when they need it
 
 choose() { # sets units: those to pause, that is, the active ones and those that a lost run has left paused
-  [ "$boot" = "$fp_boot" ] || units='' # a reboot has restored them
+  fp_is_boot "$boot" || units='' # a reboot has restored them
   chosen='' seen=' '
   find_names
   for unit in $wanted $activated $names; do
@@ -130,7 +130,7 @@ pause() {
 restore() {
   [ "$by" = "$run" ] || nothing "this run has none rest here"
   forget
-  if [ "$boot" = "$fp_boot" ]; then
+  if fp_is_boot "$boot"; then
     give_all_back "$file"
     return
   fi

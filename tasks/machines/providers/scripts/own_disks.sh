@@ -5,7 +5,8 @@
 # shellcheck disable=SC2034  # used by the scripts that this is put before
 
 umask 077
-own_boot=$(cat /proc/sys/kernel/random/boot_id)
+fp_read_boot
+own_boot=$fp_boot
 own_why='' own_hint='' # why no snapshot can be taken now
 
 own_fail() { fp_emit failed "why=$1" "hint=${2:-}"; exit 0; }

@@ -19,22 +19,17 @@ os_release=/etc/os-release
   fp_emit os "id=$ID" "like=$ID_LIKE" "version=$VERSION_ID" "name=${PRETTY_NAME:-$NAME}" "support_end=$SUPPORT_END"
 )
 
-boot_id='' uptime=''
-{ IFS= read -r boot_id </proc/sys/kernel/random/boot_id; } 2>/dev/null
+uptime=''
 { read -r uptime _ </proc/uptime; } 2>/dev/null
-# Of the installation: 32 digits; "uninitialized" before the first boot has ended. The start of the first process, in
-# ticks since the boot: containers of one host differ in it, even if they share the ids of the host and of their image.
-installation='' stat='' first_process=''
+# Of the installation: 32 digits; "uninitialized" before the first boot has ended.
+installation=''
 { IFS= read -r installation </etc/machine-id || IFS= read -r installation </var/lib/dbus/machine-id; } 2>/dev/null
 case $installation in *[!0-9a-f]*) installation='' ;; esac
-{ IFS= read -r stat </proc/1/stat; } 2>/dev/null
-# shellcheck disable=SC2086  # fields; what stands before the last bracket is the name, which may hold anything
-set -- ${stat##*) }
-[ "$#" -lt 20 ] || first_process=${20}
+fp_read_boot # containers of one host differ in the start of their first process, even if they share all ids
 fp_find_boot_work
 system=$(uname -rm)
-fp_emit kernel "release=${system%% *}" "arch=${system#* }" "boot_id=$boot_id" "uptime:=$uptime" \
-  "installation=$installation" "first_process=$first_process" "boot_work=$fp_boot_work"
+fp_emit kernel "release=${system%% *}" "arch=${system#* }" "boot_id=$fp_boot" "uptime:=$uptime" \
+  "installation=$installation" "first_process=$fp_first" "boot_work=$fp_boot_work"
 
 epoch=$(date +%s.%N)
 case $epoch in *[!0-9.]* | *.) epoch=$(date +%s) ;; esac # date without %N

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Functions that the job_* scripts share. A job is a directory: run script params log events meta rc stop. The job
-# itself creates its meta atomically, with its process (pid, start time, boot id). It creates its rc, the exit code,
+# itself creates its meta atomically, with its process (pid, start time, boot: fp_read_boot). It creates its rc, the exit code,
 # atomically at its end.
 # If a start waits in vain for the job, it creates the meta atomically as "withdrawn". Then the job never begins: it
 # is absent.
@@ -9,8 +9,7 @@
 fp_set_param root
 fp_jobs=${fp_stored:-/var/lib/fleetpatch/jobs}
 fp_about='' # the kind of a refusal: machine_lock, room, unsure (an earlier order may still be executed), or empty
-fp_boot=''
-{ IFS= read -r fp_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
+fp_read_boot
 
 # fp_ours DIR: whether only we may write into a directory; else fp_why says what is wrong. Anyone else who may write
 # there could make root run another script than the one that was sent.
@@ -169,7 +168,7 @@ fp_look() {
   [ "$fp_pid" != withdrawn ] || return 0
   if fp_read_rc "$1"; then
     fp_phase=finished
-  elif [ "$fp_then" = "$fp_boot" ] && { fp_running "$fp_pid" "$fp_start" || fp_left "$fp_pid"; }; then
+  elif fp_is_boot "$fp_then" && { fp_running "$fp_pid" "$fp_start" || fp_left "$fp_pid"; }; then
     fp_phase=running
   elif fp_read_rc "$1"; then # it ended between the two checks
     fp_phase=finished

@@ -1,14 +1,13 @@
 #!/bin/sh
-# Runs one job to its end: $1 is its directory. It is started detached, with an empty environment, and does not need the
+# Runs one job to its end: $1 is its directory, $2 this boot (fp_read_boot). It is started detached, with an empty environment, and does not need the
 # connection. Nothing here kills a process, but for the holder of its own inhibitor: a TERM (a shutdown, systemctl stop) is
 # ignored until the end, because a package transaction is never killed.
-FP_JOB_DIR=$1
+FP_JOB_DIR=$1 boot=$2
 cd / || exit 1
 umask 077
 exec </dev/null >>"$FP_JOB_DIR/log" 2>&1 3>>"$FP_JOB_DIR/events"
 trap : TERM HUP INT # not '': processes that packages start would inherit ignored signals
 
-IFS= read -r boot </proc/sys/kernel/random/boot_id || boot=''
 IFS= read -r stat <"/proc/$$/stat" || exit 1
 # shellcheck disable=SC2086  # fields
 set -- ${stat##*) }

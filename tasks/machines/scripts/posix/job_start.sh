@@ -60,12 +60,12 @@ write() { # everything or nothing; an old stop request was for an earlier order,
 
 unit() { # a unit has its own cgroup: it continues after the login and a restart of sshd; no time limit, which would kill it
   systemd-run --quiet --no-ask-password --unit="fleetpatch-$id" --description="fleetpatch job $id" \
-    -p KillMode=process -p SendSIGKILL=no "$@" env -i PATH="$PATH" /bin/sh "$dir/run" "$dir" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&-
+    -p KillMode=process -p SendSIGKILL=no "$@" env -i PATH="$PATH" /bin/sh "$dir/run" "$dir" "$fp_boot" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&-
 }
 
 detach() {
   runner=setsid
-  setsid env -i PATH="$PATH" /bin/sh "$dir/run" "$dir" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&- &
+  setsid env -i PATH="$PATH" /bin/sh "$dir/run" "$dir" "$fp_boot" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&- &
 }
 
 launch() { # in the background: systemd may answer late

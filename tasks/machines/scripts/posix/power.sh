@@ -12,11 +12,9 @@ refuse() { fp_emit refused "why=$1" "about=${2:-}"; exit 0; }
 
 # The age of the first process: in a container, /proc/uptime is that of its host.
 up_seconds() {
-  { read -r up _ </proc/uptime && IFS= read -r stat </proc/1/stat; } 2>/dev/null || return 0
+  { read -r up _ </proc/uptime; } 2>/dev/null && [ -n "$fp_first" ] || return 0
   ticks=$(getconf CLK_TCK 2>/dev/null) || ticks=100
-  # shellcheck disable=SC2086  # fields; what stands before the last bracket is the name, which may hold anything
-  set -- ${stat##*) }
-  awk -v up="$up" -v began="${20}" -v ticks="${ticks:-100}" 'BEGIN { printf "%.2f", up - began / ticks }'
+  awk -v up="$up" -v began="$fp_first" -v ticks="${ticks:-100}" 'BEGIN { printf "%.2f", up - began / ticks }'
 }
 
 # Who is logged in at a terminal or a desktop: the login of this script has neither.

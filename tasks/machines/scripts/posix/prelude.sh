@@ -104,6 +104,20 @@ fp_has() { # NAME: whether a parameter has a value
 ') return 1 ;; esac
 }
 
+# fp_read_boot: sets fp_boot to what tells this boot of the machine from all others: the kernel's boot id and, after a dot, the
+# start of the first process in ticks since then (fp_first). A container may have its host's boot id. Empty without a boot id.
+fp_read_boot() {
+  fp_boot='' fp_first='' fp_stat=''
+  { IFS= read -r fp_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
+  { IFS= read -r fp_stat </proc/1/stat; } 2>/dev/null || :
+  # shellcheck disable=SC2086  # fields; what stands before the last bracket is the name, which may hold anything
+  set -- ${fp_stat##*) }
+  [ "$#" -lt 20 ] || fp_first=${20}
+  [ -z "$fp_boot" ] || fp_boot=$fp_boot${fp_first:+.$fp_first}
+}
+# fp_is_boot BOOT: whether that is this boot, after fp_read_boot. Release 0.1.0 has written the kernel's boot id alone.
+fp_is_boot() { [ "$1" = "$fp_boot" ] || { [ -n "$1" ] && [ "$1" = "${fp_boot%.*}" ]; }; }
+
 # The time. A clock can be set back while an order waits. The uptime can't, and it continues while a machine is
 # suspended. fp_base is the clock's time at the boot, from the last comparison of the two: an order's parameter
 # "clock" has it (boot id, fp_base), and a job stores it when it begins. Without it, only the clock counts.
@@ -128,9 +142,9 @@ fp_up_then=''
 fp_base=${fp_base:-}
 if fp_has clock; then
   fp_set_param clock
-  fp_told=$fp_stored fp_boot_id=''
-  { IFS= read -r fp_boot_id </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
-  case $fp_told in "$fp_boot_id "*[!0-9]* | "$fp_boot_id ") ;; "$fp_boot_id "*) fp_base=${fp_told#* } ;; esac
+  fp_told=$fp_stored
+  fp_read_boot
+  case $fp_told in "$fp_boot "*[!0-9]* | "$fp_boot ") ;; "$fp_boot "*) fp_base=${fp_told#* } ;; esac
 fi
 # in a job: whether its directory is still its own. If it was removed, nothing can be recorded, and another job may
 # have its place.

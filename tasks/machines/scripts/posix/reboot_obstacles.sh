@@ -7,9 +7,9 @@
 # shellcheck disable=SC2154  # variables of prelude.sh and package_locks.sh
 
 for name in note locks; do fp_set_param "$name"; done
-note=${note:-/run/fleetpatch-reboot} boot=''
-{ IFS= read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
-fp_emit boot "boot_id=$boot"
+note=${note:-/run/fleetpatch-reboot}
+fp_read_boot
+fp_emit boot "boot_id=$fp_boot"
 fp_read_note "$note"
 [ "$fp_said" != refused ] || fp_emit given_up "about=$fp_about" "why=$fp_why"
 # shellcheck disable=SC2086  # paths are words
