@@ -93,6 +93,8 @@ class Facts:
         findings: what about its settings would stop or endanger a run, as the machine itself reports it.
         machine_id: of an installation of the system, for its life; "" where the login proves it (SSH), or not known.
         support_end: the first day ("YYYY-MM-DD") without support of the system, by its own os-release(5); "" for none.
+        boot_id: tells a boot of the machine from all others (prelude.sh, fp_read_boot).
+        default_routes: the families ("IPv4", "IPv6") with a default route. None: not asked, or not known.
         is_arc: whether Azure Arc's agent is connected. None, as for ``container_engines``: it was not asked.
     """
 
@@ -120,10 +122,11 @@ class Facts:
     kind: MachineKind = MachineKind.UNKNOWN
     container_engines: tuple[str, ...] | None = None
     is_arc: bool | None = None
+    default_routes: tuple[str, ...] | None = None
 
     def without_active_units(self) -> Self:
         """Return the facts without what only the checks of this run compare."""
-        return replace(self, services=replace(self.services, active_units=(), runs=()))
+        return replace(self, services=replace(self.services, active_units=(), runs=()), default_routes=None)
 
 
 @dataclass(frozen=True, slots=True)

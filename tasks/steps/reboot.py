@@ -198,7 +198,9 @@ def _refresh_state(context: MachineContext) -> MachineState:
     packages = replace(context.packages, reboot=RebootNeed(YesNoUnknown.NO, ("just rebooted",)))
     return replace(
         context.state.with_packages(packages),
-        baseline=facts if before is None else replace(facts, services=before.services),
+        baseline=facts
+        if before is None
+        else replace(facts, services=before.services, default_routes=before.default_routes),
         findings=(*context.state.findings, *worse),
         halted=describe_blocking_findings(worse) or boots_on,
     )

@@ -15,7 +15,12 @@ from tasks.domain.states import (
     YesNoUnknown,
 )
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_concurrent_changes, get_repair_remedy
-from tasks.rules.machine_checks.precheck import check_mounts_writable, check_next_boot, keep_true_boot_warnings
+from tasks.rules.machine_checks.precheck import (
+    check_default_routes,
+    check_mounts_writable,
+    check_next_boot,
+    keep_true_boot_warnings,
+)
 from tasks.rules.machine_checks.services import check_outdated_services, check_services, find_late_services
 from tasks.rules.machine_checks.units import find_missing_services, find_missing_units, find_starting_units
 from tasks.rules.updates.follow_up import FOLLOW_UP_CHECK
@@ -161,12 +166,14 @@ def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, 
         paused = list_paused_units(context)
         units = read_unit_states(context, find_missing_units(before.services, facts.services, paused))
         services = read_service_states(context, find_missing_services(before.services, facts.services))
+        lost_routes = check_default_routes(before, facts)
         findings = [
+            *lost_routes,
             *check_services(before.services, facts.services, rebooted=rebooted, units=units, services=services),
             *check_mounts_writable(before.disks, facts.disks),
         ]
         starting = find_starting_units(units, before.services, facts.services, rebooted=rebooted)
-        good = not starting and all(finding.level is not FindingLevel.BLOCK for finding in findings)
+        good = not (starting or lost_routes) and all(finding.level is not FindingLevel.BLOCK for finding in findings)
         late_until = facts.services.late_start_seconds + seconds
         is_late = facts.uptime_seconds < late_until and bool(find_late_services(before.services, facts.services))
         is_decided = good or deadline.has_passed(clock)

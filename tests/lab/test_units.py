@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from tasks.domain.model import Outcome
-from tasks.domain.states import FindingLevel, OperationState
+from tasks.domain.states import FindingLevel, OperationState, RebootState
 from tests.lab.engine import Fleet, Telling, outcome_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost
 
+HOST_ID = Path("/proc/sys/kernel/random/boot_id")
 UNITS = {
     "srv-data.mount": "[Mount]\nWhat=/var/lib/lab-data\nWhere=/srv/data\nType=none\nOptions=bind\n",
     "lab-app.service": "[Unit]\nRequiresMountsFor=/srv/data\n[Service]\nExecStart=/bin/sleep infinity\n",
@@ -17,9 +18,16 @@ UNITS = {
     "lab-once.service": "[Unit]\nConditionPathExists=/run/lab-once\n"
     "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n",
     "lab-short.service": "[Service]\nExecStart=/bin/sleep 3\n",
+    # as in a container that is given no boot id of its own, and whose network has come up without its default route
+    "lab-host-id.service": "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nRemainAfterExit=yes\n"
+    "ExecStart=/bin/sh -c 'while umount /proc/sys/kernel/random/boot_id; do :; done 2>/dev/null; "
+    "ip route del default; true'\n",
     "lab-hand.service": "[Service]\nExecStart=/bin/sleep infinity\n",
 }
-WANTED = "lab-app.service", "lab-once.service", "lab-short.service", "lab-tick.timer", "srv-data.mount"
+WANTED = (
+    *("lab-app.service", "lab-host-id.service", "lab-once.service", "lab-short.service"),
+    *("lab-tick.timer", "srv-data.mount"),
+)
 
 
 def add_units(host: LabHost) -> None:
@@ -30,7 +38,7 @@ def add_units(host: LabHost) -> None:
     host.sh(
         "mkdir -p /var/lib/lab-data /srv/data; touch /run/lab-once; systemctl daemon-reload;"
         f"systemctl enable -q {' '.join(WANTED)}; systemctl start {' '.join(WANTED)} lab-hand.service;"
-        "systemd-run -q --unit=lab-transient sleep infinity; mount -t tmpfs none /mnt",
+        "systemd-run -q --unit=lab-transient sleep infinity; mount -t tmpfs none /mnt; ip route add default dev eth0",
         root=True,
     )
 
@@ -47,7 +55,15 @@ def test_a_mount_that_failed_at_the_boot_and_the_service_behind_it_are_told(
     fleet = Fleet([host], tmp_path)
     add_units(host)
     # all that vanishes here has a reason, except for what somebody had started by hand
-    outcome = outcome_of(fleet.patch("lab-plain", reboot="Always"), host)
+    outcome = outcome_of(fleet.patch("lab-plain", reboot="Always", settle_seconds=5), host)
+    assert host.sh("cat /proc/sys/kernel/random/boot_id") == HOST_ID.read_text()
+    assert outcome.reboot is RebootState.COMPLETED, outcome.reason
+    assert outcome.facts is not None
+    assert [finding.level for finding in outcome.facts.findings if finding.check == "boot proof"] == [
+        FindingLevel.REMARK
+    ]
+    routes = [finding.message for finding in outcome.findings if finding.check == "network"]
+    assert routes == ["it has no default route any more (IPv4), and had one before: it reaches only its own networks"]
     assert host.sh("systemctl is-active lab-app.service srv-data.mount lab-tick.timer") == "active\n" * 3
     assert told(outcome, FindingLevel.BLOCK) == ""
     assert told(outcome, FindingLevel.WARN) == (

@@ -282,6 +282,21 @@ def check_mounts_writable(before: Sequence[Disk], after: Sequence[Disk]) -> tupl
     )
 
 
+def check_default_routes(before: Facts, after: Facts) -> tuple[Finding, ...]:
+    """Return a warning for the default routes that a machine had before the run and has no more."""
+    after_routes = after.default_routes
+    lost = [family for family in before.default_routes or () if after_routes is None or family not in after_routes]
+    if not lost:
+        return ()
+    families = " and ".join(lost)
+    if after_routes is None:
+        message = f"whether its default route ({families}) is still there could not be read"
+        return (Finding.warn("network", message, "Look at its routes: ip route, ip -6 route."),)
+    message = f"it has no default route any more ({families}), and had one before: it reaches only its own networks"
+    remedy = "Look at its network service's log and its configuration, and set the route again: ip route, ip -6 route."
+    return (Finding.warn("network", message, remedy),)
+
+
 def _format_size(size: int) -> str:
     if size < 10 * 1024:
         return f"{size} bytes"

@@ -132,6 +132,10 @@ class _RunRecord(_NamedRecord):
     between: bool = False
 
 
+class _RoutesRecord(_Record):
+    default: str
+
+
 class _PortsRecord(_Record):
     ephemeral: str
     reserved: str
@@ -208,6 +212,8 @@ def read_facts(
         boot_work=_limit(kernel.boot_work),
         instance_id=_find_instance_id(system, kernel),
     )
+    for routes in _parse_records(answer, "routes", _RoutesRecord):
+        facts = replace(facts, default_routes=tuple(routes.default.split()))
     for hardware in list(_parse_records(answer, "hardware", _HardwareRecord))[:1]:
         facts = _add_kind(facts, hardware)
     require_within_limits(facts)

@@ -15,12 +15,14 @@ from tasks.rules.machine_checks.packages import (
 )
 from tasks.rules.machine_checks.precheck import (
     check_clock,
+    check_default_routes,
     check_disk_space,
     check_mounts_writable,
     check_next_boot,
     find_relevant_settings,
 )
 from tasks.rules.machine_checks.services import check_services
+from tests.support.builders import make_facts
 from tests.unit.rules.examples import a_state, an_update
 
 MIB = 1024**2
@@ -292,6 +294,23 @@ def test_a_file_system_that_has_become_read_only_blocks(before, after, expected)
     assert levels(found) == [BLOCK] * len(expected)
     assert [f.message for f in found] == [f"{m} is mounted read-only, and was writable before" for m in expected]
     assert all(each.remedy for each in found)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (("IPv4", "IPv6"), ("IPv6",), "no default route any more (IPv4)"),
+        (("IPv4", "IPv6"), (), "no default route any more (IPv4 and IPv6)"),
+        (("IPv4",), ("IPv4", "IPv6"), ""),
+        (None, (), ""),
+        ((), (), ""),
+        (("IPv4",), None, "could not be read"),
+    ],
+)
+def test_a_default_route_that_is_gone_is_told(before, after, expected):
+    found = check_default_routes(make_facts(default_routes=before), make_facts(default_routes=after))
+    assert levels(found) == [WARN] * bool(expected)
+    assert all(expected in each.message and each.remedy for each in found)
 
 
 def test_services_that_can_not_be_told_warn():

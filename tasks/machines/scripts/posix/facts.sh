@@ -3,7 +3,8 @@
 # tasks/machines/managers/registry.py), units ("yes": the active units, too). Records: os, kernel, clock, privilege, manager (one
 # for each), runner, hardware, disk (one for each role), service (one for each failed unit), unit (one for each active one), run (one for
 # each service that runs or is about to be started again; see ServiceRun in tasks/domain/services.py),
-# socket (one for each and each program that holds it), ports, services, and finding for a next boot that lacks files.
+# socket (one for each and each program that holds it), ports, services, routes (default: IPv4 and IPv6, with the units), and
+# finding for a next boot that lacks files, and for a boot id of the host.
 # It changes nothing, and reads only /proc, /sys, /boot, the ids of the machine, df, systemctl and, where it is installed,
 # "bootc status".
 # shellcheck disable=SC2154  # variables of environment.sh, boot_files.sh and boot_work.sh
@@ -128,6 +129,11 @@ arc=false
 fp_emit hardware "vendor=$vendor" "product=$product" "model=$model" "xen=$xen" "hypervisor:=$hypervisor" \
   "container=$container" "engines=${engines# }" "arc:=$arc"
 
+# Container managers that give a container a boot id of its own mount it there.
+if [ -n "$container" ] && ! grep -q ' /proc/sys/kernel/random/boot_id ' /proc/self/mountinfo 2>/dev/null; then
+  fp_emit finding 'check=boot proof' level=remark 'message=its boot id is that of its host, so the start of its first process proves a reboot' remedy=
+fi
+
 fp_check_boot
 [ -z "$fp_unbootable" ] || fp_emit finding 'check=next boot' level=warn "message=$fp_unbootable" "remedy=$fp_boot_remedy"
 
@@ -177,6 +183,17 @@ while read -r role total free inodes mode mount; do
 done <<DISKS
 $disks
 DISKS
+
+# The default routes of the main table that lead somewhere: 0200 is an unreachable one
+if fp_has units && [ -r /proc/net/route ]; then
+  set -- /proc/net/route
+  [ ! -r /proc/net/ipv6_route ] || set -- "$@" /proc/net/ipv6_route
+  # shellcheck disable=SC2016  # awk's $
+  routes=$(awk '
+    FILENAME ~ /ipv6/ { if ($2 == "00" && $1 ~ /^0+$/ && $9 !~ /[2367abefABEF]..$/ && $10 != "lo") v6 = " IPv6"; next }
+    $2 == "00000000" && $8 == "00000000" && $4 !~ /[2367abefABEF]..$/ { v4 = "IPv4" }
+    END { print v4 v6 }' "$@" 2>/dev/null) && fp_emit routes "default=$routes"
+fi
 
 known=false
 unit_types=service,mount,automount,swap,socket,timer,path,target

@@ -1,6 +1,6 @@
 # Reports facts about the machine. It needs none of its parameters (managers). Records: os, kernel, clock, privilege,
 # manager, runner, hardware, disk (one for each role), service, socket (one for each and each program that holds it),
-# ports, services, runtime, finding (see settings.ps1); or refused (why, remedy), if this system can't be driven. It
+# ports, services, routes, runtime, finding (see settings.ps1); or refused (why, remedy), if this system can't be driven. It
 # changes nothing; but the first script of a boot gives it an id. A part of Windows that does not answer leaves its own
 # records out.
 # Requires: privilege_level, listeners, services, settings
@@ -168,6 +168,17 @@ function Write-FpHardware {
         })
 }
 
+function Write-FpRoutes {
+    $families = foreach ($card in [System.Net.NetworkInformation.NetworkInterface]::GetAllNetworkInterfaces()) {
+        if ("$($card.OperationalStatus)" -ne 'Up') { continue }
+        foreach ($gateway in $card.GetIPProperties().GatewayAddresses) {
+            if ("$($gateway.Address)" -in '0.0.0.0', '::') { continue }
+            if ("$($gateway.Address.AddressFamily)" -eq 'InterNetworkV6') { 'IPv6' } else { 'IPv4' }
+        }
+    }
+    Write-FpRecord -Kind routes -Fields @{ default = (@($families) | Sort-Object -Unique) -join ' ' }
+}
+
 function Invoke-FpPart { # returns whether a part of the facts could be read
     param([string] $Name, [scriptblock] $Part)
     try {
@@ -189,6 +200,7 @@ if ($PSVersionTable.PSVersion -lt $needed) {
     Write-FpBasics
     $null = Invoke-FpPart -Name disks -Part { Write-FpDisks }
     $null = Invoke-FpPart -Name hardware -Part { Write-FpHardware }
+    $null = Invoke-FpPart -Name routes -Part { Write-FpRoutes }
     Write-FpSettingFindings
     $services = [ordered]@{}
     $services.failed_known = Invoke-FpPart -Name services -Part { Write-FpServices -Record $services }
