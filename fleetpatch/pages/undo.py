@@ -13,10 +13,12 @@ from fleetpatch.pages.run import find_exact_run
 from fleetpatch.web.authentication import ActPermission, build_viewers_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
+from flows.engine.undo_orders import find_undo_order
 from tasks.domain.errors import RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.states import UNFINISHED_RUN_STATES, UndoWay
-from tasks.rules.undo import describe_loss
+from tasks.records.queries.history import History
+from tasks.rules.undo import describe_loss, describe_new_packages
 
 router = build_viewers_router()
 Runner = Annotated[Identity, Depends(ActPermission(Role.RUN))]
@@ -62,6 +64,7 @@ def _ask(request: Request, run_id: str, machine: str, refusal: RequestError | No
         machine=machine,
         refusal=refusal,
         losses=_describe_losses(request, run, machine) if refusal is None else {},
+        removed=_describe_removals(context.history, run, machine) if refusal is None else "",
         once=build_key(),
         zone=run.window.zone if run.window else context.settings.zone,
     )
@@ -71,3 +74,12 @@ def _describe_losses(request: Request, run: RunInfo, machine: str) -> dict[str, 
     """Return what each machine that has a snapshot loses if it goes back to it."""
     now, snapshots = get_context(request).clock.now(), find_shown_snapshots(request, run)
     return {name: describe_loss(snapshots[name].row, now) for name in sorted(snapshots) if machine in {"", name}}
+
+
+def _describe_removals(history: History, run: RunInfo, machine: str) -> str:
+    """Return what an undo by packages removes."""
+    try:
+        order = find_undo_order(history, run.id)
+    except RequestError:  # it has changed nothing: the form says so when it is sent
+        return ""
+    return describe_new_packages(order, [machine] if machine else sorted(order.changes))

@@ -4,6 +4,7 @@ The version that is there now decides: only what is still as the run has left it
 since belongs to somebody else.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,15 +14,17 @@ from inventory.data_class import dataclass
 from inventory.name_lists import join_first_names
 from tasks.domain.components import COMPONENT_PREFIX, DISK_PREFIX, build_upgrade_command
 from tasks.domain.model import Finding, InstallResult, RunReport, Selection, Update, UpdateResult
-from tasks.domain.protocols.package_manager import InstalledKernels
+from tasks.domain.protocols.package_manager import InstalledKernels, PackageNeeds
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import INSTALLED_UPDATE_STATES, UpdateState
 from tasks.domain.undo import InstalledChange, UndoOrder, UndoSnapshot
 from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.updates.selection import find_exclude_mask
 
+REMOVAL_TERMS: Final = "never purged, and only if nobody has chosen it and nothing needs it by then"
 UNDO_CHECK: Final = "undo"
 REMOVAL_REASON: Final = "the run has newly installed it, so it is removed when the others are back"
+CHOSEN_REASON: Final = "it stays: somebody has chosen it since"
 _NOT_BACK = frozenset({UpdateState.BLOCKED, UpdateState.EXCLUDED, UpdateState.FAILED, UpdateState.NOT_ATTEMPTED})
 
 
@@ -96,6 +99,7 @@ def choose_changes(
     selection: Selection,
     run_id: str,
     *,
+    needs: PackageNeeds = PackageNeeds(),  # noqa: B008  # it is frozen
     removes: bool = False,
 ) -> UndoChoice:
     """Return what goes back.
@@ -107,6 +111,7 @@ def choose_changes(
         held: packages that its administrator holds.
         selection: of the request: its exclude masks win.
         run_id: of the run that is taken back.
+        needs: for the packages that the run has newly installed. What somebody has chosen since stays.
         removes: a removal is the way back itself, and needs nothing before it.
     """
     back: list[Update] = []
@@ -115,11 +120,15 @@ def choose_changes(
         update = _turn_round(change)
         if result := _find_obstacle(change, update, now.get(update.id), kernels, held, selection, run_id):
             skipped.append(result)
+        elif not update.available and not removes and (needs.obstacle or update.id in needs.chosen):
+            skipped.append(UpdateResult(update, UpdateState.BLOCKED, needs.obstacle or CHOSEN_REASON))
         elif update.available or removes:
             back.append(update)
         else:
             skipped.append(UpdateResult(update, UpdateState.NOT_SELECTED, REMOVAL_REASON))
-    return UndoChoice(tuple(back), tuple(skipped))
+    # with nothing to go back before, what is needed now stays
+    staying = {} if back else explain_staying(find_removals(skipped), needs)
+    return UndoChoice(tuple(back), mark_removals(skipped, now, staying))
 
 
 def choose_all_changes(changes: Sequence[InstalledChange], now: Mapping[str, str], snapshot: str) -> UndoChoice:
@@ -166,6 +175,13 @@ def describe_losses(snapshots: Mapping[str, UndoSnapshot], machines: Sequence[st
     lines = [f"{name}: {describe_loss(snapshots[name].row, now)}." for name in machines if name in snapshots]
     lines += [f"{name}: the run has no snapshot of it, and it stays." for name in machines if name not in snapshots]
     return " ".join(lines)
+
+
+def describe_new_packages(order: UndoOrder, machines: Iterable[str]) -> str:
+    """Return a sentence on what an undo by packages removes; "" if the run has newly installed nothing."""
+    changes = (change for name in machines for change in order.changes.get(name, ()))
+    names = sorted({c.update.name for c in changes if not c.update.installed and not c.update.kb})
+    return f"What the run has newly installed is removed ({REMOVAL_TERMS}): {join_first_names(names)}." if names else ""
 
 
 def describe_other_way(run_id: str, snapshot: UndoSnapshot, now: datetime) -> str:
@@ -223,7 +239,7 @@ def _explain_changed(change: InstalledChange, now: str | None, run_id: str) -> s
     if now is None:
         return f"it is not wholly installed now; run {run_id} has installed {change.after}"
     if now != change.after:
-        return f"it has changed again since: run {run_id} has installed {change.after}, {now} is there now"
+        return f"it has changed again since (run {run_id} has installed {change.after}, {now} is there now)"
     return ""
 
 
@@ -264,18 +280,29 @@ def find_removals(results: Iterable[UpdateResult]) -> tuple[Update, ...]:
     )
 
 
+def explain_staying(removals: Iterable[Update], needs: PackageNeeds) -> dict[str, str]:
+    """Return why packages are not removed, by id: only what the package manager itself counts as needless is."""
+    needed = "something needs it, or a setting of the machine keeps it"
+    return {
+        update.id: needs.obstacle or (CHOSEN_REASON if update.id in needs.chosen else needed)
+        for update in removals
+        if needs.obstacle or update.id in needs.chosen or update.id not in needs.needless
+    }
+
+
 def mark_removals(
-    results: Iterable[UpdateResult], now: Mapping[str, str], planned: Collection[str], reason: str
+    results: Iterable[UpdateResult], now: Mapping[str, str], reasons: Mapping[str, str]
 ) -> tuple[UpdateResult, ...]:
     """Return the results, with what became of packages that were to be removed.
 
     Args:
         results: of all updates.
         now: the installed versions, by id; without those that are gone.
-        planned: ids of what was to be removed.
-        reason: why some of it may be there still.
+        reasons: ids of what was to be removed, each with the reason why it may be there still.
     """
-    return tuple(_mark_removal(r, now.get(r.update.id), reason) if r.update.id in planned else r for r in results)
+    return tuple(
+        _mark_removal(r, now.get(r.update.id), reasons[r.update.id]) if r.update.id in reasons else r for r in results
+    )
 
 
 def _mark_removal(result: UpdateResult, now: str | None, reason: str) -> UpdateResult:
@@ -284,6 +311,25 @@ def _mark_removal(result: UpdateResult, now: str | None, reason: str) -> UpdateR
             result, state=UpdateState.INSTALLED, reason="removed: it was not there before", version_after=None
         )
     return replace(result, state=UpdateState.BLOCKED, reason=f"not removed: {reason}", version_after=now)
+
+
+def group_reasons(results: Iterable[UpdateResult]) -> list[str]:
+    """Return why ways back are not taken: each reason once, with its packages, the most frequent one first."""
+    reasons = [
+        (r.update.name, r.reason.replace(f"{r.update.name} {r.update.available}", "the version"))
+        for r in results
+        if r.state in _NOT_BACK and r.update.goes_back
+    ]
+    counts = Counter(reason for _, reason in reasons)
+    heads = Counter(reason.partition(" (")[0] for reason, count in counts.items() if count == 1)
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        head = reason.partition(" (")[0]  # what differs between packages stands in brackets
+        names.setdefault(head if counts[reason] == 1 and heads[head] > 1 else reason, []).append(name)
+    return [
+        f"{len(group)} packages: {reason}: {join_first_names(group)}" if len(group) > 1 else f"{group[0]}: {reason}"
+        for reason, group in sorted(names.items(), key=lambda item: -len(item[1]))
+    ]
 
 
 def describe_undo(results: Iterable[UpdateResult], unknown: Sequence[str]) -> tuple[Finding, ...]:
@@ -295,8 +341,8 @@ def describe_undo(results: Iterable[UpdateResult], unknown: Sequence[str]) -> tu
     """
     ways = [result for result in results if result.update.goes_back]
     findings: list[Finding] = []
-    stays = [f"{result.update.name} ({result.reason})" for result in ways if result.state in _NOT_BACK]
-    stays += [f"{update_id} (the run's plans, which are sealed, do not have it)" for update_id in unknown]
+    stays = group_reasons(ways)
+    stays += [f"the run's plans, which are sealed, do not have {join_first_names(unknown)}"] if unknown else []
     if stays:
         remedy = "Read the reasons. If the package manager can't take an update back, use a backup or a snapshot."
         findings.append(Finding.warn(UNDO_CHECK, f"not taken back: {'; '.join(stays)}", remedy))
@@ -317,11 +363,10 @@ def describe_plan(run_id: str, how: str, caution: str, choice: UndoChoice, comma
     notes = [f"undo of run {run_id} {how}"]
     if choice.back and caution:
         notes.append(caution)
-    stays = [f"{r.update.name}: {r.reason}" for r in choice.skipped if r.state in _NOT_BACK and r.update.goes_back]
+    stays = group_reasons(choice.skipped)
     if removals := find_removals(choice.skipped):
-        unless = " (unless a package that stays needs it)" if stays else ""
-        names = join_first_names([update.id for update in removals])
-        notes.append(f"to be removed{unless}, because the run has newly installed it: {names}")
+        names = ", ".join(update.id for update in removals)
+        notes.append(f"to be removed ({REMOVAL_TERMS}), because the run has newly installed it: {names}")
     if stays:
         notes.append(f"can't be undone: {'; '.join(stays)}")
     if choice.back:

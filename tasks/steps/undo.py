@@ -1,8 +1,9 @@
 """The end of an undo: what the run that is taken back has installed anew is removed, in one detached job."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from typing import TypeVar
 
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import FleetpatchError, RecordsError, TransportError
@@ -10,7 +11,7 @@ from tasks.domain.model import InstallResult, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import JobKind, Transaction
 from tasks.domain.states import UpdateState
-from tasks.rules.undo import find_removals, mark_removals
+from tasks.rules.undo import explain_staying, find_removals, mark_removals
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.hooks import run_before_hooks
 from tasks.steps.jobs.package_job import SubmittedJob, find_submitted_update_ids, run_job
@@ -18,6 +19,7 @@ from tasks.steps.machine.retry import build_retry_deadline, retry_transient
 from tasks.steps.start_checks import check_window_fit, explain_stop_request
 from tasks.steps.validate import validate
 
+T = TypeVar("T")
 _NOT_DONE = frozenset({UpdateState.FAILED, UpdateState.NOT_ATTEMPTED, UpdateState.PENDING})
 
 
@@ -37,22 +39,28 @@ def validate_undo(context: MachineContext) -> MachineState:
 
 def _remove(context: MachineContext, install: InstallResult, removals: tuple[Update, ...]) -> None:
     """Remove packages in one detached job, or watch it if this run has begun it, and note what is gone."""
-    reason = (
-        "" if find_submitted_update_ids(context, JobKind.REMOVE) else _explain_no_removal(context, install, removals)
-    )
+    begun = {name for names in find_submitted_update_ids(context, JobKind.REMOVE) for name in names}
+    staying = explain_staying(removals, _ask(context, context.manager.read_needs, removals))
+    going = tuple(update for update in removals if (update.id in begun if begun else update.id not in staying))
+    reason = "" if begun or not going else _explain_no_removal(context, install, going)
     now: Mapping[str, str] = {update.id: update.available for update in removals}
-    if not reason:
-        reason = _run_removal(context, install, removals)
-        now = retry_transient(
-            context,
-            lambda: context.manager.read_installed_versions(
-                context.transport, removals, deadline=context.build_package_deadline()
-            ),
-            build_retry_deadline(context),
-        )
-    done = context.state.install or install
-    results = mark_removals(done.results, now, {update.id for update in removals}, reason or "no reason was reported")
-    context.state = replace(context.state, install=replace(done, results=results))
+    if going and not reason:
+        reason = _run_removal(context, install, going)
+        now = _ask(context, context.manager.read_installed_versions, removals)
+    done, going_ids = context.state.install or install, {update.id for update in going}
+    reasons = {
+        update.id: (reason if update.id in going_ids else staying.get(update.id)) or "no reason was reported"
+        for update in removals
+    }
+    context.state = replace(context.state, install=replace(done, results=mark_removals(done.results, now, reasons)))
+
+
+def _ask(context: MachineContext, question: Callable[..., T], updates: tuple[Update, ...]) -> T:
+    """Return the machine's answer about these packages. It is asked again if the connection breaks."""
+    deadline = build_retry_deadline(context)
+    return retry_transient(
+        context, lambda: question(context.transport, updates, deadline=context.build_package_deadline()), deadline
+    )
 
 
 def _explain_no_removal(context: MachineContext, install: InstallResult, removals: tuple[Update, ...]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from tasks.domain.model import Finding, Update, UpdateResult
-from tasks.domain.protocols.package_manager import InstalledKernels
+from tasks.domain.protocols.package_manager import InstalledKernels, PackageNeeds
 from tasks.domain.states import UndoWay, UpdateState
 from tasks.domain.undo import InstalledChange, UndoMeans, UndoOrder
 from tasks.rules.undo import (
@@ -47,7 +47,7 @@ def choose_ways_back(context: MachineContext) -> UndoChoice:
     order, means = get_undo_order(context), choose_means(context)
     changes = order.changes.get(context.name, ())
     now: Mapping[str, str] = {}
-    kernels = InstalledKernels()
+    kernels, needs = InstalledKernels(), PackageNeeds()
     if means[0] is not None and changes:
         deadline = context.build_package_deadline()
         # "available" is the version that is asked for where several are installed: of kernels
@@ -55,6 +55,8 @@ def choose_ways_back(context: MachineContext) -> UndoChoice:
         now = context.manager.read_installed_versions(context.transport, asked, deadline=deadline)
         if not context.manager.way_back.removes:  # else there are no packages of kernels
             kernels = context.manager.read_kernels(context.transport, deadline=deadline)
+            if new := [change.update for change in changes if change.update.installed is None]:
+                needs = context.manager.read_needs(context.transport, new, deadline=deadline)
     alone = f"this run takes run {order.run_id} back, and does nothing else"
     snapshot = find_snapshot(context)
     if means[0] is UndoMeans.SNAPSHOT and snapshot is not None:
@@ -70,6 +72,7 @@ def choose_ways_back(context: MachineContext) -> UndoChoice:
         context.packages.held,
         context.options.selection,
         order.run_id,
+        needs=needs,
         removes=context.manager.way_back.removes,
     )
     if means[0] is None:

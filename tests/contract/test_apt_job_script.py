@@ -164,6 +164,7 @@ def test_an_installation_downloads_nothing_and_finds_what_the_machine_itself_off
 APT_GET = """#!/bin/sh
 case $* in
   *--download-only* | *--print-uris*) exit 0 ;;
+  *" -s autoremove"*) cat "$STAND_IN/needless" 2>/dev/null || printf 'Remv %s [1]\n' a b; exit 0 ;;
   *" -s "*) cat "$STAND_IN/simulated" 2>/dev/null; exit 0 ;;
 esac
 echo "$*" >>"$STAND_IN/calls"
@@ -341,9 +342,19 @@ def test_nothing_is_removed_after_its_time_when_the_simulation_took_long(
     assert not (tmp_path / "calls").exists()
 
 
+def test_what_is_not_needless_any_more_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "needless").write_text("Remv b [1]\n")
+    events, said = at_work(tmp_path, work="remove")
+    assert [(event["why"], event["detail"]) for event in events if event["kind"] == "not_attempted"] == [
+        ("needed", "a")
+    ]
+    assert said["calls"] == []
+
+
 def test_a_removal_that_failed_is_the_last_one(tmp_path: Path) -> None:
     (tmp_path / "at-apt").write_text("exit 100\n")
     more = {"numbers": ["0", "1"], "tx_1_packages": ["b=1"], "tx_1_latest_start": str(int(time.time()) + 60)}
     events, said = at_work(tmp_path, work="remove", **more)
     assert kinds(events) == ["transaction_started", "transaction_ended", "not_attempted", "finished"]
-    assert [line.rpartition(" --purge remove ")[2] for line in said["calls"]] == ["a"]
+    assert [line.partition(" -y ")[2].rpartition(" remove ")[2] for line in said["calls"]] == ["a"]
+    assert "purge" not in " ".join(said["calls"])

@@ -214,3 +214,15 @@ def test_a_removal_does_not_wait_without_an_end_for_a_lock_that_was_taken_during
     assert events[-2]["cause"] == "lock"
     assert "rpm's database is locked" in str(events[-2]["error"])
     assert not (tmp_path / "erased").exists()
+
+
+@pytest.mark.parametrize("needless", ["a.noarch\n", "b.noarch\n"])
+def test_an_undo_removes_only_what_nothing_needs_at_that_moment(tmp_path: Path, needless: str) -> None:
+    says(tmp_path, "repoquery", needless)
+    (tmp_path / "needed").touch()
+    events = run(tmp_path, downgrades="yes", work="remove")
+    if needless.startswith("a"):
+        assert (events[-2]["kind"], events[-2]["exit_code"]) == ("transaction_ended", 0)
+    else:
+        assert (events[-2]["why"], events[-2]["detail"]) == ("needed", "a-2-1.noarch")
+    assert (tmp_path / "erased").exists() is needless.startswith("a")

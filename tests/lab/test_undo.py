@@ -10,16 +10,29 @@ from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.undo import build_undo_request
 from tasks.domain.model import Outcome, RunReport
-from tasks.domain.states import OperationState, UpdateState
+from tasks.domain.states import OperationState, Step, UpdateState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
+from tasks.rules.undo import REMOVAL_TERMS, find_removals
+from tasks.steps.context.run_control import LoggingListener
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost
 from tests.lab.packages import DebRepository, RpmRepository
 
 pytestmark = pytest.mark.slow
 
-NAMES = ("shop", "shop-lib", "shop-gone", "shop-later", "shop-held", "shop-plain")
+NEW = ("shop-lib", "shop-db", "shop-late", "shop-used")
+"""What the new version of the shop needs. Somebody chooses the database and the late one, and a tool needs the last."""
+NAMES = ("shop", *NEW, "shop-gone", "shop-later", "shop-held", "shop-plain")
+CHOOSE: dict[Flavour, str] = {
+    "apt": "apt-mark manual {0}",
+    "dnf": "dnf -q mark install {0}",
+    "zypper": "zypper -q -n install {0}",  # it is there already: only zypper's log has this
+}
+DATA = {
+    "postinst": "mkdir -p /var/lib/{0}; echo data >/var/lib/{0}/data",
+    "postrm": '[ "$1" != purge ] || rm -rf /var/lib/{0}',
+}
 HOLDS: dict[Flavour, str] = {
     "apt": "apt-mark hold shop-held",
     "dnf": "sed -i '$aexclude=shop-held' /etc/dnf/dnf.conf",
@@ -37,15 +50,28 @@ class UndoHost:
         for version in ("1.0", "2.0"):
             needs: dict[str, Any] = {}
             if version == "2.0":
-                needs = {"control": "Depends: shop-lib"} if is_apt else {"spec": "Requires: shop-lib"}
+                needs = self.need(*NEW)
             self.repository.add("shop", version, **needs)
-            for name in NAMES[2:]:
+            for name in NAMES[len(NEW) + 1 :]:
                 self.repository.add(name, version)
-        self.repository.add("shop-lib", "2.0")
+        for name in NEW:
+            scripts = {script: text.format(name) for script, text in DATA.items()}
+            data: dict[str, Any] = {"scripts": scripts} if is_apt else {}
+            self.repository.add(name, "2.0", **data)
+        self.repository.add("shop-tool", "1.0", **self.need("shop-used"))
         self.repository.publish(host)
         for name in NAMES:
-            if name != "shop-lib":
+            if name not in NEW:
                 self.repository.install(host, name, "1.0")
+
+    def need(self, *names: str) -> dict[str, Any]:
+        """Return what a package of the repository that needs these packages has besides."""
+        key, word = ("control", "Depends") if self.host.flavour == "apt" else ("spec", "Requires")
+        return {key: f"{word}: {', '.join(names)}"}
+
+    def choose(self, name: str) -> None:
+        """Let somebody choose a package that is there as a dependency."""
+        self.host.sh(CHOOSE[self.host.flavour].format(name), root=True)
 
     def read_versions(self) -> dict[str, str]:
         return {name: version.removesuffix("-1") for name, version in self.host.package_versions(*NAMES).items()}
@@ -56,13 +82,24 @@ class UndoHost:
             file.unlink()
         self.repository.publish(self.host)
 
-    def undo(self, run: str, **fields: Any) -> tuple[RunReport, Outcome]:
+    def undo(self, run: str, listener: LoggingListener | None = None, **fields: Any) -> tuple[RunReport, Outcome]:
         with open_records(self.fleet.records_url) as records:
             request = build_undo_request(History(records), run, inventory=self.fleet.inventory, **fields)
         request = request.model_copy(update={"settle_seconds": 20, "reboot_reserve_minutes": 2})
-        caller = Caller(records_url=self.fleet.records_url)
+        caller = Caller(listener=listener or LoggingListener(), records_url=self.fleet.records_url)
         report = execute_run(request, caller, lambda request, ports: LocalRunner())
         return report, outcome_of(report, self.host)
+
+
+class LateChoice(LoggingListener):
+    """Chooses a package when the older versions are back, before anything is removed."""
+
+    def __init__(self, undone: UndoHost) -> None:
+        self.undone = undone
+
+    def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
+        if step is Step.INSTALL:
+            self.undone.choose("shop-late")
 
 
 @pytest.mark.parametrize("flavour", ["apt", "dnf", "zypper"])
@@ -79,7 +116,10 @@ def test_a_run_is_taken_back_and_what_can_t_be_is_said_before(
     undone.repository.publish(host)
     undone.repository.install(host, "shop-later", "3.0")
     host.sh(HOLDS[flavour], root=True)
+    undone.choose("shop-db")
+    undone.repository.install(host, "shop-tool", "1.0")
     kept = {"shop-gone": "2.0", "shop-later": "3.0", "shop-held": "2.0"}
+    kept |= dict.fromkeys(("shop-db", "shop-late", "shop-used"), "2.0")
 
     planned, outcome = undone.undo(patched.run.id, dry_run=True)
 
@@ -95,13 +135,12 @@ def test_a_run_is_taken_back_and_what_can_t_be_is_said_before(
     assert "3.0" in reasons["shop-later"]
     assert "hold" in reasons["shop-held"]
     notes = "\n".join(plan.notes)
-    assert (
-        "to be removed (unless a package that stays needs it), because the run has newly installed it: shop-lib"
-        in notes
-    )
+    assert f"to be removed ({REMOVAL_TERMS}), because the run has newly installed it: " in notes
+    assert sorted(update.name for update in find_removals(plan.skipped)) == ["shop-late", "shop-lib", "shop-used"]
+    assert "shop-db: it stays: somebody has chosen it" in notes
     assert 'exclude: ["shop", "shop-plain"]' in notes
 
-    _, outcome = undone.undo(patched.run.id)
+    _, outcome = undone.undo(patched.run.id, LateChoice(undone))
 
     assert undone.read_versions() == {**before, **kept}
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
@@ -109,10 +148,18 @@ def test_a_run_is_taken_back_and_what_can_t_be_is_said_before(
     assert result_of(outcome, "shop").state is UpdateState.INSTALLED
     removed = result_of(outcome, "shop-lib")
     assert (removed.state, removed.version_after) == (UpdateState.INSTALLED, None), removed
+    assert "not removed: it stays: somebody has chosen it" in result_of(outcome, "shop-late").reason
+    assert "not removed: something needs it" in result_of(outcome, "shop-used").reason
     assert host.half_done_packages() == ""
+    if flavour == "apt":  # nothing is purged: data and the configuration of what is gone stay
+        assert {(host.root / f"var/lib/{name}/data").read_text() for name in NEW} == {"data\n"}
+        assert host.query_dpkg("-W", "-f", "${db:Status-Abbrev}", "shop-lib") == "rc "
 
     again, _ = undone.undo(patched.run.id, dry_run=True)
 
     assert again.plans[0].chosen == ()
+    assert [update.name for update in find_removals(again.plans[0].skipped)] == [
+        "shop-used"
+    ]  # as long as a tool needs it
     there = [r.update.name for r in again.plans[0].skipped if "there already" in r.reason]
     assert sorted(there) == ["shop", "shop-plain"]

@@ -23,6 +23,7 @@ from tasks.domain.protocols.package_manager import (
     LONGEST_POLL_SECONDS,
     InstalledKernels,
     JobKind,
+    PackageNeeds,
     Rates,
     SimulationResult,
     Transaction,
@@ -109,6 +110,7 @@ class PackageWorld:
         machine.answer("fake_simulate", lambda script: {"kind": "answer", "answer": self._simulate(script)})
         machine.answer("fake_installed", lambda _: {"kind": "answer", "answer": self.whole()})
         machine.answer("fake_kernels", lambda _: {"kind": "answer", "answer": self.kernels()})
+        machine.answer("fake_needs", lambda _: {"kind": "answer", "answer": self.shelf.needs()})
         machine.answer("job_stop", lambda script: self.stop(machine, str(script.params["id"])))
         machine.job("fake_job", self._start)
         self.services.move_in(machine)
@@ -360,6 +362,10 @@ class FakeManager:
     def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
         """See PackageManager."""
         return cast("InstalledKernels", _ask(transport, Script("fake_kernels"), deadline))
+
+    def read_needs(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> PackageNeeds:
+        """See PackageManager."""
+        return cast("PackageNeeds", _ask(transport, Script("fake_needs"), deadline))
 
     def build_job_script(
         self,

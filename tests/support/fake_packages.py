@@ -5,7 +5,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 
 from tasks.domain.model import UnfinishedPackage, Update
-from tasks.domain.protocols.package_manager import InstalledKernels, JobKind, SimulationResult
+from tasks.domain.protocols.package_manager import InstalledKernels, JobKind, PackageNeeds, SimulationResult
 from tasks.domain.states import Classification
 
 
@@ -27,6 +27,7 @@ class FakePackage:
         refused: why the package manager would not install it, or "".
         broken: whether it is half-configured now.
         staged: whether it is downloaded.
+        chosen: whether somebody has chosen it, so that it is no mere dependency.
         appears_after: id of the package that must be up to date before this update is offered, at the next refresh.
     """
 
@@ -52,6 +53,7 @@ class FakePackage:
     broken: bool = False
     staged: bool = False
     appears_after: str = ""
+    chosen: bool = False
 
     @property
     def pending(self) -> bool:
@@ -134,6 +136,13 @@ class Shelf:
         """What is half-configured."""
         broken = [package for package in self.packages if package.broken]
         return tuple(UnfinishedPackage(p.id, p.id, "all", str(p.installed), "half-configured") for p in broken)
+
+    def needs(self) -> PackageNeeds:
+        """What is chosen, and what nothing that is installed needs."""
+        there = [package for package in self.packages if package.installed]
+        needed = {name for package in there for name in package.needs}
+        chosen = frozenset(package.id for package in there if package.chosen)
+        return PackageNeeds(chosen, frozenset(p.id for p in there if p.id not in needed and not p.chosen))
 
     def closure(self, wanted: Iterable[str]) -> list[str]:
         """What would change: the wanted ones and those they need, as far as they are not there yet."""

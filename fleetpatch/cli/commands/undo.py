@@ -53,6 +53,7 @@ def undo(
     from fleetpatch.cli.runtime.run_lookup import find_run, open_history
     from fleetpatch.cli.runtime.run_session import run_request_in_session
     from fleetpatch.cli.views.run_result import print_result
+    from flows.engine.undo_orders import find_undo_order
     from flows.policy.enforcement import build_starter, enforce_policy
     from flows.ports.caller import read_login_name
     from flows.undo import build_undo_request
@@ -61,7 +62,7 @@ def undo(
     from tasks.records.seals import RUN_KEY, Seals
     from tasks.records.snapshots import SqlSnapshots
     from tasks.reports.report_directory import find_report_directory
-    from tasks.rules.undo import describe_losses
+    from tasks.rules.undo import describe_losses, describe_new_packages
 
     history = open_history(records)
     seals = Seals(RUN_KEY, history.database.fleet)
@@ -90,6 +91,8 @@ def undo(
         if by is UndoWay.SNAPSHOT:
             snapshots = find_snapshots(history.find_run(request.undo_of))
             question = f"{describe_losses(snapshots, names, now)} {question}"
+        elif removed := describe_new_packages(find_undo_order(history, request.undo_of), names):
+            question = f"{removed} {question}"
         if not (yes or confirm(question, "undo changes machines and", "Add --yes, or see what goes back: --plan.")):
             return
         report_directory: Path | None = find_report_directory(request.report_directory)

@@ -213,6 +213,21 @@ class InstalledKernels:
     obstacle: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PackageNeeds:
+    """What a package manager knows of the need for packages, by the ids of updates.
+
+    Attributes:
+        chosen: packages that somebody has chosen: they did not come as a dependency, or have become theirs since.
+        needless: packages that came as a dependency, and that nothing needs now.
+        obstacle: why the package manager can't tell, or "".
+    """
+
+    chosen: frozenset[str] = frozenset()
+    needless: frozenset[str] = frozenset()
+    obstacle: str = ""
+
+
 class PackageManager(Protocol):
     """The interface of a package manager. Implementations hold no state and receive a transport.
 
@@ -223,9 +238,10 @@ class PackageManager(Protocol):
     ``transaction_ended`` {number, at, exit_code, cause, error} (``cause``: see FailureCause, or ""; without a
     ``transaction_started``: the download failed; with ``undo`` where the package manager can say how to undo the
     transaction, or why that is not possible),
-    ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "preempted" | "removals" |
-    "anew" | "unexpected" | "excluded" | "broken" or words, detail} ("download": it did not end in time; "preempted": it
-    was to stop for the run that ``detail`` names), ``configuration_kept`` {path, kept_as}, ``finished`` {at}.
+    ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "preempted" | "needed" |
+    "removals" | "anew" | "unexpected" | "excluded" | "broken" or words, detail} ("download": it did not end in time;
+    "preempted": it was to stop for the run that ``detail`` names), ``configuration_kept`` {path, kept_as},
+    ``finished`` {at}.
     Numbers, times (seconds since the epoch) and exit codes are JSON numbers. The parts of an error are separated by
     "; ". Each part names its packages. "NAME is not set up because OTHER failed" means: NAME only waits for OTHER.
 
@@ -296,6 +312,9 @@ class PackageManager(Protocol):
 
     def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
         """Return the installed kernels, and which of their packages may be removed. Change nothing."""
+
+    def read_needs(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> PackageNeeds:
+        """Return which of these packages somebody has chosen, and which nothing needs now. Change nothing."""
 
     def build_job_script(
         self,

@@ -3,6 +3,7 @@
 scripts/posix/transactions.sh and the managers' job scripts read these parameters.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,12 +17,14 @@ from tasks.domain.protocols.package_manager import (
     LONGEST_POLL_SECONDS,
     REFRESH_TIMEOUT_SECONDS,
     JobKind,
+    PackageNeeds,
     SimulationResult,
     Transaction,
     UpdaterMeans,
     WayBack,
 )
-from tasks.domain.protocols.transport import Script, ScriptParameter, Transport
+from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
+from tasks.machines.managers.script_output import clean_text, parse_sections
 
 LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
 """How long a query waits for another process that uses the tool: apt locks its lists, dnf and zypper lock even for
@@ -142,6 +145,10 @@ class ManagerDefaults:
     longest_poll_seconds: float = LONGEST_POLL_SECONDS
     way_back = WayBack("this package manager takes no update back")
 
+    def read_needs(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> PackageNeeds:  # noqa: ARG002
+        """See PackageManager."""
+        return PackageNeeds(obstacle="this package manager does not say which packages nothing needs")
+
 
 class PackageTool(ManagerDefaults, ABC):
     """The parts of a PackageManager that apt and the RPM families share: their jobs install packages by name."""
@@ -200,3 +207,23 @@ class PackageTool(ManagerDefaults, ABC):
             params[f"tx_{number}_packages"] = tuple(self._build_spec(update) for update in updates)
             params[f"tx_{number}_present"] = tuple(update.id for update in updates if update.installed is not None)
         return self._build_job(params, transactions)
+
+
+def parse_needs(result: ScriptResult, script: str, updates: Iterable[Update], pattern: str = r"(\S+)") -> PackageNeeds:
+    """Read the sections "chosen" and "needless" of a script. ``pattern`` finds a package in a line of the second.
+
+    Raises:
+        ScriptFailed: the script did not end with 0.
+        ProtocolViolation: the answer is malformed.
+    """
+    sections = parse_sections(result, script, "chosen", "needless")
+    if failed := next((section for section in sections.values() if section.exit_code), None):
+        text = clean_text(failed.stderr or failed.text) or "no answer"
+        return PackageNeeds(obstacle=f"the package manager can't tell what nothing needs: {text[-300:]}")
+    chosen = set(sections["chosen"].text.split())
+    needless = set(re.findall(f"^{pattern}", sections["needless"].text, re.MULTILINE))
+    names = {update.id: {update.id, f"{update.name}.{update.arch}"} for update in updates}
+    return PackageNeeds(
+        frozenset(update_id for update_id, mine in names.items() if mine & chosen),
+        frozenset(update_id for update_id, mine in names.items() if mine & needless),
+    )

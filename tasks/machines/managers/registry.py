@@ -126,7 +126,7 @@ def find_typical_work(family: OsFamily) -> tuple[Rates, int]:
 
 
 _KERNEL_REMOVALS: Final[Mapping[str, str]] = {
-    "apt": "apt-get autoremove --purge",
+    "apt": "apt-get autoremove",
     "dnf": "dnf remove --oldinstallonly",
     "dnf5": "dnf remove --oldinstallonly",
     "yum": "package-cleanup --oldkernels",

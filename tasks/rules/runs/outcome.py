@@ -105,6 +105,7 @@ def _find_warnings(
         result
         for result in results
         if result.state is UpdateState.BLOCKED
+        and not result.update.goes_back  # the undo has a finding of its own
         and (result.update.classification.is_urgent or result.update.classification is Classification.UNCLASSIFIED)
         and not _needs_subscription(result)
     ]

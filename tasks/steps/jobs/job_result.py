@@ -15,6 +15,7 @@ _MAX_NUMBER = 1e15  # a number in a job's record that is larger is not valid
 _MAX_EPOCH_SECONDS = 1e11  # seconds since 1970; in the year 5138
 
 _REJECTION_REASONS = {
+    "needed": "it would have removed what somebody has chosen, or something needs, since the look just before",
     "removals": "it would have removed packages",
     "anew": "it would have installed anew what was removed after the assessment",
     "unexpected": "it would have changed packages that were not chosen",

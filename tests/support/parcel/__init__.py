@@ -18,6 +18,7 @@ from tasks.domain.protocols.package_manager import (
     LONGEST_POLL_SECONDS,
     InstalledKernels,
     JobKind,
+    PackageNeeds,
     Rates,
     SimulationResult,
     Transaction,
@@ -148,6 +149,10 @@ class ParcelManager:
     def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
         """See PackageManager."""
         return InstalledKernels(obstacle="parcels have no kernel")
+
+    def read_needs(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> PackageNeeds:
+        """See PackageManager."""
+        return PackageNeeds(obstacle="parcels do not say who needs them")
 
     def build_job_script(
         self,

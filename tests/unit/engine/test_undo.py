@@ -16,6 +16,7 @@ from tasks.domain.protocols.package_manager import InstalledKernels, WayBack
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import OperationState, UpdateState
 from tasks.records.queries.history import History
+from tasks.rules.undo import REMOVAL_TERMS
 from tasks.steps import undo
 from tests.support import taking_up
 from tests.support.fake_components import PROBE
@@ -91,7 +92,34 @@ def test_the_plan_changes_nothing_and_says_the_same(fleet: UndoFleet) -> None:
     (plan,) = fleet.undo(dry_run=True).plans
     assert fleet.web.world.whole() == now
     assert [(update.id, update.available) for update in plan.chosen] == [("shop", "1.0"), ("app", "1.0")]
-    assert "to be removed, because the run has newly installed it: lib" in plan.notes
+    assert f"to be removed ({REMOVAL_TERMS}), because the run has newly installed it: lib" in plan.notes
+
+
+@pytest.mark.parametrize("when", ["before the plan", "after the plan"])
+def test_what_somebody_has_chosen_since_stays(fleet: UndoFleet, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    def choose(*_: object) -> str:
+        fleet.web.world["lib"].chosen = True
+        return ""
+
+    if when == "before the plan":
+        choose()
+        (plan,) = fleet.undo(dry_run=True).plans
+        assert not [note for note in plan.notes if note.startswith("to be removed")]
+        assert [note for note in plan.notes if "lib: it stays: somebody has chosen it" in note]
+    else:
+        remove = undo._remove
+        monkeypatch.setattr(undo, "_remove", lambda *words: (choose(), remove(*words)))
+    outcome = outcome_of(fleet.undo(), "web")
+    assert fleet.web.world.whole() == {"shop": "1.0", "app": "1.0", "lib": "2.0"}
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert "somebody has chosen it" in outcome.reason
+
+
+def test_what_something_else_needs_stays_and_the_rest_is_removed(fleet: UndoFleet) -> None:
+    fleet.web.world["app"].needs = ("lib",)
+    outcome = outcome_of(fleet.undo(), "web")
+    assert fleet.web.world.whole() == {"shop": "1.0", "app": "1.0", "lib": "2.0"}
+    assert "not removed: something needs it" in outcome.reason
 
 
 def test_asked_twice_it_is_done_once(fleet: UndoFleet) -> None:
@@ -117,7 +145,7 @@ def test_a_manager_that_takes_nothing_back_says_so(fleet: UndoFleet, monkeypatch
     outcome = outcome_of(fleet.undo(), "web")
     assert fleet.web.world.whole() == {"shop": "2.0", "app": "2.0", "lib": "2.0"}
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
-    assert outcome.reason.count("package manager: go back as a whole") == 3
+    assert "3 packages: package manager: go back as a whole: " in outcome.reason
 
 
 def test_kernels_that_can_t_be_told_keep_new_packages(fleet: UndoFleet) -> None:

@@ -72,7 +72,7 @@ def test_room_on_disks(disks, updates, expected):
 @pytest.mark.parametrize(
     ("manager", "version", "remedy"),
     [
-        ("apt", "12", "Remove kernels that are no longer used: apt-get autoremove --purge."),
+        ("apt", "12", "Remove kernels that are no longer used: apt-get autoremove."),
         ("dnf", "9", "Remove kernels that are no longer used: dnf remove --oldinstallonly."),
         ("zypper", "15.6", "Remove kernels that are no longer used: zypper purge-kernels."),
         ("zypper", "12.5", "Remove kernels that are no longer used."),

@@ -11,6 +11,7 @@ from tasks.domain.protocols.package_manager import InstalledKernels, KernelPacka
 from tasks.domain.states import Classification, FindingLevel, UpdateState
 from tasks.domain.undo import InstalledChange, UndoSnapshot
 from tasks.rules.undo import (
+    REMOVAL_TERMS,
     UndoChoice,
     choose_changes,
     collect_order,
@@ -18,6 +19,7 @@ from tasks.rules.undo import (
     describe_plan,
     describe_undo,
     find_removals,
+    group_reasons,
     keep_others,
     mark_removals,
 )
@@ -98,7 +100,7 @@ def test_the_reasons() -> None:
     assert [(update.id, update.installed, update.available) for update in choice.back] == [("shop", "2", "1")]
     assert {result.update.id: (result.state, result.reason) for result in choice.skipped} == {
         "gone": (UpdateState.BLOCKED, f"it is not wholly installed now; run {RUN} has installed 2"),
-        "newer": (UpdateState.BLOCKED, f"it has changed again since: run {RUN} has installed 2, 3 is there now"),
+        "newer": (UpdateState.BLOCKED, f"it has changed again since (run {RUN} has installed 2, 3 is there now)"),
         "back": (UpdateState.NOT_SELECTED, "version 1 is there already"),
         "held": (UpdateState.EXCLUDED, "a hold on the machine excludes it"),
         "linux-image-6": (
@@ -138,7 +140,7 @@ def test_what_came_anew_is_removed_afterwards_and_told() -> None:
     choice = choose(a_change("lib", None), a_change(), now={"lib": "2", "shop": "2"})
     (removal,) = find_removals(choice.skipped)
     assert (removal.id, removal.installed, removal.available) == ("lib", "2", "2")
-    gone, stays = (mark_removals(choice.skipped, now, {"lib"}, "it is needed") for now in ({}, {"lib": "2"}))
+    gone, stays = (mark_removals(choice.skipped, now, {"lib": "it is needed"}) for now in ({}, {"lib": "2"}))
     assert (gone[0].state, gone[0].version_after) == (UpdateState.INSTALLED, None)
     assert (stays[0].state, stays[0].reason) == (UpdateState.BLOCKED, "not removed: it is needed")
     assert find_removals(gone) == find_removals(stays) == ()
@@ -146,7 +148,7 @@ def test_what_came_anew_is_removed_afterwards_and_told() -> None:
     assert notes == (
         f"undo of run {RUN} by the package manager",
         "no promise",
-        "to be removed, because the run has newly installed it: lib",
+        f"to be removed ({REMOVAL_TERMS}), because the run has newly installed it: lib",
         "files and data that have changed since stay as they are",
         'the next run installs them again unless its request has this line below `updates`: exclude: ["shop"]',
         "the package manager said after that run: dnf history undo 7",
@@ -158,8 +160,8 @@ def test_what_is_not_back_is_a_warning() -> None:
     done = UpdateResult(choice.back[0], UpdateState.INSTALLED, "", "1")
     warning, note = describe_undo([done, *choice.skipped], ["patch:x"])
     assert (warning.level, note.level) == (FindingLevel.WARN, FindingLevel.GOOD)
-    assert "ssl (it has changed again since" in warning.message
-    assert "patch:x (the run's plans" in warning.message
+    assert "ssl: it has changed again since" in warning.message
+    assert "sealed, do not have patch:x" in warning.message
     assert 'exclude: ["shop"]' in note.message
     assert describe_undo([make.make_update_result()], ()) == ()
 
@@ -196,3 +198,21 @@ def test_the_question_names_the_age_of_what_each_machine_loses_and_who_has_no_sn
         f"web: all that was written to its OS disks since {at:%Y-%m-%d %H:%M} UTC (3 h) is lost. "
         "db: the run has no snapshot of it, and it stays."
     )
+
+
+def test_reasons_that_many_updates_share_are_said_once() -> None:
+    gone = "the repositories do not have {0} 1 (any more)"
+    kinds = {f"p{n}": gone.format(f"p{n}") for n in range(30)}
+    kinds |= {f"q{n}": f"it has changed again since (run {RUN} has installed 2, 3.{n} is there now)" for n in range(3)}
+    kinds |= {"shop": "a hold on the machine excludes it"}
+    results = [
+        UpdateResult(replace(a_change(name).update, available="1", goes_back=True), UpdateState.BLOCKED, reason)
+        for name, reason in kinds.items()
+    ]
+    assert group_reasons(results) == [
+        "30 packages: the repositories do not have the version (any more): p0, p1, p2, p3, p4 and 25 more",
+        "3 packages: it has changed again since: q0, q1, q2",
+        "shop: a hold on the machine excludes it",
+    ]
+    (finding,) = describe_undo(results, ["x"])
+    assert len(finding.message) < 500

@@ -10,6 +10,7 @@ from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import (
     InstalledKernels,
+    PackageNeeds,
     Rates,
     SimulationResult,
     Transaction,
@@ -21,13 +22,14 @@ from tasks.machines.managers.apt.assessment import UPDATER_MEANS, UPDATERS_SCRIP
 from tasks.machines.managers.apt.dpkg_state import parse_dpkg_versions
 from tasks.machines.managers.apt.kernels import KERNELS_SCRIPT, parse_apt_kernels
 from tasks.machines.managers.apt.output_parsers import build_apt_simulation_result
-from tasks.machines.managers.manager_base import PackageTool, may_downgrade
+from tasks.machines.managers.manager_base import PackageTool, may_downgrade, parse_needs
 from tasks.machines.managers.script_output import parse_sections, require_native
 
 _PACKAGE: Final = "tasks.machines.managers.apt"
 ASSESS_SCRIPT: Final = Script("apt_assess", package=_PACKAGE)
 SIMULATE_SCRIPT: Final = Script("apt_simulate", package=_PACKAGE)
 INSTALLED_SCRIPT: Final = Script("apt_installed", package=_PACKAGE)
+NEEDS_SCRIPT: Final = Script("apt_needs", package=_PACKAGE)
 JOB_SCRIPT: Final = Script("apt_job", read_only=False, package=_PACKAGE)
 
 DEFAULT_RATES: Final = Rates(
@@ -97,6 +99,11 @@ class AptManager(PackageTool):
     def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
         """Read dpkg's kernel packages, and which ones apt would remove as automatically installed and not needed."""
         return parse_apt_kernels(transport.run_script(KERNELS_SCRIPT, deadline=deadline))
+
+    def read_needs(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> PackageNeeds:
+        """Read apt's marks, and what its autoremove would remove."""
+        script = replace(NEEDS_SCRIPT, params={"packages": tuple(update.id for update in updates)})
+        return parse_needs(transport.run_script(script, deadline=deadline), script.name, updates, r"Remv (\S+)")
 
     def _read_state(self, transport: Transport, params: dict[str, ScriptParameter], deadline: Deadline) -> PackageState:
         return parse_apt_assessment(transport.run_script(replace(ASSESS_SCRIPT, params=params), deadline=deadline))

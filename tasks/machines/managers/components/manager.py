@@ -19,6 +19,7 @@ from tasks.domain.protocols.package_manager import (
     InstalledKernels,
     JobKind,
     PackageManager,
+    PackageNeeds,
     SimulationResult,
     Transaction,
 )
@@ -147,6 +148,10 @@ class ComponentManager:
     def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
         """Return the installed kernels. See PackageManager."""
         return self._base.read_kernels(transport, deadline=deadline)
+
+    def read_needs(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> PackageNeeds:
+        """See PackageManager."""
+        return self._base.read_needs(transport, updates, deadline=deadline)
 
     def build_job_script(
         self,

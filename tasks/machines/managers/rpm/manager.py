@@ -16,6 +16,7 @@ from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import (
     InstalledKernels,
+    PackageNeeds,
     Rates,
     SimulationResult,
     Transaction,
@@ -28,6 +29,7 @@ from tasks.machines.managers.manager_base import (
     PackageTool,
     accepts_licences,
     may_downgrade,
+    parse_needs,
 )
 from tasks.machines.managers.rpm.advisories import parse_advisories, parse_dnf5_advisories
 from tasks.machines.managers.rpm.dnf.assessment import build_dnf_assessment, parse_yum_assessment
@@ -69,7 +71,8 @@ class RpmTool:
     lock_files: tuple[str, ...] = ()
     kernel_rule: str = ""
     way_back: WayBack = WayBack(
-        "it was never tried with this tool: `history undo` on the machine takes a whole transaction back"
+        "it was never tried with this tool: `history undo` on the machine takes a whole transaction back, and removes "
+        "what it has newly installed, whoever needs that since"
     )
 
     @property
@@ -144,6 +147,11 @@ class RpmManager(PackageTool):
         """Read rpm's kernel packages, and where the tool has a rule for them, which ones it would remove."""
         script = self._build_script("rpm_kernels", {"rule": self._tool.kernel_rule})
         return parse_rpm_kernels(transport.run_script(script, deadline=deadline), has_rule=bool(self._tool.kernel_rule))
+
+    def read_needs(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> PackageNeeds:
+        """Read what the tool notes of who has chosen packages, and what it would remove as needless."""
+        script = self._build_script("rpm_needs", {"packages": tuple(update.name for update in updates)})
+        return parse_needs(transport.run_script(script, deadline=deadline), script.name, updates)
 
     def _build_spec(self, update: Update) -> str:
         return build_rpm_spec(update)

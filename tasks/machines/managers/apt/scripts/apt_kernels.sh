@@ -11,5 +11,5 @@ fp_ask_dpkg -W -f '${Package}\t${Architecture}\t${db:Status-Eflag}\t${db:Status-
 [ "$fp_asked" -le 1 ] || exit "$fp_asked" # an unreadable database is not an empty one
 fp_text_section packages "$fp_found"
 fp_section automatic apt-mark showauto
-fp_section unused fp_apt_get -s --purge autoremove
+fp_section unused fp_apt_get -s autoremove
 exit 0

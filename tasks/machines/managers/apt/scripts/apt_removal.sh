@@ -1,16 +1,21 @@
 #!/bin/sh
-# How a job of apt removes packages: only the named packages. See apt_job.sh.
+# How a job of apt removes packages: only the named packages, only those that nothing needs, and never what they have
+# kept on the disk: no --purge, which lets the scripts of a package delete data. See apt_job.sh.
 # shellcheck disable=SC2034,SC2154  # variables of apt_job.sh, and for it
 
-also_removed() { # what a removal would do beside it: prints "unexpected detail", or nothing
-  fp_apt_get -s --purge remove "$@" >"$FP_JOB_DIR/apt-would" 2>/dev/null || { lines "unexpected apt refuses it"; return; }
+needless() { fp_apt_get -s autoremove 2>/dev/null | sed -n 's/^Remv \([^ ]*\).*/\1/p'; } # what came as a dependency, was not chosen since, and is needed by nothing
+
+also_removed() { # what speaks against a removal: prints "why detail", or nothing
+  needless >"$FP_JOB_DIR/apt-needless"
+  without "$FP_JOB_DIR/apt-needless" <"$FP_JOB_DIR/apt-names" | awk '{ printf "%s%s", (NR > 1 ? ", " : "needed "), $0 } END { if (NR) print "" }'
+  fp_apt_get -s remove "$@" >"$FP_JOB_DIR/apt-would" 2>/dev/null || { lines "unexpected apt refuses it"; return; }
   awk 'FILENAME == ARGV[1] { own[$0]; next }
     $1 == "Inst" || (($1 == "Remv" || $1 == "Purg") && !($2 in own)) { other = other (other == "" ? "" : ", ") $1 " " $2 }
     END { if (other != "") print "unexpected", other }' "$FP_JOB_DIR/apt-names" "$FP_JOB_DIR/apt-would"
 }
 
 failed=''
-remove() { # NAME…: exactly these, with their configuration
+remove() { # NAME…: exactly these; their configuration stays
   [ "$#" -gt 0 ] || { ended 0; return; }
   if [ -n "$failed" ]; then fp_not_attempted 'not begun' 'the removal before it did not succeed'; return; fi
   wishes=$*
@@ -19,7 +24,7 @@ remove() { # NAME…: exactly these, with their configuration
   if fp_is_over "$latest"; then fp_not_attempted window ''; return; fi
   fp_transaction_started
   pending='-o DPkg::ConfigurePending=false' # what else waits to be configured is not touched
-  run_apt --purge remove "$@"; result=$?
+  run_apt remove "$@"; result=$?
   if fp_not_begun; then return; fi
   if [ "$ended_for" = unwanted ]; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
   ended "$result"

@@ -1,6 +1,8 @@
 #!/bin/sh
 # How a job of rpm's families removes packages: rpm removes the named packages, or refuses. It never removes what
-# needs a package, as the tools do. See rpm_job.sh.
+# needs a package, as the tools do. An undo removes only what the tool counts as needless; kernels have a rule of their own.
+# See rpm_job.sh.
+# Requires: package_needs
 # shellcheck disable=SC2034,SC2154  # variables of rpm_job.sh, and for it
 
 may_remove() { # else with the record that says why not
@@ -11,6 +13,12 @@ may_remove() { # else with the record that says why not
 
 still_installed() { while read -r package; do ! rpm -q "$package" >/dev/null 2>&1 || lines "$package"; done <"$FP_JOB_DIR/rpm-own"; }
 
+needed() { # PACKAGES: those that the tool does not count as needless
+  needless >"$FP_JOB_DIR/rpm-needless" 2>/dev/null
+  lines "$@" | awk 'FILENAME == ARGV[1] { needless[$0]; next }
+    { name = arch = $0; sub(/.*\./, "", arch); sub(/-[^-]*-[^-]*$/, "", name); if (!((name "." arch) in needless)) print }' "$FP_JOB_DIR/rpm-needless" - | list
+}
+
 failed=''
 remove() {
   [ -s "$FP_JOB_DIR/rpm-own" ] || { ended 0; return; }
@@ -20,6 +28,7 @@ remove() {
   # shellcheck disable=SC2046  # packages have no blanks and no wildcards
   set -- $(still_installed)
   [ "$#" -gt 0 ] || { ended 0; return; } # another process has removed them
+  if [ "$(fp_param downgrades)" = yes ] && needed=$(needed "$@") && [ -n "$needed" ]; then fp_not_attempted needed "$needed"; return; fi
   if ! said=$(rpm -e --test "$@" 2>&1); then
     needed=$(lines "$said" | awk '/ is needed by / { sub(/^[ \t]+/, ""); print }' | list)
     if [ -n "$needed" ]; then fp_not_attempted 'rpm refuses it' "$needed"; else lines "$said"; ended 1; failed=$error; fi
