@@ -65,11 +65,7 @@ class HostKeyStore:
         return store
 
     def reload_if_changed(self) -> None:
-        """Read the file again if it was changed since the last read.
-
-        Raises:
-            InventoryError: as for ``load``.
-        """
+        """Read the file again if it was changed since the last read. Raise InventoryError as ``load`` does."""
         with self._lock:
             if self._file_version not in {_NEVER_READ, _read_file_version(self.path)}:
                 self._file_version = _NEVER_READ

@@ -329,11 +329,7 @@ class Inventory:
         return tuple(sorted({machine.site for machine in self.machines}))
 
     def find_machine(self, name: str) -> Machine:
-        """Return the machine with this name.
-
-        Raises:
-            KeyError: there is no machine with this name.
-        """
+        """Return the machine with this name. Raise KeyError if there is no machine with this name."""
         for machine in self.machines:
             if machine.name == name:
                 return machine

@@ -32,11 +32,7 @@ def find_site() -> str:
 
 
 def find_environment_site() -> str:
-    """Return the site in FLEETPATCH_SITE; "" if it is not set.
-
-    Raises:
-        InventoryError: it is no usable name.
-    """
+    """Return the site in FLEETPATCH_SITE; "" if it is not set. Raise InventoryError if it is no usable name."""
     site = os.environ.get(SITE_VARIABLE, "")
     if site and not SITE_PATTERN.fullmatch(site):
         raise InventoryError(f"{SITE_VARIABLE}={site!r} is no usable name for a site", hint=SITE_NAME_HINT)

@@ -149,11 +149,7 @@ class Configuration:
         return HoldRequest(**options, hold_minutes=form.hold, group=build_slug(self.name, zone))
 
     def build_schedule(self, zone: str) -> Schedule:
-        """Return the schedule of its windows in a zone.
-
-        Raises:
-            RequestError: the values of the window are invalid.
-        """
+        """Return the schedule of its windows in a zone. Raise RequestError if the values of the window are invalid."""
         window = self.form.window
         return Schedule(parse_recurrence(window.recurrence), window.start, window.length, zone, window.expires)
 

@@ -70,11 +70,7 @@ def build_database_url(given: str, source: str) -> str:
 
 
 def require_redis_url(given: str, source: str) -> str:
-    """Return a Redis URL after a check.
-
-    Raises:
-        InvalidConnectionUrl: the URL can't be used.
-    """
+    """Return a Redis URL after a check. Raise InvalidConnectionUrl if the URL can't be used."""
     example = "Example: redis://redis.example.org:6379/0; rediss:// speaks TLS."
     if _split_url(given, source, example).scheme not in _REDIS_SCHEMES:
         raise InvalidConnectionUrl(f"{source} is no Redis URL", hint=example)

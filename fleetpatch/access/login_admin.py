@@ -54,11 +54,7 @@ def create_access_token(
 
 
 def check_name(name: str) -> None:
-    """Refuse what can't be the name of a person or a program.
-
-    Raises:
-        RequestError: it can't.
-    """
+    """Raise RequestError if a text can't be the name of a person or a program."""
     if not _NAME.fullmatch(name):
         raise RequestError(
             f"{name!r} can't be the name of a login",

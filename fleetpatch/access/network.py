@@ -23,11 +23,7 @@ _WITH_PORT: Final = re.compile(r"([0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Return networks.
-
-    Raises:
-        RequestError: a text is no network.
-    """
+    """Return networks. Raise RequestError if a text is no network."""
     return tuple(map(_parse_network, texts))
 
 

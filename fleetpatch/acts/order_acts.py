@@ -9,13 +9,7 @@ from fleetpatch.access.identity import get_identity
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.flow_runs import ORDER_FLOW
 from fleetpatch.acts.policy_checks import check_order
-from fleetpatch.acts.run_acts import (
-    MAX_KEY_LENGTH,
-    complete_parameters,
-    digest_key,
-    find_site_of,
-    start_recorded,
-)
+from fleetpatch.acts.run_acts import MAX_KEY_LENGTH, complete_parameters, digest_key, find_site_of, start_recorded
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.web.audit import record_act
 from fleetpatch.web.context import WebContext, get_context
@@ -65,11 +59,7 @@ def _require_one_site(request: Request, wanted: OrderRequest) -> None:
 
 
 def find_own_inventory(context: WebContext) -> Path:
-    """Return the inventory of the pages.
-
-    Raises:
-        InventoryError: there is none.
-    """
+    """Return the inventory of the pages. Raise InventoryError if there is none."""
     return find_inventory(context.settings.inventory)
 
 

@@ -70,11 +70,7 @@ BEARER: Dependency = Depends(HTTPBearer(auto_error=False, description="A token o
 
 
 def require_token(request: Request) -> None:
-    """Refuse requests without a valid bearer token.
-
-    Raises:
-        HTTPException: there is none (401).
-    """
+    """Refuse requests without a valid bearer token. Raise HTTPException if there is none (401)."""
     if get_identity(request).source != "token":
         raise HTTPException(401, "The API needs a bearer token: Authorization: Bearer TOKEN.")
 

@@ -127,11 +127,7 @@ def _describe_fault(location: tuple[int | str, ...], kind: str, message: str) ->
 
 
 def build_patch_request(options: Mapping[str, Any]) -> PatchRequest:
-    """Return the request that options, over a request file, make.
-
-    Raises:
-        RequestError: it is not valid.
-    """
+    """Return the request that options, over a request file, make. Raise RequestError if it is not valid."""
     source: Path | None = options["request"]
     base = load_request_file(source) if source is not None else {}
     verb = "plan" if options.get("dry_run") else "patch"

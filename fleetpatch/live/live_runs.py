@@ -65,11 +65,7 @@ class LiveRuns:
 
 
 def read_live_runs(context: WebContext) -> LiveRuns:
-    """Return the runs that are not over.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the runs that are not over. Raise RecordsError if the records can't be read."""
     database, now = context.records.database, context.clock.now()
     processes = read_run_processes(database, now)
     if not processes:

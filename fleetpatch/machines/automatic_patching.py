@@ -31,11 +31,7 @@ class AutomaticSummary:
 
 
 def read_automatic_summary(snapshot: FleetSnapshot, database: Database) -> AutomaticSummary | None:
-    """Return what automatic patching does; None if it is not on.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return what automatic patching does; None if it is not on. Raise RecordsError if the records can't be read."""
     automatic = snapshot.configurations.automatic if snapshot.configurations is not None else None
     if automatic is None or not automatic.enabled:
         return None

@@ -29,11 +29,7 @@ class PolicyDifference:
         self._text = ""
 
     def read(self, now: datetime) -> str:
-        """Return how the two differ; "" if they don't.
-
-        Raises:
-            RecordsError: the records can't be read.
-        """
+        """Return how the two differ; "" if they don't. Raise RecordsError if the records can't be read."""
         with self._lock:
             if self._read_at is None or not timedelta(0) <= now - self._read_at < _AGE:
                 self._text, self._read_at = self._compare(now), now

@@ -247,9 +247,5 @@ def describe_open_approval(database: Database, line: RunRow) -> str:
 
 
 def can_decide(approvals: SqlApprovals, approval: Approval) -> bool:
-    """Return whether a person can approve or reject now.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return whether a person can approve or reject now. Raise RecordsError if the records can't be read."""
     return approval.decision is ApprovalDecision.WAITING and approval.expires_at > approvals.read_current_time()

@@ -24,12 +24,7 @@ from inventory.machine import Inventory, Machine
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.scheduled_events import EventDocument, ScheduledEvent
 from tasks.rules.instance_metadata import build_instance, find_metadata
-from tasks.rules.scheduled_events import (
-    API_VERSIONS,
-    MalformedStartRequest,
-    build_document,
-    parse_start_requests,
-)
+from tasks.rules.scheduled_events import API_VERSIONS, MalformedStartRequest, build_document, parse_start_requests
 
 logger = logging.getLogger(__name__)
 

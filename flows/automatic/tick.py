@@ -29,13 +29,7 @@ from tasks.records.feeds.risk_feeds import describe_idle_rules, load_risk_feeds
 from tasks.records.setup import open_records
 from tasks.records.storage.database import Database
 from tasks.rules.automatic.decision import decide, stop_for_foreign_rollout
-from tasks.rules.automatic.model import (
-    AutomaticDecision,
-    FleetView,
-    Rollout,
-    RolloutState,
-    Tell,
-)
+from tasks.rules.automatic.model import AutomaticDecision, FleetView, Rollout, RolloutState, Tell
 from tasks.steps.context.run_control import StopToken
 
 

@@ -86,11 +86,7 @@ def _describe_cause(error: BaseException) -> str:
 
 
 def _check_url(url: str) -> None:
-    """Refuse what no attempt can reach.
-
-    Raises:
-        CredentialError: it is no http or https URL with a host.
-    """
+    """Refuse what no attempt can reach. Raise CredentialError if it is no http or https URL with a host."""
     try:
         parts = urlsplit(url)
         is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0

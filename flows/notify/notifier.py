@@ -9,13 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from flows.notify.event_senders import DEADLINE_SECONDS, NOT_ACCEPTED, send_syslog, send_webhook
-from flows.notify.events import (
-    Event,
-    build_announcement_event,
-    build_machine_events,
-    build_run_event,
-    build_told_event,
-)
+from flows.notify.events import Event, build_announcement_event, build_machine_events, build_run_event, build_told_event
 from flows.notify.messages import Message, build_message
 from flows.ports.web_links import PREFECT_UI_URL_VARIABLE, read_web_url
 from flows.request.request_parts import NotifyRequest
@@ -166,11 +160,7 @@ class AppriseNotifier:
         return reason
 
     def _read_text(self, reference: str) -> str:
-        """Return the text that a reference leads to.
-
-        Raises:
-            CredentialError: it leads to nothing, or to no text.
-        """
+        """Return the text that a reference leads to. Raise CredentialError if it leads to nothing, or to no text."""
         credential = self._read_credential(to_credential_reference(reference))
         if credential.secret is None:
             raise CredentialError("its reference does not lead to text")

@@ -185,11 +185,7 @@ def enforce_act_policy(
 
 
 def read_policy_freezes(machines: Sequence[Machine], now: datetime) -> tuple[Freeze, ...]:
-    """Return the freezes of the policy for machines.
-
-    Raises:
-        InventoryError: the policy can't be read.
-    """
+    """Return the freezes of the policy for machines. Raise InventoryError if the policy can't be read."""
     return tuple(
         freeze
         for rule in load_policy(now.date()).rules

@@ -84,7 +84,7 @@ ShardLimits = Annotated[
     dict[ResourceKind, dict[str, Annotated[int, Field(ge=1)]]],
     Field(
         description="Set by fleetpatch itself: how many machines of this part may use at once what other parts of the "
-        "whole run use too.",
+        "whole run use too."
     ),
 ]
 ReportFormats = Annotated[

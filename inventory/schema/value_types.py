@@ -80,11 +80,7 @@ def _validate_label(value: str) -> str:
 
 
 def validate_tag_key(value: str) -> str:
-    """Return a valid tag name.
-
-    Raises:
-        PydanticCustomError: the name is invalid.
-    """
+    """Return a valid tag name. Raise PydanticCustomError if the name is invalid."""
     if not _TAG_KEY_PATTERN.fullmatch(value):
         raise build_validation_error(
             f"{value[:80]!r} is no usable tag name", "Use letters, digits, '.', '_', '/' and '-'."
@@ -93,11 +89,7 @@ def validate_tag_key(value: str) -> str:
 
 
 def validate_user(value: str) -> str:
-    """Return a valid login name.
-
-    Raises:
-        PydanticCustomError: the name is invalid.
-    """
+    """Return a valid login name. Raise PydanticCustomError if the name is invalid."""
     if not value.strip() or value.startswith("-") or not value.isprintable() or len(value) > 256:
         raise build_validation_error(
             f"{value[:80]!r} is no usable user name", "Give the login name; DOMAIN\\user and user@domain are fine."
@@ -112,11 +104,7 @@ def load_zone_names() -> frozenset[str]:
 
 
 def validate_zone(value: str) -> str:
-    """Return a valid IANA time zone name.
-
-    Raises:
-        PydanticCustomError: there is no such zone.
-    """
+    """Return a valid IANA time zone name. Raise PydanticCustomError if there is no such zone."""
     if value not in load_zone_names():
         near = did_you_mean(value, load_zone_names())
         raise build_validation_error(
@@ -213,11 +201,7 @@ def _validate_mac(value: str) -> str:
 
 
 def validate_url(text: str) -> str:
-    """Return a URL without a login in it.
-
-    Raises:
-        PydanticCustomError: the text is no such URL.
-    """
+    """Return a URL without a login in it. Raise PydanticCustomError if the text is no such URL."""
     try:
         parts = parse_url(text)
     except ValueError as error:
@@ -243,11 +227,7 @@ def validate_provider(value: str) -> str:
 
 
 def validate_ipv4(value: str) -> str:
-    """Return a valid IPv4 address.
-
-    Raises:
-        PydanticCustomError: the text is no IPv4 address.
-    """
+    """Return a valid IPv4 address. Raise PydanticCustomError if the text is no IPv4 address."""
     try:
         return str(ipaddress.IPv4Address(value.strip()))
     except ValueError:

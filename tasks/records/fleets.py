@@ -38,11 +38,7 @@ def find_fleet() -> str:
 
 
 def find_environment_fleet() -> str:
-    """Return the fleet in FLEETPATCH_FLEET; "" if it is not set.
-
-    Raises:
-        RecordsError: it is no usable name.
-    """
+    """Return the fleet in FLEETPATCH_FLEET; "" if it is not set. Raise RecordsError if it is no usable name."""
     fleet = os.environ.get(FLEET_VARIABLE, "")
     return require_fleet_name(fleet, f"{FLEET_VARIABLE}={fleet!r}") if fleet else ""
 

@@ -67,11 +67,7 @@ def prune_history(records: SqlRecords, before: datetime) -> PruneResult:
 
 
 def read_retention(records: SqlRecords) -> Retention:
-    """Return the retention of this history.
-
-    Raises:
-        RecordsError: the retention cannot be read.
-    """
+    """Return the retention of this history. Raise RecordsError if the retention cannot be read."""
     table = schema.retention
     days = dict(records.database.read_rows("read how long history is kept", select(table.c.what, table.c.days)))
     return Retention(assessments_days=days.get(_ASSESSMENTS_KEY), runs_days=days.get(_RUNS_KEY))

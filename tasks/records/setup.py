@@ -184,11 +184,7 @@ def ensure_schema(connection: Connection, database: Database) -> None:
 
 
 def _require_right_to_migrate(connection: Connection, database: Database) -> None:
-    """Refuse a migration by a role that can make no table: that of the pages.
-
-    Raises:
-        RecordsError: it can't.
-    """
+    """Raise RecordsError before a migration by a role that can make no table: that of the pages."""
     right = text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
     if not database.is_sqlite and not connection.execute(right).scalar_one():
         raise RecordsError(

@@ -68,11 +68,7 @@ class Logins:
             self._places.release()
 
     def list_roles(self, person: Person) -> tuple[str, ...]:
-        """Return what a person may do.
-
-        Raises:
-            LoginRefused: nothing, or the name can't stand in records.
-        """
+        """Return what a person may do. Raise LoginRefused if that is nothing, or the name can't stand in records."""
         if max(len(person.name), len(person.subject)) > _MAX_NAME_LENGTH or not person.name.isprintable():
             raise LoginRefused("the name from the login provider is too long, or has characters that names don't have")
         if not is_plain(person.name):

@@ -269,11 +269,7 @@ def _find_inventory_of_policy(now: datetime) -> Path | None:
 
 
 def require_reason_option(reason: str) -> str:
-    """Return a reason without blanks around it.
-
-    Raises:
-        RequestError: it is empty.
-    """
+    """Return a reason without blanks around it. Raise RequestError if it is empty."""
     if not reason.strip():
         raise RequestError("--reason is empty", hint="Say why, so that others know whether it still holds.")
     return reason.strip()

@@ -78,10 +78,7 @@ def list_images(
 
 @images_app.command("history")
 def show_history(
-    group: GroupArgument,
-    inventory: InventoryOption = None,
-    records: RecordsOption = None,
-    as_json: JsonOption = False,
+    group: GroupArgument, inventory: InventoryOption = None, records: RecordsOption = None, as_json: JsonOption = False
 ) -> None:
     """Show the last upgrades of a group: its state, counts, and why it ended. From the records."""
     from fleetpatch.cli.views.images import build_history_json, print_history

@@ -4,15 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fleetpatch.cli.app import (
-    ALL_MACHINES,
-    InventoryOption,
-    JsonOption,
-    RecordsOption,
-    ScopeArgument,
-    YesOption,
-    app,
-)
+from fleetpatch.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, YesOption, app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text
 

@@ -224,11 +224,7 @@ def ask(question: str) -> bool:
 
 
 def require_terminal(subject: str, hint: str) -> None:
-    """Raise an error if there is no terminal to ask for a confirmation.
-
-    Raises:
-        RequestError: there is no terminal.
-    """
+    """Raise RequestError if there is no terminal to ask for a confirmation."""
     if not can_ask():
         raise RequestError(f"{subject} needs a confirmation, and there is no terminal", hint=hint)
 

@@ -18,11 +18,7 @@ LAST_RUN = "last"
 
 
 def open_history(records: str | None) -> History:
-    """Open the records for reading.
-
-    Raises:
-        RecordsError: they cannot be reached.
-    """
+    """Open the records for reading. Raise RecordsError if they cannot be reached."""
     return History(open_records(records))
 
 

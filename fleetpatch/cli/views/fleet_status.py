@@ -146,8 +146,7 @@ def print_missing_by_update(missing_updates: MissingUpdates, machines: Sequence[
                 groups[key] = UpdateGroup(update, [])
             groups[key].machines.append(name)
     by_urgency = sorted(
-        groups.items(),
-        key=lambda item: (not item[1].update.classification.is_urgent, -len(item[1].machines), item[0]),
+        groups.items(), key=lambda item: (not item[1].update.classification.is_urgent, -len(item[1].machines), item[0])
     )
     table = build_list_table(UPDATE_GROUP_FACTS, [group for _, group in by_urgency])
     _print_missing_table(table, format_count(len(groups), "update"), missing_updates, machines)

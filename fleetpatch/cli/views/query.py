@@ -50,11 +50,7 @@ def print_answer_csv(answer: "Answer") -> None:
 
 
 def write_parquet(answer: "Answer", path: Path) -> None:
-    """Write a Parquet file with the typed columns of the answer.
-
-    Raises:
-        ReportError: the file can't be written.
-    """
+    """Write a Parquet file with the typed columns of the answer. Raise ReportError if the file can't be written."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

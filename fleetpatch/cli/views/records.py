@@ -66,12 +66,7 @@ def print_restore_plan(plan: RestorePlan) -> None:
 
 def build_copy_json(copied: CopiedRecords) -> dict[str, object]:
     """Return what was copied as JSON data."""
-    return {
-        "records": copied.source,
-        "copy": copied.target,
-        "rows": dict(copied.rows),
-        "auditLog": copied.audit_log,
-    }
+    return {"records": copied.source, "copy": copied.target, "rows": dict(copied.rows), "auditLog": copied.audit_log}
 
 
 def print_copy(copied: CopiedRecords) -> None:

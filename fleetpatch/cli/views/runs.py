@@ -53,13 +53,7 @@ def print_shards(shards: Sequence[ShardRow]) -> None:
 
 
 def build_show_json(
-    history: History,
-    report: RunReport,
-    machine: str | None,
-    shards: Sequence[ShardRow],
-    *,
-    log: bool,
-    journal: bool,
+    history: History, report: RunReport, machine: str | None, shards: Sequence[ShardRow], *, log: bool, journal: bool
 ) -> dict[str, object]:
     """Return a run (or one machine of it) as JSON data, with its journal and logs on request."""
     report_json = build_document(build_tables(report)) | {"shards": list(map(build_row_json, shards))}

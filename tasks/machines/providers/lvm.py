@@ -13,14 +13,7 @@ from inventory.machine import Machine
 from inventory.machine_providers import ProviderKind, ProviderSettings
 from tasks.domain.errors import ProviderError
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.provided_machines import (
-    Consistency,
-    DiskRole,
-    PowerState,
-    ProvidedDisk,
-    ProvidedMachine,
-    Snapshot,
-)
+from tasks.domain.provided_machines import Consistency, DiskRole, PowerState, ProvidedDisk, ProvidedMachine, Snapshot
 from tasks.machines.providers.own_disks import OwnDisksProvider
 from tasks.machines.providers.registry import ProviderPorts
 

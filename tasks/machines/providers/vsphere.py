@@ -28,24 +28,14 @@ from tasks.domain.provided_machines import (
 from tasks.machines.providers.http_api import HttpApi, pick
 from tasks.machines.providers.polling import poll, read_secret, wait_until
 from tasks.machines.providers.registry import ProviderPorts
-from tasks.machines.providers.texts import (
-    find_described,
-    parse_time,
-    read_description,
-    shorten,
-    write_description,
-)
+from tasks.machines.providers.texts import find_described, parse_time, read_description, shorten, write_description
 
 Item = dict[str, Any]
 """A part of an answer."""
 
 _LOGOUT_SECONDS: Final = 10.0
 _ROOT: Final = "/sdk/vim25/8.0.1.0"
-_POWER: Final = {
-    "poweredOn": PowerState.RUNNING,
-    "poweredOff": PowerState.STOPPED,
-    "suspended": PowerState.PAUSED,
-}
+_POWER: Final = {"poweredOn": PowerState.RUNNING, "poweredOff": PowerState.STOPPED, "suspended": PowerState.PAUSED}
 _FIRST_DISK_KEY: Final = 2000
 """The key of the first disk of the first SCSI controller, from which machines boot unless told otherwise."""
 _BOOT_DISK: Final = "VirtualMachineBootOptionsBootableDiskDevice"

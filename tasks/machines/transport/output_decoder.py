@@ -84,11 +84,7 @@ def replace_invalid_utf8(value: object) -> object:
 
 
 def parse_record(line: bytes) -> ScriptRecord:
-    """Read one record from a line of JSON.
-
-    Raises:
-        ValueError: it is not a JSON object with a string "kind".
-    """
+    """Read one record from a line of JSON. Raise ValueError if it is not a JSON object with a string "kind"."""
     try:
         text = line.decode("utf-8", "surrogateescape")
         record = _JSON_DECODER.decode(text)
@@ -226,20 +222,12 @@ class ScriptOutputDecoder:
         return self.is_complete
 
     def feed_stderr(self, data: bytes) -> None:
-        """Read bytes of stderr.
-
-        Raises:
-            ProtocolViolation: the output is too long.
-        """
+        """Read bytes of stderr. Raise ProtocolViolation if the output is too long."""
         self._unframed_output.add(data)
         self._require_unframed_within_limit()
 
     def build_output(self) -> ScriptOutput:
-        """Return the complete answer.
-
-        Raises:
-            ProtocolViolation: the end record is missing.
-        """
+        """Return the complete answer. Raise ProtocolViolation if the end record is missing."""
         if self._exit_code is None:
             raise self._build_violation("the answer has no end")
         return ScriptOutput(tuple(self._records), self._exit_code, self._unframed_output.render())

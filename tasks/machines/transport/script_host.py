@@ -103,11 +103,7 @@ def raise_if_refused(record: ScriptRecord, answer: ScriptOutput) -> None:
 
 
 def find_job_record(answer: ScriptOutput) -> JobRecord:
-    """Return the machine's record of its job.
-
-    Raises:
-        ProtocolViolation: there is none, or it is not valid.
-    """
+    """Return the machine's record of its job. Raise ProtocolViolation if there is none, or it is not valid."""
     for record in answer.records:
         if record["kind"] == "job":
             try:
@@ -174,11 +170,7 @@ _SCRIPTS_OF_JOBS: Final = {"job_common", "job_folder"}  # scripts that require o
 
 
 def require_valid_job_id(job_id: str) -> str:
-    """Return a job's id.
-
-    Raises:
-        RequestError: it is not valid as the name of a directory and of a unit.
-    """
+    """Return a job's id. Raise RequestError if it is not valid as the name of a directory and of a unit."""
     if not JOB_ID_PATTERN.fullmatch(job_id):
         raise RequestError(f"{job_id!r} can't be a job's id", hint="Use 1 to 80 letters, digits, - and _.")
     return job_id

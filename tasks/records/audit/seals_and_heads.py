@@ -78,11 +78,7 @@ class AuditHead:
 
 
 def parse_head(text: str) -> AuditHead:
-    """Return the head that a person gives: its number, a colon and its seal.
-
-    Raises:
-        RequestError: the text is none.
-    """
+    """Return the head that a person gives: its number, a colon and its seal. Raise RequestError if the text is none."""
     number, _, seal = text.strip().partition(":")
     if not number.isdecimal() or not re.fullmatch(r"[0-9a-f]{64}", seal):
         raise RequestError(f"{text!r} names no entry", hint="Write its number, a colon and its seal: 42:9f86d0…")

@@ -253,11 +253,7 @@ def read_key_backup(path: Path) -> dict[str, bytes]:
 
 
 def restore_keys(keys: dict[str, bytes]) -> tuple[str, ...]:
-    """Write the keys that are not here. Return their names.
-
-    Raises:
-        KeyFileError: one can't be written.
-    """
+    """Write the keys that are not here. Return their names. Raise KeyFileError if one can't be written."""
     missing = tuple(name for name in keys if read_key(name) is None)
     for name in missing:
         create_key_file(find_key_folder() / name, keys[name])

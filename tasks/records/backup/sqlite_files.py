@@ -132,11 +132,7 @@ def copy_sqlite_file(source: Path, target: Path) -> None:
 
 
 def check_sqlite_file(path: Path) -> None:
-    """Check that every page of an SQLite database is whole.
-
-    Raises:
-        RecordsError: it is damaged.
-    """
+    """Check that every page of an SQLite database is whole. Raise RecordsError if it is damaged."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
             answers = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]

@@ -221,11 +221,7 @@ def compress_text(text: str) -> bytes:
 
 
 def decompress_text(body: bytes | None, noun: str = "output of a job") -> str:
-    """Return the text that ``compress_text`` compressed.
-
-    Raises:
-        RecordsError: the bytes are damaged.
-    """
+    """Return the text that ``compress_text`` compressed. Raise RecordsError if the bytes are damaged."""
     try:
         return zlib.decompress(body or b"").decode("utf-8", "surrogatepass")
     except (zlib.error, UnicodeDecodeError, TypeError) as error:
@@ -266,22 +262,14 @@ class DocumentReader:
     _shared: dict[object, Any] = field(default_factory=dict)
 
     def decode_assessment(self, document: str, updates: bytes | None) -> Assessment:
-        """Return the assessment of a row.
-
-        Raises:
-            RecordsError: the row cannot be decoded.
-        """
+        """Return the assessment of a row. Raise RecordsError if the row cannot be decoded."""
         short = self._share(decode(Assessment, document))
         if updates is None or short.packages is None:
             return short
         return replace(short, packages=replace(short.packages, updates=self.decode_missing_updates(updates)))
 
     def decode_missing_updates(self, updates: bytes) -> tuple[Update, ...]:
-        """Return the updates of a row of an assessment.
-
-        Raises:
-            RecordsError: the row cannot be decoded.
-        """
+        """Return the updates of a row of an assessment. Raise RecordsError if the row cannot be decoded."""
         decoded: tuple[Update, ...] | None = self._decoded_updates.get((_AssessmentUpdates, updates))
         if decoded is None:
             decoded = self._decode_each_update(decompress_text(updates, "list of updates"))
@@ -304,11 +292,7 @@ class DocumentReader:
         return update
 
     def decode_outcome(self, document: str, updates: bytes) -> Outcome:
-        """Return the outcome of a row.
-
-        Raises:
-            RecordsError: the row cannot be decoded.
-        """
+        """Return the outcome of a row. Raise RecordsError if the row cannot be decoded."""
         short = self._share(decode(Outcome, document))
         body, install = self._decode_updates(_OutcomeUpdates, updates), short.install
         if install is not None:
@@ -316,11 +300,7 @@ class DocumentReader:
         return replace(short, updates=body.updates, install=install)
 
     def decode_plan(self, document: str, updates: bytes) -> MachinePlan:
-        """Return the plan of a row.
-
-        Raises:
-            RecordsError: the row cannot be decoded.
-        """
+        """Return the plan of a row. Raise RecordsError if the row cannot be decoded."""
         body = self._decode_updates(_PlanUpdates, updates)
         return replace(decode(MachinePlan, document), chosen=body.chosen, skipped=body.skipped)
 

@@ -177,11 +177,7 @@ def _iterate_scores(metrics: object) -> Iterator[float]:
 
 
 def _parse_time(path: Path, text: str, key: str) -> datetime:
-    """Return a time within a file; without an offset it is in UTC.
-
-    Raises:
-        FeedError: it is no time.
-    """
+    """Return a time within a file; without an offset it is in UTC. Raise FeedError if it is no time."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:

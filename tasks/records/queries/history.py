@@ -44,11 +44,7 @@ class JobLogs(Mapping[str, str]):
         self._error: RecordsError | None = None
 
     def require_readable(self) -> None:
-        """Raise an error if an accessed output could not be read.
-
-        Raises:
-            RecordsError: the first error of a read.
-        """
+        """Raise RecordsError, the first error of a read, if an accessed output could not be read."""
         if self._error is not None:
             raise self._error
 

@@ -33,11 +33,7 @@ class RunSummary:
 
 
 def read_run_summary(connection: Connection, run: RunInfo) -> RunSummary:
-    """Return the summary of a run.
-
-    Raises:
-        RecordsError: a document cannot be decoded.
-    """
+    """Return the summary of a run. Raise RecordsError if a document cannot be decoded."""
     outcomes, results = _read_outcomes(connection, run.id)
     assessments, pending = _read_assessments(connection, run.id)
     table = schema.run_plans

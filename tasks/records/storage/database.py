@@ -91,20 +91,12 @@ class Database:
             yield connection
 
     def read_rows(self, action: str, query: Executable) -> Sequence[Any]:
-        """Return all rows of a query.
-
-        Raises:
-            RecordsError: the database can't be read.
-        """
+        """Return all rows of a query. Raise RecordsError if the database can't be read."""
         with self.begin_read(action) as connection:
             return connection.execute(query).all()
 
     def read_values(self, action: str, query: Executable) -> Sequence[Any]:
-        """Return the first value of each row of a query.
-
-        Raises:
-            RecordsError: the database can't be read.
-        """
+        """Return the first value of each row of a query. Raise RecordsError if the database can't be read."""
         with self.begin_read(action) as connection:
             return connection.execute(query).scalars().all()
 

@@ -14,11 +14,7 @@ _SQLITE_PREFIX: Final = "sqlite:///"
 
 
 def find_default_file() -> Path:
-    """Return ``records.db`` in the user's data directory.
-
-    Raises:
-        RecordsError: the user has no home directory.
-    """
+    """Return ``records.db`` in the user's data directory. Raise RecordsError if the user has no home directory."""
     return find_user_directory(user_data_path, RecordsError, f"name the records by {URL_VARIABLE} or --records") / (
         "records.db"
     )

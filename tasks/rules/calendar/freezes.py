@@ -19,11 +19,7 @@ class Freeze:
     reason: str = ""  # for display, such as "year-end closing"
 
     def __post_init__(self) -> None:
-        """Refuse invalid times.
-
-        Raises:
-            RequestError: a time has no zone, or the end is before the start.
-        """
+        """Refuse invalid times. Raise RequestError if a time has no zone, or the end is before the start."""
         named = f"the freeze {self.reason!r}" if self.reason else "a freeze"
         if self.start.tzinfo is None or self.end.tzinfo is None:
             raise RequestError(f"{named} has a time without a zone", hint="Give its times with their offset or zone.")

@@ -66,11 +66,7 @@ def localize_time(naive: datetime, zone: str) -> datetime:
 
 
 def get_time_zone(name: str) -> ZoneInfo:
-    """Return the time zone with an IANA name.
-
-    Raises:
-        RequestError: there is no zone with that name.
-    """
+    """Return the time zone with an IANA name. Raise RequestError if there is no zone with that name."""
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError) as error:  # bad key, key that is a directory, no such key

@@ -27,11 +27,7 @@ _SEARCH_MARGIN = timedelta(days=2)
 
 
 def require_window_minutes(minutes: float) -> None:
-    """Require that a window may have this length: more than 0, at most 31 days.
-
-    Raises:
-        RequestError: it may not.
-    """
+    """Raise RequestError if a window may not have this length: more than 0, at most 31 days."""
     if not 0 < minutes <= _MAX_WINDOW_MINUTES:
         raise RequestError(
             f"a window of {minutes:g} minutes is not possible",

@@ -32,11 +32,7 @@ class Month:
 
     @classmethod
     def parse(cls, text: str) -> "Month":
-        """Return the month of "2026-11".
-
-        Raises:
-            RequestError: it is no month.
-        """
+        """Return the month of "2026-11". Raise RequestError if it is no month."""
         match = _MONTH.fullmatch(text)
         if not match or not 1 <= int(match[2]) <= 12 or not 2000 <= int(match[1]) <= 9998:
             raise RequestError(f"{text[:40]!r} is no month", hint="Write year and month, as in 2026-11.")

@@ -126,11 +126,7 @@ class Domain:
         return "" if self.seed is None else self.seed.find("source").get("file", "")
 
     def find_os_disk(self) -> DomainDisk:
-        """Return the disk that it boots from.
-
-        Raises:
-            ProviderError: it has none in a file.
-        """
+        """Return the disk that it boots from. Raise ProviderError if it has none in a file."""
         disk = next((disk for disk in self.disks if disk.is_os), None)
         if disk is None or disk.file is None:
             hint = "Only disks in files (type='file') of a domain can be replaced and reverted."

@@ -81,10 +81,7 @@ class LibvirtProvider:
         self._virsh = virsh
         self._copy_maker = copy_maker
         more = (
-            {
-                ProviderAct.START_OVERLAY: copy_maker.start,
-                ProviderAct.DELETE_OVERLAY: copy_maker.delete,
-            }
+            {ProviderAct.START_OVERLAY: copy_maker.start, ProviderAct.DELETE_OVERLAY: copy_maker.delete}
             if copy_maker is not None
             else {}
         )
@@ -156,11 +153,7 @@ def _carry_out_alone(work: DomainWork, order: ProviderOrder, act: Callable[[Doma
 
 
 def open_libvirt(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> LibvirtProvider:
-    """Return the provider of a machine.
-
-    Raises:
-        ProviderError: its name can't be one of a domain.
-    """
+    """Return the provider of a machine. Raise ProviderError if its name can't be one of a domain."""
     name = find_provider_machine_id(machine)
     if name.startswith("-"):
         raise ProviderError(f"{machine.name}: {name!r} is no name of a domain", hint="Correct its `provider`.")

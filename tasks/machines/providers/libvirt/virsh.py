@@ -164,11 +164,7 @@ class Virsh:
         return parse_state(self.name, self._require(self.ask("dumpxml", "--inactive", deadline=deadline)).text)
 
     def require_state(self, state: DomainState, deadline: Deadline) -> None:
-        """Require that nobody has written another state since.
-
-        Raises:
-            ProviderUnavailable: another order has.
-        """
+        """Require that nobody has written another state since. Raise ProviderUnavailable if another order has."""
         if self.read_state(deadline) != state:
             raise ProviderUnavailable(f"{self.host.host}, {self.name}: another order is at work")
 

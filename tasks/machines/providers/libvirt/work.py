@@ -241,10 +241,7 @@ class DomainWork:
 
     def _find_file(self, top: str, path: str) -> DiskFile:
         chain = self.domain.chains.get(top, ())
-        return next(
-            (DiskFile(file.path, file.format) for file in chain if file.path == path),
-            DiskFile(path, "qcow2"),
-        )
+        return next((DiskFile(file.path, file.format) for file in chain if file.path == path), DiskFile(path, "qcow2"))
 
     def _merge(self, disk: DomainDisk, top: DiskFile, base: DiskFile) -> None:
         if self.domain.power is PowerState.STOPPED:
