@@ -4,17 +4,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import zip_longest
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from deployments.preview.window_fit import WindowFit, estimate_fits
 from fleetpatch.machines.snapshot import FleetSnapshot, FleetWindows, build_snapshot, find_fleet_windows
 from fleetpatch.machines.sources import SourceReader
-from fleetpatch.machines.throttled_value import ThrottledValue
-from fleetpatch.machines.trends import TrendsReader
 from fleetpatch.settings import WebSettings
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.protocols.clock import Clock
@@ -24,13 +22,108 @@ from tasks.records.machine_orders import SqlMachineOrders
 from tasks.records.machine_rows import RecordedState
 from tasks.records.measures import read_learned_durations
 from tasks.records.queries.machines import ChangeMarker, read_change_marker, read_last_runs, read_machine_states
-from tasks.records.queries.trends import DayTotals
+from tasks.records.queries.trends import DayTotals, read_days
 from tasks.records.queries.updates import OldUpdate, find_oldest_update
 from tasks.records.queries.windows import find_ended_windows
 from tasks.records.storage.database import Database
 from tasks.reports.formatting import format_known_duration
 from tasks.rules.hotpatch import EnrolmentRequest
 from tasks.rules.own_updaters import UpdaterRequest
+
+Value = TypeVar("Value")
+PAUSE_FACTOR = 20
+"""How long a value is kept although it may have changed, as a multiple of the time that it took to compute."""
+CHEAP_SECONDS = 0.25
+"""A value that took less is computed again at each change."""
+
+
+class ThrottledValue(Generic[Value]):
+    """Computes a value again if its key has changed, but spends at most a twentieth of the time on a dear one.
+
+    An empty value is never kept after a change: it would say that nothing is there.
+    Only one thread may use it at a time.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Hashable, Value] | None = None
+        self._not_before = 0.0
+        self._asked: Hashable = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the value that was returned last may have changed, and may be computed again now."""
+        is_kept = self._kept is not None and self._kept[0] != self._asked
+        return is_kept and time.monotonic() >= self._not_before
+
+    def read(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+        """Return the value.
+
+        ``key``: changes when the value may have changed.
+        """
+        began, self._asked = time.monotonic(), key
+        if self._kept is not None and (self._kept[0] == key or began < self._not_before):
+            return self._kept[1]
+        value = compute()
+        ended = time.monotonic()
+        took = ended - began
+        pause = PAUSE_FACTOR * took if value and took >= CHEAP_SECONDS else 0.0
+        self._kept, self._not_before = (key, value), ended + pause
+        return value
+
+
+DAY = timedelta(days=1)
+RECENT_DAYS = 2
+"""Today and yesterday (UTC): a run may still store assessments of them."""
+_CHUNK_DAYS = 30
+
+
+class TrendsReader:
+    """Reads each past day once. All threads may share it.
+
+    An assessment that is stored more than a day late counts after the process has been started again.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._past_lock = threading.Lock()
+        self._recent_lock = threading.Lock()
+        self._past: dict[date, DayTotals] = {}
+        self._recent: ThrottledValue[dict[date, DayTotals]] = ThrottledValue()
+
+    def read(self, today: date, days: int, state: int) -> dict[date, DayTotals]:
+        """Return the fleet on each of the last days, oldest first.
+
+        Args:
+            today: the last day.
+            days: how many, today included.
+            state: recent days are read again if it changes.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        first = today - DAY * (days - 1)
+        begins_recent = today - DAY * (RECENT_DAYS - 1)
+        # A year takes seconds. Who needs only days that are known does not wait until it is read.
+        for begin, end in self._list_gaps(first, begins_recent - DAY):
+            with self._past_lock:
+                if not {begin, end} <= self._past.keys():
+                    self._past = self._past | read_days(self._database, begin, end)
+        with self._recent_lock:
+            recent = self._recent.read((today, state), lambda: read_days(self._database, begins_recent, today))
+        every = self._past | recent
+        return {day: every[day] for day in (first + DAY * number for number in range(days)) if day in every}
+
+    def _list_gaps(self, first: date, last: date) -> Iterator[tuple[date, date]]:
+        """Yield spans that hold all days which are not known, newest first."""
+        end = last
+        while end >= first:
+            if end in self._past:
+                end -= DAY
+                continue
+            begin = max(first, end - DAY * (_CHUNK_DAYS - 1))
+            yield begin, end
+            end = begin - DAY
+
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,9 @@
 """What every page uses: settings, records, and the templates."""
 
-from datetime import datetime
+import threading
+from datetime import datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 from fastapi import Request
@@ -11,21 +13,63 @@ from fleetpatch.access.providers.login_file import read_login_file
 from fleetpatch.access.providers.logins import Logins, build_logins
 from fleetpatch.access.sessions import BOUND_SESSION_LENGTH, KEY_NAME, SESSION_LENGTH, SessionLimits, Sessions
 from fleetpatch.machines.fleet_reader import FleetReader
-from fleetpatch.machines.policy_difference import PolicyDifference
 from fleetpatch.runs.plan_view import PlanReader
 from fleetpatch.settings import WebSettings
 from fleetpatch.updates.pending_index import PendingIndexReader
 from fleetpatch.web.certificate import read_certificate_end
 from fleetpatch.web.live_hub import LiveHub
 from fleetpatch.web.prefect_watcher import PrefectWatcher
+from flows.policy.policy_file import load_policy
 from inventory.data_class import dataclass
+from inventory.errors import InventoryError
 from inventory.files.own_keys import ensure_key
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.records.access_tokens import SqlAccessTokens
+from tasks.records.audit.deployed_policies import read_deployed_policies
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.history import History
 from tasks.records.queries.runs import RunFigures
 from tasks.records.sql_records import SqlRecords
+from tasks.records.storage.database import Database
 from tasks.records.web_sessions import UseTimes
+from tasks.rules.policy.decision import describe_difference
+
+_AGE: Final = timedelta(minutes=1)
+
+
+class PolicyDifference:
+    """Compares the policy of the pages with those that were deployed, once in a minute. All threads may share it.
+
+    ``configurations``: the file or folder that the pages use; None: the usual ones.
+    """
+
+    def __init__(self, configurations: Path | None, database: Database) -> None:
+        self._configurations = configurations
+        self._log = SqlAuditLog(database)
+        self._lock = threading.Lock()
+        self._read_at: datetime | None = None
+        self._text = ""
+
+    def read(self, now: datetime) -> str:
+        """Return how the two differ; "" if they don't. Raise RecordsError if the records can't be read."""
+        with self._lock:
+            if self._read_at is None or not timedelta(0) <= now - self._read_at < _AGE:
+                self._text, self._read_at = self._compare(now), now
+            return self._text
+
+    def _compare(self, now: datetime) -> str:
+        try:
+            files = load_policy(now.date(), self._configurations).files
+        except InventoryError as error:
+            return f"policy: {error.message}"
+        deployed = read_deployed_policies(self._log)
+        deployed_digests = {file.digest for policy in deployed for file in policy.files}
+        if new := [file.path for file in files if file.digest not in deployed_digests]:
+            return f"The policy {', '.join(new)} is not deployed: runs may be held by another one. fleetpatch deploy"
+        if reason := describe_difference(deployed, files):
+            return f"These pages don't have the policy that holds for runs: {reason}"
+        return ""
+
 
 MAX_STRANGERS_REFUSALS: Final = 200
 """How many refused requests of strangers stand in the audit log, a minute, however many addresses they have."""

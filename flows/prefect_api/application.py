@@ -8,13 +8,14 @@ the name point to 127.0.0.1, and then page and server are of one origin (DNS reb
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from threading import Thread, Timer
@@ -30,10 +31,40 @@ from starlette.routing import Mount
 
 from flows.prefect_api.encryption_key import KEY_VARIABLE, find_encryption_key
 from flows.prefect_api.idle_queue import calm_docket, replace_docket
-from flows.prefect_api.known_schemas import remember_valid_schemas
 from flows.prefect_api.port_listeners import ENDS_WITH_INPUT, HOSTS_VARIABLE
 from flows.prefect_api.server_database import DatabaseState, make_tables, read_database_state
 from flows.prefect_api.server_settings import names_all_origins
+
+# To judge the schema of a patch request takes thirty times as long as to judge a request by it. Prefect 3.8.8 keeps no
+# judgement.
+
+_MOST_KNOWN: Final = 1000
+
+
+def remember_valid_schemas(validation: Any) -> None:  # noqa: ANN401 - a module of Prefect
+    """Let a server remember which schemas are valid. It judges invalid ones anew.
+
+    Args:
+        validation: ``prefect.utilities.schema_tools.validation``.
+    """
+    validator = validation._VALIDATOR  # noqa: SLF001 - Prefect has no setting for it
+    check_schema = validator.check_schema
+    known: set[Hashable] = set()
+
+    def check_schema_once(schema: Any, **options: Any) -> None:  # noqa: ANN401 - jsonschema's
+        try:
+            key = (json.dumps(schema), *sorted(options))
+        except (TypeError, ValueError):  # not from JSON
+            check_schema(schema, **options)
+            return
+        if key not in known:
+            check_schema(schema, **options)
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known.add(key)
+
+    validator.check_schema = staticmethod(check_schema_once)
+
 
 if TYPE_CHECKING:
     from prefect.settings.models.server.root import ServerSettings

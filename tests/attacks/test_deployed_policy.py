@@ -8,7 +8,7 @@ import pytest
 
 from deployments.sync.plan import is_policy_recorded, record_policy
 from fleetpatch.cli.main import main
-from fleetpatch.machines.policy_difference import PolicyDifference
+from fleetpatch.web.context import PolicyDifference
 from flows.installation_checks import check_installation
 from flows.policy.policy_file import load_policy
 from tasks.domain.states import FindingLevel

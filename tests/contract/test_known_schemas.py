@@ -7,8 +7,8 @@ import jsonschema
 import pytest
 from prefect.utilities.schema_tools import validation
 
-from flows.prefect_api import known_schemas
-from flows.prefect_api.known_schemas import remember_valid_schemas
+from flows.prefect_api import application
+from flows.prefect_api.application import remember_valid_schemas
 
 NUMBER = {"type": "object", "properties": {"count": {"type": "integer"}}}
 TEXT = {"type": "object", "properties": {"count": {"type": "string"}}}
@@ -52,7 +52,7 @@ def test_an_invalid_schema_is_refused_each_time(judged: list[Any]) -> None:
 
 
 def test_no_more_schemas_are_kept_than_it_may_keep(judged: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_schemas, "_MOST_KNOWN", 1)
+    monkeypatch.setattr(application, "_MOST_KNOWN", 1)
     for schema in (NUMBER, TEXT, NUMBER):
         validation.is_valid_schema(schema, preprocess=False)
     assert judged == [NUMBER, TEXT, NUMBER]

@@ -20,8 +20,8 @@ from cryptography.fernet import Fernet
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
+from deployments.server.health_checks import SETTING_RULES
 from deployments.server.settings import build_environment
-from deployments.server.settings_checks import SETTING_RULES
 from flows.prefect_api.application import leave_out_services
 from flows.prefect_api.connection import START_TIMEOUT_SECONDS, EphemeralPrefectServer, find_server_fault
 from flows.prefect_api.encryption_key import KEY_NAME

@@ -32,8 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from flows.prefect_api.application import remember_valid_schemas
 from flows.prefect_api.idle_queue import calm_docket
-from flows.prefect_api.known_schemas import remember_valid_schemas
 from flows.prefect_api.server_settings import guard_prefect
 from tests.ci.meter import GROUP_VARIABLE, Meter
 from tests.ci.tree import TOP

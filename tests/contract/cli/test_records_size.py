@@ -16,7 +16,7 @@ from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from tasks.domain.model import RunReport
 from tasks.records.encoding import codec
-from tasks.records.encoding.model_schema import build_validator
+from tasks.records.encoding.codec import build_validator
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords

@@ -11,8 +11,8 @@ from typing import Any
 from fleetpatch.access.machine_identity import TOKEN_PREFIX, MachineDirectory
 from fleetpatch.access.network import parse_address
 from fleetpatch.access.token_secrets import create_secret, digest_secret
-from fleetpatch.server.event_documents import DocumentReader
 from fleetpatch.server.event_endpoint import EventEndpoint
+from fleetpatch.server.event_server import DocumentReader
 from inventory.machine import Inventory, Machine, MachineSet
 from tasks.domain.scheduled_events import EventType, ScheduledEvent
 from tasks.domain.states import OperationState

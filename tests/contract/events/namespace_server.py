@@ -13,9 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fleetpatch.access.machine_identity import MachineDirectory
-from fleetpatch.server.event_documents import DocumentReader
 from fleetpatch.server.event_endpoint import EventEndpoint
-from fleetpatch.server.event_server import build_event_server
+from fleetpatch.server.event_server import DocumentReader, build_event_server
 from fleetpatch.server.listening import open_listener
 from fleetpatch.settings import WebSettings
 from inventory.machine import Inventory, Machine

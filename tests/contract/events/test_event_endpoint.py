@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from fleetpatch.server import event_endpoint
-from fleetpatch.server.event_documents import DocumentReader
+from fleetpatch.server.event_server import DocumentReader
 from inventory.errors import InventoryError
 from tasks.domain.errors import RecordsUnavailable
 from tasks.domain.scheduled_events import EventDocument, EventStatus

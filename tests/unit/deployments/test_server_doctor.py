@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from deployments.server.health_checks import run_server_checks
+from deployments.server.health_checks import SETTING_RULES, run_server_checks
 from deployments.server.settings import CLOSED_JOB_TEMPLATE
-from deployments.server.settings_checks import SETTING_RULES
 from deployments.server.snapshot import (
     DeploymentInfo,
     FlowRunInfo,

@@ -19,9 +19,8 @@ from tasks.domain.provided_machines import (
     ProviderAct,
     ProviderOrder,
 )
-from tasks.machines.providers.azure import AzureProvider, open_azure
+from tasks.machines.providers.azure import AzureProvider, AzureResources, open_azure
 from tasks.machines.providers.azure_login import AzureLogin
-from tasks.machines.providers.azure_resources import AzureResources
 from tasks.machines.providers.http_api import HttpApi
 from tests.support.fake_clock import FakeClock
 from tests.unit.providers.api_server import SECRET, Answer, ApiServer, Asked, build_machine, build_ports, serve

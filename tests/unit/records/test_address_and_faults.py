@@ -9,7 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.records.setup import open_records
-from tasks.records.storage.error_mapping import translate_errors
+from tasks.records.storage.database import translate_errors
 from tasks.records.storage.url import find_records_url, redact_url
 
 

@@ -19,8 +19,7 @@ from tasks.domain.errors import RecordsError
 from tasks.domain.model import Assessment, DurationPrediction, Outcome, RunInfo, RunReport, Selection, Update
 from tasks.domain.protocols.records import JournalEntry
 from tasks.records.automatic.automatic_runs import AutomaticRun
-from tasks.records.encoding.codec import decode, encode
-from tasks.records.encoding.model_schema import _build_schema, build_validator
+from tasks.records.encoding.codec import _build_schema, build_validator, decode, encode
 from tasks.records.encoding.row_encoding import _AssessmentUpdates, _OutcomeUpdates, _PlanUpdates
 from tasks.records.sql_records import RunPlans
 from tasks.rules.automatic.model import Rollout
@@ -115,7 +114,7 @@ def test_a_kind_is_checked_as_pydantic_would(kind: Any) -> None:
 
 
 def test_a_field_that_no_kind_has_had_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"complex.*yet: add it to tasks\.records\.encoding\.model_schema"):
+    with pytest.raises(TypeError, match=r"complex.*yet: add it to tasks\.records\.encoding\.codec"):
         build_validator(tuple[complex, ...])
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleetpatch.web.navigation import SECTIONS, build_navigation
+from fleetpatch.web.rendering import SECTIONS, build_navigation
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleetpatch.machines.throttled_value import CHEAP_SECONDS, PAUSE_FACTOR, ThrottledValue
+from fleetpatch.machines.fleet_reader import CHEAP_SECONDS, PAUSE_FACTOR, ThrottledValue
 
 
 @pytest.mark.parametrize(("first", "seconds"), [("first", CHEAP_SECONDS / 2), (None, 10.0)])
@@ -10,7 +10,7 @@ def test_a_cheap_or_an_empty_value_is_not_kept_after_a_change(
     monkeypatch: pytest.MonkeyPatch, first: str | None, seconds: float
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("fleetpatch.machines.throttled_value.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("fleetpatch.machines.fleet_reader.time.monotonic", lambda: now[0])
     value = ThrottledValue[str | None]()
 
     def compute(result: str | None) -> str | None:
@@ -23,7 +23,7 @@ def test_a_cheap_or_an_empty_value_is_not_kept_after_a_change(
 
 def test_a_value_that_has_changed_is_due_after_its_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("fleetpatch.machines.throttled_value.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("fleetpatch.machines.fleet_reader.time.monotonic", lambda: now[0])
     value = ThrottledValue[str]()
 
     def compute(result: str) -> str:

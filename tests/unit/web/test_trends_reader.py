@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fleetpatch.machines import trends
-from fleetpatch.machines.trends import TrendsReader
+from fleetpatch.machines import fleet_reader
+from fleetpatch.machines.fleet_reader import TrendsReader
 from tasks.records.queries.trends import DayTotals
 
 TODAY = date(2026, 11, 23)
@@ -23,7 +23,7 @@ def test_days_that_are_known_are_there_while_a_year_is_read(monkeypatch: pytest.
             assert may_go_on.wait(PATIENCE)
         return {first + timedelta(days=number): DayTotals(1) for number in range((last - first).days + 1)}
 
-    monkeypatch.setattr(trends, "read_days", read)
+    monkeypatch.setattr(fleet_reader, "read_days", read)
     reader: Any = TrendsReader(None)  # type: ignore[arg-type]
     found: dict[str, dict[date, DayTotals]] = {}
     year = threading.Thread(target=lambda: found.update(year=reader.read(TODAY, 365, 1)), daemon=True)

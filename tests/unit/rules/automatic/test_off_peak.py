@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.rules.automatic.off_peak import find_next_off_peak, find_off_peak
+from tasks.rules.automatic.fleet_index import find_next_off_peak, find_off_peak
 
 BERLIN = "Europe/Berlin"
 
