@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from math import inf
 
 from inventory.data_class import dataclass
@@ -30,6 +31,7 @@ from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptParam
 from tasks.domain.provided_machines import SnapshotResult
 from tasks.domain.scheduled_events import ScheduledEvent
 from tasks.domain.states import OperationState, RebootPolicy, Step, YesNoUnknown
+from tasks.rules.calendar.local_time import format_time_with_zone
 from tasks.rules.rehearsal import choose_measure
 from tasks.rules.runs.figures import predict_reboot
 from tasks.rules.runs.power import PowerCycle
@@ -155,6 +157,8 @@ class MachineContext:
     """
 
     __slots__ = (
+        "_is_silent",
+        "_last_progress",
         "_learned_measures",
         "announced",
         "are_guests_away",
@@ -185,6 +189,8 @@ class MachineContext:
         self.explain_no_first_change: Callable[[], str] = _allow_change
         self.announced: ScheduledEvent | None = None
         self._learned_measures: dict[str, float | None] = {}
+        self._is_silent = False
+        self._last_progress: tuple[Step, str, float | None] = (Step.ASSESS, "", None)
 
     def __repr__(self) -> str:
         return f"MachineContext({self.state.machine.name})"
@@ -206,7 +212,24 @@ class MachineContext:
 
     def report_progress(self, step: Step, message: str, fraction: float | None = None) -> None:
         """Tell who follows the run how far a step of the machine is, from 0 to 1. None: that is not known."""
+        self._last_progress, self._is_silent = (step, message, fraction), False
         self.listener.on_progress(self.name, step, fraction, message)
+
+    def report_silence(self, since: datetime) -> None:
+        """Tell since when the machine does not answer, in place of its last progress, until ``report_answer``."""
+        step, message, fraction = self._last_progress
+        zone = self.run.window.zone if self.run.window is not None else ""
+        moment = format_time_with_zone(since.replace(second=0, microsecond=0), zone)
+        before = f"; before: {message}" if message else ""
+        self._is_silent = True
+        self.listener.on_progress(self.name, step, fraction, f"no answer since {moment}{before}")
+
+    def report_answer(self) -> None:
+        """Tell the last progress again if the machine was silent."""
+        if self._is_silent:
+            self._is_silent = False
+            step, message, fraction = self._last_progress
+            self.report_progress(step, message or "it answers again", fraction)
 
     def record_failed_records(self, error: RecordsError) -> None:
         """Ask the run to stop: it must not continue without records. An earlier error of the machine stays."""

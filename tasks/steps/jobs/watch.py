@@ -35,6 +35,7 @@ from tasks.steps.machine.retry import (
 logger = logging.getLogger(__name__)
 
 POLL_TIMEOUT_SECONDS = 60.0  # one poll of a job, including a reconnection
+ANSWER_TIMEOUT_SECONDS = 15.0  # beyond its wait, one poll over a connection that has just answered
 # pauses while a job reports progress: each poll opens a login session
 SHORTEST_PROGRESS_PAUSE_SECONDS, LONGEST_PROGRESS_PAUSE_SECONDS = 1.0, 4.0
 # how long a look waits on the machine for the job's end, which it tells at once: a stop request is passed on after that
@@ -119,6 +120,7 @@ def watch_job(
     reader = _JobReader(on_event)
     poll_interval = _PollInterval(clock.now(), context.manager.longest_poll_seconds)
     unexpected_errors, stop_sent = 0, not may_be_stopped
+    answered_at = clock.now()
     wait_seconds = SHORTEST_WAIT_SECONDS if started.can_wait else 0.0
     while True:
         if context.stop_token.is_stopping and not stop_sent:
@@ -130,7 +132,7 @@ def watch_job(
                 events_from=reader.events_offset,
                 log_from=reader.log_offset,
                 wait_seconds=wait_seconds,
-                deadline=Deadline.after(clock, POLL_TIMEOUT_SECONDS),
+                deadline=Deadline.after(clock, _find_poll_seconds(wait_seconds)),
             )
         except FleetpatchError as error:
             unexpected_errors = 0 if is_transient(error) else unexpected_errors + 1
@@ -144,10 +146,12 @@ def watch_job(
                     machine=context.name,
                     hint="The job may still run, or have ended by itself. Assess the machine when it can be reached.",
                 ) from error
+            context.report_silence(answered_at)
             clock.sleep(min(LONGEST_PAUSE_SECONDS, max(0.0, deadline.remaining_seconds(clock))))
             wait_seconds = 0.0
             continue
-        unexpected_errors = 0
+        context.report_answer()
+        unexpected_errors, answered_at = 0, clock.now()
         reader.add_status(view)
         if view.phase is not JobPhase.RUNNING and (view.is_read or not (view.events or view.log)):
             return reader.build_ended_job(view, context.name)
@@ -172,6 +176,11 @@ def watch_job(
             continue
         close_before_pause(context, pause)
         sleep_unless_stopped(context, pause)
+
+
+def _find_poll_seconds(wait_seconds: float) -> float:
+    """Return how long a poll may take: less over a connection that has just answered. A lost line is soon told."""
+    return wait_seconds + ANSWER_TIMEOUT_SECONDS if wait_seconds else POLL_TIMEOUT_SECONDS
 
 
 def _find_wait_seconds(pause: float) -> float:

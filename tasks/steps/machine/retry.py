@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from inventory.credential_references import KEY_REFERENCES, parse_reference
 from inventory.machine import TransportKind
-from tasks.domain.errors import DeadlineExceeded, FleetpatchError
+from tasks.domain.errors import DeadlineExceeded, FleetpatchError, TransportError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.retry import retry
 from tasks.steps.context.machine_context import MachineContext
@@ -26,15 +26,24 @@ T = TypeVar("T")
 
 def retry_transient(context: MachineContext, ask: Callable[[], T], until: Deadline) -> T:
     """Retry a call after transient errors, until the deadline. Only for calls that may be repeated."""
-    return retry(
+    began = context.clock.now()
+
+    def report(error: FleetpatchError) -> None:
+        logger.info("%s: asking again after: %s", context.name, error.message)
+        if isinstance(error, TransportError):
+            context.report_silence(began)
+
+    answer = retry(
         ask,
         FleetpatchError,
         clock=context.clock,
         deadline=until,
         wait=LONGEST_PAUSE_SECONDS,
         is_retryable=is_transient,
-        on_retry=lambda error: logger.info("%s: asking again after: %s", context.name, error.message),
+        on_retry=report,
     )
+    context.report_answer()
+    return answer
 
 
 def is_transient(error: FleetpatchError) -> bool:

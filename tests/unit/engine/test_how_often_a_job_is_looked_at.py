@@ -2,7 +2,9 @@
 
 import pytest
 
+from tasks.domain.states import Step
 from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
+from tasks.steps.context.run_control import LoggingListener
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
@@ -68,3 +70,35 @@ def test_what_takes_minutes_for_each_update_is_looked_at_twice_a_minute(
     number, late = looks(fleet, FakePackage("kb", seconds=2400.0))
     assert number <= 100
     assert late <= 30.0
+
+
+class Told(LoggingListener):
+    """Remembers the progress of installations."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+        if step is Step.INSTALL and message:
+            self.messages.append(message)
+
+
+def test_a_line_that_is_lost_is_told_with_its_time_until_the_machine_answers_again(fleet: SimFleet) -> None:
+    told = Told()
+    fleet.watch = told
+    web = fleet.add("web", [FakePackage("p", seconds=300.0)])
+    web.can_wait = True
+    cut_at = ""
+
+    def cut() -> None:
+        nonlocal cut_at
+        cut_at = f"{fleet.clock.now():%H:%M}"
+        told.messages.append("cut")
+        web.cut(60)
+
+    web.on_start("install", 100, cut)
+    fleet.patch(stage=False, reboot="Never")
+    silent = told.messages[told.messages.index("cut") + 1 :]
+    assert silent[0] == f"no answer since {cut_at} UTC"
+    after = [message for message in silent if not message.startswith("no answer")]
+    assert after[0] == "it answers again"
