@@ -80,8 +80,8 @@ def _find_next_upgrade(
     with open_records(caller.records_url) as records:
         recent = SqlComponents(records.database).read_components_of_runs(find_site(), now - TURN_INTERVAL)
         for knowledge in (
-            read_knowledge(records.database, catalogue),
-            read_image_knowledge(records.database, groups, inventory),
+            read_knowledge(records, catalogue),
+            read_image_knowledge(records, groups, inventory),
         ):
             for upgrade in plan_enrolled_upgrades(knowledge, machines, inventory, now, path=inventory.source):
                 name = upgrade.component.name

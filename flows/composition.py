@@ -212,13 +212,13 @@ def _open_components(
         from flows.components.fleet_components import FleetComponents  # noqa: PLC0415 - few fleets have components
 
         of_run = "" if is_image else requested
-        components = FleetComponents(records.database, inventory, path, clock, say, of_run, replaces_disks=is_image)
+        components = FleetComponents(records, inventory, path, clock, say, of_run, replaces_disks=is_image)
         enrolled = components.enrolled
         sources.append(components)
     if is_image or has_image_file(path):
         from flows.images.fleet_images import FleetImages  # noqa: PLC0415 - few fleets have images
 
-        sources.append(FleetImages(records.database, inventory, say, requested if is_image else "", enrolled))
+        sources.append(FleetImages(records, inventory, say, requested if is_image else "", enrolled))
     if not sources:
         return {}
 
@@ -226,8 +226,12 @@ def _open_components(
         return tuple(component for source in sources for component in source.list_components(machine))
 
     # that of the images is the last one
-    find_order = sources[-1 if is_image else 0].find_order
-    return {"list_components": list_components, "find_component_order": find_order}
+    source = sources[-1 if is_image else 0]
+    return {
+        "list_components": list_components,
+        "find_component_order": source.find_order,
+        "find_withdrawal": source.find_withdrawal,
+    }
 
 
 def _read_shard_size() -> int:

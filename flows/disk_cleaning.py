@@ -43,7 +43,7 @@ def clean_replaced_disks(
         if not (has_image_file(path) or left or given_up):
             return ()
         with open_ports(AssessRequest(scope="*", inventory=path), caller) as ports:
-            knowledge = read_image_knowledge(records.database, load_image_groups(path), ports.inventory)
+            knowledge = read_image_knowledge(records, load_image_groups(path), ports.inventory)
             cleaner = DiskCleaner(
                 ports.inventory,
                 ports.records,

@@ -1,21 +1,24 @@
 """What is known of the machines of a group: what waits there, since when, and when its windows open."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from deployments.maintenance.groups import HoldGroup
+from deployments.maintenance.groups import HoldGroup, HoldGroups
 from inventory.guests import GuestAction
 from tasks.domain.model import Assessment, Selection
 from tasks.domain.states import ImpactType
-from tasks.records.maintenance import GroupRecord, PackageUpdate
+from tasks.records.maintenance import GroupRecord, PackageUpdate, SqlMaintenance
 from tasks.records.queries.newest_assessments import NewestAssessments, read_newest_assessments
 from tasks.records.queries.pending_since import read_pending_since
 from tasks.records.storage.database import Database
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.calendar.schedule import find_occurrences
+from tasks.rules.maintenance.look import look_at_group
 from tasks.rules.maintenance.model import (
     CLOCK_TOLERANCE,
     GroupMachine,
+    GroupState,
     GroupView,
     HoldPolicy,
     PackageEnd,
@@ -86,6 +89,42 @@ def build_group_view(
     since = since.replace(minute=0, second=0, microsecond=0)  # equal in each look of an hour: the windows are cached
     windows = find_occurrences(group.scheduled.schedule, since, since + group.policy.hold + _LOOK_AHEAD)
     return GroupView(machines, windows, tuple(freezes), inherited)
+
+
+def build_record(group: HoldGroup, state: GroupState, machines: Sequence[GroupMachine]) -> GroupRecord:
+    """Return a group as a look at it leaves it. Pure."""
+    return GroupRecord(
+        state=state,
+        configuration=group.configuration.name,
+        hold_seconds=group.policy.hold.total_seconds(),
+        machines=tuple(machine.name for machine in machines),
+        unread=sum(machine.answered_at is None for machine in machines),
+        updates=build_contents(machines),
+        impact=find_group_impact(group, machines).value,
+    )
+
+
+def read_records(database: Database, groups: HoldGroups | None, now: datetime) -> dict[str, GroupRecord]:
+    """Return what is remembered of all groups. What was applied since the last look is as the next look will find it.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    records = SqlMaintenance(database).read_groups()
+    for name, group in groups.by_name.items() if groups is not None else ():
+        record = records.get(name)
+        if record is None or record.fault or record.removed_at is not None or group.problem:
+            continue
+        state, application = record.state, record.state.last_application
+        ended_at = application.ended_at if application is not None else None
+        if ended_at is None or (state.looked_at is not None and ended_at <= state.looked_at):
+            continue
+        machines = read_group_machines(database, group, now)
+        freezes = group.configuration.build_freezes(group.zone)
+        look = look_at_group(group.policy, state, build_group_view(group, machines, freezes, now), now, group.zone)
+        found = build_record(group, replace(look.state, looked_at=state.looked_at), machines)
+        records[name] = replace(found, last_ended=look.ended or record.last_ended)
+    return records
 
 
 def find_inherited(

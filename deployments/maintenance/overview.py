@@ -10,7 +10,7 @@ from tasks.domain.rows.maintenance import HeldPackageRow
 from tasks.domain.states import MaintenanceStatus
 from tasks.records.maintenance import GroupRecord
 from tasks.records.maintenance_rows import build_held_row, build_unknown_group
-from tasks.rules.calendar.freezes import Freeze, find_freeze
+from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.local_time import format_date_and_time
 from tasks.rules.calendar.schedule import Occurrence
 from tasks.rules.maintenance.look import is_look_missing
@@ -44,12 +44,17 @@ def build_held_rows(
 def _build_row(record: GroupRecord, group: HoldGroup | None, now: datetime) -> HeldPackageRow:
     if group is None:
         return build_held_row(record, now)
-    return build_held_row(record, now, hold=group.policy.hold, is_frozen=_find_freeze(group, now) is not None)
+    return build_held_row(record, now, hold=group.policy.hold, frozen=_explain_freeze(group, now))
 
 
-def _find_freeze(group: HoldGroup, now: datetime) -> Freeze | None:
+def _explain_freeze(group: HoldGroup, now: datetime) -> str:
+    """Return until when a freeze keeps people from applying a package, and why; "": none does."""
     window = Occurrence(now, now + group.policy.window, now.replace(tzinfo=None))
-    return find_freeze(window, group.configuration.build_freezes(group.zone))
+    freeze = find_freeze(window, group.configuration.build_freezes(group.zone))
+    if freeze is None:
+        return ""
+    reason = f" ({freeze.reason})" if freeze.reason else ""
+    return f"frozen until {format_date_and_time(freeze.end, group.zone)}{reason}"
 
 
 def select_groups(groups: HoldGroups, names: Iterable[str]) -> tuple[HoldGroup, ...]:
@@ -95,13 +100,8 @@ def require_applicable(group: HoldGroup, record: GroupRecord | None, now: dateti
             f"what is held for {group.name} is being applied already: {run}, by {application.who}",
             hint="Wait for its end, or cancel it.",
         )
-    freeze = _find_freeze(group, now)
-    if freeze is not None:
-        reason = f" ({freeze.reason})" if freeze.reason else ""
-        raise RequestError(
-            f"{group.name} is frozen until {format_date_and_time(freeze.end, group.zone)}{reason}",
-            hint="Apply it then.",
-        )
+    if frozen := _explain_freeze(group, now):
+        raise RequestError(f"{group.name} is {frozen}", hint="Apply it then.")
 
 
 def need_people(rows: Sequence[HeldPackageRow], now: datetime) -> bool:

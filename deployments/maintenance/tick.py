@@ -10,13 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from deployments.maintenance.group_view import (
-    build_contents,
-    build_group_view,
-    find_group_impact,
-    find_inherited,
-    read_group_machines,
-)
+from deployments.maintenance.group_view import build_group_view, build_record, find_inherited, read_group_machines
 from deployments.maintenance.groups import HoldGroup, HoldGroups
 from deployments.maintenance.run_starter import ApplyStarter, build_apply_request
 from flows.automatic.wording import Announcer
@@ -125,18 +119,7 @@ class _Tick:
         look = look_at_group(group.policy, state, view, world.now, group.zone)
         if not view.problem:
             self._require_lease()
-            self._store.save_look(
-                GroupRecord(
-                    state=look.state,
-                    configuration=group.configuration.name,
-                    hold_seconds=group.policy.hold.total_seconds(),
-                    machines=tuple(machine.name for machine in machines),
-                    unread=len(view.unread),
-                    updates=build_contents(machines),
-                    impact=find_group_impact(group, machines).value,
-                ),
-                look.ended,
-            )
+            self._store.save_look(build_record(group, look.state, machines), look.ended)
         self._tell(group.notify, look.news)
         self._begin(group, look)
 

@@ -29,7 +29,7 @@ def enrol_component(request: Request, name: str, scope: str) -> str:
     context = get_context(request)
     with record_act(request, "components enroll", name, scope):
         _require_own_machines(request, scope)
-        knowledge, inventory = read_fleet_components(context.fleet.read(ACT_WAIT_SECONDS), context.records.database)
+        knowledge, inventory = read_fleet_components(context.fleet.read(ACT_WAIT_SECONDS), context.records)
         identity, store = get_identity(request), SqlComponents(context.records.database)
         role_scope = identity.scopes.get(Role.RUN, "")
         enrolment = ComponentEnrolment(name, scope.strip(), identity.name, context.clock.now(), role_scope)
@@ -58,7 +58,7 @@ def start_upgrade(request: Request, name: str, scope: str, version: str, key: st
         FleetpatchError: it could not be started, and nothing was.
     """
     context = get_context(request)
-    knowledge, inventory = read_fleet_components(context.fleet.read(ACT_WAIT_SECONDS), context.records.database)
+    knowledge, inventory = read_fleet_components(context.fleet.read(ACT_WAIT_SECONDS), context.records)
     component = require_component(knowledge.catalogue, name)
     machines = Scope.parse(scope).select_machines(inventory)
     planned = plan_upgrade(

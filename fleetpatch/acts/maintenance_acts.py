@@ -2,7 +2,8 @@
 
 from fastapi import HTTPException, Request
 
-from deployments.maintenance.groups import HoldGroup
+from deployments.maintenance.group_view import read_records
+from deployments.maintenance.groups import HoldGroup, HoldGroups
 from deployments.maintenance.overview import build_held_rows, require_applicable
 from deployments.maintenance.run_starter import build_apply_request
 from fleetpatch.acts.run_acts import start_apply
@@ -11,7 +12,7 @@ from fleetpatch.web.context import get_context
 from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.rows.maintenance import HeldPackageRow, HeldUpdateRow
-from tasks.records.maintenance import GroupRecord, SqlMaintenance
+from tasks.records.maintenance import GroupRecord
 from tasks.records.maintenance_rows import build_update_rows
 
 
@@ -37,7 +38,8 @@ def read_held_rows(request: Request) -> tuple[HeldPackageRow, ...]:
         RecordsError: the records can't be read.
     """
     context = get_context(request)
-    return build_held_rows(_read_records(request), context.fleet.read().held, context.clock.now())
+    groups = context.fleet.read().held
+    return build_held_rows(_read_records(request, groups), groups, context.clock.now())
 
 
 def read_held_package(request: Request, name: str) -> HeldPackage:
@@ -47,8 +49,9 @@ def read_held_package(request: Request, name: str) -> HeldPackage:
         HTTPException: there is no such group (404).
         RecordsError: the records can't be read.
     """
-    context, records = get_context(request), _read_records(request)
+    context = get_context(request)
     groups, now = context.fleet.read().held, context.clock.now()
+    records = _read_records(request, groups)
     row = next((row for row in build_held_rows(records, groups, now) if row.name == name), None)
     if row is None:
         raise HTTPException(404, f"no configuration {name!r} holds updates")
@@ -73,7 +76,7 @@ def apply_held_package(request: Request, name: str, key: str) -> str:
         FleetpatchError: it could not be started, and nothing was.
     """
     groups = get_context(request).fleet.read(ACT_WAIT_SECONDS).held
-    records = _read_records(request)
+    records = _read_records(request, groups)
     group = groups.by_name.get(name) if groups is not None else None
     if group is None and name not in records:
         raise HTTPException(404, f"no configuration {name!r} holds updates")
@@ -94,5 +97,6 @@ def _require_applicable(request: Request, group: HoldGroup | None, record: Group
     return group
 
 
-def _read_records(request: Request) -> dict[str, GroupRecord]:
-    return SqlMaintenance(get_context(request).records.database).read_groups()
+def _read_records(request: Request, groups: HoldGroups | None) -> dict[str, GroupRecord]:
+    context = get_context(request)
+    return read_records(context.records.database, groups, context.clock.now())

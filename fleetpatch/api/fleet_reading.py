@@ -149,7 +149,7 @@ def list_components(
 ) -> models.Part[ComponentRow]:
     """The components of machines, with their versions and what is due."""
     context = get_context(request)
-    view = read_components_view(context.fleet.read(), context.records.database, context.clock.now(), filters)
+    view = read_components_view(context.fleet.read(), context.records, context.clock.now(), filters)
     return build_part(request, view.rows, page)
 
 

@@ -14,7 +14,7 @@ from inventory.scope import Scope
 from tasks.domain.components import ComponentEnrolment, ComponentStanding
 from tasks.domain.errors import RequestError
 from tasks.domain.rows.components import ComponentRow
-from tasks.records.storage.database import Database
+from tasks.records.sql_records import SqlRecords
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class ComponentsView:
     problems: tuple[str, ...] = ()  # why something is not known, in words
 
 
-def read_fleet_components(snapshot: FleetSnapshot, database: Database) -> tuple[ComponentKnowledge, Inventory]:
+def read_fleet_components(snapshot: FleetSnapshot, records: SqlRecords) -> tuple[ComponentKnowledge, Inventory]:
     """Return what is known of components, and the inventory, for an act.
 
     Raises:
@@ -49,11 +49,11 @@ def read_fleet_components(snapshot: FleetSnapshot, database: Database) -> tuple[
     inventory = snapshot.inventory
     if inventory is None:
         raise RequestError("the inventory can't be read here", hint="The page of machines says why.")
-    return read_knowledge(database, load_catalogue(inventory.source)), inventory
+    return read_knowledge(records, load_catalogue(inventory.source)), inventory
 
 
 def read_components_view(
-    snapshot: FleetSnapshot, database: Database, now: datetime, filters: ComponentFilters
+    snapshot: FleetSnapshot, records: SqlRecords, now: datetime, filters: ComponentFilters
 ) -> ComponentsView:
     """Return the components of the fleet. A file with faults is a problem of the page, and no error.
 
@@ -67,7 +67,7 @@ def read_components_view(
         catalogue = load_catalogue(snapshot.inventory.source)
     except FleetpatchError as error:
         return ComponentsView(Catalogue(), problems=(*snapshot.problems, str(error)))
-    knowledge = read_knowledge(database, catalogue)
+    knowledge = read_knowledge(records, catalogue)
     scope = Scope.parse(filters.scope) if filters.scope.strip() else None
     machines = [machine for machine in snapshot.inventory.machines if scope is None or scope.matches(machine)]
     every_row = [

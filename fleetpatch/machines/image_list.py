@@ -42,7 +42,7 @@ def read_fleet_images(
     if inventory is None:
         raise RequestError("the inventory can't be read here", hint="The page of machines says why.")
     groups = load_image_groups(inventory.source)
-    return read_image_knowledge(records.database, groups, inventory), groups, inventory
+    return read_image_knowledge(records, groups, inventory), groups, inventory
 
 
 def read_images_view(snapshot: FleetSnapshot, records: SqlRecords, now: datetime) -> ImagesView:

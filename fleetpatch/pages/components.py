@@ -84,7 +84,7 @@ def _render(
 ) -> HTMLResponse:
     context = get_context(request)
     try:
-        view = read_components_view(context.fleet.read(), context.records.database, context.clock.now(), filters)
+        view = read_components_view(context.fleet.read(), context.records, context.clock.now(), filters)
     except InventoryError as fault:  # the scope of the filters
         view, error = ComponentsView(Catalogue()), fault
     return render_page(

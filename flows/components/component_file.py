@@ -138,6 +138,12 @@ class ComponentForm(FormModel):
     health_minutes: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = Field(
         default=5, description="How long they may take to be good after an upgrade."
     )
+    soak_minutes: Annotated[float, Field(ge=0, le=24 * 60, allow_inf_nan=False)] = Field(
+        default=5, description="How long a machine must stay healthy then, before its batch counts as upgraded."
+    )
+    canary_pause_minutes: Annotated[float, Field(ge=0, le=24 * 60, allow_inf_nan=False)] = Field(
+        default=10, description="The pause after the canaries, before the other machines begin."
+    )
     settings: dict[Annotated[str, AfterValidator(_validate_setting_name)], Annotated[str, Field(max_length=4000)]] = (
         Field(default={}, max_length=100, description="Variables of its commands, or properties of its MSI.")
     )
@@ -274,6 +280,8 @@ def _build_component(
         roll_back=form.roll_back or "",
         health=tuple(Check(**check.model_dump()) for check in form.health),
         health_seconds=form.health_minutes * 60,
+        soak_seconds=form.soak_minutes * 60,
+        canary_pause_seconds=form.canary_pause_minutes * 60,
         settings=form.settings,
         after=tuple(form.after),
         canary_locations=canaries,

@@ -34,6 +34,7 @@ class ComponentKnowledge:
         installed: what machines said at their last answer.
         answered_at: when that was, by machine.
         tries: by component.
+        changing: by component, the machines that a run without an end has begun to change, each with the run.
     """
 
     catalogue: Catalogue = field(default_factory=Catalogue)
@@ -41,6 +42,24 @@ class ComponentKnowledge:
     installed: InstalledComponents = field(default_factory=dict)
     answered_at: Mapping[str, datetime] = field(default_factory=dict)
     tries: Mapping[str, Sequence[ComponentTry]] = field(default_factory=dict)
+    changing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def find_installed(self, component: str, machine: str) -> InstalledComponent | None:
+        """Return what a machine has, by the newest word of its own: an assessment, or the run that changed it last."""
+        if run := self.changing.get(component, {}).get(machine):
+            reason = f"run {run} has begun to change it, and its end was not seen. If its process died: "
+            return InstalledComponent(component, problem=f"{reason}fleetpatch resume {run}")
+        installed = self.installed.get(machine, {}).get(component)
+        last = next((one for one in reversed(self.tries.get(component, ())) if one.machine == machine), None)
+        answered_at = self.answered_at.get(machine)
+        if last is None or last.was_refused or (answered_at is not None and answered_at >= last.at):
+            return installed
+        if last.version_after is not None:
+            return InstalledComponent(component, last.version_after)
+        if installed is not None and (last.version_before or installed.version != last.version_before):
+            reason = f"run {last.run_id} has changed it, and did not see what it left. Ask it: "
+            return InstalledComponent(component, problem=f"{reason}fleetpatch assess {machine}")
+        return installed
 
 
 def find_enrolled_scopes(
@@ -68,7 +87,7 @@ def choose_for_machine(
     knowledge: ComponentKnowledge, component: Component, machine: Machine, now: datetime
 ) -> ComponentChoice:
     """Return how a component stands on a machine by its last answer, and what it would get by itself."""
-    installed = knowledge.installed.get(machine.name, {}).get(component.name)
+    installed = knowledge.find_installed(component.name, machine.name)
     tries = knowledge.tries.get(component.name, ())
     return choose_version(component, installed, machine.os, tries, machine.name, now)
 
@@ -114,7 +133,7 @@ def build_component_rows(
                 machine,
                 choice,
                 scopes.get(machine.name, ()),
-                knowledge.installed.get(machine.name, {}).get(component.name),
+                knowledge.find_installed(component.name, machine.name),
                 knowledge.answered_at.get(machine.name),
                 last_tries.get(machine.name),
             )
@@ -147,7 +166,7 @@ def _build_row(
         standing=choice.standing,
         installed=installed.version if installed is not None else None,
         available=choice.target.version if choice.target is not None else None,
-        newest=component.versions[-1].version,
+        newest=next((known.version for known in reversed(component.versions) if not known.is_kept), None),
         reason=choice.reason,
         not_before=choice.not_before,
         answered_at=answered_at if installed is not None else None,

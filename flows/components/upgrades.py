@@ -190,7 +190,7 @@ def require_version(component: Component, wanted: str) -> None:
     if not wanted:
         return
     version = find_listed_version(component.versions, wanted)
-    known = ", ".join(known.version for known in component.versions)
+    known = ", ".join(known.version for known in component.versions if not known.is_kept)
     if version is None:
         raise RequestError(f"{component.name} has no version {wanted!r}", hint=f"There are: {known}.")
     if version.withdrawn:
@@ -206,4 +206,5 @@ def require_own_files(component: Component) -> None:
         RequestError: a file can't be read, or has another digest.
     """
     for version in component.versions:
-        require_own_file(component, version)
+        if not version.is_kept:  # it is asked for only where it goes back
+            require_own_file(component, version)

@@ -15,6 +15,7 @@ from inventory.machine import MachineSet
 from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
 from tasks.domain.model import Wave
 from tasks.domain.scheduled_events import EventSource, EventStatus
+from tasks.rules.runs.approval import is_person
 from tasks.rules.runs.set_capacity import index_sets
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
@@ -23,8 +24,10 @@ from tasks.steps.scheduled_events import announce_expected_reboot
 logger = logging.getLogger(__name__)
 
 
-def build_event_parts(request: PatchRequest | AssessRequest, ports: Ports) -> dict[str, Any]:
+def build_event_parts(request: PatchRequest | AssessRequest, ports: Ports, started_by: str) -> dict[str, Any]:
     """Return what the context of a run needs to announce its interruptions: who causes them, and who is told.
+
+    A person who applies what a configuration holds causes them, and no schedule.
 
     Raises:
         RequestError: the request wants interruptions announced, and this process can't do that.
@@ -42,7 +45,7 @@ def build_event_parts(request: PatchRequest | AssessRequest, ports: Ports) -> di
         members = (name for machine_set in sets.get(machine, ()) for name in machine_set.members)
         return tuple(dict.fromkeys((machine, *members)))
 
-    is_scheduled = bool(request.configuration) or is_rollout_run(request)
+    is_scheduled = is_rollout_run(request) or (bool(request.configuration) and not is_person(started_by))
     source = EventSource.PLATFORM if is_scheduled else EventSource.USER
     return {"events": ports.events, "event_source": source, "list_audience": list_audience}
 

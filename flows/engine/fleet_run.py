@@ -16,6 +16,7 @@ from flows.engine.machine_work import (
     restore_machines,
 )
 from flows.engine.resume_state import ResumeState
+from flows.engine.rollout_watch import keep_versions
 from flows.engine.run_info import (
     build_options,
     build_refused_outcomes,
@@ -94,9 +95,11 @@ class FleetRun:
             role_scope=role_scope,
             earlier_run=resume_state.run if resume_state is not None else None,
         )
+        options = build_options(request, ports, pinned_updates, self._run_info.window)
+        options, ports = keep_versions(options, ports, resume_state)
         self._run_context = RunContext(
             run=self._run_info,
-            options=build_options(request, ports, pinned_updates, self._run_info.window),
+            options=options,
             clock=ports.clock,
             records=ports.records,
             connect=ports.connect,
@@ -107,11 +110,10 @@ class FleetRun:
             explain_spent_budget=lambda: self._failure_counter.stop_reason,
             **build_step_ports(ports, self._run_info.window),
             instances=MachineInstances(resume_state.known_facts if resume_state else ()),
-            **build_event_parts(request, ports),
+            **build_event_parts(request, ports, self._run_info.started_by),
         )
         self._failure_counter = build_failure_counter(request, self._run_context.options.component_order)
-        self._contexts: list[MachineContext] = []
-        self._plan_lock = Lock()
+        self._contexts, self._plan_lock = list[MachineContext](), Lock()
         self._waves: tuple[Wave, ...] = ()
         self._earlier_outcomes: Sequence[Outcome] = ()  # of machines that an earlier process of this run has finished
         self._wave_sequence: WaveSequence | None = None

@@ -24,6 +24,7 @@ class HealthCounter:
         self._unhealthy: set[str] = set()
         self._tries: dict[str, ComponentTry] = {}  # by machine
         self._canaries: set[str] = set()
+        self._unavailable: set[str] = set()  # since before the first wave: no harm of the rollout
         self._known: set[str] = set()  # machines that have shown that their version works
         self._stop_reason = ""
 
@@ -35,22 +36,26 @@ class HealthCounter:
         Args:
             order: all waves of the run.
             outcomes: the outcomes of machines that an earlier process has finished.
-            unreachable: names of machines that are unhealthy before the first wave, for any reason.
+            unreachable: names of machines that do not answer before the first wave. They don't count until they do.
         """
         waves = list(order)
         with self._lock:
+            self._unavailable = set(unreachable)
             self._machine_count = sum(len(wave.machines) for wave in waves)
             self._canaries = {name for wave in waves if wave.canary for name in wave.machines}
-            self._unhealthy = set(unreachable)
             for outcome in outcomes:
                 self._count(outcome)
+
+    def count_unhealthy(self, names: Iterable[str]) -> None:
+        """Count machines that answer, and are unhealthy before the first wave, for any reason."""
+        with self._lock:
+            self._unhealthy |= set(names)
 
     def begin_counting_wave(self, wave: Wave) -> None:
         """Decide whether a batch may begin: too many machines of the scope may be unhealthy by now."""
         with self._lock:
-            reason = explain_unhealthy_scope(
-                self._unhealthy, self._machine_count, self._limits, has_begun=bool(self._tries)
-            )
+            total = self._machine_count - len(self._unavailable)
+            reason = explain_unhealthy_scope(self._unhealthy, total, self._limits, has_begun=bool(self._tries))
             if not reason and not wave.canary and self._canaries and not self._canaries & self._known:
                 reason = "no machine of the canary locations has shown that the version works"
             self._stop_reason = self._stop_reason or reason
@@ -59,6 +64,11 @@ class HealthCounter:
         """After a batch: too many of the machines that were upgraded may be unhealthy."""
         with self._lock:
             reason = explain_unhealthy_upgraded(self._tries.values(), self._limits)
+            self._stop_reason = self._stop_reason or reason
+
+    def end(self, reason: str) -> None:
+        """Let no further machine begin. Only the first reason is kept."""
+        with self._lock:
             self._stop_reason = self._stop_reason or reason
 
     def add_outcome(self, outcome: Outcome) -> None:
@@ -78,7 +88,13 @@ class HealthCounter:
             self._tries[outcome.machine] = attempt
         if shows_version(outcome):
             self._known.add(outcome.machine)
-        if outcome.state in {OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS}:
+        else:
+            self._known.discard(outcome.machine)
+        is_good = outcome.state in {OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS}
+        if outcome.machine in self._unavailable and not (is_good or attempt is not None):
+            return
+        self._unavailable.discard(outcome.machine)
+        if is_good:
             self._unhealthy.discard(outcome.machine)
         elif outcome.state in {OperationState.FAILED, OperationState.UNKNOWN}:
             self._unhealthy.add(outcome.machine)

@@ -174,13 +174,15 @@ class MachineWork:
         self.is_first_wave = True
         self.left_open: set[str] = set()
 
-    def run(self, context: MachineContext) -> Outcome:
-        """Do all of a machine that needs no turn, and return its outcome."""
-        if reason := self.prepare(context):
-            context.state = mark_machine_not_started(context, reason)
-            hand_back_machine(context)
-        else:
-            self.execute_steps(context)
+    def run(self, machine: QueuedMachine) -> Outcome | None:
+        """Do what can be done with a machine that needs no turn. Return its outcome; None if a step of it waits."""
+        context = machine.context
+        if context.wait is None and (reason := self.prepare(context)):
+            return self.skip(context, reason)
+        self.execute_steps(context)
+        if context.wait is not None:
+            machine.ask_at = context.wait.until
+            return None
         return self.finish(context)
 
     def prepare(self, context: MachineContext) -> str:

@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import Final
 
 from flows.engine.failure_counter import RunCounter
+from flows.engine.health_counter import HealthCounter
 from flows.engine.machine_queue import MachineQueue, QueuedMachine
 from flows.engine.machine_work import MachineWork, is_under_way
+from flows.engine.rollout_watch import RolloutWatch
 from flows.engine.run_lifecycle import RunLifecycle
 from flows.engine.set_turns import SetTurns
 from flows.engine.shard_work import ShardWork
@@ -59,28 +61,33 @@ class MemberTurns:
         """Do what can be done with a machine now. Return its outcome; None if it must wait."""
         context = machine.context
         is_prepared, wait = context.name in self._waits, self._waits.setdefault(context.name, _Wait())
-        if not is_prepared and (reason := self._work.prepare(context)):
-            return self._leave(context, reason)
-        if not self._turns.needs_turn(context):
-            self._work.execute_steps(context)
-            return self._work.finish(context)
-        if not is_out_of_service(context) and (reason := self._explain_no_wait(context, wait)):
-            return self._leave(context, reason)
-        wait.refusal = self._turns.begin(context)
+        if context.wait is None:  # else a step of it waited, and it kept its turn
+            if not is_prepared and (reason := self._work.prepare(context)):
+                return self._leave(context, reason)
+            if not self._turns.needs_turn(context):
+                self._work.execute_steps(context)
+                return self._work.finish(context)
+            if not is_out_of_service(context) and (reason := self._explain_no_wait(context, wait)):
+                return self._leave(context, reason)
+            wait.refusal = self._turns.begin(context)
         if wait.refusal is None:
             self._work.execute_steps(context)
+            if context.wait is not None:
+                machine.ask_at = context.wait.until
+                return None
             wait.refusal = self._turns.end(context)
-            if wait.refusal is None:
-                return self._work.finish(context)
-        if wait.refusal.waits_for is WaitsFor.NOTHING:
-            return self._leave(context, wait.refusal.reason)
-        if wait.refusal.waits_for is WaitsFor.LATER_WAVE:
+        return self._work.finish(context) if wait.refusal is None else self._wait_or_leave(machine, wait, wait.refusal)
+
+    def _wait_or_leave(self, machine: QueuedMachine, wait: _Wait, refusal: MemberRefusal) -> Outcome | None:
+        if refusal.waits_for is WaitsFor.NOTHING:
+            return self._leave(machine.context, refusal.reason)
+        if refusal.waits_for is WaitsFor.LATER_WAVE:
             machine.is_postponed = True
-            self.postponed.append(context)
+            self.postponed.append(machine.context)
         machine.ask_at = self._clock.now() + ASK_AGAIN
-        if wait.told != wait.refusal.reason:
-            self._listener.on_message(f"{context.name} waits: {wait.refusal.reason}")
-            wait.told = wait.refusal.reason
+        if wait.told != refusal.reason:
+            self._listener.on_message(f"{machine.context.name} waits: {refusal.reason}")
+            wait.told = refusal.reason
         return None
 
     def _explain_no_wait(self, context: MachineContext, wait: _Wait) -> str:
@@ -148,6 +155,17 @@ class WaveSequence:
             save_late_plan=save_late_plan,
         )
         self._postponed: list[MachineContext] = []
+        self._rollout: RolloutWatch | None = None
+        self._canary_pause_seconds = 0.0
+        order = run_context.options.component_order
+        if order is not None and isinstance(failure_counter, HealthCounter):
+            plans = [context.state.plan for context in contexts.values()]
+            planned = {update.available for plan in plans if plan is not None for update in plan.chosen}
+            self._rollout = RolloutWatch(ports, run_context, failure_counter, planned, self._add_note)
+            self._canary_pause_seconds = order.component.canary_pause_seconds
+
+    def _add_note(self, note: str) -> None:
+        self._lifecycle.notes = (*self._lifecycle.notes, note)
 
     def run_waves(self, waves: Sequence[Wave], refusal: str) -> Collection[str]:
         """Run the waves in sequence. Return the machines that a suspended run leaves open.
@@ -157,11 +175,22 @@ class WaveSequence:
         contexts = self._contexts.values()
         unreachable = [context.name for context in contexts if self._is_missing(context)]
         self._failure_counter.count_earlier_outcomes(waves, self.outcomes, unreachable)
+        if isinstance(self._failure_counter, HealthCounter):
+            states = {context.name: context.state for context in contexts if context.name not in unreachable}
+            self._failure_counter.count_unhealthy(
+                name for name, state in states.items() if state.error or state.plan is None or state.plan.refusals
+            )
         try:
             if self._turns is not None:
                 self._turns.release_untouched_slots()
-            for wave in waves:
+            if self._rollout is not None:
+                self._rollout.record_versions()
+            for number, wave in enumerate(waves):
+                if number and not refusal:
+                    self._pause(waves[number - 1], wave)
                 refusal = self._run_wave(wave, len(waves), refusal)
+            if self._rollout is not None and len(waves) > 1:
+                self.outcomes = self._rollout.look(self.outcomes, self._policy.at_once)
             self._skip_waiting(self._postponed, "the run ended before its turn")
         finally:
             if self._turns is not None:
@@ -169,11 +198,20 @@ class WaveSequence:
                 self._lifecycle.notes = (*self._lifecycle.notes, *self._turns.notes)
         return self._left_open
 
+    def _pause(self, before: Wave, wave: Wave) -> None:
+        """Pause between two waves, if machines of the second one wait for it and the first had a result."""
+        is_waiting = any(name in self._contexts and not is_under_way(self._contexts[name]) for name in wave.machines)
+        if not (self.outcomes and is_waiting) or self._failure_counter.stop_reason:
+            return
+        seconds = self._policy.pause_seconds
+        if before.canary and not wave.canary:
+            seconds = max(seconds, self._canary_pause_seconds)
+        self._lifecycle.wait_until(self._ports.clock.now() + timedelta(seconds=seconds))
+        if self._rollout is not None:
+            self.outcomes = self._rollout.look(self.outcomes, self._policy.at_once)
+
     def _is_missing(self, context: MachineContext) -> bool:
-        """Return whether a machine counts as unreachable before the first wave; for a component, as unhealthy."""
-        if context.options.component_order is not None:
-            plan = context.state.plan
-            return plan is None or bool(plan.refusals) or context.state.error is not None
+        """Return whether a machine counts as unreachable before the first wave."""
         return is_login_error(context.state.error) and not is_wake_due(context)
 
     @property
@@ -191,8 +229,6 @@ class WaveSequence:
         if not refusal and self._failure_counter.stop_reason and not stop_token.is_stopping:
             contexts = self._skip_waiting(contexts, self._failure_counter.stop_reason)
         if contexts and not refusal:
-            if self.outcomes and self._policy.pause_seconds:
-                lifecycle.wait_until(self._ports.clock.now() + timedelta(seconds=self._policy.pause_seconds))
             refusal = lifecycle.run_hooks_before_wave(wave)
         if contexts and stop_token.is_suspended:
             contexts = self._skip_waiting(contexts, f"the run is suspended: {stop_token.reason}")
@@ -222,12 +258,14 @@ class WaveSequence:
         if self._shard_work is not None:
             halted = [context for context in contexts if context.state.halted]
             others = [context for context in contexts if not context.state.halted]
-            return [*map(self._work.run, halted), *self._shard_work.run(wave, others, self._machine_count)]
+            for context in halted:
+                self._work.execute_steps(context)
+            return [*map(self._work.finish, halted), *self._shard_work.run(wave, others, self._machine_count)]
         answering_first = sorted(contexts, key=lambda context: context.state.error is not None)
         numbers = {context.name: number for number, context in enumerate(answering_first)}
         turns = self._turns
         if turns is None or not turns.concern(numbers):
-            queue = MachineQueue(answering_first, self._ports, lambda machine: self._work.run(machine.context))
+            queue = MachineQueue(answering_first, self._ports, self._work.run)
         else:
             member_turns = MemberTurns(self._work, turns, self._ports)
             self._postponed = member_turns.postponed

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
-from flows.components.fleet_components import read_knowledge
+from flows.components.fleet_components import explain_withdrawal, read_knowledge, require_component
 from flows.components.overview import ComponentKnowledge
 from flows.images.image_file import ImageGroup, ImageGroups, load_image_groups
 from inventory.errors import EmptyScopeError, InvalidFiles, InventoryError
@@ -14,7 +15,7 @@ from inventory.scope import Scope
 from tasks.domain.components import Component, ComponentEnrolment, ComponentOrder
 from tasks.domain.errors import RequestError
 from tasks.domain.images import IMAGE_PREFIX
-from tasks.records.storage.database import Database
+from tasks.records.sql_records import SqlRecords
 
 _NO_TIME = datetime.fromtimestamp(0, UTC)
 
@@ -59,7 +60,7 @@ def require_one_group_each(groups: ImageGroups, inventory: Inventory) -> None:
                 )
 
 
-def read_image_knowledge(database: Database, groups: ImageGroups, inventory: Inventory) -> ComponentKnowledge:
+def read_image_knowledge(records: SqlRecords, groups: ImageGroups, inventory: Inventory) -> ComponentKnowledge:
     """Return what the records know of the groups. A group that is automatic is enrolled in its scope.
 
     Raises:
@@ -72,7 +73,7 @@ def read_image_knowledge(database: Database, groups: ImageGroups, inventory: Inv
         for group in groups.groups
         if group.is_automatic
     )
-    return replace(read_knowledge(database, groups.catalogue), enrolments=enrolments)
+    return replace(read_knowledge(records, groups.catalogue), enrolments=enrolments)
 
 
 class FleetImages:
@@ -87,13 +88,14 @@ class FleetImages:
 
     def __init__(
         self,
-        database: Database,
+        records: SqlRecords,
         inventory: Inventory,
         say: Callable[[str], None],
         requested: str,
         enrolled: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        self._database, self._inventory, self._enrolled = database, inventory, enrolled or {}
+        self._records, self._inventory, self._enrolled = records, inventory, enrolled or {}
+        self.find_withdrawal = partial(explain_withdrawal, lambda: load_image_groups(inventory.source).catalogue)
         try:
             self._groups = load_image_groups(inventory.source)
         except (InvalidFiles, InventoryError) as error:
@@ -113,7 +115,7 @@ class FleetImages:
 
     def find_order(self, name: str, wanted: str) -> ComponentOrder:
         """Return what a run upgrades, with what is known of it. See ComponentOrderFinder."""
-        group = require_group(self._groups, name.removeprefix(IMAGE_PREFIX))
-        knowledge = read_image_knowledge(self._database, self._groups, self._inventory)
-        tries = tuple(knowledge.tries.get(group.component.name, ()))
-        return ComponentOrder(group.component, wanted, tries, enrolled=self._enrolled)
+        require_group(self._groups, name.removeprefix(IMAGE_PREFIX))
+        knowledge = read_image_knowledge(self._records, self._groups, self._inventory)
+        component = require_component(knowledge.catalogue, name)
+        return ComponentOrder(component, wanted, tuple(knowledge.tries.get(name, ())), enrolled=self._enrolled)

@@ -115,6 +115,12 @@ class GroupForm(FormModel):
     health_minutes: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = Field(
         default=5, description="How long a machine may take to be healthy, from when it answers again."
     )
+    soak_minutes: Annotated[float, Field(ge=0, le=24 * 60, allow_inf_nan=False)] = Field(
+        default=5, description="How long a machine must stay healthy then, before its batch counts as upgraded."
+    )
+    canary_pause_minutes: Annotated[float, Field(ge=0, le=24 * 60, allow_inf_nan=False)] = Field(
+        default=10, description="The pause after the canaries, before the other machines begin."
+    )
     max_batch_percent: Percent = Field(default=20, description="Machines that are upgraded together, rounded down.")
     max_unhealthy_percent: Percent = Field(
         default=20, description="Machines that may be unhealthy before the first batch, and before each."
@@ -351,6 +357,8 @@ def _build_group(
         versions=versions,
         health=tuple(Check(**check.model_dump()) for check in form.health),
         health_seconds=form.health_minutes * 60,
+        soak_seconds=form.soak_minutes * 60,
+        canary_pause_seconds=form.canary_pause_minutes * 60,
         canary_locations=tuple(form.canary_locations),
         limits=RolloutLimits(form.max_batch_percent, form.max_unhealthy_percent, form.max_unhealthy_upgraded_percent),
         image=model,

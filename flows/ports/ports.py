@@ -114,6 +114,10 @@ Raises RequestError if there is no such component or version.
 """
 
 
+WithdrawalFinder = Callable[[str, str], str]
+"""Reads the file of a component again. Returns why a version goes to no further machine: "was withdrawn: …"; or ""."""
+
+
 def _refuse_component(name: str, _version: str) -> ComponentOrder:
     raise RequestError(f"the component {name!r} can't be upgraded here: this process has no file of components")
 
@@ -185,6 +189,7 @@ class Ports:
     write_report_apart: ReportWriter | None = None  # None: this process writes each report itself
     list_components: Callable[[Machine], Sequence[Component]] = lambda _machine: ()
     find_component_order: ComponentOrderFinder = _refuse_component
+    find_withdrawal: WithdrawalFinder = lambda _name, _version: ""
     open_provider: Callable[[Machine], MachineProvider | None] = lambda _machine: None
     save_snapshot: Callable[[SnapshotRow], None] = lambda _row: None
     find_undo_order: UndoOrderFinder = _refuse_undo

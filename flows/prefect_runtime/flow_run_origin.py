@@ -33,7 +33,13 @@ from tasks.records.maintenance import SqlMaintenance
 from tasks.records.requested_runs import SqlRequestedRuns
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.rules.runs.approval import AUTOMATIC_STARTER, MAINTENANCE_STARTER, RECONCILE_STARTER, UNKNOWN_STARTER
+from tasks.rules.runs.approval import (
+    AUTOMATIC_STARTER,
+    MAINTENANCE_STARTER,
+    RECONCILE_STARTER,
+    SCHEDULE_STARTER,
+    UNKNOWN_STARTER,
+)
 from tasks.rules.runs.shards import find_whole_run_id
 
 MIN_SCHEDULE_DELAY = timedelta(seconds=60)
@@ -182,7 +188,7 @@ def _name_program(caller: Caller, run: FlowRun, parameters: dict[str, Any]) -> C
     except (ObjectNotFound, *NO_ANSWER_ERRORS):
         name = "a deployment that was removed"
     if run.auto_scheduled:
-        return replace(caller, source="schedule", name=caller.name or f"the schedule of {name}")
+        return replace(caller, source="schedule", name=caller.name or f"{SCHEDULE_STARTER}{name}")
     if (automatic := _find_automatic_run(run, caller, parameters)) is not None:
         of = f" ({automatic.rollout_id})" if automatic.rollout_id else ""
         return replace(caller, source="automatic", name=caller.name or f"{AUTOMATIC_STARTER}{of}")

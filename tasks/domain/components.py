@@ -19,6 +19,10 @@ DISK_PREFIX: Final = f"{COMPONENT_PREFIX}{IMAGE_PREFIX}"
 """The ids of updates of groups of images.yaml begin with it: a new OS disk."""
 DEFAULT_HEALTH_SECONDS: Final = 300.0
 """How long a machine may take to be healthy after an upgrade, from when it answers. Azure waits 5 minutes."""
+DEFAULT_SOAK_SECONDS: Final = 300.0
+"""How long it must then stay healthy, before its batch counts as upgraded."""
+DEFAULT_CANARY_PAUSE_SECONDS: Final = 600.0
+"""How long the others wait after the last batch of canaries. Then all upgraded machines are asked again."""
 
 
 def build_upgrade_command(component: str) -> str:
@@ -26,6 +30,13 @@ def build_upgrade_command(component: str) -> str:
     if component.startswith(IMAGE_PREFIX):
         return f"fleetpatch images upgrade {component.removeprefix(IMAGE_PREFIX)}"
     return f"fleetpatch components upgrade {component}"
+
+
+def build_way_back_command(component: str, machine: str, version: str | None) -> str:
+    """Return the command that brings a machine to another version; a group of images goes there as a whole."""
+    command = build_upgrade_command(component)
+    scope = "" if component.startswith(IMAGE_PREFIX) else f" {machine}"
+    return f"{command}{scope} --to {version or 'VERSION'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +50,7 @@ class ComponentVersion:
         sha256: the digest of the file, in small letters; "": it has no file.
         reference: what the package manager calls it, if that is not ``version``: a snap's revision, a commit.
         withdrawn: why nobody gets it any more, or "".
+        is_kept: only the journal of a run still has it. It is a way back, and comes to nobody by itself.
     """
 
     version: str
@@ -47,6 +59,7 @@ class ComponentVersion:
     sha256: str = ""
     reference: str = ""
     withdrawn: str = ""
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,8 @@ class Component:
         roll_back: the command that puts a previous version back; "": the installation of that version does.
         health: checks of the component beside the probes of the machine.
         health_seconds: how long they may take to be good after an upgrade, from when the machine answers.
+        soak_seconds: how long they must then stay good.
+        canary_pause_seconds: the pause after the batches of canaries.
         settings: variables of the commands. The next version gets the same ones. Never secrets.
         after: components that are upgraded before this one.
         canary_locations: locations whose machines are first; empty: the first location by name.
@@ -83,6 +98,8 @@ class Component:
     roll_back: str = ""
     health: tuple[Check, ...] = ()
     health_seconds: float = DEFAULT_HEALTH_SECONDS
+    soak_seconds: float = DEFAULT_SOAK_SECONDS
+    canary_pause_seconds: float = DEFAULT_CANARY_PAUSE_SECONDS
     settings: Mapping[str, str] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     canary_locations: tuple[str, ...] = ()
@@ -93,6 +110,16 @@ class Component:
     def update_id(self) -> str:
         """The id of its updates in plans and results."""
         return f"{COMPONENT_PREFIX}{self.name}"
+
+    @property
+    def watch_seconds(self) -> float:
+        """How long a machine is watched at the longest, while it answers."""
+        return self.health_seconds + self.soak_seconds
+
+    @property
+    def label(self) -> str:
+        """Its name as people write it, also of a group of images."""
+        return self.name.removeprefix(IMAGE_PREFIX)
 
     @property
     def command(self) -> str:
@@ -124,6 +151,7 @@ class ComponentStanding(StrEnum):
     UNKNOWN = "Unknown"  # the machine did not tell its version, or was not asked
     NOT_INSTALLED = "NotInstalled"
     NOT_SUPPORTED = "Not supported"  # a component of another family of systems
+    NON_CURRENT = "NonCurrent"  # its version was withdrawn, and none is there that would come by itself
     UNLISTED = "Unlisted"  # a version that the file does not have: it could not be put back
     CURRENT = "Current"  # nothing newer within its major version
     MAJOR_AVAILABLE = "MajorAvailable"  # only a newer major version, which people have to order
@@ -133,7 +161,12 @@ class ComponentStanding(StrEnum):
     @property
     def is_unsettled(self) -> bool:
         """Whether an enrolled machine in it lacks what people believe it gets."""
-        return self in {ComponentStanding.UNKNOWN, ComponentStanding.UNLISTED, ComponentStanding.RETRY_LATER}
+        return self in {
+            ComponentStanding.UNKNOWN,
+            ComponentStanding.NON_CURRENT,
+            ComponentStanding.UNLISTED,
+            ComponentStanding.RETRY_LATER,
+        }
 
 
 class AutomaticUpgrade(StrEnum):
@@ -167,6 +200,8 @@ class ComponentTry:
         version: the version that was to be installed.
         succeeded: whether it is there, and the machine was healthy with it.
         was_refused: whether nothing was changed on the machine: its provider refused the order, or its job never began.
+        version_before: the version that the machine had before; "": none that is known.
+        version_after: the version that it told at the end; None: none, or it was not asked.
     """
 
     component: str
@@ -177,6 +212,8 @@ class ComponentTry:
     succeeded: bool
     reason: str = ""
     was_refused: bool = False
+    version_before: str = ""
+    version_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,16 @@ from sqlalchemy import case, delete, exists, func, select, true
 from tasks.domain.components import COMPONENT_PREFIX, DISK_PREFIX, ComponentEnrolment, ComponentTry
 from tasks.domain.images import IMAGE_PREFIX
 from tasks.domain.model import RunInfo
+from tasks.domain.protocols.package_manager import JobKind
+from tasks.domain.provided_machines import ProviderAct
 from tasks.domain.states import OperationState, UpdateState
 from tasks.records import page_schema, schema
 from tasks.records.encoding.codec import decode
-from tasks.records.statements import upsert_row
+from tasks.records.statements import UNFINISHED_STATES, upsert_row
 from tasks.records.storage.database import Database
 from tasks.rules.components.tries import BAD_STATES, NOT_TRIED
 
+_CHANGING_ACTS = (JobKind.INSTALL.value, JobKind.ROLL_BACK.value, ProviderAct.REPLACE_OS_DISK.value)
 _ENROLMENTS, _RESULTS = page_schema.component_enrolments, schema.update_results
 
 
@@ -82,6 +85,8 @@ class SqlComponents:
                 _RESULTS.c.machine,
                 _RESULTS.c.run_id,
                 _RESULTS.c.available,
+                _RESULTS.c.installed,
+                _RESULTS.c.version_after,
                 _RESULTS.c.state,
                 _RESULTS.c.reason,
                 outcomes.c.state.label("outcome_state"),
@@ -103,6 +108,28 @@ class SqlComponents:
         )
         rows = self._database.read_rows(f"read the upgrades of the component {component}", query)
         return tuple(_build_try(component, row) for row in rows)
+
+    def read_changing(self) -> dict[str, dict[str, str]]:
+        """Return the machines that runs without an end have begun to change: component -> machine -> run."""
+        runs, journal, outcomes = schema.runs, schema.journal, schema.outcomes
+        is_done = exists().where(outcomes.c.run_id == journal.c.run_id, outcomes.c.machine == journal.c.machine)
+        query = (
+            select(runs.c.document, journal.c.machine)
+            .join(journal, journal.c.run_id == runs.c.id)
+            .where(
+                runs.c.kind == "patch",
+                runs.c.state.in_(UNFINISHED_STATES),
+                journal.c.act.in_(_CHANGING_ACTS),
+                journal.c.machine != "",
+                ~is_done,
+            )
+        )
+        changing: dict[str, dict[str, str]] = {}
+        for document, machine in self._database.read_rows("read the open runs of components", query):
+            run = decode(RunInfo, document)
+            if component := str(run.request.get("component") or ""):
+                changing.setdefault(component, {})[machine] = run.id
+        return changing
 
     def read_components_of_runs(self, site: str, since: datetime) -> frozenset[str]:
         """Return the components that patch runs of a site, begun since a time, have upgraded or were to upgrade."""
@@ -130,11 +157,13 @@ class SqlComponents:
 
 
 def _build_try(component: str, row: Sequence[object]) -> ComponentTry:
-    machine, run_id, version, state, reason, outcome_state, outcome_reason, at, unchanged = row
+    machine, run_id, version, before, after, state, reason, outcome_state, outcome_reason, at, unchanged = row
     succeeded = state == UpdateState.INSTALLED and OperationState(str(outcome_state)) not in BAD_STATES
     why = "" if succeeded else str(reason or outcome_reason)
     was_refused = unchanged is not None and not (json.loads(str(unchanged)).get("install") or {}).get("transactions")
-    return ComponentTry(component, str(machine), str(run_id), str(version), at, succeeded, why, was_refused)  # type: ignore[arg-type]  # a moment
+    names = str(machine), str(run_id), str(version)
+    versions = str(before or ""), None if after is None else str(after)
+    return ComponentTry(component, *names, at, succeeded, why, was_refused, *versions)  # type: ignore[arg-type]  # a moment
 
 
 def _compute_digest(enrolment: ComponentEnrolment) -> str:

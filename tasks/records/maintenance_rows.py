@@ -6,7 +6,7 @@ from tasks.domain.rows.maintenance import HeldPackageRow, HeldUpdateRow
 from tasks.domain.states import Classification, ImpactType, MaintenanceStatus
 from tasks.records.maintenance import GroupRecord
 from tasks.rules.maintenance.model import GroupState, HeldPackage
-from tasks.rules.maintenance.status import find_ended_status, find_maintenance_status
+from tasks.rules.maintenance.status import explain_wait, find_ended_status, find_maintenance_status
 
 _URGENT = frozenset(kind.value for kind in Classification if kind.is_urgent)
 
@@ -17,7 +17,7 @@ def build_unknown_group(name: str, configuration: str, hold: timedelta, machines
 
 
 def build_held_row(
-    record: GroupRecord, now: datetime, *, hold: timedelta | None = None, is_frozen: bool = False
+    record: GroupRecord, now: datetime, *, hold: timedelta | None = None, frozen: str = ""
 ) -> HeldPackageRow:
     """Return the row of a group. Pure.
 
@@ -25,7 +25,7 @@ def build_held_row(
         record: what is remembered of it.
         now: the present time, aware.
         hold: as its configuration says now; None: as at the last look.
-        is_frozen: whether a freeze keeps people from applying the package now.
+        frozen: why a freeze keeps people from applying the package now; "": none does.
     """
     state = record.state
     package = state.package or record.last_ended
@@ -36,7 +36,7 @@ def build_held_row(
     return HeldPackageRow(
         name=state.group,
         configuration=record.configuration,
-        status=_find_status(record, package, is_frozen=is_frozen),
+        status=_find_status(record, package, is_frozen=bool(frozen)),
         number=package.number if package is not None else 0,
         machines=len(record.machines),
         unread=record.unread,
@@ -52,7 +52,7 @@ def build_held_row(
         cause=application.cause.value if application is not None else "",
         who=application.who if application is not None else "",
         run_id=(application.run_id or None) if application is not None else None,
-        reason=application.refusal if application is not None else "",
+        reason=explain_wait(state, record.machines, frozen=frozen),
         ended_at=package.ended_at if package is not None else None,
     )
 

@@ -1,19 +1,21 @@
 """After the upgrade of a component: is the machine healthy with it? If it is not, the version before is put back."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from inventory.machine import Check, FailedCheckEffect
+from inventory.machine import FailedCheckEffect
 from tasks.domain.errors import FleetpatchError, RecordsError, TransportError
 from tasks.domain.model import Finding, InstallResult, Update, UpdateResult, ValidationResult
 from tasks.domain.protocols.package_manager import JobKind
+from tasks.domain.services import Services
 from tasks.domain.states import FindingLevel, Step, UpdateState
 from tasks.rules.components.health import HealthAnswer, HealthWatch
 from tasks.rules.components.tries import COMPONENT_CHECK
 from tasks.rules.machine_checks.findings import describe_blocking_findings
+from tasks.rules.machine_checks.units import check_runs
 from tasks.steps.component_choice import get_component_order
 from tasks.steps.component_jobs import read_component_version, run_to_its_end
 from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_control import StepWait
 from tasks.steps.image_upgrade import is_disk_going_back, is_image_run, leave_disk, mark_failed, put_disk_back
 from tasks.steps.jobs.job_result import JobResult
 from tasks.steps.jobs.package_job import find_submitted_update_ids
@@ -23,11 +25,15 @@ from tasks.steps.machine.retry import build_retry_deadline, close_before_pause, 
 from tasks.steps.validate import validate
 
 POLL_SECONDS = 10.0
+SHORTEST_PAUSE_SECONDS = 0.1
 _LOOK = "Look at the component on the machine."
+_CUT_SHORT = "it was healthy so far, and the run was asked to stop before its soak was over"
 
 
 def validate_component(context: MachineContext) -> MachineState:
     """Watch the machine's health after an upgrade, put the version before back if it is not healthy, and validate.
+
+    While the machine is good and its soak is not over, the step waits (``context.wait``) and has no result.
 
     A return that an earlier process of this run has begun is completed first: nothing is watched twice.
 
@@ -42,6 +48,8 @@ def validate_component(context: MachineContext) -> MachineState:
         is_disk_going_back(context) if is_image else bool(find_submitted_update_ids(context, JobKind.ROLL_BACK))
     )
     problem = "an earlier process of this run found it not healthy" if is_going_back else _find_problem(context, result)
+    if context.wait is not None:
+        return context.state
     problem = problem or _validate_upgrade(context)
     if not problem:
         return context.state
@@ -75,24 +83,35 @@ def _has_changed(result: UpdateResult) -> bool:
 
 
 def _find_problem(context: MachineContext, result: UpdateResult) -> str:
-    """Return why the version that was installed can't stay, or "". A good machine is known at its first good answer."""
+    """Return why the version that was installed can't stay, or "". It also returns "" while the step waits."""
     if result.state is not UpdateState.INSTALLED:
         return result.reason or f"version {result.version_after} is there, and not {result.update.available}"
-    order = get_component_order(context)
-    checks = (*context.state.machine.probes, *order.component.health)
-    context.report_progress(Step.VALIDATE, f"watching its health with {order.component.name} {result.update.available}")
-    if wrong := _wait_for_answer(context, result.update):
-        return wrong
-    watch = HealthWatch(context.clock.now(), order.component.health_seconds)
-    answers: list[HealthAnswer] = []
+    component = get_component_order(context).component
+    if context.wait is not None:
+        watch, answers = context.wait.watch, list(context.wait.answers)
+        context.wait = None
+    else:
+        version = f"{component.name} {result.update.available}"
+        context.report_progress(Step.VALIDATE, f"watching its health with {version}")
+        if wrong := _wait_for_answer(context, result.update):
+            return wrong
+        watch, answers = HealthWatch(context.clock.now(), component.health_seconds, component.soak_seconds), []
     while True:
-        answers.append(_ask_health(context, result.update, checks))
-        verdict = watch.judge(answers, context.clock.now())
+        answers.append(ask_health(context, result.update, watch.find_first_good(answers)))
+        now = context.clock.now()
+        verdict = watch.judge(answers, now)
         if verdict is not None:
             return "" if verdict else watch.explain(answers)
+        next_look = watch.find_next_look(answers, now)
+        if next_look is not None and context.stop_token.is_stopping:
+            context.add_finding(Finding(COMPONENT_CHECK, FindingLevel.WARN, _CUT_SHORT, _LOOK))
+            return ""
+        if next_look is not None:
+            context.wait = StepWait(now, next_look, watch, tuple(answers))
+            return ""
         close_before_pause(context, POLL_SECONDS)
-        left = (watch.until - context.clock.now()).total_seconds()
-        context.clock.sleep(max(0.1, min(POLL_SECONDS, left)))
+        left = (watch.until - now).total_seconds()
+        context.clock.sleep(max(SHORTEST_PAUSE_SECONDS, min(POLL_SECONDS, left) if left > 0 else POLL_SECONDS))
 
 
 def _wait_for_answer(context: MachineContext, update: Update) -> str:
@@ -129,7 +148,12 @@ def _require_version(context: MachineContext, update: Update) -> str:
     return "" if now == update.available else f"version {now or 'none'} is there, and not {update.available}"
 
 
-def _ask_health(context: MachineContext, update: Update, checks: Sequence[Check]) -> HealthAnswer:
+def ask_health(context: MachineContext, update: Update, first: HealthAnswer | None = None) -> HealthAnswer:
+    """Ask a machine once for its version of a component, its probes, the component's own checks, and its services.
+
+    A service that has ended since the ``first`` good answer is not healthy, also if it runs again.
+    """
+    checks = (*context.state.machine.probes, *get_component_order(context).component.health)
     try:
         problems = [problem] if (problem := _require_version(context, update)) else []
         blocking = [check for check in checks if check.level is FailedCheckEffect.BLOCK]
@@ -138,12 +162,27 @@ def _ask_health(context: MachineContext, update: Update, checks: Sequence[Check]
             for finding in (run_check(context, check) for check in blocking)
             if finding.level is FindingLevel.BLOCK
         ]
+        services = None if problems else _read_services(context)
+        if services is not None and first is not None and first.services is not None:
+            problems += _find_ends(context, first, services)
     except RecordsError:
         raise
     except FleetpatchError as error:
         is_healthy = None if isinstance(error, TransportError) else False
         return HealthAnswer(context.clock.now(), is_healthy, error.message)
-    return HealthAnswer(context.clock.now(), not problems, "; ".join(problems))
+    return HealthAnswer(context.clock.now(), not problems, "; ".join(problems), services)
+
+
+def _read_services(context: MachineContext) -> Services:
+    deadline = context.build_read_deadline()
+    return read_facts(context.transport, context.clock, deadline, context.known_facts, with_units=True).services
+
+
+def _find_ends(context: MachineContext, first: HealthAnswer, services: Services) -> list[str]:
+    before = context.state.baseline.services if context.state.baseline is not None else Services()
+    seconds = (context.clock.now() - first.at).total_seconds()
+    ended = check_runs(before, first.services or Services(), services, seconds)
+    return [f"{finding.check}: {finding.message}" for finding in ended if finding.level is FindingLevel.BLOCK]
 
 
 def _leave(context: MachineContext, update: Update, problem: str) -> str:

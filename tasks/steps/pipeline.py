@@ -128,6 +128,8 @@ def run_steps(
 ) -> MachineState:
     """Execute all the steps that a machine still needs. An error of the machine is stored in its state, not raised.
 
+    A step may wait: then ``context.wait`` says until when, and another call goes on it goes on, by another call.
+
     ``execute_step`` is the runner's: it calls the step's function, or runs a Prefect task. ``last`` is the last
     step; REPORT: all.
     """
@@ -137,8 +139,8 @@ def run_steps(
         is_over = is_turn_over(context.state) or is_revert_begun(context.state.snapshot)
         while not is_over and (step := find_next_step(context.state, context.options)) is not Step.REPORT:
             _run_step(context, step, execute_step)
-            is_over = step is last or bool(context.state.halted)
-        if last is Step.REPORT or is_turn_over(context.state):
+            is_over = step is last or bool(context.state.halted) or context.wait is not None
+        if context.wait is None and (last is Step.REPORT or is_turn_over(context.state)):
             if not is_turn_over(context.state):
                 settle_snapshot(context)
             hand_back_machine(context)
@@ -189,14 +191,19 @@ def _run_step(
     If the records fail, the whole run is asked to stop: it must not continue without records.
     """
     clock = context.clock
-    began = clock.now()
+    waited = context.wait
+    began = waited.since if waited is not None else clock.now()
     try:
         halted = _explain_no_step_start(context, step)
         if halted:
             context.state = replace(context.state, halted=halted, halted_as=OperationState.NOT_STARTED)
             return
-        context.report_progress(step, "", 0.0)
+        if waited is None:
+            context.report_progress(step, "", 0.0)
         context.state = execute_step(context, step)
+        if context.wait is not None:
+            context.wait = replace(context.wait, since=began)
+            return
         state, message = evaluate_step(context.state, step)
         if step is not Step.ASSESS:
             save_checkpoint(context, step)
@@ -229,6 +236,7 @@ def _store_error_in_state(
     context: MachineContext, step: Step, began: datetime, info: ErrorInfo
 ) -> tuple[OperationState, str]:
     """Store the error of a step in the machine's state. Return the state of the step, and its message."""
+    context.wait = None
     context.state = replace(context.state, error=info)
     # keep also the reason why a machine could not be assessed
     if step is Step.ASSESS and context.state.assessment is None:

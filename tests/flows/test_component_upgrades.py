@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from prefect.client.schemas.objects import State, StateType
 
+from fleetpatch.cli.runtime.run_session import run_request_in_session
 from flows.component_upgrades import upgrade_components
 from flows.engine.run_lease import build_component_lease
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from tasks.domain.components import ComponentEnrolment, InstalledComponent
+from tasks.domain.errors import PatchError
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.states import OperationState
 from tasks.records.components import SqlComponents
@@ -122,6 +124,9 @@ def test_a_component_that_another_run_upgrades_has_no_turn(enrolled: Enrolled, m
         assert enrolled.tick().message == "no enrolled component is due"
         monkeypatch.setattr("flows.component_upgrades._is_under_way", lambda *_: False)  # it was taken a moment later
         state = enrolled.tick()
+        request = enrolled.components.request(inventory=enrolled.inventory)
+        with pytest.raises(PatchError, match="bert on ctl-2"):  # and the command tells the same
+            run_request_in_session(request, sorted(enrolled.components.on), as_flow=True, records=enrolled.url)
     assert state.type is StateType.CANCELLED
     assert "bert on ctl-2" in (state.message or "")
     assert set(enrolled.components.versions.values()) == {"1.0.0"}

@@ -5,7 +5,7 @@ from typing import Any
 
 from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
-from flows.ports.ports import Ports
+from flows.ports.ports import Ports, WithdrawalFinder
 from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
 from tasks.domain.components import Component, ComponentOrder, ComponentTry
 from tasks.domain.model import RunReport
@@ -15,7 +15,7 @@ from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 
 RUN = "20260310-010000-aaaaaa"
-EXPORTER = make_component("exporter", "1.0.0", "1.1.0")
+EXPORTER = make_component("exporter", "1.0.0", "1.1.0", soak_seconds=20.0, canary_pause_seconds=20.0)
 UPDATE = EXPORTER.update_id
 
 
@@ -26,6 +26,7 @@ class ComponentFleet:
         self.fleet, self.component = SimFleet(), component
         self.tries: tuple[ComponentTry, ...] = ()
         self.held_back: dict[str, str] = {}
+        self.find_withdrawal: WithdrawalFinder = lambda _name, _version: ""
         self.on: dict[str, FakeComponents] = {}
         for number in range(1, count + 1):
             location = "test" if number > count - canaries else "berlin"  # the canaries are last in the inventory
@@ -42,7 +43,10 @@ class ComponentFleet:
             return ComponentOrder(self.component, wanted, self.tries, self.held_back)
 
         return replace(
-            self.fleet.ports(), list_components=lambda _machine: (self.component,), find_component_order=find
+            self.fleet.ports(),
+            list_components=lambda _machine: (self.component,),
+            find_component_order=find,
+            find_withdrawal=self.find_withdrawal,
         )
 
     def request(self, **fields: Any) -> PatchRequest:

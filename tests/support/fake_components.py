@@ -32,6 +32,8 @@ class FakeComponents:
         is_sick: whether the probe fails whatever is installed.
         is_silent: whether the probe gets no answer.
         heals_after: seconds after the last change from which on the probe is good whatever is installed.
+        dies_after: seconds after the last change until an unhealthy version is bad. Before, its probe is good.
+        loops: whether the service of an unhealthy version ends each 20 s and is started again. Its probe is good then.
         seconds: how long an installation takes.
         jobs: (work, component, version) of each job that was started.
     """
@@ -46,6 +48,8 @@ class FakeComponents:
     is_sick: bool = False
     is_silent: bool = False
     heals_after: float | None = None
+    dies_after: float = 0
+    loops: bool = False
     seconds: float = 20.0
     jobs: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -53,6 +57,7 @@ class FakeComponents:
         self._changed_at = self.machine.fake_clock.now()
         self.machine.answer("component_versions", self._tell_versions)
         self.machine.answer("probe", self._probe)
+        self.machine.list_runs = self._list_runs
         self.machine.job("component_job", self._start)
 
     def _tell_versions(self, script: Script) -> list[ScriptRecord]:
@@ -68,9 +73,17 @@ class FakeComponents:
             raise Unreachable("no answer", machine=self.machine.name)
         since = (self.machine.fake_clock.now() - self._changed_at).total_seconds()
         is_healed = self.heals_after is not None and since >= self.heals_after
-        is_bad = any((name, version) in self.unhealthy for name, version in self.versions.items())
+        is_up = self.loops or since < self.dies_after
+        is_bad = not is_up and any((name, version) in self.unhealthy for name, version in self.versions.items())
         bad = self.is_sick or (is_bad and not is_healed)
         return {"kind": "probe", "exit_code": 1 if bad else 0, "text": "the application is down" if bad else ""}
+
+    def _list_runs(self) -> list[ScriptRecord]:
+        since = (self.machine.fake_clock.now() - self._changed_at).total_seconds()
+        is_bad = any((name, version) in self.unhealthy for name, version in self.versions.items())
+        restarts = int(since // 20) if self.loops and is_bad else 0
+        run = {"kind": "run", "name": "app.service", "run": f"{self._changed_at:%s}-{restarts}", "restarts": restarts}
+        return [{**run, "age": 9.0, "again": True, "between": False}]
 
     def _start(self, job: Job) -> SimulatedJob:
         params = job.script.params

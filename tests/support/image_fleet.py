@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from flows.engine.fleet_run import FleetRun
@@ -29,7 +30,9 @@ MODEL = ImageModel("debian/12/stable", scripts=(ImageScript("join", "join the cl
 def make_group(*versions: str, **changes: Any) -> Component:
     """The group "web": the versions 12.1 and 12.2 of its image, unless others are given."""
     listed = tuple(ComponentVersion(one, reference=f"/images/{one}.qcow2") for one in versions or (OLD, NEW))
-    base = Component("image:web", "image", OsFamily.LINUX, listed, image=MODEL)
+    base = Component(
+        "image:web", "image", OsFamily.LINUX, listed, image=MODEL, soak_seconds=20.0, canary_pause_seconds=20.0
+    )
     return replace(base, **changes)
 
 
@@ -38,6 +41,8 @@ class ImageFleet:
 
     Attributes:
         bad: (machine, version) with which the machine's probe fails.
+        dies_after: seconds after the last change of the disk from which on a bad version is bad.
+        loops: whether a service of a bad version ends each 20 s, and is started again. Its probe is good then.
         dead: (machine, version) with which no login works.
         sick: machines whose probe fails whatever they have.
         ran: (machine, command) of each script that ran.
@@ -63,6 +68,8 @@ class ImageFleet:
         self.hypervisor.apply = self._follow
         self.tries: tuple[ComponentTry, ...] = ()
         self.bad: set[tuple[str, str]] = set()
+        self.dies_after, self.loops = 0.0, False
+        self._changed_at: dict[str, datetime] = {}
         self.dead: set[tuple[str, str]] = set()
         self.sick: set[str] = set()
         self.ran: list[tuple[str, str]] = []
@@ -74,6 +81,7 @@ class ImageFleet:
         machine = self.fleet.add(name, [FakePackage("tzdata")], probes=(PROBE,), provider="host")
         if self.components:
             self.on[name] = FakeComponents(machine, dict(self.had))
+        machine.list_runs = lambda: self._list_runs(name)
         machine.answer("probe", lambda script: self._probe(name, script))
         machine.answer("host_identity", self._tell_identity)
         self.hypervisor.add_machine(name)
@@ -97,12 +105,24 @@ class ImageFleet:
             self.ran.append((name, command))
             problem = self.fails.get(name, "")
             return {"kind": "probe", "exit_code": 1 if problem else 0, "text": problem}
-        is_bad = name in self.sick or (name, self.versions[name]) in self.bad
+        is_up = self.loops or self._measure_age(name) < self.dies_after
+        is_bad = name in self.sick or (not is_up and (name, self.versions[name]) in self.bad)
         return {"kind": "probe", "exit_code": 1 if is_bad else 0, "text": "the application is down" if is_bad else ""}
+
+    def _measure_age(self, name: str) -> float:
+        now = self.fleet.clock.now()
+        return (now - self._changed_at.get(name, now)).total_seconds()
+
+    def _list_runs(self, name: str) -> list[ScriptRecord]:
+        is_looping = self.loops and (name, self.versions[name]) in self.bad
+        restarts = int(self._measure_age(name) // 20) if is_looping else 0
+        run = {"kind": "run", "name": "app.service", "run": f"{self.versions[name]}-{restarts}", "restarts": restarts}
+        return [{**run, "age": 9.0, "again": True, "between": False}]
 
     def _follow(self, name: str, order: ProviderOrder) -> None:
         """Let the machine do what its hypervisor was ordered."""
         machine = self.fleet.machines[name]
+        self._changed_at[name] = self.fleet.clock.now()
         if order.act in {ProviderAct.REPLACE_OS_DISK, ProviderAct.RESTORE_OS_DISK, ProviderAct.START}:
             machine.locked_by, machine.lock_holder = None, ""  # the lock is on the disk
             machine.world.is_unread = order.act is ProviderAct.REPLACE_OS_DISK  # a new disk has no package lists

@@ -86,6 +86,7 @@ class SimMachine(FakeTransport):
         self.boots = Boots()
         self.listening: tuple[str, ...] = ("tcp/22", "tcp/443")
         self.failed_services: tuple[str, ...] = ()
+        self.list_runs: Callable[[], list[ScriptRecord]] = list
         self.gone_after_reboot: tuple[str, ...] = ()
         self.free_kib = 20_000_000
         self.trouble: list[tuple[datetime, Callable[[], None]]] = []
@@ -275,6 +276,7 @@ class SimMachine(FakeTransport):
                 for why in filter(None, [self.world.unbootable])
             ),
             *({"kind": "socket", "name": name} for name in self.listening),
+            *self.list_runs(),
             *({"kind": "service", "name": name} for name in (*self.failed_services, *self.world.services.failed)),
         ]
 

@@ -148,7 +148,7 @@ def _open_fleet(
     fleet, machines = load_machines_in_scope(inventory, scope)
     catalogue = load_catalogue(fleet.source)
     with open_records(records) as opened:
-        yield read_knowledge(opened.database, catalogue), fleet, machines
+        yield read_knowledge(opened, catalogue), fleet, machines
 
 
 def _change_enrolment(

@@ -187,7 +187,7 @@ def _open_groups(
     groups = load_image_groups(fleet.source)
     machines = fleet.machines if group is None else select_members(require_group(groups, group), fleet)
     with open_records(records) as opened:
-        yield read_image_knowledge(opened.database, groups, fleet), fleet, machines
+        yield read_image_knowledge(opened, groups, fleet), fleet, machines
 
 
 def _upgrade(

@@ -42,7 +42,7 @@ def list_held(
     from fleetpatch.cli.views.maintenance import build_held_json, print_held
 
     groups, now = _load_groups(config, inventory)
-    rows = build_held_rows(_read_groups(records), groups, now)
+    rows = build_held_rows(_read_records(records, groups, now), groups, now)
     unknown = groups.problems
     print_json_or_text(as_json, build_held_json, print_held, rows, unknown, now)
     if need_people(rows, now) or unknown:
@@ -64,7 +64,7 @@ def show_held(
 
     groups, now = _load_groups(config, inventory)
     names = {chosen.name for chosen in select_groups(groups, [group])}
-    stored = _read_groups(records)
+    stored = _read_records(records, groups, now)
     rows = [row for row in build_held_rows(stored, groups, now) if row.name in names]
     packages = [(row, build_update_rows(stored.get(row.name))) for row in rows]
     print_json_or_text(as_json, build_packages_json, print_packages, packages, now)
@@ -90,7 +90,7 @@ def apply_held(
     from fleetpatch.cli.runtime.exit_codes import find_worst_exit_code
 
     loaded, now = _load_groups(config, inventory)
-    chosen, stored = select_groups(loaded, groups), _read_groups(records)
+    chosen, stored = select_groups(loaded, groups), _read_records(records, loaded, now)
     for group in chosen:  # all of them before the first one begins
         require_applicable(group, stored.get(group.name), now)
     subject = f"applying what is held for {', '.join(group.name for group in chosen)}"
@@ -151,8 +151,8 @@ def _load_groups(config: "Path | None", inventory: "Path | None") -> "tuple[Hold
     return build_groups(configurations, load_inventories(configurations, inventory)), now
 
 
-def _read_groups(records: str | None) -> "dict[str, GroupRecord]":
+def _read_records(records: str | None, groups: "HoldGroups", now: "datetime") -> "dict[str, GroupRecord]":
+    from deployments.maintenance.group_view import read_records
     from fleetpatch.cli.runtime.run_lookup import open_history
-    from tasks.records.maintenance import SqlMaintenance
 
-    return SqlMaintenance(open_history(records).database).read_groups()
+    return read_records(open_history(records).database, groups, now)

@@ -87,7 +87,7 @@ def _list_components(records: "SqlRecords", inventory: "Inventory | None", now: 
 
     if inventory is None:
         return ()
-    knowledge = read_knowledge(records.database, load_catalogue(inventory.source))
+    knowledge = read_knowledge(records, load_catalogue(inventory.source))
     return list(build_component_rows(knowledge, inventory.machines, now))
 
 

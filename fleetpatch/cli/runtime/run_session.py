@@ -29,7 +29,7 @@ from flows.recovery.unfinished_runs import AbandonedRun
 from flows.request import PatchRequest, RunRequest
 from inventory.data_class import dataclass
 from inventory.errors import FleetpatchError
-from tasks.domain.errors import RecordsError, RequestError
+from tasks.domain.errors import PatchError, RecordsError, RequestError
 from tasks.domain.model import RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.records import JournalEntry
@@ -247,8 +247,11 @@ def _call_flow(flow: Callable[[], RunReport | None], caller: Caller) -> RunRepor
     server of Prefect does not answer any more.
 
     Raises:
+        PatchError: the run was refused, for example because another run upgrades the same component.
         RequestError: the flow ended in a state without a report.
     """
+    from prefect.exceptions import CancelledRun
+
     from flows.prefect_api.flow_end import FlowResultPlace, use_flow_result_place, wait_while_server_answers
 
     result_place, calling = FlowResultPlace(), Future[RunReport | None]()
@@ -268,6 +271,9 @@ def _call_flow(flow: Callable[[], RunReport | None], caller: Caller) -> RunRepor
         report = calling.result() if wait_while_server_answers(calling.done) else result_place.get_result()
     except FleetPatchFailed as failure:
         return failure.report
+    except CancelledRun as refusal:
+        hint = "Nothing was begun. `fleetpatch history` shows other runs."
+        raise PatchError(str(refusal), hint=hint) from refusal
     if report is None:
         raise RequestError("the run ended without a report")
     return report

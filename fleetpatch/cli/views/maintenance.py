@@ -62,7 +62,7 @@ def print_packages(packages: Packages, now: datetime) -> None:
         if row.unread:
             print_warning(f"{format_count(row.unread, 'machine')} never gave an answer: what it lacks is not known")
         if row.reason:
-            print_to_stdout(to_safe_text(f"Its last run has not begun: {row.reason}"))
+            print_to_stdout(to_safe_text(f"Why it waits: {row.reason}"))
         if updates:
             print_to_stdout(
                 build_row_table(HeldUpdateRow, updates, ("name", "version", "classification", "machines", "since"))
@@ -80,6 +80,7 @@ def _build_columns(now: datetime) -> Sequence[str | Shown]:
         "not_before",
         "applies_at",
         "impact",
+        Shown("reason", limit=200, wraps=True),
     )
 
 

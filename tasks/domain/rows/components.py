@@ -21,7 +21,9 @@ class ComponentRow:
     scopes: Annotated[tuple[str, ...], Column("The scopes in which it is enrolled and that select the machine.")]
     standing: Annotated[
         ComponentStanding,
-        Column("How it stands: Current, Pending, RetryLater, MajorAvailable, Unlisted, NotInstalled or Unknown."),
+        Column(
+            "How it stands: Current, NonCurrent, Pending, RetryLater, MajorAvailable, Unlisted, NotInstalled, Unknown."
+        ),
     ]
     installed: Annotated[str | None, Column("The installed version; null: none, or not known.")]
     available: Annotated[

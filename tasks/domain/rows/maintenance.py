@@ -68,6 +68,6 @@ class HeldPackageRow:
     cause: Annotated[str, Column('Why it was last applied: person, schedule, last window, overdue; "": it was not.')]
     who: Annotated[str, Column('Who has applied it last; "": nobody.', heading="applied by")]
     run_id: Annotated[str | None, Column("The run that applied it last.", heading="run", json_name="maintenanceRunId")]
-    reason: Annotated[str, Column('Why its last run has not begun; "": it has.', is_prose=True)]
+    reason: Annotated[str, Column('Why it still waits; "": it does not.', is_prose=True)]
     ended_at: Annotated[datetime | None, Column("When the package ended; null: it is held.")]
     maintenance_scope: Annotated[str, Column("Azure's scope of such updates.")] = "InGuestPatch"

@@ -11,6 +11,7 @@ from tasks.domain.components import (
     ComponentTry,
     ComponentVersion,
     InstalledComponent,
+    build_way_back_command,
 )
 from tasks.domain.model import Update
 from tasks.domain.states import Classification
@@ -72,10 +73,7 @@ def choose_version(
         return _choose_ordered(component, listed, wanted)
     target, standing = _find_newest(component, rank)
     if target is None:
-        reason = "only a newer major version is there, which a person must order"
-        return ComponentChoice(
-            standing, installed=listed, reason=reason if standing is ComponentStanding.MAJOR_AVAILABLE else ""
-        )
+        return _choose_nothing(component, standing, listed, tries, machine)
     if listed is None:
         reason = f"the file of components does not have its version {version}: it could not be put back"
         return ComponentChoice(ComponentStanding.UNLISTED, reason=reason)
@@ -85,6 +83,41 @@ def choose_version(
             ComponentStanding.RETRY_LATER, installed=listed, reason=wait.reason, not_before=wait.until
         )
     return ComponentChoice(ComponentStanding.PENDING, target, listed)
+
+
+def _choose_nothing(
+    component: Component,
+    standing: ComponentStanding,
+    listed: ComponentVersion | None,
+    tries: Sequence[ComponentTry],
+    machine: str,
+) -> ComponentChoice:
+    """Return the choice for a machine to which no version comes by itself."""
+    reason = ""
+    if listed is not None and listed.withdrawn:
+        standing = ComponentStanding.NON_CURRENT
+        command = build_way_back_command(
+            component.name, machine, find_version_before(component, listed, tries, machine)
+        )
+        reason = f"version {listed.version} was withdrawn: {listed.withdrawn}. To take it back: {command}"
+    elif standing is ComponentStanding.MAJOR_AVAILABLE:
+        reason = "only a newer major version is there, which a person must order"
+    return ComponentChoice(standing, installed=listed, reason=reason)
+
+
+def find_version_before(
+    component: Component, installed: ComponentVersion, tries: Sequence[ComponentTry], machine: str
+) -> str | None:
+    """Return the version to go back to: the one before the machine's last upgrade, or else the newest older one."""
+    good = [known for known in component.versions if not known.withdrawn]
+    for attempt in reversed(tries):
+        if attempt.machine == machine and attempt.version == installed.version and attempt.version_before:
+            before = find_listed_version(tuple(good), attempt.version_before)
+            if before is not None:
+                return before.version
+    rank = rank_version(installed.version)
+    ranked = [(known_rank, known.version) for known in good if (known_rank := rank_version(known.version)) is not None]
+    return max((pair for pair in ranked if rank is not None and pair[0] < rank), default=(None, None))[1]
 
 
 def _find_present_version(
@@ -113,7 +146,7 @@ def _find_newest(component: Component, rank: VersionRank) -> tuple[ComponentVers
     ranked = [
         (offered, offered_rank)
         for offered in component.versions
-        if not offered.withdrawn and (offered_rank := rank_version(offered.version)) is not None
+        if not (offered.withdrawn or offered.is_kept) and (offered_rank := rank_version(offered.version)) is not None
     ]
     is_image = component.image is not None  # a channel of an image has no versions that people have to order
     minor = [

@@ -8,8 +8,13 @@ from typing import Final
 from inventory.data_class import dataclass
 from tasks.domain.components import ComponentTry
 from tasks.domain.images import RolloutLimits
+from tasks.domain.services import Services
+from tasks.rules.calendar.local_time import format_duration
 
 AZURE_LIMITS: Final = RolloutLimits()
+SOAK_LOOKS: Final = 4
+"""So many times a machine is asked in its soak, if that is not short."""
+SHORTEST_PAUSE: Final = timedelta(seconds=1)
 
 
 class RolloutFault(StrEnum):
@@ -64,42 +69,75 @@ class HealthAnswer:
     Attributes:
         is_healthy: None: at least one of them was not answered.
         problem: why it is not healthy, or why that is not known.
+        services: those of the machine then, with their runs; None: they were not read.
     """
 
     at: datetime
     is_healthy: bool | None
     problem: str = ""
+    services: Services | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class HealthWatch:
     """Watches the health of a machine after an upgrade, from when it answers again.
 
-    One good answer within the time is enough. Without one at its end the machine is unhealthy, also when nothing is
-    known: absence is never health.
+    It must become good in ``seconds``, and then stay good for ``soak_seconds``, up to a last good answer after them. A
+    bad answer begins the soak again, until the seconds are over. Unknown is neither: absence is never health.
 
     Attributes:
         since: when the machine answered for the first time after the upgrade.
+        soak_seconds: how long it must stay healthy.
     """
 
     since: datetime
     seconds: float
+    soak_seconds: float
 
     @property
     def until(self) -> datetime:
-        """When an answer must be good at the latest."""
+        """When it must have become good at the latest."""
         return self.since + timedelta(seconds=self.seconds)
 
+    def find_first_good(self, answers: Sequence[HealthAnswer]) -> HealthAnswer | None:
+        """Return the answer since which no other was bad; None: there is none, or it came too late."""
+        first = None
+        for answer in answers:
+            if answer.is_healthy is False:
+                first = None
+            elif answer.is_healthy and first is None:
+                first = answer
+        return first if first is not None and first.at <= self.until else None
+
     def judge(self, answers: Sequence[HealthAnswer], now: datetime) -> bool | None:
-        """Return whether the machine is healthy; None: it is asked again."""
-        if any(answer.is_healthy and answer.at <= self.until for answer in answers):
+        """Return whether the machine is still healthy after the soak; None: it is asked again."""
+        first = self.find_first_good(answers)
+        if first is None:
+            return None if now < self.until else False
+        soaked_at = first.at + timedelta(seconds=self.soak_seconds)
+        if answers[-1].is_healthy and answers[-1].at >= soaked_at:
             return True
-        return None if now < self.until else False
+        lost_at = max(self.until, soaked_at + timedelta(seconds=self.seconds))
+        return None if now < lost_at else False
+
+    def find_next_look(self, answers: Sequence[HealthAnswer], now: datetime) -> datetime | None:
+        """Return when a machine is asked again that is good so far: some times in its soak. None: it is not good."""
+        first = self.find_first_good(answers)
+        if first is None or not answers[-1].is_healthy:
+            return None
+        pause = max(timedelta(seconds=self.soak_seconds / SOAK_LOOKS), SHORTEST_PAUSE)
+        return min(now + pause, max(now, first.at + timedelta(seconds=self.soak_seconds)))
 
     def explain(self, answers: Sequence[HealthAnswer]) -> str:
         """Return why a machine counts as unhealthy, from its last answer."""
         if not answers:
             return f"nothing was known of its health in {self.seconds / 60:g} minutes"
         last = answers[-1]
+        problem = last.problem or "no reason was given"
+        if any(answer.is_healthy for answer in answers):
+            began = next(answer.at for answer in answers if answer.is_healthy)
+            after = format_duration((last.at - began).total_seconds())
+            prefix = "no longer healthy" if last.is_healthy is False else "its health was no longer known"
+            return f"{prefix} {after} after it was: {problem}"
         prefix = "not healthy" if last.is_healthy is False else "its health was not known"
-        return f"{prefix} in {self.seconds / 60:g} minutes: {last.problem or 'no reason was given'}"
+        return f"{prefix} in {self.seconds / 60:g} minutes: {problem}"

@@ -44,4 +44,6 @@ def find_try(outcome: Outcome) -> ComponentTry | None:
         succeeded=succeeded,
         reason="" if succeeded else result.reason or outcome.reason,
         was_refused=has_version_before and not outcome.install.transactions,
+        version_before=result.update.installed or "",
+        version_after=result.version_after,
     )

@@ -1,7 +1,8 @@
 """Says what is held for a group in Azure's words. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from inventory.name_lists import join_first_names
 from tasks.domain.states import ImpactType, MaintenanceStatus, OperationState, RebootPolicy
 from tasks.rules.maintenance.model import GroupState, HeldPackage, PackageEnd, WaitingUpdate
 
@@ -23,6 +24,31 @@ def find_maintenance_status(state: GroupState, *, is_frozen: bool) -> Maintenanc
     if application.state is OperationState.CANCELLED:
         return MaintenanceStatus.CANCELLED
     return MaintenanceStatus.RETRY_LATER if is_frozen or application.refusal else MaintenanceStatus.RETRY_NOW
+
+
+def explain_wait(state: GroupState, machines: Sequence[str], *, frozen: str = "") -> str:
+    """Return why a package still waits, in words; "": none waits, or it is being applied.
+
+    Args:
+        state: what is remembered of the group.
+        machines: names of its machines.
+        frozen: why a freeze keeps people from applying it now, or "".
+    """
+    package, application = state.package, state.last_application
+    if package is None or (application is not None and application.is_active):
+        return ""
+    if application is not None and application.refusal:
+        return application.refusal
+    if frozen:
+        return frozen
+    if application is None:
+        window = package.applies_at
+        opens = f"its window opens at {window:%Y-%m-%d %H:%M} UTC" if window is not None else ""
+        return f"held: {opens or 'no window is left before its last day'}"
+    left = [name for name in machines if name not in application.done]
+    verb = "was cancelled" if application.state is OperationState.CANCELLED else "left something"
+    told = f"run {application.run_id} {verb} on {join_first_names(left, 10)}"
+    return told if left else "more is pending since its run"
 
 
 def find_ended_status(package: HeldPackage) -> MaintenanceStatus:

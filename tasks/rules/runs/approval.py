@@ -20,6 +20,8 @@ AUTOMATIC_STARTER = "automatic patching"
 """The starter of a run that a rollout has decided on. It is no person, so it approves nothing and may not more."""
 MAINTENANCE_STARTER = "maintenance control"
 """The starter of a run that applies what was held, after its last day. It is no person either."""
+SCHEDULE_STARTER = "the schedule of "
+"""Begins the starter of a run that a schedule has started; then its deployment follows."""
 RECONCILE_STARTER = "reconcile"
 """Who resumes or finalizes a run whose process died, unless a person asks for it."""
 _NO_PERSONS = (UNKNOWN_STARTER, AUTOMATIC_STARTER, MAINTENANCE_STARTER)
@@ -34,6 +36,11 @@ _ACT_FIELDS = (
 def is_starter_known(started_by: str) -> bool:
     """Return whether the starter of a run is known, to check that another person approves it."""
     return bool(started_by.strip()) and not started_by.startswith(_NO_PERSONS)
+
+
+def is_person(started_by: str) -> bool:
+    """Return whether a person has started a run, and no schedule or program."""
+    return is_starter_known(started_by) and not started_by.startswith((SCHEDULE_STARTER, RECONCILE_STARTER))
 
 
 def build_approve_command(run_id: str, digest_shown: str) -> str:

@@ -44,6 +44,7 @@ from tasks.rules.runs.snapshots import (
 )
 from tasks.rules.updates.transaction_planning import learn_rates
 from tasks.steps.context.run_context import RunContext
+from tasks.steps.context.run_control import StepWait
 
 FORCE_SECONDS = 60.0
 """How long guests may take that are switched off hard."""
@@ -153,6 +154,7 @@ class MachineContext:
         set_hooks: the hooks of the machine's sets: they take it out of service, and bring it back.
         announced: the scheduled event that this process has announced last, as it was then; None: none.
         are_guests_away: whether its guests have left, so that they only need the time to come back.
+        wait: how a step waits, while the machine leaves its worker; None: none does.
         explain_no_first_change: returns why the machine may not be changed now, or "". Called before its first change.
     """
 
@@ -175,6 +177,7 @@ class MachineContext:
         "state",
         "stop_token",
         "transport",
+        "wait",
     )
 
     def __init__(self, run_context: RunContext, transport: Transport, state: MachineState) -> None:
@@ -182,12 +185,12 @@ class MachineContext:
         self.run, self.options, self.clock = run_context.run, run_context.options, run_context.clock
         self.records, self.listener = run_context.records, run_context.listener
         self.stop_token = run_context.stop_token
-        self.transport = transport
-        self.state = state
+        self.transport, self.state = transport, state
         self.is_retry_disabled = self.keeps_connection = self.are_guests_away = False
         self.set_hooks: tuple[Hook, ...] = ()
         self.explain_no_first_change: Callable[[], str] = _allow_change
         self.announced: ScheduledEvent | None = None
+        self.wait: StepWait | None = None
         self._learned_measures: dict[str, float | None] = {}
         self._is_silent = False
         self._last_progress: tuple[Step, str, float | None] = (Step.ASSESS, "", None)
@@ -265,8 +268,7 @@ class MachineContext:
         Raises:
             ValueError: it has no facts yet.
         """
-        facts = self.known_facts
-        if facts is None:
+        if (facts := self.known_facts) is None:
             raise ValueError(f"{self.name} has no facts yet")
         return facts
 
@@ -341,12 +343,11 @@ class MachineContext:
     @property
     def component_reserve_seconds(self) -> float:
         """The seconds of the window for the health of a component after its upgrade, and for the way back."""
-        order = self.options.component_order
-        if order is None:
+        if (order := self.options.component_order) is None:
             return 0.0
-        checks = (*self.state.machine.probes, *order.component.health)
-        check_seconds = sum(check.timeout_seconds + COMMAND_GRACE_SECONDS for check in checks)
-        watching = order.component.health_seconds + check_seconds + self.options.settle_seconds
+        timeouts = (check.timeout_seconds for check in (*self.state.machine.probes, *order.component.health))
+        check_seconds = sum(timeout + COMMAND_GRACE_SECONDS for timeout in timeouts)
+        watching = order.component.watch_seconds + check_seconds + self.options.settle_seconds
         if order.component.image is not None:
             return watching + REPLACEMENT_SECONDS
         return watching + WAY_BACK_START_SECONDS + self.rates.predict_install_seconds(1)
@@ -394,9 +395,8 @@ class MachineContext:
 
     def _find_patience(self, of_run: float | None, usual: float) -> float:
         minutes = self.state.machine.limits.reboot_timeout_minutes
-        if minutes is not None:
-            return minutes * 60
-        return usual if of_run is None else of_run
+        of_run = usual if of_run is None else of_run
+        return of_run if minutes is None else minutes * 60
 
     def _read_learned(self, measure: str) -> float | None:
         if measure not in self._learned_measures:

@@ -3,9 +3,12 @@
 import logging
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Protocol
 
+from inventory.data_class import dataclass
 from tasks.domain.states import Step
+from tasks.rules.components.health import HealthAnswer, HealthWatch
 
 logger = logging.getLogger(__name__)
 
@@ -78,3 +81,18 @@ class StopToken:
     def is_stopping(self) -> bool:
         """Whether a stop was requested."""
         return self._stop_event.is_set()
+
+
+@dataclass(frozen=True, slots=True)
+class StepWait:
+    """How a step waits: its machine leaves the worker until a time. Another process begins the watch again.
+
+    Attributes:
+        since: when the step began.
+        answers: the health of the machine so far.
+    """
+
+    since: datetime
+    until: datetime
+    watch: HealthWatch
+    answers: tuple[HealthAnswer, ...]

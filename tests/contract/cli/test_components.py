@@ -69,13 +69,14 @@ def site(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
     def with_components(self: Stage, who: Caller) -> Ports:
         ports = plain(self, who)
-        database = open_records(who.records_url).database
-        components = FleetComponents(database, ports.inventory, self.inventory, ports.clock, print, "app")
-        agent = FleetComponents(database, ports.inventory, self.inventory, ports.clock, print, "agent")
+        records = open_records(who.records_url)
+        components = FleetComponents(records, ports.inventory, self.inventory, ports.clock, print, "app")
+        agent = FleetComponents(records, ports.inventory, self.inventory, ports.clock, print, "agent")
         return replace(
             ports,
             list_components=lambda machine: _both(agent, components, machine),
             find_component_order=components.find_order,
+            find_withdrawal=components.find_withdrawal,
         )
 
     monkeypatch.setattr(Stage, "ports", with_components)
@@ -246,3 +247,31 @@ def test_a_file_with_faults_stops_no_patch_run_and_every_upgrade(site: Site) -> 
     said = site.run("list")
     assert said.code != 0
     assert "components.yaml:1" in said.err
+
+
+def test_a_withdrawn_version_ends_the_rollout_and_its_command_takes_it_back(site: Site) -> None:
+    """Also where the version before is in no file any more: the journal of the run has it."""
+    enroll_both(site)
+    digest = "ab" * 32
+    withdrawn = FILE.replace(f'x.test/e", sha256: {digest}', f'x.test/e", sha256: {digest}, withdrawn: it leaks')
+    forgotten = withdrawn.replace(f'{{version: 1.0.0, url: "https://x.test/d", sha256: {digest}}},', "")
+    assert len({FILE, withdrawn, forgotten}) == 3
+
+    def withdraw() -> None:
+        site.file.write_text(withdrawn)
+
+    site.stage.fleet.machines["m6"].on_start("install", 5, withdraw)
+    said = site.run("upgrade", "agent", "*", *QUICK)
+    assert said.code == 3
+    assert site.versions("agent") == {name: "1.1.0" if name == "m6" else "1.0.0" for name in site.on}
+    assert "the upgrade is stopped: agent 1.1.0 was withdrawn: it leaks" in said.out
+    rows = site.rows()
+    assert (rows["m6", "agent"]["standing"], rows["m1", "agent"]["standing"]) == ("NonCurrent", "Current")
+    assert site.run("list").code == 3
+    site.file.write_text(forgotten)
+    assert site.rows()["m6", "agent"]["standing"] == "NonCurrent"
+    _, _, command = rows["m6", "agent"]["reason"].partition("To take it back: fleetpatch components ")
+    said = site.run(*command.split(), *QUICK)
+    assert said.code == 0, said.err
+    assert set(site.versions("agent").values()) == {"1.0.0"}
+    assert site.rows()["m6", "agent"]["installed"] == "1.0.0"

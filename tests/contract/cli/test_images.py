@@ -81,14 +81,15 @@ def site(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     def with_images(self: Stage, who: Caller) -> Ports:
         ports = plain(self, who)
         inventory = replace(ports.inventory, source=self.inventory)
-        database = open_records(who.records_url).database
-        components = FleetComponents(database, inventory, self.inventory, ports.clock, print, replaces_disks=True)
-        images = FleetImages(database, inventory, print, "", components.enrolled)
+        records = open_records(who.records_url)
+        components = FleetComponents(records, inventory, self.inventory, ports.clock, print, replaces_disks=True)
+        images = FleetImages(records, inventory, print, "", components.enrolled)
         return replace(
             ports,
             inventory=inventory,
             list_components=lambda machine: (*components.list_components(machine), *images.list_components(machine)),
             find_component_order=images.find_order,
+            find_withdrawal=images.find_withdrawal,
             open_provider=made.machines.hypervisor.open,
         )
 

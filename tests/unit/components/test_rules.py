@@ -235,16 +235,57 @@ answers = st.lists(
 
 
 class TestHealth:
-    @given(answers, st.integers(0, 800))
-    def test_only_a_good_answer_in_time_is_health(self, given_answers, seconds):
-        watch, now = HealthWatch(START, 300), at(seconds)
+    @given(answers, st.integers(0, 1500), st.sampled_from((0, 60, 300)))
+    def test_health_is_a_good_answer_in_time_that_stays_good_for_the_soak(self, given_answers, seconds, soak):
+        watch, now = HealthWatch(START, 300, soak), at(seconds)
         verdict = watch.judge(given_answers, now)
-        was_good = any(answer.is_healthy and answer.at <= at(300) for answer in given_answers)
-        assert (verdict is True) == was_good
-        assert (verdict is None) == (not was_good and seconds < 300)
+        bad = [answer.at for answer in given_answers if answer.is_healthy is False]
+        row = [answer for answer in given_answers if answer.is_healthy and (not bad or answer.at > bad[-1])]
+        began = row[0].at if row else None
+        if verdict:
+            assert given_answers[-1].is_healthy
+            assert began is not None
+            assert began <= at(300)
+            assert given_answers[-1].at >= began + timedelta(seconds=soak)
+        if verdict is False:
+            assert now >= at(300)
+        assert watch.judge(given_answers, at(300 + soak + 300 + 700)) is not None  # every watch ends
+
+    @given(answers, st.integers(0, 800))
+    def test_the_next_look_is_in_the_soak_of_what_is_good(self, given_answers, seconds):
+        watch, now = HealthWatch(START, 300, 120), at(max(seconds, 700))
+        look = watch.find_next_look(given_answers, now)
+        if look is not None:
+            assert now <= look <= now + timedelta(seconds=120)
+            assert given_answers[-1].is_healthy
+
+    def test_once_good_is_not_still_good(self):
+        watch = HealthWatch(START, 60, 300)
+        good, bad = HealthAnswer(at(5), is_healthy=True), HealthAnswer(at(80), is_healthy=False, problem="it is down")
+        assert watch.judge([good], at(5)) is None
+        assert watch.judge([good, bad], at(80)) is False
+        assert watch.explain([good, bad]) == "no longer healthy 1 min 15 s after it was: it is down"
+        assert watch.judge([good, HealthAnswer(at(305), is_healthy=True)], at(305)) is True
+
+    def test_a_bad_answer_in_time_begins_the_soak_again(self):
+        watch = HealthWatch(START, 60, 300)
+        begun = [
+            HealthAnswer(at(5), is_healthy=True),
+            HealthAnswer(at(15), is_healthy=False),
+            HealthAnswer(at(25), is_healthy=True),
+        ]
+        assert watch.judge([*begun, HealthAnswer(at(310), is_healthy=True)], at(310)) is None
+        assert watch.judge([*begun, HealthAnswer(at(325), is_healthy=True)], at(325)) is True
+
+    def test_a_machine_that_is_lost_in_its_soak_is_unhealthy(self):
+        watch = HealthWatch(START, 60, 300)
+        lost = [HealthAnswer(at(5), is_healthy=True), HealthAnswer(at(305), None, "no answer")]
+        assert watch.judge(lost, at(305)) is None
+        assert watch.judge(lost, at(365)) is False
+        assert watch.explain(lost) == "its health was no longer known 5 min after it was: no answer"
 
     def test_unknown_at_the_end_is_unhealthy(self):
-        watch = HealthWatch(START, 300)
+        watch = HealthWatch(START, 300, 300)
         unknown = [HealthAnswer(at(290), None, "no answer in 5 s")]
         assert watch.judge(unknown, at(300)) is False
         assert watch.explain(unknown) == "its health was not known in 5 minutes: no answer in 5 s"

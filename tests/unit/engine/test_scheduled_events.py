@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from flows.engine.event_announcer import build_event_parts
 from tasks.domain.errors import RequestError
 from tasks.domain.scheduled_events import EventSource, EventStatus, EventType
 from tasks.domain.states import OperationState, RebootPolicy, RebootState
@@ -332,6 +333,14 @@ def test_a_run_of_a_configuration_is_the_platforms(fleet: SimFleet) -> None:
     fleet.patch(configuration="nightly", **ANNOUNCE)
 
     assert only_event(fleet).source is EventSource.PLATFORM
+
+
+@pytest.mark.parametrize("starter", ["anne", "the schedule of patch-fleet/nightly", "maintenance control"])
+def test_what_a_person_applies_is_no_act_of_the_platform(fleet: SimFleet, starter: str) -> None:
+    asks(fleet)
+    request = fleet.request(configuration="nightly", **ANNOUNCE)
+    parts = build_event_parts(request, fleet.ports(), starter)
+    assert parts["event_source"] is (EventSource.USER if starter == "anne" else EventSource.PLATFORM)
 
 
 def test_a_policy_without_reboots_announces_none(fleet: SimFleet) -> None:

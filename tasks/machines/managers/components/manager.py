@@ -4,7 +4,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from inventory.machine import OsFamily
-from tasks.domain.components import COMPONENT_PREFIX, Component, ComponentVersion, InstalledComponent
+from tasks.domain.components import (
+    COMPONENT_PREFIX,
+    Component,
+    ComponentVersion,
+    InstalledComponent,
+    build_upgrade_command,
+)
 from tasks.domain.errors import (
     DeadlineExceeded,
     FleetpatchError,
@@ -192,7 +198,7 @@ class ComponentManager:
         if component is None or version is None:
             raise RequestError(
                 f"the file of components does not have {update.name} {update.available} (any more)",
-                hint="Put that version back into components.yaml, and resume the run.",
+                hint=f"Put that version back into the file. Then order it: {build_upgrade_command(update.name)}",
             )
         return component, version
 
