@@ -42,31 +42,21 @@ BAD_STATES: Final = frozenset({CleanState.INCOMPLETE, CleanState.NOT_REACHED, Cl
 
 @dataclass(frozen=True, slots=True)
 class CleanResult:
-    """What became of a machine.
-
-    Attributes:
-        remedy: what a person can do.
-        remains: what the machine has answered; None: nothing.
-    """
+    """What became of a machine."""
 
     machine: str
     state: CleanState
     message: str = ""
-    remedy: str = ""
-    remains: Remains | None = None
+    remedy: str = ""  # what a person can do
+    remains: Remains | None = None  # what the machine has answered; None: nothing
 
 
 @dataclass(frozen=True, slots=True)
 class CleanOrder:
-    """What is asked for.
+    """What is asked for."""
 
-    Attributes:
-        database: the records, which know whose runs left something.
-        takes_unknown_runs: also remove jobs of runs that these records do not know.
-    """
-
-    database: Database
-    takes_unknown_runs: bool = False
+    database: Database  # the records, which know whose runs left something
+    takes_unknown_runs: bool = False  # also remove jobs of runs that these records do not know
     at_once: int = 20
 
 

@@ -36,17 +36,11 @@ class ForwarderState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ForwarderOrder:
-    """What is asked for.
+    """What is asked for."""
 
-    Attributes:
-        target: the endpoint, "host:port", as machines reach it.
-        is_removal: whether the forwarder is taken away.
-        dry_run: tell what machines have. Nothing is changed.
-    """
-
-    target: str = ""
-    is_removal: bool = False
-    dry_run: bool = False
+    target: str = ""  # the endpoint, "host:port", as machines reach it
+    is_removal: bool = False  # whether the forwarder is taken away
+    dry_run: bool = False  # tell what machines have. Nothing is changed.
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +55,7 @@ class ForwarderResult:
 
 
 def parse_target(text: str) -> str:
-    """Return the endpoint of a forwarder.
-
-    Raises:
-        RequestError: it is no host with a port.
-    """
+    """Return the endpoint of a forwarder. Raise RequestError if it is no host with a port."""
     match = _TARGET.fullmatch(text.strip())
     if match is None or not 1 <= int(match[2]) <= 65535:
         raise RequestError(

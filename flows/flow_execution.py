@@ -77,10 +77,8 @@ def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Ca
 
     A flow run may have two processes: it was started again while the first one was slow. One of them executes the run.
 
-    Args:
-        run: the request of a new run; or a run that this flow run has begun, a run to recover, or the id of a run to
-            resume.
-        caller: the caller.
+    ``run``: the request of a new run; or a run that this flow run has begun, a run to recover, or the id of a run to
+    resume.
 
     Returns:
         The flow's result: the report if the run ended well or is suspended. Otherwise a state: failed, with the report;

@@ -43,11 +43,7 @@ def _delete(
 
 
 def tell_leftovers(caller: Caller, tell: Callable[[str], None]) -> None:
-    """Tell what ``delete_leftovers`` would delete.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Tell what ``delete_leftovers`` would delete. Raise RecordsError if the records can't be read."""
     if find_site() != DEFAULT_SITE:
         return
     with open_records(caller.records_url) as records:

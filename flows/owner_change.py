@@ -28,40 +28,27 @@ OWNER_ACT: Final = "set owner"
 
 @dataclass(frozen=True, slots=True)
 class OwnerOrder:
-    """What is asked for.
+    """What is asked for."""
 
-    Attributes:
-        source: the inventory.
-        machines: names of machines.
-        starter: who asks, with the scope of the role; a door without roles has no such scope.
-        deployed: the policies of which one must hold here.
-        configurations: those beside which the policy is; None: those that every command finds.
-        dry_run: tell what would be written. Only the scope of the role is asked, and nothing is written.
-    """
-
-    source: Path
-    machines: tuple[str, ...]
+    source: Path  # the inventory
+    machines: tuple[str, ...]  # names of machines
     owner: PatchOwner
     actor: Actor
     append: AuditAppender
     clock: Clock
+    # Who asks, with the scope of the role; a door without roles has no such scope.
     starter: Starter = field(default_factory=Starter)
-    deployed: Sequence[DeployedPolicy] = ()
-    configurations: Path | None = None
-    dry_run: bool = False
+    deployed: Sequence[DeployedPolicy] = ()  # the policies of which one must hold here
+    configurations: Path | None = None  # those beside which the policy is; None: those that every command finds
+    dry_run: bool = False  # tell what would be written. Only the scope of the role is asked, and nothing is written.
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerReport:
-    """What became of it.
+    """What became of it."""
 
-    Attributes:
-        rows: of each machine, in the order of the request.
-        edits: the changes of files, also those that could not be written: a person can write them.
-    """
-
-    rows: tuple[OwnerChangeRow, ...]
-    edits: tuple[FileEdit, ...]
+    rows: tuple[OwnerChangeRow, ...]  # of each machine, in the order of the request
+    edits: tuple[FileEdit, ...]  # the changes of files, also those that could not be written: a person can write them
 
     def build_diff(self, context: int = 3) -> str:
         """Return all changes as one unified diff, with so many lines around each change."""

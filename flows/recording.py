@@ -41,22 +41,14 @@ _MAX_INSTALLED: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class RecordedBundle:
-    """What was written.
-
-    Attributes:
-        scripts: how many questions have an answer.
-        failed: names of scripts that gave none.
-        replaced: kind -> how many different values were replaced.
-        kept: known names that were not replaced, because they are common words or too short.
-        knows_own_names: whether the machine has said by which names it is known.
-    """
+    """What was written."""
 
     folder: Path
-    scripts: int
-    failed: tuple[str, ...]
-    replaced: Mapping[str, int]
-    kept: tuple[str, ...]
-    knows_own_names: bool
+    scripts: int  # how many questions have an answer
+    failed: tuple[str, ...]  # names of scripts that gave none
+    replaced: Mapping[str, int]  # kind -> how many different values were replaced
+    kept: tuple[str, ...]  # known names that were not replaced, because they are common words or too short
+    knows_own_names: bool  # whether the machine has said by which names it is known
 
 
 def require_new_folder(folder: Path) -> None:
@@ -75,15 +67,11 @@ def require_new_folder(folder: Path) -> None:
 
 @dataclass(slots=True)
 class MachineRecorder:
-    """Records one machine.
-
-    Attributes:
-        recordings: what it was asked and has answered so far, in order.
-    """
+    """Records one machine."""
 
     machine: Machine
     real_ports: Ports
-    recordings: list[Recording] = field(default_factory=list)
+    recordings: list[Recording] = field(default_factory=list)  # what it was asked and has answered so far, in order
     _manager: PackageManager | None = None
     _began_at: datetime = field(init=False)
 

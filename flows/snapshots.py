@@ -63,21 +63,14 @@ FORGOTTEN: Final = frozenset({Standing.EXPIRED, Standing.UNRECORDED, Standing.UN
 
 @dataclass(frozen=True, slots=True)
 class SeenSnapshot:
-    """One snapshot of a machine.
-
-    Attributes:
-        id: what its provider calls it; "": the machine could not be read, and has none in the records.
-        row: what the records have of it; None: nothing.
-        found: as its provider has it; None: it does not have it, or did not say.
-        message: why its provider did not say, or why nothing can be put back by it, or "".
-    """
+    """One snapshot of a machine."""
 
     machine: str
-    id: str
+    id: str  # what its provider calls it; "": the machine could not be read, and has none in the records
     standing: Standing
-    row: SnapshotRow | None = None
-    found: Snapshot | None = None
-    message: str = ""
+    row: SnapshotRow | None = None  # what the records have of it; None: nothing
+    found: Snapshot | None = None  # as its provider has it; None: it does not have it, or did not say
+    message: str = ""  # why its provider did not say, or why nothing can be put back by it, or ""
 
     @property
     def taken_at(self) -> datetime | None:

@@ -27,19 +27,12 @@ RESUME_ACT: Final = "go on"
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """The suspension of a run.
+    """The suspension of a run."""
 
-    Attributes:
-        at: when it was requested, or when the run had stopped.
-        reason: why.
-        flow_run_id: Prefect's id of the flow run that was suspended; "" if there is none.
-        is_complete: whether the run has stopped; False: its process died before that.
-    """
-
-    at: datetime
-    reason: str
-    flow_run_id: str
-    is_complete: bool
+    at: datetime  # when it was requested, or when the run had stopped
+    reason: str  # why
+    flow_run_id: str  # Prefect's id of the flow run that was suspended; "" if there is none
+    is_complete: bool  # whether the run has stopped; False: its process died before that
 
 
 def find_suspension(entries: Iterable[JournalEntry]) -> Suspension | None:
@@ -74,11 +67,7 @@ def record_suspension(
 
 
 def record_resumption(records: Records, run_id: str, now: datetime, who: str) -> None:
-    """Record that a suspended run was resumed.
-
-    Raises:
-        RecordsError: the entry can't be stored.
-    """
+    """Record that a suspended run was resumed. Raise RecordsError if the entry can't be stored."""
     records.append_entry(
         JournalEntry(run_id, "", Step.ASSESS, JournalMark.AFTER, RESUME_ACT, RESUME_ACT, now, {"who": who})
     )

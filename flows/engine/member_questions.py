@@ -87,11 +87,7 @@ class MemberQuestions:
         return reason
 
     def ask_own_role(self, machine_set: MachineSet, context: MachineContext) -> str:
-        """Ask a member for its role, with its own connection.
-
-        Raises:
-            FleetpatchError: it can't be asked.
-        """
+        """Ask a member for its role, with its own connection. Raise FleetpatchError if it can't be asked."""
         role = "" if machine_set.role is None else ask_member_role(context, machine_set.role)
         with self._lock:
             self._roles[machine_set.name, context.name] = role

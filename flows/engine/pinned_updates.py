@@ -150,11 +150,8 @@ def limit_rollout_run(
 ) -> tuple[PatchRequest, str]:
     """Return the request of a rollout's run without machines that were paused meanwhile, or why it may not begin.
 
-    Args:
-        database: the database of the records.
-        request: of a run whose machines are named in ``only_machines``.
-        read_machines: returns those of the inventory; called only if anybody has paused something.
-        now: the present time.
+    ``request``: of a run whose machines are named in ``only_machines``.
+    ``read_machines``: returns those of the inventory; called only if anybody has paused something.
 
     Raises:
         RecordsError: the records can't be read.

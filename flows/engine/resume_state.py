@@ -44,11 +44,7 @@ class ResumeState:
 
 
 def require_resumable(run: RunInfo) -> RunInfo:
-    """Return the run if it can be resumed.
-
-    Raises:
-        RequestError: it can't, with the reason.
-    """
+    """Return the run if it can be resumed. Raise RequestError if it can't, with the reason."""
     if not run.may_change_machines:
         raise RequestError(f"run {run.id} only looked at machines", hint="There is nothing to resume; start it again.")
     if run.state not in UNFINISHED_RUN_STATES:
@@ -104,11 +100,7 @@ def build_judged_request(request: PatchRequest, whole: RunInfo) -> PatchRequest:
 
 
 def parse_recorded_request(run: RunInfo) -> PatchRequest:
-    """Return the request of a recorded run.
-
-    Raises:
-        RequestError: this version can't read it.
-    """
+    """Return the request of a recorded run. Raise RequestError if this version can't read it."""
     try:
         return PatchRequest.model_validate(dict(run.request))
     except ValueError as error:

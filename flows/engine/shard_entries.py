@@ -21,19 +21,13 @@ _MAX_RUNS_SHOWN: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class ShardEntry:
-    """What a run's journal says of a shard that it has begun.
+    """What a run's journal says of a shard that it has begun."""
 
-    Attributes:
-        run_id: of the shard's run.
-        wave: ``PLAN_WAVE`` if the shard is only planned or assessed.
-        request: of the shard's run.
-    """
-
-    run_id: str
+    run_id: str  # of the shard's run
     shard: Shard
-    wave: int
+    wave: int  # ``PLAN_WAVE`` if the shard is only planned or assessed
     at: datetime
-    request: RunRequest
+    request: RunRequest  # of the shard's run
 
     @property
     def is_read_only(self) -> bool:
@@ -54,11 +48,7 @@ class ShardEntry:
 
 
 def parse_shard_entry(entry: JournalEntry) -> ShardEntry:
-    """Return what an entry says. Pure.
-
-    Raises:
-        RecordsError: this version can't read it.
-    """
+    """Return what an entry says. Pure. Raise RecordsError if this version can't read it."""
     try:
         # an earlier release wrote no kind, and knew no assessment
         request_type = AssessRequest if entry.detail.get("kind") == "assess" else PatchRequest

@@ -30,26 +30,16 @@ PLAN_PATIENCE: Final = timedelta(minutes=10)
 
 @dataclass(slots=True)
 class ActiveShard:
-    """A shard whose run is started, or about to be.
-
-    Attributes:
-        missing: the machines without an outcome.
-        flow_run_id: "" while Prefect has not answered.
-        has_begun: whether its run is in the records.
-        is_told: whether its run learns that it may begin nothing more.
-        was_asked: whether it was asked to stop.
-        remark: what people were told last of it.
-        progress: what was shown last of each machine.
-    """
+    """A shard whose run is started, or about to be."""
 
     entry: ShardEntry
-    missing: set[str]
-    flow_run_id: str = ""
-    has_begun: bool = False
-    is_told: bool = False
-    was_asked: bool = False
-    remark: str = ""
-    progress: dict[str, object] = field(default_factory=dict)
+    missing: set[str]  # the machines without an outcome
+    flow_run_id: str = ""  # "" while Prefect has not answered
+    has_begun: bool = False  # whether its run is in the records
+    is_told: bool = False  # whether its run learns that it may begin nothing more
+    was_asked: bool = False  # whether it was asked to stop
+    remark: str = ""  # what people were told last of it
+    progress: dict[str, object] = field(default_factory=dict)  # what was shown last of each machine
 
 
 OutcomeHandler = Callable[[ActiveShard, Sequence[Outcome]], None]
@@ -245,11 +235,7 @@ class ShardWatch:
             self._ports.listener.on_message(f"{active.entry.description}: {message}")
 
     def append(self, mark: JournalMark, key: str, detail: dict[str, object]) -> None:
-        """Write about the run of a shard into the journal.
-
-        Raises:
-            RecordsError: the entry can't be stored.
-        """
+        """Write about the run of a shard into the journal. Raise RecordsError if the entry can't be stored."""
         now = self._ports.clock.now()
         self._ports.records.append_entry(JournalEntry(self._run_id, "", Step.ASSESS, mark, SHARD_ACT, key, now, detail))
 

@@ -21,30 +21,20 @@ JsonObject = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class HookEvent:
-    """The event that a hook gets.
+    """The event that a hook gets."""
 
-    Attributes:
-        id: the same for every call of a hook with the same place and subject in a run.
-        place: where the hook runs, before or after what.
-        subject: the machine's name, "wave 2" or "run".
-        configuration: the configuration of the run, or "".
-        cancel_until: until when a cancellation prevents the start; only before something.
-        state: the state so far; only after something.
-        report: the run so far; before and after a machine only the machine's part.
-    """
-
-    id: str
+    id: str  # the same for every call of a hook with the same place and subject in a run
     hook: str
-    place: HookPoint
-    subject: str
+    place: HookPoint  # where the hook runs, before or after what
+    subject: str  # the machine's name, "wave 2" or "run"
     machines: tuple[str, ...]
     run_id: str
-    configuration: str
+    configuration: str  # the configuration of the run, or ""
     window: Window | None
     at: datetime
-    cancel_until: datetime | None
-    state: OperationState | None
-    report: RunReport
+    cancel_until: datetime | None  # until when a cancellation prevents the start; only before something
+    state: OperationState | None  # the state so far; only after something
+    report: RunReport  # the run so far; before and after a machine only the machine's part
 
     def as_json(self) -> JsonObject:
         """Return the event as JSON data. Times are ISO 8601 in UTC."""

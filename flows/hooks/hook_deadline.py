@@ -22,17 +22,13 @@ class HookWaitAborted(DeadlineExceeded):
 
 @dataclass(frozen=True, slots=True)
 class HookDeadline:
-    """The rule when to stop waiting for a hook.
-
-    Attributes:
-        stop_token: the run's stop token; None for a hook that restores something: a run that stops waits for it too.
-        initial_seconds: seconds to the deadline at the start, for messages.
-    """
+    """The rule when to stop waiting for a hook."""
 
     deadline: Deadline
     clock: Clock
+    # The run's stop token; None for a hook that restores something: a run that stops waits for it too.
     stop_token: StopToken | None
-    initial_seconds: float
+    initial_seconds: float  # seconds to the deadline at the start, for messages
 
     @property
     def remaining_seconds(self) -> float:

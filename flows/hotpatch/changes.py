@@ -46,18 +46,13 @@ class EnrolmentStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentOrder:
-    """What is asked for, and by what means.
-
-    Attributes:
-        provider: the licence provider, if one was named.
-        calendar: the baselines, for machines that were unenrolled.
-    """
+    """What is asked for, and by what means."""
 
     action: HotpatchAction
     order: Order
     store: EnrolmentStore
-    calendar: BaselineCalendar
-    provider: LicenceProvider | None = None
+    calendar: BaselineCalendar  # the baselines, for machines that were unenrolled
+    provider: LicenceProvider | None = None  # the licence provider, if one was named
 
 
 def change_enrolments(

@@ -29,21 +29,14 @@ class LicenceError(PatchError):
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """The licence of a machine for hotpatches, as its provider tells.
+    """The licence of a machine for hotpatches, as its provider tells."""
 
-    Attributes:
-        is_enrolled: whether the machine has it.
-        is_enabled: whether the machine is set to receive hotpatches; None when the provider does not tell.
-        is_changing: whether a change is in progress at the provider.
-        is_canceled: whether the machine had it, and somebody cancelled it.
-        state: the provider's own words.
-    """
-
-    is_enrolled: bool
+    is_enrolled: bool  # whether the machine has it
+    # Whether the machine is set to receive hotpatches; None when the provider does not tell.
     is_enabled: bool | None = None
-    is_changing: bool = False
-    is_canceled: bool = False
-    state: str = ""
+    is_changing: bool = False  # whether a change is in progress at the provider
+    is_canceled: bool = False  # whether the machine had it, and somebody cancelled it
+    state: str = ""  # the provider's own words
 
 
 class LicenceProvider(Protocol):

@@ -17,22 +17,15 @@ from tasks.rules.hotpatch import (
 
 @dataclass(frozen=True, slots=True)
 class HotpatchRow:
-    """The enrolment of one machine.
-
-    Attributes:
-        status: None when it can't have hotpatches, or does not say enough.
-        enrolment: what it said at its latest assessment; None when it said nothing of it.
-        request: what people last asked for, if anything.
-        baseline: the next baseline, with an expected reboot: of a Windows machine that receives hotpatches.
-        provider_words: what a licence provider says, if one was asked.
-    """
+    """The enrolment of one machine."""
 
     machine: str
-    status: HotpatchStatus | None = None
-    enrolment: HotpatchEnrolment | None = None
-    request: EnrolmentRequest | None = None
+    status: HotpatchStatus | None = None  # None when it can't have hotpatches, or does not say enough
+    enrolment: HotpatchEnrolment | None = None  # what it said at its latest assessment; None when it said nothing of it
+    request: EnrolmentRequest | None = None  # what people last asked for, if anything
+    # The next baseline, with an expected reboot: of a Windows machine that receives hotpatches.
     baseline: Baseline | None = None
-    provider_words: str = ""
+    provider_words: str = ""  # what a licence provider says, if one was asked
 
 
 def build_row(

@@ -24,20 +24,15 @@ OWNER_REMEDY: Final = "Set owner in the inventory."
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult:
-    """What became of an order on one machine.
-
-    Attributes:
-        status: of the machine afterwards, in the words of the act; None when it has none, or is not known.
-        message: what was done, or why not.
-        steps: what is done, in words: commands, registry values, requests.
-    """
+    """What became of an order on one machine."""
 
     machine: str
     state: ChangeState
+    # Of the machine afterwards, in the words of the act; None when it has none, or is not known.
     status: StrEnum | None = None
-    message: str = ""
+    message: str = ""  # what was done, or why not
     remedy: str = ""
-    steps: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()  # what is done, in words: commands, registry values, requests
     prerequisites: tuple[Finding, ...] = ()
 
 
@@ -63,21 +58,13 @@ class OrderJournal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is asked for.
+    """What is asked for."""
 
-    Attributes:
-        id: the same for all its machines.
-        act: in words: "hotpatch enroll".
-        by: who asks.
-        journal: where it is recorded.
-        dry_run: tell what would be done. Machines are only read, and nothing is recorded.
-    """
-
-    id: str
-    act: str
-    by: str
-    journal: OrderJournal
-    dry_run: bool = False
+    id: str  # the same for all its machines
+    act: str  # in words: "hotpatch enroll"
+    by: str  # who asks
+    journal: OrderJournal  # where it is recorded
+    dry_run: bool = False  # tell what would be done. Machines are only read, and nothing is recorded.
     at_once: int = 20
 
 
@@ -85,11 +72,7 @@ Change = Callable[[MachineContext], ChangeResult]
 
 
 def carry_out_order(
-    machines: Sequence[Machine],
-    ports: Ports,
-    order: Order,
-    change: Change,
-    find_refusal: Callable[[Machine], str],
+    machines: Sequence[Machine], ports: Ports, order: Order, change: Change, find_refusal: Callable[[Machine], str]
 ) -> tuple[ChangeResult, ...]:
     """Carry out an order on machines, several at once. An error of one machine is its result.
 

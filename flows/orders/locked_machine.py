@@ -64,11 +64,7 @@ class LockedMachine:
                     self._context.listener.on_message(message)
 
     def run_script(self, script: Script) -> Sequence[ScriptRecord]:
-        """Run a script that compares the lock, and return its records.
-
-        Raises:
-            LockLost: the machine refused it.
-        """
+        """Run a script that compares the lock, and return its records. Raise LockLost if the machine refused it."""
         deadline = Deadline.after(self._context.clock, _SCRIPT_SECONDS)
         records = self._context.transport.run_script(self._with_token(script), deadline=deadline).records
         refused = next((record for record in records if record.get("kind") == "refused"), None)

@@ -47,15 +47,10 @@ def build_entry(
 
 @dataclass(slots=True)
 class RecordedAct:
-    """How an act has ended, beyond that it raised no error.
+    """How an act has ended, beyond that it raised no error."""
 
-    Attributes:
-        result: what became of it.
-        message: why it failed or was refused.
-    """
-
-    result: AuditResult = AuditResult.DONE
-    message: str = ""
+    result: AuditResult = AuditResult.DONE  # what became of it
+    message: str = ""  # why it failed or was refused
 
 
 @contextmanager

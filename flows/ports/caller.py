@@ -82,19 +82,12 @@ def read_login_name() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts.
+    """Who acts."""
 
-    Attributes:
-        who: the proven name; "" for nobody.
-        source: how it is proven; see AuditEntry.
-        claimed: the name that was only said.
-        address: from where.
-    """
-
-    who: str
-    source: str
-    claimed: str = ""
-    address: str = ""
+    who: str  # the proven name; "" for nobody
+    source: str  # how it is proven; see AuditEntry
+    claimed: str = ""  # the name that was only said
+    address: str = ""  # from where
 
 
 def read_os_actor(claimed: str = "") -> Actor:

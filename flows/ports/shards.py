@@ -11,21 +11,13 @@ from tasks.domain.protocols.records import ProgressRow
 
 @dataclass(frozen=True, slots=True)
 class ShardView:
-    """What is known of the run of a shard.
+    """What is known of the run of a shard."""
 
-    Attributes:
-        run: None: it has not begun.
-        outcomes: those that were not known before.
-        progress: what its machines do now, or did last, of those that it has begun.
-        silent_since: since when no process holds its lease, while it is not over; None: one does.
-        end: how its flow run ended; "" while it waits, starts or runs, and when the run is over in the records.
-    """
-
-    run: RunInfo | None = None
-    outcomes: tuple[Outcome, ...] = ()
-    progress: tuple[ProgressRow, ...] = ()
-    silent_since: datetime | None = None
-    end: str = ""
+    run: RunInfo | None = None  # None: it has not begun
+    outcomes: tuple[Outcome, ...] = ()  # those that were not known before
+    progress: tuple[ProgressRow, ...] = ()  # what its machines do now, or did last, of those that it has begun
+    silent_since: datetime | None = None  # since when no process holds its lease, while it is not over; None: one does
+    end: str = ""  # how its flow run ended; "" while it waits, starts or runs, and when the run is over in the records
 
 
 class ShardRuns(Protocol):

@@ -48,14 +48,10 @@ class UntrustedFile(FleetpatchError):
 
 @dataclass(frozen=True, slots=True)
 class _Trust:
-    """Whom this process trusts.
-
-    Attributes:
-        groups: ids of groups whose members are all trusted.
-    """
+    """Whom this process trusts."""
 
     users: frozenset[int]
-    groups: frozenset[int]
+    groups: frozenset[int]  # ids of groups whose members are all trusted
 
 
 def require_trusted(path: Path, descriptor: int) -> None:

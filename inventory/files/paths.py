@@ -49,11 +49,7 @@ def find_user_directory(find_directory: Callable[[str], Path], error_type: type[
 
 
 def find_working_directory() -> Path:
-    """Return the working directory.
-
-    Raises:
-        InventoryError: the directory was removed.
-    """
+    """Return the working directory. Raise InventoryError if the directory was removed."""
     try:
         return Path.cwd()
     except OSError as error:

@@ -29,17 +29,11 @@ class SourceLocation:
 
 @dataclass(frozen=True, slots=True)
 class LocatedData:
-    """Plain data (maps, lists, strings, None) with the place of each part.
+    """Plain data (maps, lists, strings, None) with the place of each part."""
 
-    Attributes:
-        data: the data; scalars are text as written, and the schema decides their type.
-        locations: places by path in the whole file.
-        base_path: path of ``data`` in the whole file.
-    """
-
-    data: object
-    locations: Mapping[KeyPath, SourceLocation]
-    base_path: KeyPath = ()
+    data: object  # the data; scalars are text as written, and the schema decides their type
+    locations: Mapping[KeyPath, SourceLocation]  # places by path in the whole file
+    base_path: KeyPath = ()  # path of ``data`` in the whole file
 
     def locate(self, path: KeyPath = ()) -> SourceLocation:
         """Return the place of a path in ``data``. Return the nearest enclosing place if the path has none."""

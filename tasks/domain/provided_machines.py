@@ -35,55 +35,35 @@ class Consistency(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProvidedDisk:
-    """One disk of a machine.
+    """One disk of a machine."""
 
-    Attributes:
-        id: what the provider calls it, such as ``vda``.
-        source: where its content is, such as a path or the id of a volume.
-        image: the version of the image that it was made from; "": none, or it is not known.
-        image_digest: the SHA-256 that its image had then; "": not known.
-    """
-
-    id: str
+    id: str  # what the provider calls it, such as ``vda``
     role: DiskRole
-    source: str = ""
-    image: str = ""
-    image_digest: str = ""
+    source: str = ""  # where its content is, such as a path or the id of a volume
+    image: str = ""  # the version of the image that it was made from; "": none, or it is not known
+    image_digest: str = ""  # the SHA-256 that its image had then; "": not known
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A state of disks of a machine that can be put back.
+    """A state of disks of a machine that can be put back."""
 
-    Attributes:
-        id: chosen by whoever ordered it.
-        taken_at: by the provider's clock.
-        disks: the ids of the disks that it has.
-        used_bytes: how much room it takes now; None: not known.
-        fault: why nothing can be put back by it now, such as that it is overfull; "": nothing is known to be wrong.
-    """
-
-    id: str
-    taken_at: datetime | None
-    disks: tuple[str, ...] = ()
+    id: str  # chosen by whoever ordered it
+    taken_at: datetime | None  # by the provider's clock
+    disks: tuple[str, ...] = ()  # the ids of the disks that it has
     consistency: Consistency = Consistency.UNKNOWN
-    used_bytes: int | None = None
+    used_bytes: int | None = None  # how much room it takes now; None: not known
+    # Why nothing can be put back by it now, such as that it is overfull; "": nothing is known to be wrong.
     fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptDisk:
-    """An OS disk that was replaced, and that can be put back.
+    """An OS disk that was replaced, and that can be put back."""
 
-    Attributes:
-        id: the id of the order that replaced it.
-        source: where its content is.
-        image: the version of the image that it was made from, or "".
-    """
-
-    id: str
-    source: str
-    image: str = ""
+    id: str  # the id of the order that replaced it
+    source: str  # where its content is
+    image: str = ""  # the version of the image that it was made from, or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,45 +71,27 @@ class Overlay:
     """A copy of a machine on overlays of its disks, for a rehearsal. What is written to it is thrown away with it.
 
     It is on no network of the machine. It keeps the machine's name, addresses and host keys, which nobody else sees.
-
-    Attributes:
-        id: of the order that started it.
-        power: whether it runs.
-        address: where its SSH server answers; "": not known.
-        port: likewise.
-        through: the machine of the inventory from which that address is reached; "": it is reached directly.
-        consistency: of the state that it began with.
     """
 
-    id: str
-    power: PowerState = PowerState.UNKNOWN
-    address: str = ""
-    port: int = 22
-    through: str = ""
-    consistency: Consistency = Consistency.UNKNOWN
+    id: str  # of the order that started it
+    power: PowerState = PowerState.UNKNOWN  # whether it runs
+    address: str = ""  # where its SSH server answers; "": not known
+    port: int = 22  # likewise
+    through: str = ""  # the machine of the inventory from which that address is reached; "": it is reached directly
+    consistency: Consistency = Consistency.UNKNOWN  # of the state that it began with
 
 
 @dataclass(frozen=True, slots=True)
 class ProvidedMachine:
-    """A machine as its provider sees it.
+    """A machine as its provider sees it."""
 
-    Attributes:
-        id: what the provider calls it.
-        power: whether it runs.
-        disks: attached to it now.
-        snapshots: all that the provider has of it, those of others included.
-        kept_disks: OS disks that were replaced and are still there.
-        overlay: its rehearsal copy that exists, whole or not; None: none.
-        snapshot_obstacle: why the provider would take no snapshot of it now; "": it knows of nothing.
-    """
-
-    id: str
-    power: PowerState
-    disks: tuple[ProvidedDisk, ...] = ()
-    snapshots: tuple[Snapshot, ...] = ()
-    kept_disks: tuple[KeptDisk, ...] = ()
-    overlay: Overlay | None = None
-    snapshot_obstacle: str = ""
+    id: str  # what the provider calls it
+    power: PowerState  # whether it runs
+    disks: tuple[ProvidedDisk, ...] = ()  # attached to it now
+    snapshots: tuple[Snapshot, ...] = ()  # all that the provider has of it, those of others included
+    kept_disks: tuple[KeptDisk, ...] = ()  # OS disks that were replaced and are still there
+    overlay: Overlay | None = None  # its rehearsal copy that exists, whole or not; None: none
+    snapshot_obstacle: str = ""  # why the provider would take no snapshot of it now; "": it knows of nothing
 
     @property
     def os_disks(self) -> tuple[ProvidedDisk, ...]:
@@ -147,21 +109,13 @@ class ProvidedMachine:
 
 @dataclass(frozen=True, slots=True)
 class ImageVersion:
-    """One version of an image of an operating system.
+    """One version of an image of an operating system."""
 
-    Attributes:
-        image: its name in images.yaml.
-        version: ordered as versions of software are.
-        reference: what the provider makes a disk from: a path on its host, an AMI, a template, an image id.
-        sha256: the digest of that file; "": the provider has no files.
-        withdrawn: why no machine gets it any more, or "".
-    """
-
-    image: str
-    version: str
-    reference: str
-    sha256: str = ""
-    withdrawn: str = ""
+    image: str  # its name in images.yaml.
+    version: str  # ordered as versions of software are
+    reference: str  # what the provider makes a disk from: a path on its host, an AMI, a template, an image id
+    sha256: str = ""  # the digest of that file; "": the provider has no files
+    withdrawn: str = ""  # why no machine gets it any more, or ""
 
 
 class ProviderAct(StrEnum):
@@ -182,22 +136,14 @@ class ProviderAct(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProviderOrder:
-    """An order to a provider. The same order given twice has one effect.
-
-    Attributes:
-        id: of what the order makes or names: the snapshot, the kept OS disk, or the overlay.
-        image: of the new OS disk.
-        with_data_disks: a revert also puts data disks back: only if a person said so.
-        is_quiesced: whether a snapshot freezes file systems first, where the provider can.
-        user_data: for the first boot of a new OS disk (cloud-init's user-data); "": none.
-    """
+    """An order to a provider. The same order given twice has one effect."""
 
     act: ProviderAct
-    id: str = ""
-    image: ImageVersion | None = None
-    with_data_disks: bool = False
-    is_quiesced: bool = True
-    user_data: str = ""
+    id: str = ""  # of what the order makes or names: the snapshot, the kept OS disk, or the overlay
+    image: ImageVersion | None = None  # of the new OS disk
+    with_data_disks: bool = False  # a revert also puts data disks back: only if a person said so
+    is_quiesced: bool = True  # whether a snapshot freezes file systems first, where the provider can
+    user_data: str = ""  # for the first boot of a new OS disk (cloud-init's user-data); "": none
 
 
 class SnapshotState(StrEnum):
@@ -216,33 +162,20 @@ OPEN_SNAPSHOT_STATES: Final = (SnapshotState.TAKEN, SnapshotState.REVERTED, Snap
 
 @dataclass(frozen=True, slots=True)
 class SnapshotResult:
-    """The snapshot that a run took of a machine before its first change, and what became of it in that run.
+    """The snapshot that a run took of a machine before its first change, and what became of it in that run."""
 
-    Attributes:
-        id: of the snapshot, as its provider has it.
-        ordered_at: when the run first ordered it.
-        taken_at: when the provider had it; None: it is not known that there is one. It is never used then.
-        expires_at: from when it is deleted; None: none was taken.
-        used_bytes: when it was new; None: not known.
-        seconds: how long it took; None: not known.
-        failure: why none was taken, or "".
-        revert_reason: why the machine is reverted to it, or "". A revert may have begun as soon as this is known.
-        boots_before: the ids of the boots that the machine had before that.
-        reverted_at: when the machine answered after the revert; None: it did not, so far.
-        revert_seconds: how long that took; None: not known.
-        revert_note: what became of the revert in the end, for the report; "": it has not ended.
-    """
-
-    id: str
-    ordered_at: datetime
+    id: str  # of the snapshot, as its provider has it
+    ordered_at: datetime  # when the run first ordered it
+    # When the provider had it; None: it is not known that there is one. It is never used then.
     taken_at: datetime | None = None
-    expires_at: datetime | None = None
+    expires_at: datetime | None = None  # from when it is deleted; None: none was taken
     consistency: Consistency = Consistency.UNKNOWN
-    used_bytes: int | None = None
-    seconds: float | None = None
-    failure: str = ""
+    used_bytes: int | None = None  # when it was new; None: not known
+    seconds: float | None = None  # how long it took; None: not known
+    failure: str = ""  # why none was taken, or ""
+    # Why the machine is reverted to it, or "". A revert may have begun as soon as this is known.
     revert_reason: str = ""
-    boots_before: tuple[str, ...] = ()
-    reverted_at: datetime | None = None
-    revert_seconds: float | None = None
-    revert_note: str = ""
+    boots_before: tuple[str, ...] = ()  # the ids of the boots that the machine had before that
+    reverted_at: datetime | None = None  # when the machine answered after the revert; None: it did not, so far
+    revert_seconds: float | None = None  # how long that took; None: not known
+    revert_note: str = ""  # what became of the revert in the end, for the report; "": it has not ended

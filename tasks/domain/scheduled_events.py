@@ -45,52 +45,35 @@ class ApprovalRule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EventApproval:
-    """An approval.
+    """An approval."""
 
-    Attributes:
-        machine: the machine whose program approved; "": a person approved for all resources.
-        by: the person; "": a program.
-    """
-
-    machine: str
-    by: str
+    machine: str  # the machine whose program approved; "": a person approved for all resources
+    by: str  # the person; "": a program
     at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledEvent:
-    """One interruption of a machine by a run.
+    """One interruption of a machine by a run."""
 
-    Attributes:
-        id: a UUID. The same act of the same run always has the same one.
-        act: the act in its run, such as "reboot/0": the number of the round follows.
-        resources: the machines that are interrupted.
-        audience: the machines that are told: the resources, and the other members of their machine sets.
-        not_before: it does not begin earlier, unless it is approved.
-        expires_at: from then on it is not told any more, whatever became of it.
-        duration_seconds: how long the interruption is expected to take; -1: unknown.
-        reason: why it is over; "" while it is open, and for one that was carried out.
-        withdrawn_by: the person who has withdrawn it; "": nobody. Its run does not announce the act again.
-    """
-
-    id: str
+    id: str  # a UUID. The same act of the same run always has the same one.
     run_id: str
-    act: str
+    act: str  # the act in its run, such as "reboot/0": the number of the round follows
     event_type: EventType
-    resources: tuple[str, ...]
-    audience: tuple[str, ...]
-    not_before: datetime
-    expires_at: datetime
+    resources: tuple[str, ...]  # the machines that are interrupted
+    audience: tuple[str, ...]  # the machines that are told: the resources, and the other members of their machine sets
+    not_before: datetime  # it does not begin earlier, unless it is approved
+    expires_at: datetime  # from then on it is not told any more, whatever became of it
     announced_at: datetime
     description: str
     source: EventSource = EventSource.PLATFORM
     rule: ApprovalRule = ApprovalRule.ALL
-    duration_seconds: int = -1
+    duration_seconds: int = -1  # how long the interruption is expected to take; -1: unknown
     status: EventStatus = EventStatus.SCHEDULED
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    reason: str = ""
-    withdrawn_by: str = ""
+    reason: str = ""  # why it is over; "" while it is open, and for one that was carried out
+    withdrawn_by: str = ""  # the person who has withdrawn it; "": nobody. Its run does not announce the act again.
     approvals: tuple[EventApproval, ...] = ()
 
     @property
@@ -101,12 +84,8 @@ class ScheduledEvent:
 
 @dataclass(frozen=True, slots=True)
 class EventDocument:
-    """The events that one machine is told.
-
-    Attributes:
-        incarnation: rises with every change of the events, and never goes back.
-    """
+    """The events that one machine is told."""
 
     machine: str
-    incarnation: int
+    incarnation: int  # rises with every change of the events, and never goes back
     events: tuple[ScheduledEvent, ...]

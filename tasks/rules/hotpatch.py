@@ -50,17 +50,11 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class BaselineCalendar:
-    """All baselines.
+    """All baselines."""
 
-    Attributes:
-        unplanned: those of the file.
-        as_of: until when the file is complete; None: there is no file.
-        source: the file, for messages.
-    """
-
-    unplanned: tuple[Baseline, ...] = ()
-    as_of: date | None = None
-    source: str = field(default="", compare=False)
+    unplanned: tuple[Baseline, ...] = ()  # those of the file
+    as_of: date | None = None  # until when the file is complete; None: there is no file
+    source: str = field(default="", compare=False)  # the file, for messages
 
     def find_next(self, today: date, build: str = "") -> Baseline:
         """Return the next baseline from a day on, that day included."""
@@ -264,21 +258,16 @@ _BUILD_2022: Final = "20348"
 
 @dataclass(frozen=True, slots=True)
 class ChangePlan:
-    """What a request does on one machine.
-
-    Attributes:
-        steps: what is done, in words: commands, registry values, requests. Empty without a refusal: nothing is to do.
-        registry_values: those to set (VBS, TABLE_SIZE, PACKAGE).
-        note: what people have to do afterwards, or "".
-    """
+    """What a request does on one machine."""
 
     refusal: str = ""
     remedy: str = ""
+    # What is done, in words: commands, registry values, requests. Empty without a refusal: nothing is to do.
     steps: tuple[str, ...] = ()
-    registry_values: tuple[str, ...] = ()
+    registry_values: tuple[str, ...] = ()  # those to set (VBS, TABLE_SIZE, PACKAGE)
     runs_job: bool = False
     asks_provider: bool = False
-    note: str = ""
+    note: str = ""  # what people have to do afterwards, or ""
 
 
 def plan_change(

@@ -17,10 +17,8 @@ PROVIDER: Final = "fleetpatch"
 def build_instance(machine: Machine, sets: Sequence[MachineSet], fleet: str) -> dict[str, Any]:
     """Return a machine's metadata as JSON data.
 
-    Args:
-        machine: the machine.
-        sets: the machine sets of the inventory that it is a member of.
-        fleet: the fleet. It stands for a subscription.
+    ``sets``: the machine sets of the inventory that it is a member of.
+    ``fleet``: the fleet. It stands for a subscription.
     """
     group, subscription = machine.environment or fleet, str(uuid.uuid5(_NAMESPACE, fleet))
     compute = {
@@ -41,11 +39,7 @@ def build_instance(machine: Machine, sets: Sequence[MachineSet], fleet: str) -> 
 
 
 def find_metadata(instance: Mapping[str, Any], path: Sequence[str]) -> Any:  # noqa: ANN401 - JSON data
-    """Return a part of the metadata, such as ``compute``, ``name``.
-
-    Raises:
-        KeyError: there is no such part.
-    """
+    """Return a part of the metadata, such as ``compute``, ``name``. Raise KeyError if there is no such part."""
     part: Any = instance
     for name in path:
         if not isinstance(part, Mapping):

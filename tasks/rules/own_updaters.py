@@ -66,42 +66,27 @@ class UnitFacts:
 
 @dataclass(frozen=True, slots=True)
 class SwitchFacts:
-    """What a machine says of its updaters.
+    """What a machine says of its updaters."""
 
-    Attributes:
-        means: of its package manager; None: how its updaters are switched is not known.
-        installing: names of what installs by itself, by an assessment just now.
-        units: those that were looked at.
-        has_program: whether it has the program of the means; None: not asked.
-        unread: why the units could not be looked at, or "".
-    """
-
-    means: UpdaterMeans | None
-    installing: tuple[str, ...] = ()
-    units: Mapping[str, UnitFacts] = field(default_factory=dict)
-    has_program: bool | None = None
-    unread: str = ""
+    means: UpdaterMeans | None  # of its package manager; None: how its updaters are switched is not known
+    installing: tuple[str, ...] = ()  # names of what installs by itself, by an assessment just now
+    units: Mapping[str, UnitFacts] = field(default_factory=dict)  # those that were looked at
+    has_program: bool | None = None  # whether it has the program of the means; None: not asked
+    unread: str = ""  # why the units could not be looked at, or ""
 
 
 @dataclass(frozen=True, slots=True)
 class SwitchPlan:
-    """What a switch does on one machine. Without a refusal and without steps, nothing is to do.
-
-    Attributes:
-        steps: in words.
-        file_text: the text of the means' file; "": it is not written.
-        policy_values: NAME=NUMBER of a policy.
-        note: what people should know, or "".
-    """
+    """What a switch does on one machine. Without a refusal and without steps, nothing is to do."""
 
     refusal: str = ""
     remedy: str = ""
-    steps: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()  # in words
     enable: tuple[str, ...] = ()
     disable: tuple[str, ...] = ()
-    file_text: str = ""
-    policy_values: tuple[str, ...] = ()
-    note: str = ""
+    file_text: str = ""  # the text of the means' file; "": it is not written
+    policy_values: tuple[str, ...] = ()  # NAME=NUMBER of a policy
+    note: str = ""  # what people should know, or ""
 
 
 def find_installing_updaters(packages: PackageState) -> tuple[str, ...]:

@@ -175,17 +175,11 @@ class KnownName:
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """A document without names.
+    """A document without names."""
 
-    Attributes:
-        document: JSON data as it was, with other texts.
-        counts: kind -> how many different values of it were replaced.
-        kept: known names that were not replaced, because they are common words or too short.
-    """
-
-    document: object
-    counts: Mapping[str, int]
-    kept: tuple[str, ...]
+    document: object  # JSON data as it was, with other texts
+    counts: Mapping[str, int]  # kind -> how many different values of it were replaced
+    kept: tuple[str, ...]  # known names that were not replaced, because they are common words or too short
 
 
 def replace_names(document: object, known: Sequence[KnownName]) -> Replaced:

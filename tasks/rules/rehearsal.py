@@ -30,39 +30,25 @@ class RehearsalVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RehearsalGroup:
-    """Machines for which one of them is rehearsed.
+    """Machines for which one of them is rehearsed."""
 
-    Attributes:
-        machine: the one that is copied.
-        stands_for: all machines of the group, that one included.
-    """
-
-    machine: str
-    stands_for: tuple[str, ...]
+    machine: str  # the one that is copied
+    stands_for: tuple[str, ...]  # all machines of the group, that one included
 
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """The result of one rehearsal. It is kept in the journal.
+    """The result of one rehearsal. It is kept in the journal."""
 
-    Attributes:
-        group: whom it is about.
-        verdict: what it says.
-        reason: why it did not pass, or its warnings; "": none.
-        updates: id and version of the updates that the copy got.
-        prediction: the seconds that its phases took; None: it did not pass.
-        measures: how fast the copy was, as the records learn it of machines.
-        reboots: of the copy.
-        notes: about the copy: how consistent it was, which checks were left out, and whether it is gone.
-    """
-
-    group: RehearsalGroup
-    verdict: RehearsalVerdict
-    reason: str = ""
-    updates: tuple[tuple[str, str], ...] = ()
-    prediction: DurationPrediction | None = None
+    group: RehearsalGroup  # whom it is about
+    verdict: RehearsalVerdict  # what it says
+    reason: str = ""  # why it did not pass, or its warnings; "": none
+    updates: tuple[tuple[str, str], ...] = ()  # id and version of the updates that the copy got
+    prediction: DurationPrediction | None = None  # the seconds that its phases took; None: it did not pass
+    # How fast the copy was, as the records learn it of machines.
     measures: Mapping[str, float] = field(default_factory=dict)
-    reboots: int = 0
+    reboots: int = 0  # of the copy
+    # About the copy: how consistent it was, which checks were left out, and whether it is gone.
     notes: tuple[str, ...] = ()
 
 

@@ -19,13 +19,7 @@ from typing import Any, Final
 
 from inventory.data_class import dataclass
 from tasks.domain.rows.scheduled_events import ScheduledEventRow
-from tasks.domain.scheduled_events import (
-    ApprovalRule,
-    EventDocument,
-    EventStatus,
-    EventType,
-    ScheduledEvent,
-)
+from tasks.domain.scheduled_events import ApprovalRule, EventDocument, EventStatus, EventType, ScheduledEvent
 
 _NAMESPACE: Final = uuid.UUID("6d1c6f8e-3b0f-5b55-9f0e-3a5b1c7a40e1")  # an arbitrary UUID; it must never change
 _FIRST_TYPES: Final = frozenset({EventType.FREEZE, EventType.REBOOT, EventType.REDEPLOY})
@@ -36,17 +30,12 @@ _MOST_INCARNATIONS: Final = 10**9
 
 @dataclass(frozen=True, slots=True)
 class ApiVersion:
-    """A version of the document.
+    """A version of the document."""
 
-    Attributes:
-        types: the types of events that it has. Others are left out: a program of then does not know them.
-        fields: the fields that it has besides the first ones.
-        prefix: stands before the name of each resource.
-    """
-
+    # The types of events that it has. Others are left out: a program of then does not know them.
     types: frozenset[EventType]
-    fields: frozenset[str] = frozenset()
-    prefix: str = ""
+    fields: frozenset[str] = frozenset()  # the fields that it has besides the first ones
+    prefix: str = ""  # stands before the name of each resource
 
 
 _PREEMPT = _FIRST_TYPES | {EventType.PREEMPT}
@@ -66,15 +55,10 @@ NEWEST_VERSION: Final = list(API_VERSIONS)[-1]
 
 @dataclass(frozen=True, slots=True)
 class EventNotice:
-    """How a run announces its interruptions.
+    """How a run announces its interruptions."""
 
-    Attributes:
-        notice_seconds: the time between the announcement and the interruption.
-        rule: whose approval lets an event begin earlier.
-    """
-
-    notice_seconds: float = 900.0
-    rule: ApprovalRule = ApprovalRule.ALL
+    notice_seconds: float = 900.0  # the time between the announcement and the interruption
+    rule: ApprovalRule = ApprovalRule.ALL  # whose approval lets an event begin earlier
 
 
 def build_event_id(run_id: str, resources: Sequence[str], act: str, number: int) -> str:

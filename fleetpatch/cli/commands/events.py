@@ -17,13 +17,7 @@ from fleetpatch.cli.app import (
     parse_path,
 )
 from fleetpatch.cli.runtime.acting_command import ActingCommand
-from fleetpatch.cli.runtime.output import (
-    confirm,
-    print_json,
-    print_json_or_text,
-    print_to_stderr,
-    print_to_stdout,
-)
+from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stderr, print_to_stdout
 from inventory.name_lists import format_count
 
 if TYPE_CHECKING:

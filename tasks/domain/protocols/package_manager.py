@@ -51,27 +51,20 @@ COMING_UP_SECONDS = 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The speed of a machine, in seconds and in bytes per second, and the size of its transactions.
+    """The speed of a machine, in seconds and in bytes per second, and the size of its transactions."""
 
-    Attributes:
-        transaction_seconds: fixed duration of a transaction, without its updates.
-        basis: source of the figures, in words.
-        max_transaction_updates: how many updates a transaction may have. A larger group is still one transaction.
-        read_timeout_seconds: how long a question about packages may take, without a refresh.
-        going_down_seconds: how long its system may take to go down for a reboot, if nobody says otherwise.
-        coming_up_seconds: how long it may then take until a login works.
-    """
-
-    transaction_seconds: float
+    transaction_seconds: float  # fixed duration of a transaction, without its updates
     install_seconds_per_update: float
     download_bytes_per_second: float
     reboot_seconds: float
     validate_seconds: float
-    basis: str = "defaults"
+    basis: str = "defaults"  # source of the figures, in words
+    # How many updates a transaction may have. A larger group is still one transaction.
     max_transaction_updates: int = MAX_TRANSACTION_UPDATES
-    read_timeout_seconds: float = 300.0
+    read_timeout_seconds: float = 300.0  # how long a question about packages may take, without a refresh
+    # How long its system may take to go down for a reboot, if nobody says otherwise.
     going_down_seconds: float = GOING_DOWN_SECONDS
-    coming_up_seconds: float = COMING_UP_SECONDS
+    coming_up_seconds: float = COMING_UP_SECONDS  # how long it may then take until a login works
 
     @property
     def overhead_updates(self) -> float:
@@ -89,20 +82,13 @@ class Transaction:
 
     Missing files are downloaded first. A download changes no package: it is stopped at ``stop_at``. The installation
     begins only when the download ends by ``latest_start``.
-
-    Attributes:
-        number: 0-based, in the order of the run.
-        updates: the updates to install, by name and exact version.
-        latest_start: seconds since the epoch, by the machine's own clock.
-        predicted_seconds: predicted duration without the download; reports show it in the calculation.
-        stop_at: when a running download is stopped, by the same clock; None: at ``latest_start``.
     """
 
-    number: int
-    updates: tuple[Update, ...]
-    latest_start: float
-    predicted_seconds: float
-    stop_at: float | None = None
+    number: int  # 0-based, in the order of the run
+    updates: tuple[Update, ...]  # the updates to install, by name and exact version
+    latest_start: float  # seconds since the epoch, by the machine's own clock
+    predicted_seconds: float  # predicted duration without the download; reports show it in the calculation
+    stop_at: float | None = None  # when a running download is stopped, by the same clock; None: at ``latest_start``
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,71 +147,44 @@ class UpdaterMeans:
 
 @dataclass(frozen=True, slots=True)
 class WayBack:
-    """Whether a package manager takes updates back.
+    """Whether a package manager takes updates back."""
 
-    Attributes:
-        obstacle: why it does not, and what helps; "": it does.
-        caution: what its distribution says of older versions over newer ones.
-        removes: the way back from an update is its removal: there is no version before.
-    """
-
-    obstacle: str = ""
-    caution: str = ""
-    removes: bool = False
+    obstacle: str = ""  # why it does not, and what helps; "": it does
+    caution: str = ""  # what its distribution says of older versions over newer ones
+    removes: bool = False  # the way back from an update is its removal: there is no version before
 
 
 @dataclass(frozen=True, slots=True)
 class KernelPackage:
-    """An installed package that belongs to one kernel.
+    """An installed package that belongs to one kernel."""
 
-    Attributes:
-        package: as a job of kind REMOVE takes it; its id names package and version.
-        kernel: the release of the kernel it belongs to. All packages of a kernel have the same.
-        flavour: of the kernel: "amd64", "generic", "default", "".
-        rank: the place of the kernel among all installed ones by version; the oldest is the lowest.
-        is_image: whether it contains the kernel that a machine boots.
-        is_running: whether its kernel is the running one.
-        is_removable: whether the package manager itself would remove it as unused, where it can be asked that.
-    """
-
-    package: Update
-    kernel: str
-    flavour: str
-    rank: int
-    is_image: bool
-    is_running: bool
-    is_removable: bool
+    package: Update  # as a job of kind REMOVE takes it; its id names package and version
+    kernel: str  # the release of the kernel it belongs to. All packages of a kernel have the same.
+    flavour: str  # of the kernel: "amd64", "generic", "default", ""
+    rank: int  # the place of the kernel among all installed ones by version; the oldest is the lowest
+    is_image: bool  # whether it contains the kernel that a machine boots
+    is_running: bool  # whether its kernel is the running one
+    is_removable: bool  # whether the package manager itself would remove it as unused, where it can be asked that
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledKernels:
-    """The kernels of a machine: all their packages that are completely installed.
+    """The kernels of a machine: all their packages that are completely installed."""
 
-    Attributes:
-        running: the release of the running kernel.
-        unfinished: ids of packages of kernels that are neither completely installed nor gone.
-        obstacle: why the package manager can't tell which ones are unused, or "".
-    """
-
-    running: str = ""
+    running: str = ""  # the release of the running kernel
     packages: tuple[KernelPackage, ...] = ()
-    unfinished: tuple[str, ...] = ()
-    obstacle: str = ""
+    unfinished: tuple[str, ...] = ()  # ids of packages of kernels that are neither completely installed nor gone
+    obstacle: str = ""  # why the package manager can't tell which ones are unused, or ""
 
 
 @dataclass(frozen=True, slots=True)
 class PackageNeeds:
-    """What a package manager knows of the need for packages, by the ids of updates.
+    """What a package manager knows of the need for packages, by the ids of updates."""
 
-    Attributes:
-        chosen: packages that somebody has chosen: they did not come as a dependency, or have become theirs since.
-        needless: packages that came as a dependency, and that nothing needs now.
-        obstacle: why the package manager can't tell, or "".
-    """
-
+    # Packages that somebody has chosen: they did not come as a dependency, or have become theirs since.
     chosen: frozenset[str] = frozenset()
-    needless: frozenset[str] = frozenset()
-    obstacle: str = ""
+    needless: frozenset[str] = frozenset()  # packages that came as a dependency, and that nothing needs now
+    obstacle: str = ""  # why the package manager can't tell, or ""
 
 
 class PackageManager(Protocol):

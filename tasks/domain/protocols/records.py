@@ -29,21 +29,16 @@ SHARD_ACT: Final = "shard"
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One entry of the journal. It is safely stored before its act begins.
-
-    Attributes:
-        act: the act that begins or has ended: "install", "stage", "repair", "remove", "reboot" …
-        key: distinguishes acts of the same kind in one step (the job id; the boot id before a reboot).
-        detail: small JSON facts for people and for the process that resumes the run.
-    """
+    """One entry of the journal. It is safely stored before its act begins."""
 
     run_id: str
     machine: str
     step: Step
     mark: JournalMark
-    act: str
-    key: str
+    act: str  # the act that begins or has ended: "install", "stage", "repair", "remove", "reboot" …
+    key: str  # distinguishes acts of the same kind in one step (the job id; the boot id before a reboot)
     at: datetime
+    # Small JSON facts for people and for the process that resumes the run.
     detail: dict[str, object] = field(default_factory=dict)
 
 
@@ -88,28 +83,17 @@ class Records(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProgressRow:
-    """What one machine of a run does now.
+    """What one machine of a run does now."""
 
-    Attributes:
-        machine: its name; "" for the run itself.
-        step: the step, or "" before the first one.
-        state: "NotStarted", "InProgress", or the state in which the step ended.
-        fraction: of the step, from 0 to 1; None: not known.
-        since: when the step began, or ended.
-        at: the time of the last news.
-        wave: the number of its wave; None: no wave.
-        position: its place in the order of the run, from 0; None: not known.
-    """
-
-    machine: str
-    step: str
-    state: str
-    fraction: float | None
+    machine: str  # its name; "" for the run itself
+    step: str  # the step, or "" before the first one
+    state: str  # "NotStarted", "InProgress", or the state in which the step ended
+    fraction: float | None  # of the step, from 0 to 1; None: not known
     message: str
-    since: datetime
-    at: datetime
-    wave: int | None = None
-    position: int | None = None
+    since: datetime  # when the step began, or ended
+    at: datetime  # the time of the last news
+    wave: int | None = None  # the number of its wave; None: no wave
+    position: int | None = None  # its place in the order of the run, from 0; None: not known
 
 
 class ProgressStore(Protocol):

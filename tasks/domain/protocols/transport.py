@@ -27,37 +27,25 @@ SHARED_SCRIPTS: Final = "tasks.machines"
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script by name, with its parameters.
+    """A script by name, with its parameters."""
 
-    Attributes:
-        name: file name of the script without suffix; also the label of a job that runs it.
-        params: strings and lists of strings. They are sent as one JSON token, never as script text.
-        read_only: whether the script may run again after the connection was lost.
-        privileged: whether the script needs administrator rights.
-        package: the Python package with the script in its folder ``scripts``. The shared scripts are searched next.
-    """
-
-    name: str
+    name: str  # file name of the script without suffix; also the label of a job that runs it
+    # Strings and lists of strings. They are sent as one JSON token, never as script text.
     params: Mapping[str, ScriptParameter] = field(default_factory=lambda: MappingProxyType({}))
-    read_only: bool = True
-    privileged: bool = True
+    read_only: bool = True  # whether the script may run again after the connection was lost
+    privileged: bool = True  # whether the script needs administrator rights
+    # The Python package with the script in its folder ``scripts``. The shared scripts are searched next.
     package: str = SHARED_SCRIPTS
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptResult:
-    """The result of a script.
+    """The result of a script."""
 
-    Attributes:
-        records: the framed JSON records of the script, in order.
-        unframed_output: the end of all other output (banners, stderr), for display.
-        seconds: duration.
-    """
-
-    records: tuple[ScriptRecord, ...]
+    records: tuple[ScriptRecord, ...]  # the framed JSON records of the script, in order
     exit_code: int
-    unframed_output: str = ""
-    seconds: float = 0.0
+    unframed_output: str = ""  # the end of all other output (banners, stderr), for display
+    seconds: float = 0.0  # duration
 
     def find_records(self, kind: str) -> tuple[ScriptRecord, ...]:
         """Return the records of that kind, in order."""
@@ -75,42 +63,29 @@ class JobPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A script to run detached. The same work always has the same id.
-
-    Attributes:
-        reads: it only asks the machine something. On Windows, such a job runs beside one that changes the machine, and
-            nothing waits for it. Elsewhere it is a job as any other.
-    """
+    """A script to run detached. The same work always has the same id."""
 
     id: str
     script: Script
+    # It only asks the machine something. On Windows, such a job runs beside one that changes the machine, and nothing
+    # waits for it. Elsewhere it is a job as any other.
     reads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """The current state of a job.
-
-    Attributes:
-        events: the records of the job from the requested offset.
-        events_offset: offset of the next read (bytes; only complete lines count).
-        log: raw output from the requested offset, at most 256 KiB.
-        log_offset: offset of the next read (bytes).
-        attached: for ``start_job``: True when the job existed already and nothing new was started.
-        can_wait: the machine can answer a poll when the job ends (``wait_seconds``).
-        is_read: the job has ended, and ``events`` and ``log`` go to their ends.
-    """
+    """The current state of a job."""
 
     job_id: str
     phase: JobPhase
     exit_code: int | None = None
-    events: tuple[ScriptRecord, ...] = ()
-    events_offset: int = 0
-    log: str = ""
-    log_offset: int = 0
-    attached: bool = False
-    can_wait: bool = False
-    is_read: bool = False
+    events: tuple[ScriptRecord, ...] = ()  # the records of the job from the requested offset
+    events_offset: int = 0  # offset of the next read (bytes; only complete lines count)
+    log: str = ""  # raw output from the requested offset, at most 256 KiB
+    log_offset: int = 0  # offset of the next read (bytes)
+    attached: bool = False  # for ``start_job``: True when the job existed already and nothing new was started
+    can_wait: bool = False  # the machine can answer a poll when the job ends (``wait_seconds``)
+    is_read: bool = False  # the job has ended, and ``events`` and ``log`` go to their ends
 
 
 class Transport(Protocol):

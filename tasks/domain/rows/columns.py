@@ -41,23 +41,14 @@ _KINDS: Final[Mapping[type, ColumnKind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a row says in one column.
+    """What a row says in one column."""
 
-    Attributes:
-        description: a sentence for the API's reference and for help texts.
-        heading: the heading in tables for people; "": the column's name in words.
-        json_name: the name in JSON and in the API, Azure's where Azure has one; "": see ``Field.json_name``.
-        unit: of a number.
-        is_prose: whether its text is a sentence, which may be on several lines. Names and ids are not.
-        is_list_in_json: whether JSON has the value in a list, where Azure allows several.
-    """
-
-    description: str
-    heading: str = ""
-    json_name: str = ""
-    unit: ColumnUnit = ""
-    is_prose: bool = False
-    is_list_in_json: bool = False
+    description: str  # a sentence for the API's reference and for help texts
+    heading: str = ""  # the heading in tables for people; "": the column's name in words
+    json_name: str = ""  # the name in JSON and in the API, Azure's where Azure has one; "": see ``Field.json_name``.
+    unit: ColumnUnit = ""  # of a number
+    is_prose: bool = False  # whether its text is a sentence, which may be on several lines. Names and ids are not.
+    is_list_in_json: bool = False  # whether JSON has the value in a list, where Azure allows several
 
     def __get_pydantic_core_schema__(
         self, value_type: object, handler: Callable[[object], dict[str, Any]]
@@ -82,20 +73,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column of a row class.
+    """A column of a row class."""
 
-    Attributes:
-        name: the column's name in SQL, CSV, Parquet and frames.
-        kind: the type of its values.
-        is_optional: whether a value may be None: not known.
-        row_type: the class of the values, if ``kind`` is "row" or "rows".
-    """
-
-    name: str
+    name: str  # the column's name in SQL, CSV, Parquet and frames
     column: Column
-    kind: ColumnKind
-    is_optional: bool
-    row_type: type | None = None
+    kind: ColumnKind  # the type of its values
+    is_optional: bool  # whether a value may be None: not known
+    row_type: type | None = None  # the class of the values, if ``kind`` is "row" or "rows"
 
     @property
     def json_name(self) -> str:

@@ -32,17 +32,11 @@ _LOGIN_HINT: Final = "docs/how-to/secret-stores.md shows the variables and the p
 
 @dataclass(frozen=True, slots=True)
 class VaultLogin:
-    """How to get a token.
+    """How to get a token."""
 
-    Attributes:
-        read_token: returns a token that somebody else renews; None for a login.
-        path: the login's path below ``auth/``: ``approle/login``.
-        build_body: returns the body of the login.
-    """
-
-    read_token: Callable[[], Secret] | None = None
-    path: str = ""
-    build_body: Callable[[], dict[str, str]] = dict
+    read_token: Callable[[], Secret] | None = None  # returns a token that somebody else renews; None for a login
+    path: str = ""  # the login's path below ``auth/``: ``approle/login``
+    build_body: Callable[[], dict[str, str]] = dict  # returns the body of the login
 
 
 @dataclass(slots=True)
@@ -54,19 +48,12 @@ class _Token:
 
 @dataclass
 class VaultStore:
-    """A SecretStore.
+    """A SecretStore."""
 
-    Attributes:
-        address: its URL, without a path.
-        login: how to get a token.
-        namespace: the namespace, or "".
-        ca: a file or folder of certificates; None: those of the system's Python.
-    """
-
-    address: str
-    login: VaultLogin
-    namespace: str = ""
-    ca: str | None = None
+    address: str  # its URL, without a path
+    login: VaultLogin  # how to get a token
+    namespace: str = ""  # the namespace, or ""
+    ca: str | None = None  # a file or folder of certificates; None: those of the system's Python
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _token: _Token | None = None
 

@@ -18,22 +18,15 @@ REBOOT_LABELS = {YesNoUnknown.YES: "yes", YesNoUnknown.NO: "no", YesNoUnknown.UN
 
 @dataclass(frozen=True, slots=True)
 class PlanFigures:
-    """The total figures of plans.
+    """The total figures of plans."""
 
-    Attributes:
-        machines: number of machines with updates to install.
-        urgent: number of critical and security updates among the chosen ``updates``.
-        cves: number of different CVEs that the chosen updates fix; None when unknown.
-        reboots: number of machines that will be rebooted; ``possible_reboots``: of those that may be rebooted.
-        slowest_plan: the plan with the longest predicted duration; None when there is nothing to install.
-    """
-
-    machines: int
+    machines: int  # number of machines with updates to install
     updates: int
-    urgent: int
-    cves: int | None
-    reboots: int
+    urgent: int  # number of critical and security updates among the chosen ``updates``
+    cves: int | None  # number of different CVEs that the chosen updates fix; None when unknown
+    reboots: int  # number of machines that will be rebooted; ``possible_reboots``: of those that may be rebooted
     possible_reboots: int
+    # The plan with the longest predicted duration; None when there is nothing to install.
     slowest_plan: MachinePlan | None
 
 

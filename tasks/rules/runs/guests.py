@@ -14,27 +14,19 @@ MAX_NAMES = 5
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A guest that runs on a host, or that is paused there.
+    """A guest that runs on a host, or that is paused there."""
 
-    Attributes:
-        id: kind and number: ``libvirt:UUID``, ``qemu:100`` or ``lxc:101``.
-    """
-
-    id: str
+    id: str  # kind and number: ``libvirt:UUID``, ``qemu:100`` or ``lxc:101``
     name: str
     is_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GuestList:
-    """The guests of a host at one moment.
-
-    Attributes:
-        unread: why a hypervisor did not tell; then it is not known what runs there.
-    """
+    """The guests of a host at one moment."""
 
     guests: tuple[Guest, ...] = ()
-    unread: str = ""
+    unread: str = ""  # why a hypervisor did not tell; then it is not known what runs there
 
     @property
     def running(self) -> tuple[Guest, ...]:
@@ -44,16 +36,11 @@ class GuestList:
 
 @dataclass(frozen=True, slots=True)
 class AwayGuests:
-    """The guests that a run has put away, as the journal has them, and how.
-
-    Attributes:
-        action: with which they went away; it decides how they come back.
-        target: the host to which they moved; "": to none.
-    """
+    """The guests that a run has put away, as the journal has them, and how."""
 
     guests: tuple[Guest, ...] = ()
-    action: GuestAction = GuestAction.SHUTDOWN
-    target: str = ""
+    action: GuestAction = GuestAction.SHUTDOWN  # with which they went away; it decides how they come back
+    target: str = ""  # the host to which they moved; "": to none
 
 
 def explain_no_departure(listed: GuestList, action: GuestAction) -> str:

@@ -34,24 +34,16 @@ class MemberRefusal:
 
 @dataclass(frozen=True, slots=True)
 class SetSituation:
-    """Who of a machine set is out of service.
-
-    Attributes:
-        slots: the slots of its members that count; see ``select_slots``.
-        down: members that are known not to be healthy, with the reason. Members with a slot may be among them.
-        domains: the update domains of all members; empty if the set has none.
-        returning: members that an earlier run left drained and that this run brings back.
-        later: members that have their turn in a later wave of this run.
-        abandoned: unfinished runs that no process executes.
-    """
+    """Who of a machine set is out of service."""
 
     machine_set: MachineSet
-    slots: Sequence[SetSlot]
+    slots: Sequence[SetSlot]  # the slots of its members that count; see ``select_slots``
+    # Members that are known not to be healthy, with the reason. Members with a slot may be among them.
     down: Mapping[str, str]
-    domains: Mapping[str, str]
-    returning: Collection[str] = ()
-    later: Collection[str] = ()
-    abandoned: Collection[str] = ()
+    domains: Mapping[str, str]  # the update domains of all members; empty if the set has none
+    returning: Collection[str] = ()  # members that an earlier run left drained and that this run brings back
+    later: Collection[str] = ()  # members that have their turn in a later wave of this run
+    abandoned: Collection[str] = ()  # unfinished runs that no process executes
 
 
 def select_slots(machine_set: MachineSet, slots: Sequence[SetSlot], domains: Mapping[str, str]) -> tuple[SetSlot, ...]:

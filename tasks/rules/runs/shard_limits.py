@@ -19,17 +19,11 @@ LimitedResources = Mapping[str, tuple[Resource, ...]]
 
 @dataclass(frozen=True, slots=True)
 class ShardShare:
-    """How many machines a shard may work on at once, so that it and the others of its turn keep what the run may.
+    """How many machines a shard may work on at once, so that it and the others of its turn keep what the run may."""
 
-    Attributes:
-        at_once: how many it patches.
-        assess_at_once: how many it assesses.
-        limits: how many use each resource that other shards of the turn use too.
-    """
-
-    at_once: int
-    assess_at_once: int
-    limits: Mapping[Resource, int]
+    at_once: int  # how many it patches
+    assess_at_once: int  # how many it assesses
+    limits: Mapping[Resource, int]  # how many use each resource that other shards of the turn use too
 
 
 def divide_into_turns(
@@ -59,11 +53,7 @@ def build_shares(
     turn: Sequence[Shard], at_once: int, assess_at_once: int, resources: LimitedResources, limits: ResourceLimits
 ) -> tuple[ShardShare, ...]:
     """Return the share of each shard of a turn. Each may work on at least one machine."""
-    parts = (
-        share_at_once(turn, at_once),
-        share_at_once(turn, assess_at_once),
-        share_limits(turn, resources, limits),
-    )
+    parts = (share_at_once(turn, at_once), share_at_once(turn, assess_at_once), share_limits(turn, resources, limits))
     return tuple(map(ShardShare, *parts))
 
 

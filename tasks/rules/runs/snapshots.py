@@ -49,19 +49,12 @@ _UNSAFE_ID_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9-]+")
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPolicy:
-    """What a run does with snapshots.
+    """What a run does with snapshots."""
 
-    Attributes:
-        keep_days: after which the snapshot is deleted.
-        reverts_on_failure: a machine on which the run fails is put back by the run.
-        patches_without: a machine is also changed if no snapshot can be taken. Otherwise it is not.
-        with_data_disks: a revert puts data disks back, too.
-    """
-
-    keep_days: float = 3.0
-    reverts_on_failure: bool = False
-    patches_without: bool = False
-    with_data_disks: bool = False
+    keep_days: float = 3.0  # after which the snapshot is deleted
+    reverts_on_failure: bool = False  # a machine on which the run fails is put back by the run
+    patches_without: bool = False  # a machine is also changed if no snapshot can be taken. Otherwise it is not.
+    with_data_disks: bool = False  # a revert puts data disks back, too
 
     def find_expiry(self, taken_at: datetime) -> datetime:
         """Return from when a snapshot is deleted."""
@@ -189,17 +182,11 @@ def _take_end(result: SnapshotResult, detail: Mapping[str, object]) -> SnapshotR
 
 @dataclass(frozen=True, slots=True)
 class RevertProgress:
-    """What the journal of a machine says about a revert.
+    """What the journal of a machine says about a revert."""
 
-    Attributes:
-        has_begun: it may have been ordered.
-        is_carried_out: the machine was put back. A second order would take away what was written since.
-        boots_before: the ids of the boots before it that were known when it began.
-    """
-
-    has_begun: bool = False
-    is_carried_out: bool = False
-    boots_before: tuple[str, ...] = ()
+    has_begun: bool = False  # it may have been ordered
+    is_carried_out: bool = False  # the machine was put back. A second order would take away what was written since.
+    boots_before: tuple[str, ...] = ()  # the ids of the boots before it that were known when it began
 
 
 def read_revert_progress(entries: Iterable[JournalEntry], snapshot_id: str) -> RevertProgress:

@@ -42,19 +42,13 @@ class WindowStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WindowClaim:
-    """The record of one window of a configuration: the run that has it, or why no run has it.
-
-    Attributes:
-        starts_at: when the window opens, or would have opened.
-        run_id: id of the run that has the window, or that was refused.
-        reason: why no run has the window; for a claimed window: the claimant (the id of its flow run).
-    """
+    """The record of one window of a configuration: the run that has it, or why no run has it."""
 
     configuration: str
-    starts_at: datetime
+    starts_at: datetime  # when the window opens, or would have opened
     status: WindowStatus
-    run_id: str
-    reason: str
+    run_id: str  # id of the run that has the window, or that was refused
+    reason: str  # why no run has the window; for a claimed window: the claimant (the id of its flow run)
     recorded_at: datetime
 
 

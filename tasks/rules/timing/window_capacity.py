@@ -19,17 +19,11 @@ _ROUNDING_MINUTES = 5
 
 @dataclass(frozen=True, slots=True)
 class MachineDuration:
-    """How long the turn of a machine takes, in seconds.
+    """How long the turn of a machine takes, in seconds."""
 
-    Attributes:
-        install_seconds: until its last transaction ends: download and installation.
-        total_seconds: with its reboot and validation. So long it occupies one of the places.
-        reserve_seconds: how long before the window's end its installation must have ended.
-    """
-
-    install_seconds: float
-    total_seconds: float
-    reserve_seconds: float = 0.0
+    install_seconds: float  # until its last transaction ends: download and installation
+    total_seconds: float  # with its reboot and validation. So long it occupies one of the places.
+    reserve_seconds: float = 0.0  # how long before the window's end its installation must have ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,25 +34,15 @@ _MAX_PATCHES: Final = 20
 
 
 class HotpatchRecord(Record):
-    """What the machine knows of hotpatches: record "hotpatch". None stands for a value that it does not have.
+    """What the machine knows of hotpatches: record "hotpatch". None stands for a value that it does not have."""
 
-    Attributes:
-        enrolled: name of the enrolment package that tells Windows Update to offer hotpatches, or "".
-        vbs_configured: EnableVirtualizationBasedSecurity.
-        vbs_status: of Win32_DeviceGuard: 0 off, 1 not running, 2 running.
-        secure_boot: UEFISecureBootEnabled.
-        table_size: HotPatchTableSize.
-        licence: "Subscription" of the feature Hotpatch at Azure Arc's agent.
-        arc: whether that agent runs.
-    """
-
-    enrolled: Text = ""
-    vbs_configured: int | None = None
-    vbs_status: int | None = None
-    secure_boot: int | None = None
-    table_size: int | None = None
-    licence: int | None = None
-    arc: bool = False
+    enrolled: Text = ""  # name of the enrolment package that tells Windows Update to offer hotpatches, or ""
+    vbs_configured: int | None = None  # EnableVirtualizationBasedSecurity
+    vbs_status: int | None = None  # of Win32_DeviceGuard: 0 off, 1 not running, 2 running
+    secure_boot: int | None = None  # UEFISecureBootEnabled
+    table_size: int | None = None  # HotPatchTableSize
+    licence: int | None = None  # "Subscription" of the feature Hotpatch at Azure Arc's agent
+    arc: bool = False  # whether that agent runs
 
 
 def find_hotpatching(
@@ -194,17 +184,11 @@ def _check_prerequisites(
 
 @dataclass(frozen=True, slots=True)
 class HotpatchMonth:
-    """What hotpatches can do on a machine today.
+    """What hotpatches can do on a machine today."""
 
-    Attributes:
-        doubt: why one may ask for a reboot all the same, or "".
-        is_baseline: whether this month has a planned baseline, from its second Tuesday to the next month's.
-        next_baseline: its date, as text.
-    """
-
-    doubt: str
-    is_baseline: bool
-    next_baseline: str
+    doubt: str  # why one may ask for a reboot all the same, or ""
+    is_baseline: bool  # whether this month has a planned baseline, from its second Tuesday to the next month's
+    next_baseline: str  # its date, as text
 
 
 def find_hotpatch_month(record: HotpatchRecord | None, system: SystemRecord) -> HotpatchMonth:

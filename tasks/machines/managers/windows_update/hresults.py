@@ -253,20 +253,14 @@ class RetryClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """What is known of an error code.
+    """What is known of an error code."""
 
-    Attributes:
-        code: without a sign.
-        name: "" when the code is unknown.
-        remedy: "" when none is known.
-    """
-
-    code: int
-    name: str
+    code: int  # without a sign
+    name: str  # "" when the code is unknown
     cause: FailureCause
     retry: RetryClass
     meaning: str
-    remedy: str = ""
+    remedy: str = ""  # "" when none is known
 
     @property
     def text(self) -> str:

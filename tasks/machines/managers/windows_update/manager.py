@@ -305,11 +305,7 @@ def _build_script_error(script: Script, result: ScriptResult) -> ScriptFailed:
 
 
 def _build_removal(params: dict[str, ScriptParameter], transactions: Sequence[Transaction]) -> Script:
-    """Return the script of a job that removes updates.
-
-    Raises:
-        RequestError: an update has no KB number.
-    """
+    """Return the script of a job that removes updates. Raise RequestError if an update has no KB number."""
     params["codes"] = build_job_table()
     for transaction in transactions:
         if wrong := [update.name for update in transaction.updates if not KB_PATTERN.fullmatch(update.kb)]:

@@ -61,39 +61,28 @@ _HOTPATCH_PATTERN: Final = re.compile(r"\bhotpatch\b", re.IGNORECASE)
 
 
 class OfferedUpdate(Record):
-    """An update that the agent knows: record "update".
-
-    Attributes:
-        kbs: numbers of its articles, without "KB".
-        type: 1 software, 2 driver.
-        hidden: an administrator has hidden it.
-        browse_only: its publisher offers it only to those who look for it: previews, optional updates.
-        reboot_required: it is installed, and a reboot completes it.
-        impact: 0 normal, 1 minor, 2 it must be installed alone; None when unknown.
-        reboot_behavior: 0 never reboots, 1 always, 2 can ask for it; None when unknown.
-        published: seconds since the epoch.
-    """
+    """An update that the agent knows: record "update"."""
 
     id: Guid
     revision: Count
     title: Text = ""
-    kbs: Texts = Field(default=[])
+    kbs: Texts = Field(default=[])  # numbers of its articles, without "KB"
     categories: Texts = Field(default=[])
     severity: Text = ""
     cves: Texts = Field(default=[])
     bulletins: Texts = Field(default=[])
     superseded: Texts = Field(default=[])
-    type: int = 1
+    type: int = 1  # 1 software, 2 driver
     installed: bool = False
-    hidden: bool = False
+    hidden: bool = False  # an administrator has hidden it
     downloaded: bool = False
-    browse_only: bool = False
-    reboot_required: bool = False
+    browse_only: bool = False  # its publisher offers it only to those who look for it: previews, optional updates
+    reboot_required: bool = False  # it is installed, and a reboot completes it
     eula_accepted: bool = True
     max_bytes: Size = None
-    published: Epoch = None
-    impact: int | None = None
-    reboot_behavior: int | None = None
+    published: Epoch = None  # seconds since the epoch
+    impact: int | None = None  # 0 normal, 1 minor, 2 it must be installed alone; None when unknown
+    reboot_behavior: int | None = None  # 0 never reboots, 1 always, 2 can ask for it; None when unknown
     user_input: bool | None = None
 
     @property

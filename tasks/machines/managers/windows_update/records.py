@@ -61,17 +61,12 @@ class Record(BaseModel):
 
 
 class CallRecord(Record):
-    """How a call of the agent ended.
-
-    Attributes:
-        entry: what was called: "CreateUpdateSearcher".
-        denied: whether Windows refused it (0x80070005).
-    """
+    """How a call of the agent ended."""
 
     hresult: int = 0
     message: Text = ""
-    entry: Text = ""
-    denied: bool = False
+    entry: Text = ""  # what was called: "CreateUpdateSearcher"
+    denied: bool = False  # whether Windows refused it (0x80070005)
 
 
 class SearchRecord(CallRecord):
@@ -117,11 +112,7 @@ _R = TypeVar("_R", bound=Record)
 
 
 def parse_record(kind: type[_R], record: ScriptRecord) -> _R:
-    """Return a record.
-
-    Raises:
-        ProtocolViolation: it is malformed.
-    """
+    """Return a record. Raise ProtocolViolation if it is malformed."""
     try:
         return kind.model_validate(dict(record))
     except ValidationError as error:
@@ -142,11 +133,7 @@ def parse_records(kind: type[_R], records: Sequence[ScriptRecord]) -> tuple[_R, 
 
 
 def parse_first(kind: type[_R], result: ScriptResult, name: str) -> _R | None:
-    """Return the first record of that name, or None if there is none.
-
-    Raises:
-        ProtocolViolation: it is malformed.
-    """
+    """Return the first record of that name, or None if there is none. Raise ProtocolViolation if it is malformed."""
     records = result.find_records(name)
     return parse_record(kind, records[0]) if records else None
 
@@ -170,14 +157,9 @@ class ErrorRecord(Record):
 
 
 class BusyRecord(Record):
-    """Who is at work: record "busy".
+    """Who is at work: record "busy"."""
 
-    Attributes:
-        servicing: ServicingInProgress of Component Based Servicing: 2 while it works; None when it is not set.
-        worker: whether TiWorker.exe runs, which stays for some minutes after its work.
-        installer: whether Windows Installer is at work.
-    """
-
+    # ServicingInProgress of Component Based Servicing: 2 while it works; None when it is not set.
     servicing: int | None = None
-    worker: bool = False
-    installer: bool = False
+    worker: bool = False  # whether TiWorker.exe runs, which stays for some minutes after its work.
+    installer: bool = False  # whether Windows Installer is at work

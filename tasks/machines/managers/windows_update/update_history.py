@@ -31,18 +31,13 @@ _MAX_WARNINGS: Final = 20
 
 
 class HistoryEntry(Record):
-    """An entry of the agent's history: record "history".
-
-    Attributes:
-        operation: 1 installation, 2 removal.
-        result_code: 2 succeeded, 3 succeeded with errors, 4 failed, 5 aborted.
-    """
+    """An entry of the agent's history: record "history"."""
 
     id: Guid
     revision: Count = 0
     at: Epoch = None
-    operation: int
-    result_code: int
+    operation: int  # 1 installation, 2 removal
+    result_code: int  # 2 succeeded, 3 succeeded with errors, 4 failed, 5 aborted
     hresult: int = 0
     title: Text = ""
 
