@@ -313,6 +313,8 @@ class PackageState:
         live_patching: what is known of live patches; None when the machine has no tool for them.
         repository_problems: repositories that were not read, each with its remedy.
         remarks: what the package manager remarked on repositories that it read all the same.
+        package_remarks: what the package manager remarked on packages, and what stops no update.
+        remounted: the mount points that its own hooks mount writable before it changes packages; "*" for all of them.
         hotpatch: its enrolment for hotpatches or live patches; None when it can't have any.
         components: the components that it was asked for. Their updates are not among ``updates``.
     """
@@ -340,6 +342,8 @@ class PackageState:
     remarks: tuple[str, ...] = ()
     interrupted: bool = False
     components: tuple[InstalledComponent, ...] = ()
+    package_remarks: tuple[str, ...] = ()
+    remounted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,5 +123,5 @@ def test_a_database_that_can_not_be_read_is_not_called_empty(machine: Machine) -
     machine.reads(failures=99)
     with pytest.raises(ScriptFailed) as caught:
         machine.installed()
-    assert "unable to open" in caught.value.output_tail
-    assert machine.assess().exit_code == 1
+    assert "apt_installed ended with 2: unable to open updates/0001" in caught.value.message
+    assert machine.assess().exit_code == 66

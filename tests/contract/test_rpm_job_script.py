@@ -20,7 +20,7 @@ RPM = r"""#!/bin/sh
 case "$*" in
   *%{_arch}*) echo "x86_64:$STAND_IN/rpmdb" ;;
   -qa*INSTALLTIME*' %{NAME} '*) cat "$STAND_IN/twice" 2>/dev/null ;;
-  "-q gone"*) exit 1 ;;
+  "-q gone"*) [ -e "$STAND_IN/unreadable" ] || echo "package $2 is not installed"; exit 1 ;;
   "-K "*) echo "$*" >>"$STAND_IN/read"; [ ! -e "$STAND_IN/damaged" ]; exit ;;
   -q*) cat "$STAND_IN/installed" ;;
   "-e --test "*) [ ! -e "$STAND_IN/needed" ] || . "$STAND_IN/needed" ;;

@@ -32,6 +32,12 @@ def test_what_is_gone_already_is_not_named(tmp_path: Path) -> None:
     assert (tmp_path / "erased").read_text() == "core-1-1.noarch\ncore-2-1.noarch\n"
 
 
+def test_what_an_unreadable_database_does_not_have_is_not_called_gone(tmp_path: Path) -> None:
+    (tmp_path / "unreadable").touch()
+    remove(tmp_path)
+    assert "gone-1-1.noarch" in (tmp_path / "erased").read_text()
+
+
 def test_a_kernel_that_is_needed_stays_and_the_others_go(tmp_path: Path) -> None:
     (tmp_path / "needed").write_text(REFUSES)
     events = remove(tmp_path)

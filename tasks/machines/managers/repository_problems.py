@@ -14,6 +14,7 @@ from tasks.domain.errors import READ_LISTS_REMEDY, RepositoryError
 from tasks.domain.model import RepositoryProblem
 from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
 from tasks.rules.redaction import redact_url
+from tasks.rules.tool_errors import find_tool_error
 
 MAX_PROBLEMS: Final = 20
 """A machine may send any number of them. More than this are not kept."""
@@ -212,8 +213,8 @@ def build_repository_error(problems: Sequence[RepositoryProblem], text: str = ""
     ``text`` is what the package manager said, for the message when no problem is known.
     """
     if not problems:
-        lines = [line for line in text.splitlines() if line.strip()]
-        problems = (build_repository_problem("", lines or ["no repository can be read"]),)
+        lines = [find_tool_error(text) or "no repository can be read", *filter(str.strip, text.splitlines())]
+        problems = (build_repository_problem("", lines),)
     remedies = [problem.remedy for problem in problems]
     more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
     message = "; ".join(dict.fromkeys(str(problem) for problem in problems[:3]))

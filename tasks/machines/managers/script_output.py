@@ -8,6 +8,7 @@ from inventory.data_class import dataclass
 from tasks.domain.errors import ProtocolViolation, ScriptFailed
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
 from tasks.rules.machine_checks.report_limits import MAX_LINES, require_count
+from tasks.rules.tool_errors import describe_failure
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -36,7 +37,9 @@ def parse_sections(result: ScriptResult, script: str, *required: str) -> Mapping
     """
     if result.exit_code != 0:
         raise ScriptFailed(
-            f"{script} ended with {result.exit_code}", exit_code=result.exit_code, output_tail=result.unframed_output
+            describe_failure(f"{script} ended with {result.exit_code}", result.unframed_output),
+            exit_code=result.exit_code,
+            output_tail=result.unframed_output,
         )
     sections: dict[str, ScriptSection] = {}
     for record in result.find_records("section"):

@@ -73,6 +73,8 @@ REPAIR_REMEDY = "Run again with --repair (repair: true): it finishes what was in
 FAILED_SCRIPT_REMEDY = (
     "Correct on the machine what makes it fail, and finish it there, or then run with --repair (repair: true)."
 )
+_NOT_HEALTHY = "the package manager is not healthy"
+_BEFORE = "before the installation"
 _OWN_REPAIR = "Repair it on the machine, as these words say."
 _FAILED_SCRIPTS_CHECK = "failed-scripts"
 PACKAGE_LOCK_CHECK = "package-lock"
@@ -124,6 +126,7 @@ def check_known_faults(packages: PackageState) -> tuple[Finding, ...]:
         *unread,
         *(Finding.warn(REPOSITORIES_CHECK, warning, remedy) for warning in packages.warnings),
         *(Finding.good(REPOSITORIES_CHECK, f"read, with a remark: {remark}") for remark in packages.remarks),
+        *(Finding.remark(PACKAGES_CHECK, remark) for remark in packages.package_remarks),
     )
 
 
@@ -136,7 +139,7 @@ def check_package_problems(packages: PackageState, *, repair_allowed: bool) -> I
     """Yield a finding if packages are broken. It blocks only if nothing can be installed beside them."""
     if not packages.problems:
         return
-    message = f"the package manager is not healthy: {join_first_names(packages.problems)}"
+    message = f"{_NOT_HEALTHY}: {join_first_names(packages.problems)}"
     if packages.repairable and repair_allowed:
         remedy = "Nothing to do: it is repaired first, as the request allows."
         yield Finding.warn(PACKAGES_CHECK, message, remedy)
@@ -193,11 +196,23 @@ def _check_package_lock(packages: PackageState) -> Iterable[Finding]:
 
 
 def clear_passed_warnings(findings: Iterable[Finding], after: PackageState | None) -> tuple[Finding, ...]:
-    """Return the pre-check findings, with those of locks and of failed scripts good if these are over now."""
+    """Return the pre-check findings as they are true after the installation: what is over now is good.
+
+    Packages that failed before, and still do, are told as they are now. The validation tells what the run broke.
+    """
     if after is None or after.lock_holder or after.at_work:
         return tuple(findings)
+    current = [still for finding in findings for still in _describe_now(finding, after)]
     passed = {PACKAGE_LOCK_CHECK, *(() if after.failed_scripts else (_FAILED_SCRIPTS_CHECK,))}
-    return _mark_passed(findings, passed, "before the installation")
+    return _mark_passed(current, passed, _BEFORE)
+
+
+def _describe_now(finding: Finding, after: PackageState) -> Iterable[Finding]:
+    if not finding.message.startswith(_NOT_HEALTHY):
+        return (finding,)
+    if not after.problems:
+        return _mark_passed((finding,), {PACKAGES_CHECK}, _BEFORE)
+    return check_package_problems(after, repair_allowed=False) if after.can_install_others else (finding,)
 
 
 def clear_reverted_warnings(findings: Iterable[Finding], probes: Collection[str]) -> tuple[Finding, ...]:

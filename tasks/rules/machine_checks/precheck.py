@@ -7,7 +7,7 @@ that can't be read says nothing.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -60,7 +60,13 @@ def check_machine_state(
     return [
         *find_relevant_settings(facts, chosen),
         check_clock(facts.clock_skew_seconds, facts.clock_error_seconds),
-        *check_disk_space(facts, download_bytes=download, updates=chosen, kernel_removal=kernel_removal),
+        *check_disk_space(
+            facts,
+            download_bytes=download,
+            updates=chosen,
+            kernel_removal=kernel_removal,
+            remounted=packages.remounted,
+        ),
         *check_vendor_changes(chosen),
         *check_given_up(packages, chosen),
         # _check_pending_reboot reports it, with the action of this run
@@ -172,6 +178,8 @@ def check_assessment(assessment: Assessment) -> tuple[Finding, ...]:
 
 def _check_state(facts: Facts, packages: PackageState) -> tuple[Finding, ...]:
     findings = check_machine_state(facts, packages, packages.updates)
+    if not packages.updates:
+        findings += check_writable((disk for disk in facts.disks if disk.role != "boot"), packages.remounted)
     findings += [finding for finding in facts.findings if finding not in findings]
     if not facts.can_reboot:
         remedy = "Restart it from its host when an update asks for that, and patch it with --reboot Never."
@@ -207,12 +215,13 @@ def check_disk_space(
     *,
     installed_bytes_delta: int = 0,
     kernel_removal: str = "",
+    remounted: Collection[str] = (),
 ) -> tuple[Finding, ...]:
-    """Return findings about whether every file system has the space that the updates need.
+    """Return findings about whether every file system is writable and has the space that the updates need.
 
     ``download_bytes`` are those that are not downloaded yet (None: the known sizes of the updates),
     ``installed_bytes_delta`` is the growth of the installed files. ``kernel_removal`` is the command that removes
-    kernels that are no longer used, if one is certain to.
+    kernels that are no longer used, if one is certain to. ``remounted``: see PackageState.
     """
     if not updates:
         return ()
@@ -239,8 +248,29 @@ def check_disk_space(
     for disk in facts.disks:
         if disk.role in needs:  # updates write nothing to other disks
             mounts.setdefault(disk.mount, []).append(disk)
-    findings = [finding for disks in mounts.values() for finding in _check_mount_space(disks, needs, kernel_removal)]
+    findings = [
+        finding
+        for disks in mounts.values()
+        for finding in (
+            *check_writable(disks, remounted),
+            *(() if disks[0].read_only else _check_mount_space(disks, needs, kernel_removal)),
+        )
+    ]
+    if "boot" not in needs:  # whether a package has files there is only known of kernels
+        boot = [disk for disk in facts.disks if disk.role == "boot" and disk.mount not in mounts]
+        remedy = "Mount it writable before a kernel or a boot loader is updated."
+        findings += [Finding.remark("disk", finding.message, remedy) for finding in check_writable(boot, remounted)]
     return tuple(findings) or (Finding.good("disk", "there is room enough"),)
+
+
+def check_writable(disks: Iterable[Disk], remounted: Collection[str] = ()) -> tuple[Finding, ...]:
+    """Return a blocking finding for each read-only file system that no hook mounts writable (``remounted``)."""
+    remedy = (
+        "Find out why (often a disk error), repair that, and mount it writable. If it is to be read-only, let hooks of "
+        "the package manager mount it writable while packages change (DPkg::Pre-Invoke and DPkg::Post-Invoke of apt)."
+    )
+    mounts = dict.fromkeys(disk.mount for disk in disks if disk.read_only and not {disk.mount, "*"} & set(remounted))
+    return tuple(Finding.block("disk", f"{mount} is mounted read-only", remedy) for mount in mounts)
 
 
 def _check_mount_space(
@@ -249,10 +279,6 @@ def _check_mount_space(
     """Check one file system. The needs of its roles add up; the reserve counts once."""
     disk = disks[0]
     roles = sorted({disk_part.role for disk_part in disks})
-    if disk.read_only:
-        remedy = "Find out why (often a disk error), repair that, and mount it writable."
-        yield Finding.block("disk", f"{disk.mount} is mounted read-only", remedy)
-        return
     own_bytes, reserve = sum(needs[role].own_bytes for role in roles), max(needs[role].reserve_bytes for role in roles)
     if disk.free_bytes < own_bytes + reserve:
         parts = [_format_size(own_bytes)] * bool(own_bytes) + [f"a reserve of {_format_size(reserve)}"] * bool(reserve)

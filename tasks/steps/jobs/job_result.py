@@ -8,6 +8,7 @@ from inventory.data_class import dataclass
 from tasks.domain.model import TransactionResult
 from tasks.domain.protocols.package_manager import FailureCause, Transaction
 from tasks.domain.protocols.transport import JobPhase, ScriptRecord
+from tasks.rules.tool_errors import complete_error, describe_failure
 from tasks.steps.machine.machine_lock import split_lock_holder
 
 _MAX_NUMBER = 1e15  # a number in a job's record that is larger is not valid
@@ -90,7 +91,10 @@ def build_job_result(
     if ended_job.phase is JobPhase.LOST:
         error = "the job's process is gone and left no result: a power cut, or it was killed"
     elif ended_job.exit_code:
-        error = f"the job ended with exit code {ended_job.exit_code}{_describe_script_error(ended_job)}"
+        script_error = _describe_script_error(ended_job)
+        error = describe_failure(
+            f"the job ended with exit code {ended_job.exit_code}{script_error}", "" if script_error else ended_job.log
+        )
     lost = ended_job.phase is JobPhase.LOST
     return JobResult(
         job_id,
@@ -158,7 +162,7 @@ class _JobResultBuilder:
             since,
             self._parse_time(event),
             int(parse_number(event.get("exit_code"), -1)),
-            str(event.get("error") or ""),
+            complete_error(str(event.get("error") or ""), str(event.get("words") or "")),
             str(event.get("undo") or ""),
         )
 

@@ -12,6 +12,11 @@ from tests.lab.packages import RpmRepository
 
 AGAIN: dict[Flavour, str] = {"dnf": "dnf -y reinstall", "zypper": "zypper -n install --force"}
 SAID: dict[Flavour, str] = {"dnf": ", after it said: ", "zypper": ": "}
+DNF_MAIN = "/usr/lib/python3/dist-packages/dnf/cli/main.py"
+UNPACKING: dict[Flavour, str] = {
+    "dnf": "failed: Error unpacking rpm package lab-plain-2.0-1.noarch",
+    "zypper": "cpio: File from package already exists as a directory in system",
+}
 SCRIPTS = {"a-post": "post", "a-posttrans": "posttrans"}
 
 
@@ -56,3 +61,11 @@ def test_a_script_that_failed_is_told_until_it_succeeds(hosts: BootHosts, flavou
     third = patch("nothing-has-this-name")
     assert find_told(third) == []
     assert third.state is OperationState.SUCCEEDED
+
+    # a file that rpm can't unpack; of the last package, dnf does not print rpm's own words
+    host.sh("rm /usr/share/lab/lab-plain; mkdir -p /usr/share/lab/lab-plain/in-the-way", root=True)
+    reason = result_of(patch("lab-plain"), "lab-plain").reason
+    assert UNPACKING[flavour] in reason
+    if flavour == "dnf":
+        host.sh(f"sed -i 's/^import logging$/import logging, no_such_module/' {DNF_MAIN}", root=True)
+        assert "ModuleNotFoundError: No module named 'no_such_module'" in patch("lab-plain").reason

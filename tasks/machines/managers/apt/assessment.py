@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from tasks.domain.errors import ManagerError
 from tasks.domain.model import PackageState, RepositoryProblem
 from tasks.domain.protocols.package_manager import UpdaterMeans
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
+from tasks.machines.managers.apt.dpkg_refusals import find_refusals, find_remounted, parse_audit
 from tasks.machines.managers.apt.dpkg_state import (
     DpkgProblems,
     block_dependent_updates,
@@ -58,6 +60,7 @@ from tasks.machines.managers.script_output import (
     require_text,
     split_rows,
 )
+from tasks.rules.tool_errors import describe_failure
 
 UPDATER_UNITS: Final = ("apt-daily*", "unattended-upgrades.service")
 """Masks of the services that update packages by themselves."""
@@ -100,6 +103,8 @@ def find_apt_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str, 
     return tuple((name, seconds) for name, seconds in updaters if name not in off)
 
 
+_UNREADABLE_CODE: Final = 66
+"""The exit code of apt_assess.sh if dpkg can't read its database."""
 _REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
 _REMARK_ON_CONTENT = "{} {}: a repository has other content under the installed version, which is no update"
 _NO_SECURITY_WARNING = "no repository with security updates{} is configured, so security updates can't be recognized"
@@ -111,11 +116,17 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
     Raises:
         ScriptFailed: the script failed.
         ProtocolViolation: an answer is missing or malformed.
-        ManagerBusy, RepositoryError, ManagerError: apt could not refresh its lists, or has no repository.
+        ManagerBusy, RepositoryError, ManagerError: apt or dpkg can't work, or apt has no repository.
         ListsUnread: apt has never read its lists.
     """
+    if result.exit_code == _UNREADABLE_CODE:
+        raise ManagerError(
+            describe_failure("dpkg can't read its database", result.unframed_output),
+            hint="Repair it on the machine: /var/lib/dpkg/status-old and /var/backups have earlier copies.",
+        )
     sections = parse_sections(result, "apt_assess", *_REQUIRED_SECTIONS)
     state = require_single_record(result, "apt_assess", "state")
+    _require_answers(sections)
     unread, remarks = _read_repositories(sections, state)
     releases = parse_releases(sections["releases"].text)
     is_never_read = "unread" in state and require_boolean(state, "unread")
@@ -126,7 +137,7 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
     missing = () if may_hide_security else find_missing_security(releases.values())
     packages = parse_dpkg_packages(sections["odd"].text)
     native = require_text(state, "native")
-    simulation = parse_apt_simulation(sections["upgrade"].text)
+    simulation = parse_apt_simulation(sections["upgrade"].text, sections["upgrade"].exit_code)
     if "unmet" in sections:  # the upgrade was simulated without these
         unmet = parse_apt_simulation(sections["unmet"].text).unmet_dependencies
         simulation = replace(simulation, unmet_dependencies={**unmet, **simulation.unmet_dependencies})
@@ -141,9 +152,10 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
     locks = result.find_records("lock")
     setups = parse_failed_setups(get_text(sections, "unfinished"))
     failures = parse_unpacking_failures(get_text(sections, "unpacking"))
+    audit = parse_audit(sections["audit"])
     problems = find_dpkg_problems(
         packages,
-        sections["audit"].text,
+        (*find_refusals(sections), *audit.problems),
         simulation,
         setups,
         interrupted=require_boolean(state, "interrupted"),
@@ -189,9 +201,27 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
         non_installing_updaters=tuple(name for name, _ in updaters if name in NON_INSTALLING_UPDATERS),
         repository_problems=(*unread, *missing),
         remarks=remarks,
+        package_remarks=audit.remarks,
+        remounted=find_remounted(get_text(sections, "hooks")),
         live_patching=live,
         hotpatch=parse_live_patch_enrolment(result, sections),
     )
+
+
+def _require_answers(sections: Mapping[str, ScriptSection]) -> None:
+    """Raise an error if apt gave no answer: it is none that nothing is configured or pending.
+
+    Raises:
+        ManagerError: with apt's own words.
+    """
+    for name in ("releases", "policy", "sources"):
+        section = sections.get(name)
+        if section is None or section.exit_code == 0 or (name == "policy" and section.text.strip()):
+            continue
+        raise ManagerError(
+            describe_failure(f"apt can't work (exit code {section.exit_code})", section.stderr or section.text),
+            hint="Correct that in apt's settings on the machine (/etc/apt): apt-cache policy says it there, too.",
+        )
 
 
 def _describe_missing_security(releases: Iterable[Release]) -> tuple[str, ...]:

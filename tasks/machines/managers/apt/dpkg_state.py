@@ -176,7 +176,7 @@ class DpkgProblems:
 
 def find_dpkg_problems(
     packages: Sequence[DpkgPackage],
-    audit: str,
+    refusals: Sequence[str],
     simulation: AptSimulation,
     setups: Mapping[str, FailedSetup],
     *,
@@ -189,7 +189,7 @@ def find_dpkg_problems(
     failed, and dpkg has ended since. It refuses beside a journal, beside damaged and half-installed packages, and
     beside unmet dependencies, unless these are set apart (unmet_dependencies.sh): that helps where a package can't be
     unpacked, so that the dependency stays unmet. Unpacked packages that wait for nothing were interrupted (tried with
-    apt 2.6).
+    apt 2.6). ``refusals`` are why dpkg would end before it changes anything.
     """
     lacking = find_lasting_unmet_dependencies(simulation.unmet_dependencies, failures)
     mendable, lasting = list[str](), list[str]()
@@ -220,8 +220,7 @@ def find_dpkg_problems(
         only_failed = only_failed and not simulation.errors and len(lacking) == len(unmet)
     elif simulation.errors:
         lasting += [f"apt: {error}" for error in simulation.errors]
-    if audit.strip() and not any(package.status != "installed" or package.needs_reinstall for package in packages):
-        lasting.append("dpkg --audit: " + " ".join(audit.split())[:300])
+    lasting += refusals
     repairable = bool(mendable) and not lasting
     return DpkgProblems((*mendable, *lasting), repairable, repairable and only_failed)
 

@@ -79,7 +79,8 @@ class AptManager(PackageTool):
         result = transport.run_script(replace(SIMULATE_SCRIPT, params=params), deadline=deadline)
         sections = parse_sections(result, SIMULATE_SCRIPT.name, "simulation")
         uris = sections["uris"].text if "uris" in sections else None
-        return build_apt_simulation_result(sections["simulation"].text, uris, updates)
+        simulation = sections["simulation"]
+        return build_apt_simulation_result(simulation.text, uris, updates, simulation.exit_code)
 
     def read_installed_versions(
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline

@@ -8,6 +8,7 @@ from inventory.data_class import dataclass
 from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import SimulationResult
 from tasks.machines.managers.manager_base import build_simulation_result
+from tasks.rules.tool_errors import describe_failure
 
 _HEADER_PATTERN = re.compile(r"^([^\s:]+(?::[^\s:]+)?):$")
 _VERSION_PATTERN = re.compile(r"^ (\*\*\*|   ) (\S+) (-?\d{1,9})(?: \(phased (\d{1,3})%\))?$")
@@ -185,8 +186,8 @@ def parse_origin(origin: str) -> Release:
     return Release(label=match[1], version=match[2], archive=match[3]) if match else Release(label=origin)
 
 
-def parse_apt_simulation(text: str) -> AptSimulation:
-    """Read the output of ``apt-get -s``, of apt 1 to 3."""
+def parse_apt_simulation(text: str, exit_code: int = 0) -> AptSimulation:
+    """Read the output of ``apt-get -s``, of apt 1 to 3. One that failed without a known error has its last line."""
     changes: dict[str, PackageChange] = {}
     removals: dict[str, None] = {}
     missing: dict[str, None] = {}
@@ -199,6 +200,8 @@ def parse_apt_simulation(text: str) -> AptSimulation:
         elif unknown := _NOT_FOUND_PATTERN.match(line):
             missing[unknown[1] or unknown[2]] = None
     errors = _parse_errors(text)
+    if exit_code and not errors:
+        errors = (describe_failure(f"apt-get ended with {exit_code}", text),)
     return AptSimulation(
         tuple(changes.values()),
         tuple(removals),
@@ -257,12 +260,14 @@ def parse_download_sizes(text: str) -> Mapping[str, int]:
     return {uri[1]: int(uri[2][:18]) for uri in matches if uri}
 
 
-def build_apt_simulation_result(text: str, uris: str | None, wanted: Sequence[Update]) -> SimulationResult:
+def build_apt_simulation_result(
+    text: str, uris: str | None, wanted: Sequence[Update], exit_code: int = 0
+) -> SimulationResult:
     """Return the answer of ``apt-get -s`` for a set of updates.
 
     ``uris`` is the output of ``--print-uris`` for the same set; None when it was not requested.
     """
-    simulation = parse_apt_simulation(text)
+    simulation = parse_apt_simulation(text, exit_code)
     unmet = [f"{name}: {dependencies}" for name, dependencies in simulation.unmet_dependencies.items()]
     mentioned = {form for text in unmet for name in _NAME_PATTERN.findall(text) for form in (name, name.split(":")[0])}
     held = {name for names in _HELD_PATTERN.findall(text) for name in names.split()}

@@ -32,10 +32,11 @@ from tasks.machines.managers.image.state import (
     find_image_digest,
 )
 from tasks.machines.managers.manager_base import ManagerDefaults, build_job_parameters
-from tasks.machines.managers.repository_problems import build_repository_error, redact_complaint
+from tasks.machines.managers.repository_problems import build_repository_error
 from tasks.machines.managers.rpm.repositories import find_rpm_repository_problems
 from tasks.machines.managers.running_programs import build_updaters_script, find_scheduled_updaters, is_unit_active
 from tasks.machines.managers.script_output import ScriptSection, get_text, parse_sections, require_integer, require_text
+from tasks.rules.tool_errors import find_tool_error
 
 ASSESS_SCRIPT: Final = "image_assess"
 JOB_SCRIPT: Final = "image_job"
@@ -242,8 +243,8 @@ class ImageManager(ManagerDefaults):
         if self._tool.partial_failure and self._tool.partial_failure in output:
             return
         if check.exit_code == 127:
-            raise ManagerError(f"{self.name} can't be run: {redact_complaint(check.stderr)}")
+            raise ManagerError(f"{self.name} can't be run: {find_tool_error(check.stderr)}")
         if _BUSY_PATTERN.search(output):
-            raise ManagerBusy(f"another process changes the system's images: {redact_complaint(check.stderr)}")
+            raise ManagerBusy(f"another process changes the system's images: {find_tool_error(check.stderr)}")
         problems = find_rpm_repository_problems(output) if self._tool.partial_failure else ()
         raise build_repository_error(problems, check.stderr if check.stderr.strip() else output)

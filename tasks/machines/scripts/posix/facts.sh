@@ -139,7 +139,7 @@ fp_check_boot
 
 case $image in
   bootc-image | ostree) places=system:/sysroot ;; # "/" is only a view; the tool removes old kernels from /boot by itself
-  *) places='system:/ boot:/boot' ;;
+  *) places='system:/ system:/usr boot:/boot' ;;
 esac
 sizes() { # ROLE:PATH…: of their file systems: two tables, with a row for each path in this order
   roles='' paths=''
@@ -155,6 +155,7 @@ read_sizes='
   function tell(   i, key, options) {
     if (rows["sizes"] != count) uneven = 1
     else for (i = 1; i <= count; i++) {
+      if (told[role[i], mount[i]]++) continue
       key = mount[i]; gsub(/ /, "\\040", key)
       options = "," (image != "" && role[i] != "packages" ? "" : by_mount[key]) "," by_system[key] ","
       free_files = rows["inodes"] == count && inodes[i] ~ /^[0-9]+$/ ? inodes[i] : "-"

@@ -45,7 +45,9 @@ fp_download_started() { fp_read_time; fp_emit download_started number:="$number"
 fp_transaction_started() { fp_read_time; fp_emit transaction_started number:="$number" at:="$fp_time"; }
 fp_transaction_ended() { # CODE CAUSE ERROR [UNDO]: how to undo it, or why that is not possible
   fp_read_time
-  fp_emit transaction_ended number:="$number" at:="$fp_time" exit_code:="$1" cause="$2" error="$3" ${4:+undo="$4"}
+  words='' # of the tool, where the job finds no error in them: the controller looks again
+  case $3 in *": see the job's log") fp_untear "$(fp_last_words | tail -c 4096)" 4096; words=$fp_text ;; esac
+  fp_emit transaction_ended number:="$number" at:="$fp_time" exit_code:="$1" cause="$2" error="$3" ${4:+undo="$4"} ${words:+words="$words"}
 }
 fp_tell_waiting() { # WHO: who is waited for; a record for each
   [ "$1" != "$fp_awaited" ] || return 0

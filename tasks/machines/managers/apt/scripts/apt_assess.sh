@@ -4,7 +4,7 @@
 # Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that reads the
 # lists), refresh_seconds (when the reading of the lists is ended).
 # apt is started six times (up to four times more if apt can't upgrade all packages together);
-# needrestart, systemctl and pro once each, if they are installed.
+# needrestart, systemctl and pro once each, if they are installed. The exit code 66 says that dpkg can't read its database.
 # Requires: manager_environment, apt_options, unmet_dependencies, package_locks, dpkg_query, outdated_programs, live_patches
 # Requires: live_patch_enrolment, limited
 # shellcheck disable=SC2154  # variables of apt_options.sh
@@ -92,7 +92,45 @@ releases() { # of each list of a repository: its file, Valid-Until, Date, Label,
     { has[$1] = $2 }
     END { tell() }' "$@"
 }
-sources() { fp_apt_get --print-uris update 2>/dev/null | grep 'Release. '; } # what an update would ask each repository for
+sources() { # what an update would ask each repository for
+  uris=$(fp_apt_get --print-uris update); code=$?
+  said "$uris" | grep 'Release. '
+  return "$code"
+}
+
+# What dpkg reads only when it unpacks: the lists of files, diversions and triggers, then the owners in statoverride
+find_owners() { # sets users and groups to the names in the overrides
+  users='' groups=''
+  while read -r user group _; do
+    case $user in '' | root | \#*) ;; *) users="$users $user" ;; esac
+    case $group in '' | root | \#*) ;; *) groups="$groups $group" ;; esac
+  done <<OVERRIDES
+$fp_output
+OVERRIDES
+}
+assess_database() {
+  fp_answer files dpkg-query -S /fleetpatch-asks-for-no-file
+  [ -s /var/lib/dpkg/statoverride ] || return 0
+  fp_answer overrides dpkg-statoverride --list
+  find_owners
+  # shellcheck disable=SC2086  # names are words
+  { [ -z "$users" ] || fp_answer users getent passwd $users; [ -z "$groups" ] || fp_answer groups getent group $groups; }
+}
+
+# The hooks that may mount a read-only file system writable: of apt, and what is in their scripts
+assess_hooks() {
+  while read -r _ mount _ options _; do
+    case $mount:,$options, in /:*,ro,* | /usr:*,ro,* | /boot:*,ro,* | /var:*,ro,*) fp_section hooks hooks; return ;; esac
+  done </proc/self/mounts
+}
+hooks() {
+  set_hooks=$(apt-config dump DPkg::Pre-Invoke) || return
+  said "$set_hooks"
+  for word in $(said "$set_hooks" | tr -c '[:alnum:]/._-' ' '); do
+    case $word in /*/*) [ ! -f "$word" ] || grep -Is mount "$word" ;; esac
+  done
+  return 0
+}
 
 for name in lock_wait_seconds refresh refresh_seconds; do fp_set_param "$name"; done
 if [ "$refresh" = yes ]; then
@@ -108,8 +146,9 @@ database() { exec stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # a pro
 before=$(database)
 # shellcheck disable=SC2016  # dpkg-query's $
 fp_ask_dpkg -W -f '${Package}:${Architecture}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n'
-[ "$fp_asked" -eq 0 ] || exit 1
 packages=$fp_found
+if [ "$fp_asked" -eq 0 ] && [ -z "$packages" ]; then echo 'dpkg: error: its database has no package' >&2; fi
+[ -n "$packages" ] && [ "$fp_asked" -eq 0 ] || exit 66 # an unreadable database is not an empty one
 names=$(said "$packages" | awk -F '\t' '$4 != "not-installed" && $4 != "config-files" { print $1 }')
 # what is odd, "=", what is unpacked and not set up: both are short, and a shell may search a long text for minutes
 lists=$(said "$packages" | awk -F '\t' '
@@ -156,11 +195,13 @@ versions=$(said "$policy
 $upgrade" | awk '
     $0 == "=" { upgrading = 1; next }
     !upgrading { if (/^[^ ].*:$/) { sub(/:$/, ""); if (!told[$0]++) print } next }
-    $1 == "Inst" && $3 !~ /^\[/ && !told[$2]++ { print $2 }' | xargs -r apt-cache show --no-all-versions 2>/dev/null \
+    $1 == "Inst" && $3 !~ /^\[/ && !told[$2]++ { print $2 }' | xargs -r apt-cache show --no-all-versions \
   | awk '/^(Package|Architecture|Version|Source|Size|Depends|Pre-Depends|Recommends|Provides):/ || $0 == ""')
 fp_text_section versions "$versions"
 
 fp_answer audit dpkg --audit
+assess_database
+assess_hooks
 interrupted=false
 for file in /var/lib/dpkg/updates/[0-9]*; do [ ! -e "$file" ] || interrupted=true; done
 container=false release=$(uname -rv) asked_by='' images=''

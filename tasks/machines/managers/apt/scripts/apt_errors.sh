@@ -16,15 +16,17 @@ read_errors='
   failed != "" { sub(/^ +/, ""); if ($0 !~ /^dependency problems/) say(failed ": " $0, before); failed = before = ""; next }
   /^dpkg: error processing / { failed = $5; if ($4 == "archive") { sub(/.*\//, "", failed); sub(/_.*/, "", failed) }; next }
   /^(Setting up|Processing triggers for|Preparing to unpack|Unpacking|Selecting|Fetched|\(Reading) |^Get:/ { before = ""; next }
+  block != "" && /^ / { sub(/^ +/, ""); block = block " " $0; next } # apt 3 and dpkg continue an error in further lines
+  block != "" { say(block); block = "" }
   /^E: (Problem executing scripts|Failure running script) / { say(substr($0, 4), before); before = ""; next }
-  /^E: / && !/^E: Sub-process (\/usr\/bin\/dpkg )?returned/ { say(substr($0, 4)); next }
-  /^dpkg: error: / { say($0) }
+  /^E: / && !/^E: Sub-process (\/usr\/bin\/dpkg )?returned/ { block = substr($0, 4); next }
+  /^dpkg: error: / { block = $0; next }
   /^ [^ ]+ depends on .*; however:$/ { sub(/;$/, "", $4); say($1 " is not set up because " $4 " failed"); next }
   / : (Depends|PreDepends|Conflicts|Breaks): / { sub(/^ +/, ""); say($0) }
   /[^ ]/ && !/^(W: |N: |Errors were encountered|dpkg: dependency problems|  ?Package | [^ ]+$)/ {
     if (/^  / && before != "") { sub(/^ +/, ""); before = substr(before " " $0, 1, 300) } else before = $0
   }
-  END { if (failed != "") say(failed); print kind ": " (text == "" ? "see the job\047s log" : text) }'
+  END { if (failed != "") say(failed); if (block != "") say(block); print kind ": " (text == "" ? "see the job\047s log" : text) }'
 
 changed_something() { [ -n "$set_up" ] || apt_began; }
 

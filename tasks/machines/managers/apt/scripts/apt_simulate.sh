@@ -23,7 +23,7 @@ if [ "$agreed" -ne 0 ]; then
   fp_set_apart "$view"
   [ -z "$fp_unmet" ] || simulate
 fi
-fp_text_section simulation "$(printf '%s\n' "$simulation" | grep -v '^Conf ')"
+fp_text_section simulation "$(printf '%s\n' "$simulation" | grep -v '^Conf ')" "$agreed"
 if [ "$agreed" -eq 0 ] && [ -z "$keep" ]; then
   # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
   fp_section uris fp_apt_get -qq -y --print-uris install $packages

@@ -44,6 +44,7 @@ from tasks.machines.managers.script_output import (
     parse_sections,
     split_rows,
 )
+from tasks.rules.tool_errors import find_tool_error
 
 _REQUIRED_SECTIONS: Final = ("repositories", "advisory_sources", "upgrades", "advisories", "transaction")
 _DISTRIBUTION_NAMES: Final = frozenset({"bash", "glibc", "openssl-libs", "rpm", "systemd"})
@@ -238,12 +239,10 @@ def _require_answers(sections: Mapping[str, ScriptSection], manager: str) -> Non
         section = sections.get(name)
         if section is None or section.exit_code == 0:
             continue
-        lines = [*section.text.splitlines(), *section.stderr.splitlines()]
-        text = _shorten("; ".join(line for line in lines if line.startswith("Error")) or section.stderr)
         if section.exit_code == LOCKED_EXIT_CODE:
-            raise ManagerBusy(text or f"another process uses {manager}")
+            raise ManagerBusy(_shorten(section.stderr) or f"another process uses {manager}")
         raise ManagerError(
-            text or f"{manager} ended with {section.exit_code}",
+            find_tool_error(f"{section.text}\n{section.stderr}") or f"{manager} ended with {section.exit_code}",
             hint=f"Run {manager} check-update on the machine: {manager} does not get as far as an answer.",
         )
 

@@ -6,7 +6,7 @@
 
 fp_ask_rpm
 fp_emit state native="$fp_arch"
-installed=$(fp_rpm_query -a 2>/dev/null) || exit 1 # an unreadable database is not an empty one
+installed=$(fp_rpm_query -a) || exit 1 # an unreadable database is not an empty one
 fp_set_param packages
 # a list goes to awk as its first lines: the kernel takes no argument of more than 128 KiB
 rows=$(

@@ -140,11 +140,12 @@ find_errors() { # CODE KIND: the lines of the log that say errors
     /^ +Requires: / && before ~ /^Error: Package: / { say($0); next }
     /^File .* not found on medium |^Timeout exceeded when accessing |^(Warning: )?Digest verification failed|^Package .* seems to be corrupted|Signature verification failed \[|^Permission to access / { say($0); next }
     /^\[MIRROR\] [^ ]*: |^  [^ ]+: (Cannot download|Download failed|Curl error)|^Download \(curl\) error|^Error (code|message): |^ - Can.t / { sub(/^\[MIRROR\] /, ""); say($0); next }
-    /^Error: |^error: |^Problem: |^Failed |^RPM: |^No provider of |^No match for argument|^(RPMDB|metadata|cachedir) already locked|^Existing lock |^System management is locked|^rpm.s database is locked/ { say($0); before = $0; next }
+    /^Error: Transaction failed$/ { summary = $0; before = $0; next }
+    /^Error (unpacking|in cpio payload of) rpm package |^Error: |^error: |^Problem: |^Failed |^RPM: |^No provider of |^No match for argument|^(RPMDB|metadata|cachedir) already locked|^Existing lock |^System management is locked|^rpm.s database is locked/ { say($0); before = $0; next }
     /^[ \t]+(file .* conflicts|installing package .* needs |.* more space needed|.* is needed by )/ { say($0); next }
     /^[^ ]*: install failed$/ { say($0) }
     NF { before = $0 }
-    END { if (kind == "lock" && text == "") text = held_by; if (text != "") print text }'
+    END { if (text == "") text = kind == "lock" ? held_by : summary; if (text != "") print text }'
 }
 
 script_failure='^(warning|error): (%[a-z]+\(.*scriptlet failed|lua script failed: )'

@@ -11,7 +11,9 @@ may_remove() { # else with the record that says why not
   if fp_is_over "$latest"; then fp_not_attempted window ''; return 1; fi
 }
 
-still_installed() { while read -r package; do ! rpm -q "$package" >/dev/null 2>&1 || lines "$package"; done <"$FP_JOB_DIR/rpm-own"; }
+still_installed() { # an unreadable database does not say that a package is gone
+  while read -r package; do case $(rpm -q "$package" 2>&1) in *' is not installed') ;; *) lines "$package" ;; esac; done <"$FP_JOB_DIR/rpm-own"
+}
 
 needed() { # PACKAGES: those that the tool does not count as needless
   needless >"$FP_JOB_DIR/rpm-needless" 2>/dev/null

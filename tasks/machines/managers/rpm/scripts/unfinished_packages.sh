@@ -52,7 +52,7 @@ fp_left_over() {
 
 # fp_unfinished: sets fp_obstacle to packages and fp_who to the packages, if there are any
 fp_unfinished() {
-  fp_who=$(fp_rpm_duplicates)
+  fp_who=$(fp_rpm_duplicates) || { fp_obstacle=packages fp_who="rpm can't read its database"; return 0; }
   [ -z "$fp_who" ] || fp_who=$(printf '%s\n' "$fp_who" | awk '{ count++; if (count <= 3) said = said (said == "" ? "" : ", ") $1 " is beside " $2 }
     END { if (count > 3) said = said " and " count - 3 " more"; print said }')
   [ -z "$fp_who" ] || fp_obstacle=packages
