@@ -13,7 +13,7 @@ from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.package_manager import JobKind, Transaction
 from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tasks.machines.managers.apt.manager import AptManager
-from tasks.rules.tool_errors import complete_error
+from tasks.machines.managers.tool_errors import complete_error
 from tests.contract.manager_subjects import apt_subject
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import LabHost

@@ -13,8 +13,8 @@ from tasks.domain.compliance import MAX_ANSWER_AGE
 from tasks.domain.errors import READ_LISTS_REMEDY, RepositoryError
 from tasks.domain.model import RepositoryProblem
 from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
+from tasks.machines.managers.tool_errors import find_tool_error
 from tasks.rules.redaction import redact_url
-from tasks.rules.tool_errors import find_tool_error
 
 MAX_PROBLEMS: Final = 20
 """A machine may send any number of them. More than this are not kept."""

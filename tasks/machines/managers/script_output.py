@@ -7,8 +7,8 @@ from typing import Final, TypeVar
 from inventory.data_class import dataclass
 from tasks.domain.errors import ProtocolViolation, ScriptFailed
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
+from tasks.machines.managers.tool_errors import describe_failure
 from tasks.rules.machine_checks.report_limits import MAX_LINES, require_count
-from tasks.rules.tool_errors import describe_failure
 
 T = TypeVar("T")
 K = TypeVar("K")

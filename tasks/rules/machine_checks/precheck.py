@@ -267,7 +267,7 @@ def check_writable(disks: Iterable[Disk], remounted: Collection[str] = ()) -> tu
     """Return a blocking finding for each read-only file system that no hook mounts writable (``remounted``)."""
     remedy = (
         "Find out why (often a disk error), repair that, and mount it writable. If it is to be read-only, let hooks of "
-        "the package manager mount it writable while packages change (DPkg::Pre-Invoke and DPkg::Post-Invoke of apt)."
+        "the package manager mount it writable while packages change."
     )
     mounts = dict.fromkeys(disk.mount for disk in disks if disk.read_only and not {disk.mount, "*"} & set(remounted))
     return tuple(Finding.block("disk", f"{mount} is mounted read-only", remedy) for mount in mounts)

@@ -8,7 +8,7 @@ from inventory.data_class import dataclass
 from tasks.domain.model import TransactionResult
 from tasks.domain.protocols.package_manager import FailureCause, Transaction
 from tasks.domain.protocols.transport import JobPhase, ScriptRecord
-from tasks.rules.tool_errors import complete_error, describe_failure
+from tasks.machines.managers.tool_errors import complete_error, describe_failure
 from tasks.steps.machine.machine_lock import split_lock_holder
 
 _MAX_NUMBER = 1e15  # a number in a job's record that is larger is not valid

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.domain.model import Disk, Facts, Finding, RebootNeed, RepositoryProblem, Services, UnfinishedPackage
+from tasks.domain.model import (
+    Assessment,
+    Disk,
+    Facts,
+    Finding,
+    RebootNeed,
+    RepositoryProblem,
+    Services,
+    UnfinishedPackage,
+)
 from tasks.domain.states import Classification, FindingLevel, YesNoUnknown
 from tasks.machines.managers.registry import find_kernel_removal
 from tasks.rules.machine_checks.packages import (
@@ -14,6 +23,7 @@ from tasks.rules.machine_checks.packages import (
     check_packages,
 )
 from tasks.rules.machine_checks.precheck import (
+    check_assessment,
     check_clock,
     check_default_routes,
     check_disk_space,
@@ -23,7 +33,7 @@ from tasks.rules.machine_checks.precheck import (
 )
 from tasks.rules.machine_checks.services import check_services
 from tests.support.builders import make_facts
-from tests.unit.rules.examples import a_state, an_update
+from tests.unit.rules.examples import NOW, a_state, an_update
 
 MIB = 1024**2
 GOOD, WARN, BLOCK = FindingLevel.GOOD, FindingLevel.WARN, FindingLevel.BLOCK
@@ -59,7 +69,9 @@ def levels(findings):
         ([disk("packages", inodes=999)], [an_update()], [BLOCK]),
         ([disk("packages", inodes=None)], [an_update()], [GOOD]),
         ([disk("system", read_only=True)], [an_update()], [BLOCK]),
-        ([disk("boot", read_only=True)], [an_update()], [GOOD]),
+        ([disk("boot", read_only=True)], [an_update()], [FindingLevel.REMARK]),
+        ([disk("boot", read_only=True)], [KERNEL], [BLOCK]),
+        ([disk("system", mount="/"), disk("system", mount="/usr", read_only=True)], [an_update()], [BLOCK]),
         ([disk("other", read_only=True)], [an_update()], [GOOD]),
         ([], [an_update()], [WARN]),
         ([disk("system", free_mib=0)], [], []),
@@ -67,6 +79,17 @@ def levels(findings):
 )
 def test_room_on_disks(disks, updates, expected):
     assert levels(check_disk_space(facts(*disks), 100 * MIB, updates)) == expected
+
+
+def test_a_file_system_that_hooks_mount_writable_is_none_that_is_read_only():
+    closed = facts(disk("system", mount="/usr", read_only=True), disk("boot", read_only=True))
+    assert levels(check_disk_space(closed, 0, [KERNEL], remounted=("/usr", "/boot"))) == [GOOD]
+    assert levels(check_disk_space(closed, 0, [KERNEL], remounted=("*",))) == [GOOD]
+    (found,) = check_disk_space(closed, 0, [KERNEL], remounted=("/usr",))
+    assert found.message == "/boot is mounted read-only"
+    # doctor says it of a machine without pending updates, too
+    told = check_assessment(Assessment("m", NOW, 1.0, facts=closed, packages=a_state()))
+    assert [finding.message for finding in told if finding.level is BLOCK] == ["/usr is mounted read-only"]
 
 
 @pytest.mark.parametrize(

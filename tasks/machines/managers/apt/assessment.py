@@ -60,7 +60,7 @@ from tasks.machines.managers.script_output import (
     require_text,
     split_rows,
 )
-from tasks.rules.tool_errors import describe_failure
+from tasks.machines.managers.tool_errors import describe_failure
 
 UPDATER_UNITS: Final = ("apt-daily*", "unattended-upgrades.service")
 """Masks of the services that update packages by themselves."""

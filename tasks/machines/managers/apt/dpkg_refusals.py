@@ -10,7 +10,7 @@ from typing import Final
 from inventory.data_class import dataclass
 from inventory.name_lists import join_first_names
 from tasks.machines.managers.script_output import ScriptSection, get_text
-from tasks.rules.tool_errors import describe_failure, find_tool_error
+from tasks.machines.managers.tool_errors import describe_failure, find_tool_error
 
 _MISSING_FILE_PATTERN: Final = re.compile(r"are missing the (\S+) control file")
 _FOREIGN_PATTERN: Final = re.compile(r"do not have an architecture|have an (?:illegal|unknown foreign) architecture")

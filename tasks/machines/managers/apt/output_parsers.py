@@ -8,7 +8,7 @@ from inventory.data_class import dataclass
 from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import SimulationResult
 from tasks.machines.managers.manager_base import build_simulation_result
-from tasks.rules.tool_errors import describe_failure
+from tasks.machines.managers.tool_errors import describe_failure
 
 _HEADER_PATTERN = re.compile(r"^([^\s:]+(?::[^\s:]+)?):$")
 _VERSION_PATTERN = re.compile(r"^ (\*\*\*|   ) (\S+) (-?\d{1,9})(?: \(phased (\d{1,3})%\))?$")

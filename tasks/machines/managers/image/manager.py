@@ -36,7 +36,7 @@ from tasks.machines.managers.repository_problems import build_repository_error
 from tasks.machines.managers.rpm.repositories import find_rpm_repository_problems
 from tasks.machines.managers.running_programs import build_updaters_script, find_scheduled_updaters, is_unit_active
 from tasks.machines.managers.script_output import ScriptSection, get_text, parse_sections, require_integer, require_text
-from tasks.rules.tool_errors import find_tool_error
+from tasks.machines.managers.tool_errors import find_tool_error
 
 ASSESS_SCRIPT: Final = "image_assess"
 JOB_SCRIPT: Final = "image_job"

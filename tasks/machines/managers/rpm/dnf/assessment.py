@@ -44,7 +44,7 @@ from tasks.machines.managers.script_output import (
     parse_sections,
     split_rows,
 )
-from tasks.rules.tool_errors import find_tool_error
+from tasks.machines.managers.tool_errors import find_tool_error
 
 _REQUIRED_SECTIONS: Final = ("repositories", "advisory_sources", "upgrades", "advisories", "transaction")
 _DISTRIBUTION_NAMES: Final = frozenset({"bash", "glibc", "openssl-libs", "rpm", "systemd"})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.rules.tool_errors import complete_error, describe_failure, find_tool_error
+from tasks.machines.managers.tool_errors import complete_error, describe_failure, find_tool_error
 from tests.ci.tree import TOP
 
 FOLDER = TOP / "tests/data/tool_errors"
