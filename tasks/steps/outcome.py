@@ -233,7 +233,8 @@ def build_assessment_outcome(context: MachineContext) -> Outcome:
     parts = [f"pending updates: {assessment.urgent_count} critical or security, {assessment.other_count} other"]
     broken = check_package_problems(assessment.packages, repair_allowed=False)
     findings = (*broken, *check_known_faults(assessment.packages), *find_next_boot_warnings(assessment.facts))
-    parts += [f"{finding.check}: {finding.message}" for finding in findings if finding.level is not FindingLevel.GOOD]
+    told = {FindingLevel.WARN, FindingLevel.BLOCK}
+    parts += [f"{finding.check}: {finding.message}" for finding in findings if finding.level in told]
     state = OperationState.COMPLETED_WITH_WARNINGS if len(parts) > 1 else OperationState.SUCCEEDED
     return replace(outcome, state=state, reason="; ".join(parts))
 
