@@ -169,6 +169,8 @@ def open_run(
         still_holds_lease: Callable[[], bool] = lambda: True  # noqa: E731 - a run that only looks needs no lease
         if isinstance(request, PatchRequest) and not request.dry_run:
             holder = build_holder(starter)
+            if not is_resumed:
+                ports.leases.require_known_stops()
             if request.component:  # before the lease of the run, which then has the last word
                 release_component_lease(ports.leases, run_id, request.component)
                 lease = build_component_lease(request.component)

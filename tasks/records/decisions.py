@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, delete, insert, select, text
 
 from inventory.data_class import dataclass
 from inventory.files.own_keys import KeyFileError
-from tasks.domain.errors import RecordsError, SealBroken, SealKeyMissing
+from tasks.domain.errors import RecordsError, RequestError, SealBroken, SealKeyMissing
 from tasks.records import schema
 from tasks.records.audit.seals_and_heads import AuditHead, advance_head, find_head_path, read_head
 from tasks.records.seals import DECISION_KEY, Seals
@@ -64,6 +64,11 @@ class _Chains:
     seals: dict[str, list[str]] = field(default_factory=dict)
     newest: dict[tuple[str, str], Decision] = field(default_factory=dict)
     is_head_lost: bool = False
+
+    def forget(self) -> None:
+        """Forget what was read."""
+        self.seals.clear()
+        self.newest.clear()
 
 
 _CHAINS: "WeakKeyDictionary[Database, _Chains]" = WeakKeyDictionary()
@@ -171,6 +176,40 @@ class SqlDecisions:
             self._read_entries(connection, heads)
             return sum(len(seals) for seals in self._chains.seals.values())
 
+    def begin_anew(self) -> tuple[str, int]:
+        """Begin a new chain for each key of this process whose chain is not whole.
+
+        Entries that fit each other and their seals stay. Otherwise all entries under the key are removed. Programs that
+        run have the old chain in memory: they need a restart.
+
+        Returns:
+            What was wrong, and how many entries were removed.
+
+        Raises:
+            RequestError: the chain is whole.
+            RecordsError: the records or a file can't be written.
+        """
+        removed, faults = 0, []
+        for key_id in self._seals.read_key_ids():
+            path = self._find_head_path(key_id)
+            with self._chains.lock, self._database.begin_write("begin a new chain of decisions") as connection:
+                try:
+                    self._read_entries(connection, {key_id: read_head(path)})
+                    continue
+                except (SealBroken, KeyFileError) as error:
+                    faults.append(error.message)
+                self._chains.forget()
+                try:
+                    self._read_entries(connection, {key_id: None})
+                except SealBroken:
+                    removed += connection.execute(delete(_DECISIONS).where(_DECISIONS.c.key_id == key_id)).rowcount
+                    self._chains.forget()
+                path.unlink(missing_ok=True)
+        if not faults:
+            raise RequestError("the chain of decisions is whole", hint="Nothing has to begin anew.")
+        self.note_newest()
+        return "; ".join(faults), removed
+
     def _read(self) -> Mapping[tuple[str, str], Decision]:
         # The heads come before the transaction's first query: others add entries meanwhile.
         with self._chains.lock:
@@ -202,25 +241,28 @@ class SqlDecisions:
             try:
                 rows = connection.execute(query.order_by(_DECISIONS.c.number)).mappings().all()
             except ValueError as error:  # SQLite lets others store any text as a time
-                raise self._build_error(f"an entry after {len(seals)} has no time", key_id) from error
+                raise self._build_error(f"an entry after {len(seals)} has no time") from error
             if seals:
                 if not rows or rows[0]["number"] != len(seals) or rows[0]["seal"] != seals[-1]:
-                    raise self._build_error(f"entry {len(seals)} is gone, or is another one", key_id)
+                    raise self._build_error(f"entry {len(seals)} is gone, or is another one")
                 rows = rows[1:]
             for row in rows:
                 if row["number"] != len(seals) + 1 or row["previous"] != (seals[-1] if seals else ""):
-                    raise self._build_error(f"entry {row['number']} does not follow entry {len(seals)}", key_id)
+                    raise self._build_error(f"entry {row['number']} does not follow entry {len(seals)}")
                 try:
                     self._seals.check(_DECISIONS, row, f"entry {row['number']}")
                 except (SealBroken, SealKeyMissing) as error:
-                    raise self._build_error(error.message, key_id) from error
+                    raise self._build_error(error.message) from error
                 seals.append(row["seal"])
                 subject, decision = (row["kind"], row["subject"]), Decision(row["decision"], row["at"])
                 newest = self._chains.newest.get(subject)
                 if newest is None or newest.at <= decision.at:  # one chain may be of an earlier key
                     self._chains.newest[subject] = decision
             if head is not None and (head.number > len(seals) or seals[head.number - 1] != head.seal):
-                raise self._build_error(f"entry {head.number} is gone, or is another one", key_id)
+                records, noted = self._database.display_name, self._find_head_path(key_id)
+                fault = f"{records} lacks the decision number {head.number} that {noted} notes"
+                fault += ": the records were deleted, replaced or restored, or somebody has removed decisions"
+                raise self._build_error(fault)
 
     def _advance_heads(self, heads: Mapping[str, AuditHead | None]) -> None:
         for key_id, head in heads.items():
@@ -236,9 +278,10 @@ class SqlDecisions:
     def _find_head_path(self, key_id: str) -> Path:
         return find_head_path(self._database, f"decisions-head-{key_id}")
 
-    def _build_error(self, fault: str, key_id: str) -> SealBroken:
+    def _build_error(self, fault: str) -> SealBroken:
         return SealBroken(
             f"the chain of decisions is not whole: {fault}",
-            hint="Nothing that it may concern is done. Find out who can write the database, or whether an older backup"
-            f" was restored. Then begin a new chain: docs/how-to/backup.md, {self._find_head_path(key_id)}",
+            hint="No run begins, and nobody approves. If you have deleted, replaced or restored the records yourself:"
+            " fleetpatch audit renew --reason TEXT. Otherwise find out first who can write them:"
+            " docs/how-to/backup.md#the-chain-of-decisions",
         )

@@ -22,6 +22,8 @@ from tasks.records.storage.database import Database
 
 _STOPPABLE_STATES = (OperationState.NOT_STARTED.value, OperationState.IN_PROGRESS.value)
 _STOPPED = "stopped"
+_FLEETPATCH = "fleetpatch"
+"""Who asks a run to stop where no person is known."""
 _LEASES, _STOP_REQUESTS, _RUNS = schema.leases, schema.stop_requests, schema.runs
 
 
@@ -67,6 +69,10 @@ class SqlLeases:
                 return
             held = connection.execute(select(_LEASES).where(_LEASES.c.run_id == run_id)).one()
         raise LeaseHeld(run_id, holder=_to_holder(held), until=held.until)
+
+    def require_known_stops(self) -> None:
+        """Require that it can be said which runs were asked to stop. Raises SealBroken."""
+        self._decisions.require_whole()
 
     def renew(self, run_id: str, holder: LeaseHolder, seconds: float) -> LeaseRenewal:
         """Extend the lease to that many seconds from now. Return whether it was kept, and any stop request.
@@ -161,9 +167,9 @@ class SqlLeases:
         try:
             decision = self._decisions.find(DecisionKind.STOP, run_id)
         except SealBroken as error:
-            return StopRequest("", error.message, SystemClock().now())
+            return StopRequest(_FLEETPATCH, f"{error.message}. {error.hint}", SystemClock().now())
         reason = "somebody has asked it to stop, and the request was removed from the database"
-        return StopRequest("", reason, decision.at) if decision is not None else None
+        return StopRequest(_FLEETPATCH, reason, decision.at) if decision is not None else None
 
 
 def _list_open_shards(connection: Connection, run_id: str) -> list[str]:

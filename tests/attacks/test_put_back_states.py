@@ -18,13 +18,14 @@ from flows.installation_checks import check_installation
 from flows.recovery.unfinished_runs import AbandonedRun, read_and_judge_run
 from inventory.files.own_keys import FOLDER_VARIABLE
 from inventory.machine import Inventory
-from tasks.domain.errors import SealBroken
+from tasks.domain.errors import RequestError, SealBroken
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.states import FindingLevel, OperationState
 from tasks.records.access_tokens import SqlAccessTokens
 from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
+from tasks.records.decisions import SqlDecisions
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -231,16 +232,56 @@ def require_nothing_is_done(records: SqlRecords, text: str) -> None:
         assert stop.stop is not None
 
 
-def test_a_chain_begins_anew_when_its_administrator_says_so(records: SqlRecords, file: Path, keys: Path) -> None:
-    """No attacker: an older backup was restored. Without its rows and its noted ends, a new chain begins."""
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ("DELETE FROM decisions", 0),
+        ("DELETE FROM decisions WHERE number = 2", 1),
+        ("UPDATE decisions SET subject = 'x'", 0),
+    ],
+)
+def test_a_chain_begins_anew_when_its_administrator_says_so(
+    records: SqlRecords, file: Path, change: str, kept: int
+) -> None:
+    """No attacker: the records were deleted, or an older backup was restored. What still fits stays."""
+    records.save(IN_PROGRESS)
     reject(records, file)
-    put_back(file, "decisions", [])
-    for head in keys.glob("decisions-head-*"):
-        head.unlink()
-    with open_records(records.database.url.render_as_string(hide_password=False)) as restarted:
-        approvals = SqlApprovals(restarted.database)
-        assert approvals.decide(RUN, DIGEST, ApprovalDecision.APPROVED, "carl") is not None
-        assert len(copy_rows(file, "decisions")) == 1
+    SqlOptOuts(records.database).add(OptOut("*", "bert", "", NOW))
+    with pytest.raises(RequestError, match="is whole"):
+        SqlDecisions(records.database).begin_anew()
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(change)
+    with open_records(f"sqlite:///{file}") as restarted:
+        with pytest.raises(SealBroken) as caught:
+            restarted.leases.require_known_stops()
+        assert "fleetpatch audit renew --reason TEXT" in caught.value.hint
+        fault, removed = SqlDecisions(restarted.database).begin_anew()
+        assert fault == caught.value.message
+        assert (removed > 0) == ("UPDATE" in change)
+        assert len(copy_rows(file, "decisions")) == kept
+        assert restarted.leases.find_lease(RUN) is None
+        SqlOptOuts(restarted.database).add(OptOut("ber", "bert", "", NOW))
+        assert len(copy_rows(file, "decisions")) == kept + 1
+    with open_records(f"sqlite:///{file}") as restarted:
+        restarted.leases.require_known_stops()
+
+
+def test_the_fault_of_deleted_records_names_files_causes_and_the_act(
+    records: SqlRecords, file: Path, keys: Path
+) -> None:
+    """No attacker: the file of the records was deleted to begin anew."""
+    reject(records, file)
+    records.close()
+    file.unlink()
+    (head,) = keys.glob("decisions-head-*")
+    with open_records(f"sqlite:///{file}") as restarted:
+        restarted.save(IN_PROGRESS)
+        lease = restarted.leases.find_lease(RUN)
+        assert lease is not None
+        assert lease.stop is not None
+        assert lease.stop.who == "fleetpatch"
+        for part in (str(file), str(head), "deleted, replaced or restored", "fleetpatch audit renew --reason TEXT"):
+            assert part in lease.stop.reason
 
 
 def test_decisions_of_another_key_stop_nobody(

@@ -17,13 +17,15 @@ from tests.support.shells import SHELLS
 
 TARGET = "192.0.2.1:4281"
 UNITS = ["fleetpatch-forwarder-address.service", "fleetpatch-forwarder.service", "fleetpatch-forwarder.socket"]
+UNIT_ORDER = [UNITS[0], UNITS[2], UNITS[1]]
 TOOLS = {
     "systemctl": (
         'place=$(dirname "$0")/..\n'
         "for last do :; done\n"
         'echo "$*" | sed "s/--no-ask-password --no-pager //" >>"$place/orders"\n'
         'case "$*" in *"enable --now"*)\n'
-        '  [ ! -e "$place/broken" ] || { echo "Failed to start"; exit 1; }; touch "$place/active" ;;\n'
+        '  [ ! -e "$place/broken" ] || { echo "Failed to start"; exit 1; }\n'
+        '  ! rm "$place/broken once" 2>/dev/null || { echo "Failed to start"; exit 1; }; touch "$place/active" ;;\n'
         '*disable*) rm -f "$place/active" ;; *is-active*) [ -e "$place/active" ] ;; esac\n'
     ),
     "ip": (
@@ -60,8 +62,8 @@ class Machine:
         assert output.records, done.stderr
         return output.records
 
-    def refused(self, work: str = "lay") -> str:
-        (record,) = self.run(work)
+    def refused(self, work: str = "lay", target: str = TARGET) -> str:
+        (record,) = self.run(work, target)
         assert record["kind"] == "refused"
         return str(record["why"])
 
@@ -107,7 +109,7 @@ def test_the_socket_is_for_programs_on_this_machine_alone(machine: Machine) -> N
         assert line in socket.splitlines()
     service = (machine.units / "fleetpatch-forwarder.service").read_text()
     assert f"ExecStart=/usr/lib/systemd/systemd-socket-proxyd {TARGET}" in service.splitlines()
-    assert "enable --now fleetpatch-forwarder.socket" in machine.orders()
+    assert "enable --now --quiet fleetpatch-forwarder.socket" in machine.orders()
     address = (machine.units / "fleetpatch-forwarder-address.service").read_text()
     assert "DefaultDependencies=no" in address.splitlines()  # else it waits for all sockets, and they for it
 
@@ -169,6 +171,24 @@ def test_what_can_not_be_started_is_not_left_there(machine: Machine) -> None:
 
     assert "Failed to start" in machine.refused()
     assert machine.names() == []
+    assert [order for order in machine.orders() if order.startswith("reset-failed")] == [
+        f"reset-failed {name}" for name in UNIT_ORDER
+    ]
+
+
+def test_a_target_that_can_not_be_reached_leaves_the_earlier_forwarder(machine: Machine) -> None:
+    machine.run("lay")
+    (machine.place / "broken once").touch()
+
+    assert "Failed to start" in machine.refused(target="192.0.2.9:80")
+    assert machine.run("look") == ({"kind": "forwarder", "state": "laid", "target": TARGET},)
+
+
+def test_a_unit_that_can_not_be_written_leaves_nothing(machine: Machine) -> None:
+    (machine.units / f"{UNITS[2]}.new").mkdir()  # the second that is laid
+
+    assert "cannot write" in machine.refused()
+    assert machine.names() == [f"{UNITS[2]}.new"]
 
 
 @pytest.mark.parametrize(
@@ -183,13 +203,16 @@ def test_what_can_not_be_started_is_not_left_there(machine: Machine) -> None:
 def test_a_program_that_has_port_80_of_all_addresses_is_named(
     machine: Machine, file: str, address: str, is_in_the_way: bool
 ) -> None:
-    (machine.place / "broken").touch()
     (machine.place / "proc/net").mkdir(parents=True)
     head = "  sl  local_address rem_address   st tx_queue rx_queue\n"
     (machine.place / "proc/net" / file).write_text(f"{head}   0: {address} 00000000:0000 0A 00000000:00000000\n")
 
-    assert ("port 80 of all addresses" in machine.refused()) is is_in_the_way
-    assert machine.names() == []
+    if is_in_the_way:
+        assert "port 80 of all addresses" in machine.refused()
+        assert machine.names() == []
+        assert not (machine.place / "orders").exists()
+    else:
+        assert machine.run("lay")[0]["kind"] == "changed"
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,10 @@ class LeasesLine:
         self._leases = leases
         self._outage = outage
 
+    def require_known_stops(self) -> None:
+        """See Leases. It is asked once, before a run begins, and changes nothing."""
+        self._leases.require_known_stops()
+
     def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> None:
         """See Leases."""
         self._of.holder = holder.id

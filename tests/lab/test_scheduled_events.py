@@ -117,8 +117,17 @@ def test_a_program_on_the_machine_asks_azures_address(hosts: Boot, tmp_path: Pat
         state, message = change(order)
         nginx = "another program listens at port 80 of all addresses"
         assert (state, message) == (ForwarderState.REFUSED, nginx)
-        assert host.sh(f"ls /etc/systemd/system | grep fleetpatch || true; {SHOW_ADDRESS}", root=True) == ""
+        left = (
+            f"ls /etc/systemd/system | grep fleetpatch-f; systemctl --failed --plain | grep fleetpatch; {SHOW_ADDRESS}"
+        )
+        assert host.sh(f"({left}) || true", root=True) == ""
         host.sh("systemctl disable --now nginx", root=True)
+        drop_in = "/run/systemd/system/fleetpatch-forwarder-address.service.d"
+        host.sh(f"mkdir {drop_in}; printf '[Service]\\nExecStartPre=false\\n' >{drop_in}/x.conf", root=True)
+        state, message = change(order)
+        assert (state, message[:35]) == (ForwarderState.REFUSED, "the units could not be started: A d")
+        assert host.sh(f"({left}) || true", root=True) == ""  # no failed unit keeps the system degraded
+        host.sh(f"rm -r {drop_in}; systemctl daemon-reload", root=True)
         assert change(order) == (ForwarderState.LAID, "")
         assert '"Events": []' in ask(host)
 

@@ -52,6 +52,9 @@ class FakeLeases:
     def __post_init__(self) -> None:
         self.records.holds = lambda run_id, holder: self._own(run_id, holder) is not None
 
+    def require_known_stops(self) -> None:
+        pass
+
     def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> None:
         with self._call("take", run_id):
             now, lease = self.clock.now(), self.held.get(run_id)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fleetpatch.cli.app import JsonOption, RecordsOption, YesOption, app
+from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.completion import complete_names
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stderr, shorten_list
@@ -114,6 +115,37 @@ def cut(
         print_json({"removed": removed, "entry": build_row_json(entry)})
     else:
         print_to_stderr(f"{format_count(removed, 'entry', ('is', 'are'))} removed. Entry {entry.number} records it.")
+
+
+@audit_app.command("renew", cls=ActingCommand)
+def renew(
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why. The log keeps it.")],
+    yes: YesOption = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Begin a new chain of decisions, if you have deleted the records or restored an older backup."""
+    from tasks.records.decisions import SqlDecisions
+    from tasks.records.setup import open_records
+
+    if not reason.strip():
+        raise RequestError("a new chain of decisions needs a reason", hint="Say it with --reason TEXT.")
+    question = (
+        "Begin a new chain? Decisions that are gone count no more: tokens that were removed, runs that were stopped."
+    )
+    if not (yes or confirm(question, "beginning a new chain of decisions")):
+        return
+    with open_records(records) as database:
+        fault, removed = SqlDecisions(database.database).begin_anew()
+    if as_json:
+        print_json({"fault": fault, "removed": removed})
+    else:
+        print_to_stderr(
+            f"A new chain has begun ({format_count(removed, 'entry', ('is', 'are'))} removed). It was: {fault}"
+        )
+        print_to_stderr(
+            "Restart the worker and the pages. If they run as other users, do the same as each of these users."
+        )
 
 
 @audit_app.command("send")

@@ -95,6 +95,13 @@ class Leases(Protocol):
             LeaseHeld: another process has the lease. The error names the process and the expiry.
         """
 
+    def require_known_stops(self) -> None:
+        """Require that it can be said which runs were asked to stop.
+
+        Raises:
+            SealBroken: the decisions in the records are not whole. A run that begins would begin nothing.
+        """
+
     def renew(self, run_id: str, holder: LeaseHolder, seconds: float) -> LeaseRenewal:
         """Extend the lease to that many seconds from now, and return whether a stop was requested.
 

@@ -67,7 +67,16 @@ find_state() { # sets state and laid_target
 put() { # NAME: writes stdin as a unit
   { printf '%s\n' "$mark"; cat; } >"$units/$1.new" 2>/dev/null && mv -f -- "$units/$1.new" "$units/$1" 2>/dev/null && return
   rm -f -- "$units/$1.new"
-  refuse "cannot write $units/$1"
+  give_up "cannot write $units/$1"
+}
+give_up() { # WHY: takes away what was laid, puts an earlier forwarder back, and refuses
+  why=${why:-$1}
+  remove
+  if [ -n "$laid_target" ]; then
+    target=$laid_target laid_target=''
+    lay
+  fi
+  refuse "$why"
 }
 lay() {
   put fleetpatch-forwarder-address.service <<UNIT
@@ -118,18 +127,16 @@ ProtectHome=yes
 NoNewPrivileges=yes
 ExecStart=$proxy $target
 UNIT
-  manager daemon-reload >/dev/null 2>&1 || refuse "systemctl daemon-reload failed"
-  said=$(manager enable --now fleetpatch-forwarder.socket 2>&1) || {
-    remove
-    ! is_port_used || refuse "another program listens at port 80 of all addresses"
-    refuse "the units could not be started: $said"
-  }
+  manager daemon-reload >/dev/null 2>&1 || give_up "systemctl daemon-reload failed"
+  said=$(manager enable --now --quiet fleetpatch-forwarder.socket 2>&1) || give_up "the units could not be started: $said"
+  manager is-active --quiet fleetpatch-forwarder.socket || give_up "the socket of the forwarder is not active"
 }
 remove() {
   manager disable --now fleetpatch-forwarder.socket fleetpatch-forwarder.service >/dev/null 2>&1 || :
   manager stop fleetpatch-forwarder-address.service >/dev/null 2>&1 || :
   for name in $names; do
     if is_ours "$name"; then rm -f -- "$units/$name"; fi
+    manager reset-failed "$name" >/dev/null 2>&1 || : # a failed unit without a file makes the system degraded
   done
   manager daemon-reload >/dev/null 2>&1 || :
 }
@@ -159,7 +166,8 @@ if [ "$state" = laid ] && [ "$laid_target" = "$target" ] && manager is-active --
   fp_emit unchanged
   exit 0
 fi
+! is_port_used || refuse "another program listens at port 80 of all addresses"
 if [ "$state" = laid ]; then remove; fi
+why=''
 lay
-manager is-active --quiet fleetpatch-forwarder.socket || { remove; refuse "the socket of the forwarder is not active"; }
 fp_emit changed "state=laid" "target=$target"
