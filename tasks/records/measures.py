@@ -125,6 +125,8 @@ class LearnedDurations:
     measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     # How many updates a machine got on average in the newest of the runs that installed any, by machine.
     updates: Mapping[str, float] = field(default_factory=dict)
+    # The package manager that the last answer names, by machine.
+    managers: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_learned_durations(database: Database) -> LearnedDurations:
@@ -136,15 +138,19 @@ def read_learned_durations(database: Database) -> LearnedDurations:
     of_sample = (_OUTCOMES.c.run_id == installed.c.run_id) & (_OUTCOMES.c.machine == installed.c.machine)
     counts = select(_OUTCOMES.c.machine, func.avg(_OUTCOMES.c.updates_installed)).join(installed, of_sample)
     counts = counts.where(_OUTCOMES.c.updates_installed > 0).group_by(_OUTCOMES.c.machine)
+    states = page_schema.machine_states
     with database.begin_read("read what was learned of all machines") as connection:
         rows = connection.execute(ordered).tuples().all()
         updates = connection.execute(counts).tuples().all()
+        managers = (
+            connection.execute(select(states.c.machine, states.c.manager).where(states.c.manager != "")).tuples().all()
+        )
     measures: dict[str, dict[str, float]] = {}
     for (machine, measure), group in groupby(rows, key=lambda row: (row[0], row[1])):
         mean = compute_weighted_mean([value for _, _, value in group])
         if mean is not None:
             measures.setdefault(machine, {})[measure] = mean
-    return LearnedDurations(measures, {machine: float(mean) for machine, mean in updates})
+    return LearnedDurations(measures, {machine: float(mean) for machine, mean in updates}, dict(managers))
 
 
 def _select_newest_samples(dialect: str, measures: Sequence[str]) -> Subquery:

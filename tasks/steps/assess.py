@@ -8,7 +8,7 @@ from tasks.domain.model import Assessment, Facts, Finding, MachinePlan, PackageS
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
 from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, Step, YesNoUnknown
-from tasks.machines.managers.registry import find_kernel_removal
+from tasks.machines.managers.registry import POSSIBLE_CLASSES, find_kernel_removal
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.packages import check_vendor_changes, describe_live_patching, prevents_installation
 from tasks.rules.machine_checks.precheck import check_machine_state, check_same_machine
@@ -17,6 +17,7 @@ from tasks.rules.runs.approval import restrict_new_plan
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
 from tasks.rules.undo import keep_others
 from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
+from tasks.rules.updates.possible_classes import find_impossible_classes
 from tasks.rules.updates.selection import describe_server_products, describe_unapplied_limits, select_updates
 from tasks.rules.updates.simulation import filter_by_simulation
 from tasks.rules.updates.transaction_planning import predict_durations, predict_reboot_need
@@ -90,6 +91,8 @@ def plan_updates(context: MachineContext) -> MachineState:
         snapshot = choice.snapshot
     else:
         chosen, skipped = select_updates(packages, selection)
+        if selection.pinned_updates is None:
+            special_notes = find_impossible_classes(selection.classifications, [packages.manager], POSSIBLE_CLASSES)
     if chosen and not (prevents_installation(packages) or options.component_order is not None or snapshot):
         search_deadline = context.build_package_deadline()
         filtered = filter_by_simulation(

@@ -109,7 +109,7 @@ def test_the_socket_is_for_programs_on_this_machine_alone(machine: Machine) -> N
         assert line in socket.splitlines()
     service = (machine.units / "fleetpatch-forwarder.service").read_text()
     assert f"ExecStart=/usr/lib/systemd/systemd-socket-proxyd {TARGET}" in service.splitlines()
-    assert "enable --now --quiet fleetpatch-forwarder.socket" in machine.orders()
+    assert "enable --now fleetpatch-forwarder.socket" in machine.orders()
     address = (machine.units / "fleetpatch-forwarder-address.service").read_text()
     assert "DefaultDependencies=no" in address.splitlines()  # else it waits for all sockets, and they for it
 

@@ -41,6 +41,7 @@ def check_config(
     as_json: JsonOption = False,
 ) -> None:
     """Show all faults and warnings of configurations. Changes nothing."""
+    from deployments.checks.class_checks import check_classes
     from deployments.checks.configuration_checks import check_configurations
     from deployments.checks.controller_checks import check_controller
     from deployments.checks.policy_checks import check_policy
@@ -72,6 +73,7 @@ def check_config(
         *check_configurations(configurations, inventories, now),
         *check_capacity(configurations, inventories, learned),
         *check_policy(configurations, inventories, now),
+        *check_classes(configurations, inventories, learned.managers, now),
         *check_controller(configurations),
     )
     print_json_or_text(as_json, build_check_json, print_check_result, configurations, inventories, findings, now)

@@ -12,6 +12,7 @@ from inventory.machine import OsFamily
 from tasks.domain.errors import UnsupportedSystem
 from tasks.domain.model import Facts
 from tasks.domain.protocols.package_manager import PackageManager, Rates
+from tasks.domain.states import Classification
 
 _PLACES: Final[Mapping[str, tuple[str, ...]]] = {
     "bootc": ("image.manager.ImageManager", "image.bootc.tool.BOOTC"),
@@ -43,6 +44,18 @@ def build_manager(name: str) -> PackageManager:
 MANAGER_TYPES: Final[Mapping[str, Callable[[], PackageManager]]] = {
     name: partial(build_manager, name) for name in _PLACES
 }
+
+_ANY_CLASS: Final = {Classification.OTHER, Classification.UNCLASSIFIED}
+_RATED: Final = frozenset({*_ANY_CLASS, Classification.CRITICAL, Classification.SECURITY})
+POSSIBLE_CLASSES: Final[Mapping[str, frozenset[Classification]]] = {
+    "apt": frozenset({*_ANY_CLASS, Classification.SECURITY, Classification.SECURITY_ESM}),
+    **dict.fromkeys(("dnf", "dnf5", "yum", "zypper", "rpm-ostree", "transactional-update"), _RATED),
+    "bootc": frozenset(_ANY_CLASS),
+    "windows-update": frozenset(Classification) - {Classification.SECURITY_ESM},
+}
+"""The classifications that updates of each package manager can have. Other is also what components beside it have."""
+USUAL_MANAGERS: Final = ("apt", "dnf", "zypper")
+"""What a machine may have that was never assessed, and whose family has several."""
 
 _OSTREE: Final = "ostree"
 _SILENT_BOOTC: Final = "silent-bootc"

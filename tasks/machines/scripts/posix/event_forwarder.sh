@@ -128,7 +128,8 @@ NoNewPrivileges=yes
 ExecStart=$proxy $target
 UNIT
   manager daemon-reload >/dev/null 2>&1 || give_up "systemctl daemon-reload failed"
-  said=$(manager enable --now --quiet fleetpatch-forwarder.socket 2>&1) || give_up "the units could not be started: $said"
+  said=$(manager enable --now fleetpatch-forwarder.socket 2>&1) \
+    || give_up "the units could not be started: $(printf '%s\n' "$said" | grep -v '^Created symlink')"
   manager is-active --quiet fleetpatch-forwarder.socket || give_up "the socket of the forwarder is not active"
 }
 remove() {
