@@ -13,14 +13,24 @@ from typing import Final
 from inventory.data_class import dataclass
 from inventory.name_lists import join_first_names
 from tasks.domain.components import COMPONENT_PREFIX, DISK_PREFIX, build_upgrade_command
-from tasks.domain.model import Finding, InstallResult, RunReport, Selection, Update, UpdateResult
+from tasks.domain.model import (
+    Finding,
+    InstallResult,
+    MachinePlan,
+    RebootNeed,
+    RunReport,
+    Selection,
+    Update,
+    UpdateResult,
+)
 from tasks.domain.protocols.package_manager import InstalledKernels, PackageNeeds
 from tasks.domain.rows.snapshots import SnapshotRow
-from tasks.domain.states import INSTALLED_UPDATE_STATES, UpdateState
+from tasks.domain.states import INSTALLED_UPDATE_STATES, RebootPolicy, UpdateState, YesNoUnknown
 from tasks.domain.undo import InstalledChange, UndoOrder, UndoSnapshot
 from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.updates.selection import find_exclude_mask
 
+LEFT_REBOOT: Final = "a reboot was pending before this undo, which leaves it: --reboot Always does it"
 REMOVAL_TERMS: Final = "never purged, and only if nobody has chosen it and nothing needs it by then"
 UNDO_CHECK: Final = "undo"
 REMOVAL_REASON: Final = "the run has newly installed it, so it is removed when the others are back"
@@ -262,6 +272,22 @@ def _explain_kernel(update: Update, kernels: InstalledKernels) -> str:
     if kernels.obstacle and not update.available:
         return f"whether it belongs to a kernel is not known: {kernels.obstacle}"
     return ""
+
+
+def leaves_pending_reboot(pending: RebootNeed, policy: RebootPolicy, chosen: Iterable[Update]) -> bool:
+    """Return whether an undo leaves a reboot that was pending before it: another run's, which may have been told Never.
+
+    It is another matter if the policy is Always, or if something that goes back asks for a reboot itself.
+    """
+    is_pending = pending.answer is YesNoUnknown.YES and policy is RebootPolicy.IF_REQUIRED
+    return is_pending and not any(update.requires_reboot for update in chosen)
+
+
+def is_in_vain(plans: Iterable[MachinePlan]) -> bool:
+    """Return whether an undo has nothing that it can take back, though not all is back already."""
+    plans = tuple(plans)
+    stays = any(r.update.goes_back and r.state in _NOT_BACK for plan in plans for r in plan.skipped)
+    return stays and not any(plan.chosen or plan.snapshot or find_removals(plan.skipped) for plan in plans)
 
 
 def keep_others(selection: Selection, skipped: Iterable[UpdateResult]) -> Selection:

@@ -15,7 +15,7 @@ from tasks.rules.machine_checks.precheck import check_machine_state, check_same_
 from tasks.rules.machine_checks.services import find_restartable_services, join_first_services
 from tasks.rules.runs.approval import restrict_new_plan
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
-from tasks.rules.undo import keep_others
+from tasks.rules.undo import LEFT_REBOOT, keep_others, leaves_pending_reboot
 from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
 from tasks.rules.updates.possible_classes import find_impossible_classes
 from tasks.rules.updates.selection import describe_server_products, describe_unapplied_limits, select_updates
@@ -114,6 +114,8 @@ def plan_updates(context: MachineContext) -> MachineState:
         options.live_patch_policy.describe_deadline(packages.reboot),
     )
     expected = predict_reboot_need(chosen, RebootNeed(YesNoUnknown.NO) if waits else packages.reboot)
+    leaves_reboot = options.undo_order is not None and leaves_pending_reboot(packages.reboot, options.reboot, chosen)
+    expected = YesNoUnknown.NO if leaves_reboot else expected
     expected = YesNoUnknown.YES if snapshot else expected  # the provider boots the machine anew
     machine_plan = MachinePlan(
         machine=context.name,
@@ -126,6 +128,7 @@ def plan_updates(context: MachineContext) -> MachineState:
         notes=(
             *special_notes,
             *_describe_package_state(packages),
+            *([LEFT_REBOOT] if leaves_reboot and not snapshot else []),
             *([f"the pending reboot is {deadline}"] if deadline else []),
             *_describe_service_restarts(packages, options),
             *describe_unapplied_limits(chosen, options.selection),

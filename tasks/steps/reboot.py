@@ -15,7 +15,8 @@ from tasks.domain.states import PRESENT_UPDATE_STATES, FindingLevel, RebootPolic
 from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.precheck import check_mounts_writable
-from tasks.rules.runs.reboot_decision import RebootDecision, decide_reboot
+from tasks.rules.runs.reboot_decision import RebootDecision, add_updates_need, decide_reboot
+from tasks.rules.undo import LEFT_REBOOT, leaves_pending_reboot
 from tasks.rules.updates.transaction_errors import find_boot_danger
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -154,16 +155,22 @@ def _store_result(context: MachineContext, result: RebootResult, early: bool) ->
 
 
 def _decide_reboot(context: MachineContext) -> RebootDecision:
-    machine_state, options = context.state, context.options
+    machine_state, options, need = context.state, context.options, context.latest_packages.reboot
+    plan, installed = context.plan, machine_state.install.results if machine_state.install is not None else ()
+    is_undo = options.undo_order is not None and not plan.snapshot
+    if is_undo and leaves_pending_reboot(context.packages.reboot, options.reboot, plan.chosen):
+        reasons = f" ({need.explanation})" if need.explanation else ""
+        return RebootDecision(reboot=False, state_without_reboot=RebootState.REQUIRED, reason=f"{LEFT_REBOOT}{reasons}")
+    if machine_state.reboot is None or not machine_state.reboot.count:
+        chosen_ids = {update.id for update in plan.chosen}
+        need = add_updates_need(need, (result for result in installed if result.update.id in chosen_ids))
     interruption = build_reboot_interruption(context, early=machine_state.install is None)
     notice = compute_notice_seconds(context, interruption)
     work = f"the reboot, {format_duration(notice)} announced," if notice else "the reboot"
     return decide_reboot(
         options.reboot,
-        context.latest_packages.reboot,
-        installed=0
-        if machine_state.install is None
-        else sum(r.state in PRESENT_UPDATE_STATES for r in machine_state.install.results),
+        need,
+        installed=sum(result.state in PRESENT_UPDATE_STATES for result in installed),
         can_reboot=context.facts.can_reboot,
         reboots_so_far=sum(result.count for result in machine_state.reboots),
         max_reboots=context.max_reboots,

@@ -202,3 +202,26 @@ def test_an_installation_has_begun_however_many_packages_it_has(tmp_path: Path, 
 )
 def test_progress_is_read(tmp_path: Path, line: str, progress: str) -> None:
     assert run_job(tmp_path, f"{line}\n", 'awk "$read_progress" "$log"') == f"{progress}\n"
+
+
+PATCHES = """<updates><update from="suse"><id>ONE</id><pkglist><collection>
+  <package name="shop" version="2" release="1" epoch="0" arch="noarch"><filename>f</filename></package>
+  <package name="other" version="2" release="1" epoch="0" arch="noarch"><filename>f</filename>{inside}</package>
+</collection></pkglist></update>
+<update><id>TWO</id>{outside}<pkglist>
+  <package name="shop" version="3" release="1" epoch="1" arch="noarch"><filename>f</filename></package>
+</pkglist></update></updates>"""
+
+
+@pytest.mark.parametrize("installed_at", [99, 101])
+def test_a_patch_that_suggests_a_reboot_says_so_of_all_its_packages_that_came_after_the_boot(
+    tmp_path: Path, installed_at: int
+) -> None:
+    folder = tmp_path / "raw/repo/repodata"
+    folder.mkdir(parents=True)
+    mark = "<reboot_suggested>True</reboot_suggested>"
+    (folder / "1-updateinfo.xml").write_text(PATCHES.format(inside=mark, outside=mark))
+    installed = f"installed='shop\t0\t2\t1\tnoarch\t{installed_at}\tlab'"
+    words = (f"raw={tmp_path}/raw", "boot_time() { echo 100; }", installed, "patch_reboots")
+    said = run(tmp_path, load_script("package_queries", PACKAGE), *words)
+    assert said == ("shop\t0\t2\t1\tnoarch\n" if installed_at > 100 else "")

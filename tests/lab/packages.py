@@ -112,6 +112,7 @@ class Advisory(NamedTuple):
     Attributes:
         kind: security, bugfix, enhancement, recommended…
         beside: name and version of another package that it is about, if any.
+        reboot: whether it suggests a reboot.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Advisory(NamedTuple):
     severity: str = "Critical"
     arch: str = "noarch"
     beside: tuple[str, str] | None = None
+    reboot: bool = False
 
 
 @dataclass
@@ -196,10 +198,11 @@ class RpmRepository:
 
 
 def _describe(advisory: Advisory) -> str:
-    name, version, kind, severity, arch, beside = advisory
+    name, version, kind, severity, arch, beside, reboot = advisory
+    suggestion = "<reboot_suggested>True</reboot_suggested>" if reboot else ""
     packages = "".join(
-        f"<package name='{each}' version='{number}' release='1' epoch='0' arch='{arch}' src='{each}.src.rpm'>"
-        f"<filename>{each}-{number}-1.{arch}.rpm</filename></package>"
+        f'<package name="{each}" version="{number}" release="1" epoch="0" arch="{arch}" src="{each}.src.rpm">'
+        f"<filename>{each}-{number}-1.{arch}.rpm</filename>{suggestion}</package>"
         for each, number in filter(None, ((name, version), beside))
     )
     return (

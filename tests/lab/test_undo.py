@@ -10,14 +10,15 @@ from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.undo import build_undo_request
 from tasks.domain.model import Outcome, RunReport
-from tasks.domain.states import OperationState, Step, UpdateState
+from tasks.domain.states import OperationState, RebootState, Step, UpdateState, YesNoUnknown
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.rules.undo import REMOVAL_TERMS, find_removals
+from tasks.rules.runs.figures import predict_reboot
+from tasks.rules.undo import LEFT_REBOOT, REMOVAL_TERMS, find_removals
 from tasks.steps.context.run_control import LoggingListener
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost
-from tests.lab.packages import DebRepository, RpmRepository
+from tests.lab.packages import Advisory, DebRepository, RpmRepository
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +59,10 @@ class UndoHost:
             scripts = {script: text.format(name) for script, text in DATA.items()}
             data: dict[str, Any] = {"scripts": scripts} if is_apt else {}
             self.repository.add(name, "2.0", **data)
+        if isinstance(self.repository, DebRepository):
+            self.repository.add("shop-plain", "2.0", scripts={"postinst": "touch /run/reboot-required"})
+        else:
+            self.repository.advisories.append(Advisory("shop-plain", "2.0", "bugfix", "", reboot=True))
         self.repository.add("shop-tool", "1.0", **self.need("shop-used"))
         self.repository.publish(host)
         for name in NAMES:
@@ -75,6 +80,16 @@ class UndoHost:
 
     def read_versions(self) -> dict[str, str]:
         return {name: version.removesuffix("-1") for name, version in self.host.package_versions(*NAMES).items()}
+
+    def live_on(self) -> None:
+        """Let the machine and its repository change after the run, and people with them."""
+        self.withdraw("shop-gone", "1.0")
+        self.repository.add("shop-later", "3.0")
+        self.repository.publish(self.host)
+        self.repository.install(self.host, "shop-later", "3.0")
+        self.host.sh(HOLDS[self.host.flavour], root=True)
+        self.choose("shop-db")
+        self.repository.install(self.host, "shop-tool", "1.0")
 
     def withdraw(self, name: str, version: str) -> None:
         """Let the repository no longer have a version of a package."""
@@ -111,13 +126,8 @@ def test_a_run_is_taken_back_and_what_can_t_be_is_said_before(
     before = undone.read_versions()
     patched = undone.fleet.patch("shop*", reboot="Never")
     assert undone.read_versions() == dict.fromkeys(NAMES, "2.0")
-    undone.withdraw("shop-gone", "1.0")
-    undone.repository.add("shop-later", "3.0")
-    undone.repository.publish(host)
-    undone.repository.install(host, "shop-later", "3.0")
-    host.sh(HOLDS[flavour], root=True)
-    undone.choose("shop-db")
-    undone.repository.install(host, "shop-tool", "1.0")
+    assert outcome_of(patched, host).reboot is RebootState.REQUIRED  # said by its files, or only by an advisory
+    undone.live_on()
     kept = {"shop-gone": "2.0", "shop-later": "3.0", "shop-held": "2.0"}
     kept |= dict.fromkeys(("shop-db", "shop-late", "shop-used"), "2.0")
 
@@ -139,11 +149,17 @@ def test_a_run_is_taken_back_and_what_can_t_be_is_said_before(
     assert sorted(update.name for update in find_removals(plan.skipped)) == ["shop-late", "shop-lib", "shop-used"]
     assert "shop-db: it stays: somebody has chosen it" in notes
     assert 'exclude: ["shop", "shop-plain"]' in notes
+    assert "a reboot is pending: " in notes
+    asks = flavour != "apt"  # the advisory's reboot is the undo's own. Of the file, nobody knows whose it is
+    assert (predict_reboot(plan) is YesNoUnknown.YES, LEFT_REBOOT in notes) == (asks, not asks)
+    boot = host.boot_id()
 
     _, outcome = undone.undo(patched.run.id, LateChoice(undone))
 
     assert undone.read_versions() == {**before, **kept}
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
+    assert outcome.reboot is (RebootState.COMPLETED if asks else RebootState.REQUIRED)
+    assert (host.boot_id() != boot) is asks
     assert "shop-gone" in outcome.reason
     assert result_of(outcome, "shop").state is UpdateState.INSTALLED
     removed = result_of(outcome, "shop-lib")

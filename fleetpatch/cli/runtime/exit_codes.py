@@ -50,6 +50,8 @@ def _to_hooks_and_outcomes_exit_code(report: "RunReport", *, was_stopped: bool) 
 
 
 def _to_outcomes_exit_code(report: "RunReport") -> ExitCode:
+    from tasks.rules.undo import is_in_vain
+
     # without the machines that their owner keeps this configuration from: they have no wave, no steps and no error
     attempted = [
         outcome
@@ -59,14 +61,16 @@ def _to_outcomes_exit_code(report: "RunReport") -> ExitCode:
     states = {outcome.state for outcome in attempted or report.outcomes}
     if states & {OperationState.FAILED, OperationState.UNKNOWN}:
         return ExitCode.MACHINE_FAILED
+    nothing_done = is_in_vain(report.plans)  # of an undo
     if report.run.kind == "plan":  # NotStarted: nothing would begin
         unread = sum(outcome.error is not None for outcome in report.outcomes)
         if unread:  # machines of other sites: their plan is not known
             return ExitCode.WARNINGS if unread < len(report.outcomes) else ExitCode.NOTHING_ATTEMPTED
-        return ExitCode.NOTHING_ATTEMPTED if report.run.state is OperationState.NOT_STARTED else ExitCode.SUCCESS
+        nothing_done = nothing_done or report.run.state is OperationState.NOT_STARTED
+        return ExitCode.NOTHING_ATTEMPTED if nothing_done else ExitCode.SUCCESS
     if states <= {OperationState.SUCCEEDED}:
         return ExitCode.SUCCESS
-    if states == {OperationState.NOT_STARTED}:
+    if nothing_done or states == {OperationState.NOT_STARTED}:
         return ExitCode.NOTHING_ATTEMPTED
     return ExitCode.WARNINGS
 

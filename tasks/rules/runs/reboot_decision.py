@@ -1,12 +1,13 @@
 """Decides whether a machine is rebooted now, and its reboot state if it is not."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from inventory.data_class import dataclass
-from inventory.name_lists import format_count
-from tasks.domain.model import Assessment, Facts, RebootNeed, Window
-from tasks.domain.states import RebootPolicy, RebootState, YesNoUnknown
+from inventory.name_lists import format_count, join_first_names
+from tasks.domain.model import Assessment, Facts, RebootNeed, UpdateResult, Window
+from tasks.domain.states import INSTALLED_UPDATE_STATES, RebootPolicy, RebootState, YesNoUnknown
 from tasks.rules.calendar.local_time import format_date_and_time
 from tasks.rules.timing.maintenance_window import TimeFit
 
@@ -128,6 +129,21 @@ def date_reboot_need(need: RebootNeed, facts: Facts | None, previous: Assessment
     if facts is not None and facts.boot_epoch is not None:
         since = min(max(since, datetime.fromtimestamp(max(facts.boot_epoch, 0), UTC)), now)
     return replace(need, since=since)
+
+
+def add_updates_need(need: RebootNeed, results: Iterable[UpdateResult]) -> RebootNeed:
+    """Return the reboot need of a machine after an installation: also if only the updates said that they need one.
+
+    The plan believes them, so the result does. Of what changes the boot, the machine itself says which one runs.
+    """
+    said = [
+        result.update
+        for result in results
+        if result.state in INSTALLED_UPDATE_STATES and result.update.requires_reboot and not result.update.changes_boot
+    ]
+    if need.answer is YesNoUnknown.YES or not said:
+        return need
+    return RebootNeed(YesNoUnknown.YES, (f"by its publisher, {join_first_names([u.name for u in said])} needs one",))
 
 
 _NO_WAIT = LivePatchPolicy()

@@ -5,18 +5,20 @@ from typing import Any, cast
 
 import pytest
 
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from flows.engine.fleet_run import FleetRun
 from flows.engine.undo_orders import find_undo_order
 from flows.local_run import LocalRunner
 from flows.ports.ports import Ports
 from flows.undo import build_undo_request
 from tasks.domain.errors import RequestError
-from tasks.domain.model import RunReport
+from tasks.domain.model import RebootNeed, RunReport
 from tasks.domain.protocols.package_manager import InstalledKernels, WayBack
 from tasks.domain.protocols.transport import Script, ScriptRecord
-from tasks.domain.states import OperationState, UpdateState
+from tasks.domain.states import OperationState, RebootPolicy, RebootState, UpdateState, YesNoUnknown
 from tasks.records.queries.history import History
-from tasks.rules.undo import REMOVAL_TERMS
+from tasks.rules.runs.figures import predict_reboot
+from tasks.rules.undo import LEFT_REBOOT, REMOVAL_TERMS, leaves_pending_reboot
 from tasks.steps import undo
 from tests.support import taking_up
 from tests.support.fake_components import PROBE
@@ -120,6 +122,34 @@ def test_what_something_else_needs_stays_and_the_rest_is_removed(fleet: UndoFlee
     outcome = outcome_of(fleet.undo(), "web")
     assert fleet.web.world.whole() == {"shop": "1.0", "app": "1.0", "lib": "2.0"}
     assert "not removed: something needs it" in outcome.reason
+
+
+@pytest.mark.parametrize(("policy", "rebooted"), [("IfRequired", False), ("Always", True), ("Never", False)])
+def test_a_reboot_that_was_pending_is_done_as_the_plan_says(fleet: UndoFleet, policy: str, *, rebooted: bool) -> None:
+    fleet.web.world.shelf.reboot_reasons.append("libc asks for it")
+    (plan,) = fleet.undo(dry_run=True, reboot=RebootPolicy(policy)).plans
+    assert (predict_reboot(plan) is YesNoUnknown.YES) is rebooted
+    assert (LEFT_REBOOT in plan.notes) is (policy == "IfRequired")
+    assert "a reboot is pending: libc asks for it" in plan.notes
+    outcome = outcome_of(fleet.undo(reboot=RebootPolicy(policy)), "web")
+    assert fleet.web.world.whole() == fleet.before
+    assert outcome.reboot is (RebootState.COMPLETED if rebooted else RebootState.REQUIRED)
+
+
+def test_what_goes_back_may_ask_for_a_reboot_itself(fleet: UndoFleet) -> None:
+    assert leaves_pending_reboot(RebootNeed(YesNoUnknown.YES), RebootPolicy.IF_REQUIRED, ())
+    asking = replace(fleet.web.world["app"].update(), requires_reboot=True)
+    assert not leaves_pending_reboot(RebootNeed(YesNoUnknown.YES), RebootPolicy.IF_REQUIRED, (asking,))
+
+
+def test_an_undo_in_vain_has_attempted_nothing(fleet: UndoFleet) -> None:
+    for name in ("shop", "app"):
+        fleet.web.world[name].refused = "no longer offered"
+    fleet.web.world["lib"].chosen = True
+    for dry_run in (True, False):
+        report = fleet.undo(dry_run=dry_run)
+        assert to_run_exit_code(report) is ExitCode.NOTHING_ATTEMPTED
+    assert fleet.web.world.whole() == {"shop": "2.0", "app": "2.0", "lib": "2.0"}
 
 
 def test_asked_twice_it_is_done_once(fleet: UndoFleet) -> None:

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.domain.model import Assessment, RebootNeed, Window
-from tasks.domain.states import RebootPolicy, RebootState, YesNoUnknown
-from tasks.rules.runs.reboot_decision import LivePatchPolicy, date_reboot_need, decide_reboot
+from tasks.domain.model import Assessment, RebootNeed, UpdateResult, Window
+from tasks.domain.states import RebootPolicy, RebootState, UpdateState, YesNoUnknown
+from tasks.rules.runs.reboot_decision import LivePatchPolicy, add_updates_need, date_reboot_need, decide_reboot
 from tasks.rules.timing.maintenance_window import TimeFit
-from tests.support.builders import make_facts, make_package_state
+from tasks.rules.updates.transaction_planning import predict_reboot_need
+from tests.support.builders import make_facts, make_package_state, make_update
 
 FITS, FULL = (
     TimeFit(fits=True, explanation="plenty"),
@@ -217,3 +218,27 @@ def test_it_never_reboots_against_a_limit(policy, need, installed, can, so_far, 
         assert policy is not RebootPolicy.NEVER
         assert need.answer is YesNoUnknown.YES or policy is RebootPolicy.ALWAYS
     assert found.reason
+
+
+@pytest.mark.parametrize("policy", RebootPolicy)
+@pytest.mark.parametrize("pending", [NO, YES], ids=["none pending", "pending"])
+@pytest.mark.parametrize(
+    ("requires", "changes_boot", "machine"),
+    [
+        (True, False, NO),  # a patch with reboot_suggested, RebootBehavior: the machine itself says nothing
+        (True, False, YES),  # installhint(reboot-needed), /run/reboot-required, needs-restarting's list
+        (True, False, UNKNOWN),
+        (True, True, YES),  # a kernel: the machine compares it with the running one
+        (False, False, NO),
+    ],
+)
+def test_a_reboot_that_the_plan_is_sure_of_is_what_the_run_does(requires, changes_boot, machine, pending, policy):
+    update = replace(make_update(), requires_reboot=requires, changes_boot=changes_boot)
+    planned = predict_reboot_need([update], pending)
+    need = add_updates_need(pending if pending is YES else machine, [UpdateResult(update, UpdateState.INSTALLED)])
+    decision = ask(policy, need)
+    assert planned is not YesNoUnknown.UNKNOWN
+    wanted = policy is RebootPolicy.ALWAYS or (policy is RebootPolicy.IF_REQUIRED and planned is YesNoUnknown.YES)
+    assert decision.reboot is wanted
+    assert (decision.state_without_reboot is RebootState.REQUIRED) is (planned is YesNoUnknown.YES)
+    assert add_updates_need(machine, [UpdateResult(update, UpdateState.FAILED)]) is machine

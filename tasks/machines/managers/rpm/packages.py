@@ -11,7 +11,7 @@ from typing import Final
 from inventory.data_class import dataclass
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Update
-from tasks.machines.managers.script_output import group_values, parse_natural
+from tasks.machines.managers.script_output import group_values, parse_natural, split_rows
 from tasks.rules.machine_checks.report_limits import (
     MAX_INSTALLED_PACKAGES,
     MAX_TEXT_LENGTH,
@@ -95,6 +95,11 @@ def parse_rpm_versions(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
     """Read the lines of fp_rpm_query: id -> its installed versions, the one installed last at the end."""
     packages = parse_rpm_packages(text, native)
     return group_values((package.id, package.version) for package in packages)
+
+
+def parse_reboot_suggestions(text: str) -> frozenset[tuple[str, str]]:
+    """Read lines "name<tab>epoch<tab>version<tab>release<tab>arch": name and version."""
+    return frozenset((name, format_rpm_version(*version)) for name, *version, _ in split_rows(text, 5))
 
 
 def parse_vendor(text: str) -> str:

@@ -27,7 +27,7 @@ from tasks.machines.managers.rpm.dnf.offers import parse_offered_packages
 from tasks.machines.managers.rpm.dnf.pending_updates import DnfState, build_pending_updates
 from tasks.machines.managers.rpm.dnf.transaction import LOCKED_EXIT_CODE, parse_transaction
 from tasks.machines.managers.rpm.kernels import find_rpm_reboot_need
-from tasks.machines.managers.rpm.packages import InstalledPackage, build_update_id, format_rpm_version
+from tasks.machines.managers.rpm.packages import InstalledPackage, build_update_id, parse_reboot_suggestions
 from tasks.machines.managers.rpm.repositories import (
     RefreshTimes,
     RepositoryCopy,
@@ -291,11 +291,6 @@ def parse_dnf_repository_ids(text: str) -> tuple[str, ...]:
 def parse_advisory_sources(text: str) -> Mapping[str, bool]:
     """Read lines "repository<tab>true/false", the newest first: whether a repository that was read has advisories."""
     return {repository: answer == "true" for repository, answer in reversed([*split_rows(text, 2)])}
-
-
-def parse_reboot_suggestions(text: str) -> frozenset[tuple[str, str]]:
-    """Read lines "name<tab>epoch<tab>version<tab>release<tab>arch": name and version."""
-    return frozenset((name, format_rpm_version(*version)) for name, *version, _ in split_rows(text, 5))
 
 
 def parse_needed_by(text: str, native: str) -> Mapping[str, tuple[str, ...]]:

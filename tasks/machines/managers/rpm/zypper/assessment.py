@@ -12,7 +12,7 @@ from tasks.domain.protocols.transport import ScriptResult
 from tasks.machines.managers.pending_updates import warn_of_unclassified
 from tasks.machines.managers.repository_problems import build_repository_error, build_repository_problem
 from tasks.machines.managers.rpm.kernels import find_rpm_reboot_need
-from tasks.machines.managers.rpm.packages import InstalledPackage, parse_rpm_packages
+from tasks.machines.managers.rpm.packages import InstalledPackage, parse_reboot_suggestions, parse_rpm_packages
 from tasks.machines.managers.rpm.repositories import (
     RefreshTimes,
     RepositoryCopy,
@@ -73,11 +73,15 @@ def parse_zypper_assessment(result: ScriptResult) -> PackageState:
         ListsUnread: zypper has never read its repositories.
     """
     system = parse_rpm_system(result, "zypper")
-    suggested = parse_rpm_packages(get_text(parse_sections(result, _SCRIPT), "reboot_suggested"), system.native)
+    sections = parse_sections(result, _SCRIPT)
+    suggested = parse_rpm_packages(get_text(sections, "reboot_suggested"), system.native)
     reboot = find_rpm_reboot_need(
         system.reboot,
         system.installed,
-        suggested=frozenset((package.name, package.version) for package in suggested),
+        suggested={
+            *((package.name, package.version) for package in suggested),
+            *parse_reboot_suggestions(get_text(sections, "patch_reboots")),
+        },
         live=system.state.live_patching,
     )
     state = replace(system.state, reboot=reboot)

@@ -132,6 +132,31 @@ priorities() {
     /^priority *= *[0-9]/ { number = $0; sub(/^[^=]*= */, "", number); print alias "\t" number + 0 }' "$repositories_folder"/*.repo 2>/dev/null
 }
 
+unpack() { # FILES
+  for file; do
+    case $file in *.gz) gzip -dc "$file" ;; *.zst) zstd -dcq "$file" ;; *.xz) xz -dc "$file" ;; *.xml) cat "$file" ;; esac
+  done 2>/dev/null
+}
+
+# "name<tab>epoch<tab>version<tab>release<tab>architecture" of each package of a patch that suggests a reboot, among those
+# whose names were installed after the boot. zypper itself says that of a patch as long as the machine lacks it, and no longer
+patch_reboots() {
+  recent=$(awk -F '\t' -v boot="$(boot_time)" 'boot != "" && $6 > boot + 0 { print $1 }' <<INSTALLED
+$installed
+INSTALLED
+  )
+  [ -n "$recent" ] || return 0
+  { printf '%s\n<' "$recent"; unpack "$raw"/*/repodata/*updateinfo.xml* | grep -e '<update[ >]' -e '<package ' -e '</package>' -e reboot_suggested -e '</update>'; } |
+    awk -v RS='<' '
+      function value(key) { return match($0, " " key "=\"[^\"]*\"") ? substr($0, RSTART + length(key) + 3, RLENGTH - length(key) - 4) : "" }
+      NR == 1 { count = split($0, names, "\n"); for (k = 1; k <= count; k++) recent[names[k]]; next }
+      /^update[ >]/ { count = suggests = 0 }
+      /^package / { inside = 1; if (value("name") in recent) row[++count] = value("name") "\t" value("epoch") "\t" value("version") "\t" value("release") "\t" value("arch") }
+      /^\/package>/ { inside = 0 } # what follows is about the patch as a whole; libzypp does not read that
+      /^reboot_suggested>(True|true|1)/ && inside { suggests = 1 }
+      /^\/update>/ { for (k = 1; suggests && k <= count; k++) if (!told[row[k]]++) print row[k] }'
+}
+
 # "name<tab>architecture<tab>epoch<tab>version<tab>release<tab>bytes<tab>alias<tab>vendor" of each version of these
 # packages, from the copies of those repositories that offer updates: zypper itself only tells the sum of the sizes.
 # Parameters: ALIASES NAMES, one a line
@@ -143,9 +168,7 @@ versions() {
     while IFS= read -r alias; do
       printf 'alias %s\n' "$alias"
       find_folder "$alias"
-      for file in "$raw/$folder/repodata"/*primary.xml*; do
-        case $file in *.gz) gzip -dc "$file" ;; *.zst) zstd -dcq "$file" ;; *.xz) xz -dc "$file" ;; *.xml) cat "$file" ;; esac
-      done 2>/dev/null | grep -E '^ *<(name|arch|version|size|rpm:vendor)[ >]'
+      unpack "$raw/$folder/repodata"/*primary.xml* | grep -E '^ *<(name|arch|version|size|rpm:vendor)[ >]'
     done <<ALIASES
 $1
 ALIASES
@@ -210,6 +233,7 @@ assess_tool() {
     case $code in 0 | 106) ;; *) ask_briefly locks ;; esac # an old zypper does not have that option
     tell locks
   fi
+  fp_answer patch_reboots patch_reboots
   fp_answer reboot_suggested fp_rpm_query --whatprovides 'installhint(reboot-needed)'
   fp_text_section repositories "$(repositories)"
   fp_text_section priorities "$(priorities)"
