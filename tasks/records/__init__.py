@@ -1,4 +1,7 @@
-"""History and journal of runs: the public names."""
+"""History and journal of runs: the public names.
+
+Whatever reads or writes the records raises RecordsError if they can't be reached, unless its docstring says otherwise.
+"""
 
 from typing import TYPE_CHECKING
 

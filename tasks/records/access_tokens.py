@@ -145,10 +145,7 @@ class AccessToken:
 
 
 class SqlAccessTokens:
-    """Access tokens and sessions in the database of the records.
-
-    Every method raises RecordsError if the database cannot be reached.
-    """
+    """Access tokens and sessions in the database of the records."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,8 +1,6 @@
 """Stores approvals and their decisions on SQLite and PostgreSQL, and reads the last decisions with their runs.
 
 On PostgreSQL the server's clock decides, as for run leases: a person may approve on another system than the run's.
-
-Each function raises RecordsError if the records can't be reached.
 """
 
 from dataclasses import field, fields
@@ -65,8 +63,6 @@ def build_approval_row(approval: Approval) -> ApprovalRow:
 
 class SqlApprovals:
     """Approvals in a database. All threads of one process may share an object.
-
-    Every method raises RecordsError if the database cannot be reached.
 
     ``clock``: replaces the default clock: the PostgreSQL server's clock, or this system's clock with SQLite.
     """

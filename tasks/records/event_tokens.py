@@ -21,10 +21,7 @@ class EventToken:
 
 
 class SqlEventTokens:
-    """The tokens of machines in a database. All threads of one process may share an object.
-
-    Every method raises RecordsError if the database cannot be reached.
-    """
+    """The tokens of machines in a database. All threads of one process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

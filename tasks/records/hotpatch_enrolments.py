@@ -16,10 +16,7 @@ _ENROLMENTS = page_schema.hotpatch_enrolments
 
 
 class SqlHotpatchEnrolments:
-    """The last request of each machine, in the database of the records. All threads of a process may share an object.
-
-    Every method raises RecordsError if the database cannot be reached.
-    """
+    """The last request of each machine, in the database of the records. All threads of a process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

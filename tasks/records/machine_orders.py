@@ -25,10 +25,7 @@ def _is_done_switch(orders: FromClause) -> ColumnElement[bool]:
 
 
 class SqlMachineOrders:
-    """The orders, in the database of the records. All threads of a process may share an object.
-
-    Every method raises RecordsError if the database cannot be reached.
-    """
+    """The orders, in the database of the records. All threads of a process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -92,8 +92,6 @@ class StoredApplication:
 class SqlMaintenance:
     """Groups, packages and applications in a database. All threads of one process may share an object.
 
-    Every method raises RecordsError when the database cannot be reached.
-
     Args:
         database: the database of the records.
         require_seals: whether packages must have their seals: for who acts on them, not for who shows them.

@@ -2,8 +2,6 @@
 
 A measure of a machine is the exponentially weighted mean over its past runs. Recent runs have more weight, and one
 unusual run does not change the mean much.
-
-Each function raises RecordsError if the records can't be reached.
 """
 
 import math

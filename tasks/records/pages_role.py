@@ -2,8 +2,6 @@
 
 So who controls the process of the pages, or has its password, can't write a run, a plan, an outcome or an access token.
 An SQLite file has no roles: who can write the file can write all of it.
-
-Each function raises RecordsError if the records can't be reached.
 """
 
 from collections.abc import Mapping, Sequence

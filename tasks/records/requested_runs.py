@@ -41,10 +41,7 @@ def compute_request_digest(parameters: Mapping[str, object]) -> str:
 
 
 class SqlRequestedRuns:
-    """Requested runs in the database of the records. All threads of a process may share an object.
-
-    Every method raises RecordsError if the database cannot be reached.
-    """
+    """Requested runs in the database of the records. All threads of a process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

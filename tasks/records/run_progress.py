@@ -1,7 +1,4 @@
-"""Stores what each machine of a run does now, for the pages. Nothing depends on it: it may be lost at any time.
-
-Each function raises RecordsError if the records can't be reached.
-"""
+"""Stores what each machine of a run does now, for the pages. Nothing depends on it: it may be lost at any time."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -20,10 +17,7 @@ _BATCH_SIZE = 500
 
 
 class SqlRunProgress:
-    """Implements the ProgressStore protocol on SQLite and PostgreSQL. All threads of a process may share an object.
-
-    Every method raises RecordsError if the database cannot be reached.
-    """
+    """Implements the ProgressStore protocol on SQLite and PostgreSQL. All threads of a process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -24,8 +24,6 @@ _OPEN: Final = tuple(state.value for state in OPEN_SNAPSHOT_STATES)
 class SqlSnapshots:
     """The snapshots, in the database of the records. All threads of a process may share an object.
 
-    Every method raises RecordsError if the database cannot be reached.
-
     ``seals``: makes and checks the seals of rows.
     """
 

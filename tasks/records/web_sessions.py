@@ -49,10 +49,7 @@ class LoginLink:
 
 
 class SqlWebSessions:
-    """Sessions and links in the database of the records.
-
-    Every method raises RecordsError if the database cannot be reached.
-    """
+    """Sessions and links in the database of the records."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

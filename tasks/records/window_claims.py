@@ -15,10 +15,7 @@ _FINAL_STATUSES = (WindowStatus.CLAIMED.value, WindowStatus.CANCELLED.value)
 
 
 class SqlWindowClaims:
-    """Window claims in a database. All threads of one process may share an object.
-
-    Every method raises RecordsError if the database cannot be reached.
-    """
+    """Window claims in a database. All threads of one process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -48,10 +48,7 @@ _COLUMNS: Final = tuple(list_kinds(AuditEntry))
 
 
 class SqlAuditLog:
-    """The audit log in the database of the records. All threads of a process may share an object.
-
-    Every method raises RecordsError if the database cannot be reached.
-    """
+    """The audit log in the database of the records. All threads of a process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self.database = database

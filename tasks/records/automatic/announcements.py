@@ -22,10 +22,7 @@ class Announcement:
 
 
 class SqlAnnouncements:
-    """Announcements in a database. All threads of one process may share an object.
-
-    Every method raises RecordsError when the database cannot be reached.
-    """
+    """Announcements in a database. All threads of one process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

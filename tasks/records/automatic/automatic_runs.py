@@ -58,10 +58,7 @@ class AutomaticRunStatus:
 
 
 class SqlAutomaticRuns:
-    """Automatic runs in a database. All threads of one process may share an object.
-
-    Every method raises RecordsError when the database cannot be reached.
-    """
+    """Automatic runs in a database. All threads of one process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -14,10 +14,7 @@ _HELD = schema.held_updates
 
 
 class SqlHeldUpdates:
-    """Held updates in a database. All threads of one process may share an object.
-
-    Every method raises RecordsError when the database cannot be reached.
-    """
+    """Held updates in a database. All threads of one process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -31,10 +31,7 @@ class OptOut:
 
 
 class SqlOptOuts:
-    """Opt-outs in a database. All threads of one process may share an object.
-
-    Every method raises RecordsError when the database cannot be reached.
-    """
+    """Opt-outs in a database. All threads of one process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

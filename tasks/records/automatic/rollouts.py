@@ -2,8 +2,6 @@
 
 That is the outcomes of machines in runs that install a rollout's updates, and for the report of a run, how far its
 rollout is.
-
-Each function raises RecordsError if the records can't be reached.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,10 +44,7 @@ class _FrozenUpdates:
 
 
 class SqlRollouts:
-    """Rollouts in a database. All threads of one process may share an object.
-
-    Every method raises RecordsError when the database cannot be reached.
-    """
+    """Rollouts in a database. All threads of one process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

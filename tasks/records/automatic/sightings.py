@@ -33,10 +33,7 @@ class SightingChanges:
 
 
 class SqlSightings:
-    """Sightings and missing fixes in a database. All threads of one process may share an object.
-
-    Every method raises RecordsError when the database cannot be reached.
-    """
+    """Sightings and missing fixes in a database. All threads of one process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,7 +1,4 @@
-"""What a backup says of itself, and what is read of records to write it: rows, runs, the end of the audit log.
-
-Each function raises RecordsError if the records can't be reached.
-"""
+"""What a backup says of itself, and what is read of records to write it: rows, runs, the end of the audit log."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -1,7 +1,4 @@
-"""Puts a backup in place of the records of one fleet, if nobody has these open. What it replaces stays beside it.
-
-Each function raises RecordsError if the records can't be reached.
-"""
+"""Puts a backup in place of the records of one fleet, if nobody has these open. What it replaces stays beside it."""
 
 import os
 from collections.abc import Iterator

@@ -1,8 +1,6 @@
 """Copies and checks the SQLite file of records, and puts another content into it.
 
 That is done in one transaction, and only if nobody has it open.
-
-Each function raises RecordsError if the records can't be reached.
 """
 
 import os

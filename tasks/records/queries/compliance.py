@@ -2,8 +2,6 @@
 
 Of the assessments only those are decoded whose list of updates differs from the one before on that machine, and equal
 lists of different machines only once: most of them are equal.
-
-Each function raises RecordsError if the records can't be reached.
 """
 
 import json

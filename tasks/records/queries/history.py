@@ -72,7 +72,7 @@ class JobLogs(Mapping[str, str]):
 
 
 class History:
-    """Read access to the records. Every method raises RecordsError if the records cannot be read.
+    """Read access to the records.
 
     ``require_seals``: whether ``find_run``, ``read_report``, ``read_planned_assessment`` and ``read_journal`` return
     only what has its seal. They raise SealBroken for what was changed in the database, and SealKeyMissing for what

@@ -1,7 +1,4 @@
-"""Reads which runs are in progress, and whether a process works on them.
-
-Each function raises RecordsError if the records can't be reached.
-"""
+"""Reads which runs are in progress, and whether a process works on them."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta

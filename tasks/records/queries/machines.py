@@ -1,7 +1,4 @@
-"""Reads the present state of machines, their runs, and which run works on them, from columns.
-
-Each function raises RecordsError if the records can't be read.
-"""
+"""Reads the present state of machines, their runs, and which run works on them, from columns."""
 
 import json
 from collections.abc import Sequence

@@ -1,7 +1,4 @@
-"""Reads the figures for metrics: of runs, windows and approvals, from columns.
-
-Each function raises RecordsError if the records can't be reached.
-"""
+"""Reads the figures for metrics: of runs, windows and approvals, from columns."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -2,8 +2,6 @@
 
 It is quick: it loads SQLAlchemy only for PostgreSQL. It never creates, migrates or changes records, and never waits
 long for them. Records of another version may lack a table; then reading raises an error.
-
-Each function raises RecordsError if the records can't be reached.
 """
 
 import sqlite3

@@ -1,7 +1,4 @@
-"""Reads the newest assessments of a fleet, with an answer and without one.
-
-Each function raises RecordsError if the records can't be reached.
-"""
+"""Reads the newest assessments of a fleet, with an answer and without one."""
 
 import json
 from collections.abc import Collection, Sequence

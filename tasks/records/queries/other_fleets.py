@@ -1,8 +1,6 @@
 """To which fleet tables belong, by a stamp in the tables themselves, and which other fleets have history beside it.
 
 So a renamed file is not taken for another fleet's, and an empty list of this fleet is not mistaken for good news.
-
-Each function raises RecordsError if the records can't be reached.
 """
 
 import glob

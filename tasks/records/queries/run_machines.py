@@ -1,7 +1,4 @@
-"""Reads the machines of one run: all of them from columns, and the documents of a few.
-
-Each function raises RecordsError if the records can't be reached.
-"""
+"""Reads the machines of one run: all of them from columns, and the documents of a few."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,6 +1,6 @@
 """Lists runs, their states and figures, and counts their results of updates, from columns.
 
-Of documents only single values are read. Each function raises RecordsError if the records can't be read.
+Of documents only single values are read.
 """
 
 from collections.abc import Mapping, Sequence

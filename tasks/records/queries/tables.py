@@ -42,8 +42,6 @@ BATCH_ROWS: Final = 20_000
 class QueryTables:
     """The tables of the records. Each read gives the present rows.
 
-    Every method raises RecordsError if the database cannot be reached.
-
     Args:
         records: the records, open.
         since: runs that began before it are left out, with their results; windows and days as well. None: all are read.

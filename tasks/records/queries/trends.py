@@ -1,7 +1,4 @@
-"""Computes the state of the fleet on each day. A machine's last answer counts for some days.
-
-Each function raises RecordsError if the records can't be reached.
-"""
+"""Computes the state of the fleet on each day. A machine's last answer counts for some days."""
 
 from datetime import date, timedelta
 from typing import Any

@@ -2,7 +2,7 @@
 
 A machine decides what its updates are called, and when they were published. So neither a publication nor one machine's
 name for an update is what the fleet is measured by: the oldest update is the one that an assessment saw first, by the
-controller's clock. Each function raises RecordsError if the records can't be read.
+controller's clock.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence

@@ -1,7 +1,4 @@
-"""Reads what became of the windows of configurations: their runs, or why they have none.
-
-Each function raises RecordsError if the records can't be reached.
-"""
+"""Reads what became of the windows of configurations: their runs, or why they have none."""
 
 from collections.abc import Collection
 from datetime import datetime
