@@ -43,19 +43,15 @@ def start_order(request: Request, wanted: OrderRequest, key: str) -> str:
         if not 1 <= len(key) <= MAX_KEY_LENGTH:
             raise RequestError("the request has no key that makes it unique", hint="Open the form again.")
         check_order(request, wanted)
-        _require_one_site(request, wanted)
+        inventory = get_context(request).fleet.read(ACT_WAIT_SECONDS).inventory
+        sites = {machine.site for machine in select_machines(wanted, inventory)} if inventory is not None else set()
+        if len(sites) > 1:
+            message = f"these machines are of several sites: {join_first_names(sorted(sites))}"
+            raise RequestError(message, hint="Select those of one site. Its own worker reaches them.")
         title = f"{wanted.act} {wanted.scope[:80]} for {name or 'somebody'}"
         whole_key = digest_key(wanted.act, name, key)
         site = find_site_of(request, wanted)
         return start_recorded(request, ORDER_FLOW, complete_parameters(request, wanted), whole_key, title, site)[0]
-
-
-def _require_one_site(request: Request, wanted: OrderRequest) -> None:
-    inventory = get_context(request).fleet.read(ACT_WAIT_SECONDS).inventory
-    sites = {machine.site for machine in select_machines(wanted, inventory)} if inventory is not None else set()
-    if len(sites) > 1:
-        message = f"these machines are of several sites: {join_first_names(sorted(sites))}"
-        raise RequestError(message, hint="Select those of one site. Its own worker reaches them.")
 
 
 def find_own_inventory(context: WebContext) -> Path:

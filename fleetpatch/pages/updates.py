@@ -117,6 +117,12 @@ def show_update(request: Request, name: str, page: int = 1) -> HTMLResponse:
     lacking = _find_lacking(context, fleet, automatic, name, read_machines_lacking(context.records.database, [name]))
     installations = read_installations(context.records.database, name)
     is_known = bool(lacking.rows or lacking.elsewhere or installations)
+    # The whole update as one machine reports it, for the first versions: its CVEs, notices and reboot.
+    updates_by_machine: dict[str, Update] = {}
+    for packages in lacking.packages.values():
+        for update in packages.updates:
+            if update.name == name:
+                updates_by_machine.setdefault(update.available, update)
     return render_page(
         request,
         "update.html.j2",
@@ -125,7 +131,7 @@ def show_update(request: Request, name: str, page: int = 1) -> HTMLResponse:
         lacking=build_page(request, lacking.rows, page),
         elsewhere=lacking.elsewhere,
         summary=_summarize(lacking.rows),
-        details=_list_details(name, lacking),
+        details=list(updates_by_machine.values())[:MAX_DETAILED_VERSIONS],
         held=read_held_versions(context.records.database, name),
         installations=installations,
         problems=fleet.problems,
@@ -249,13 +255,3 @@ def _read_packages(context: WebContext, machines: Sequence[str]) -> dict[str, Pa
         logger.warning("details of updates can't be read: %s", error.message)
         return {}
     return {name: assessment.packages for name, assessment in assessments.items() if assessment.packages is not None}
-
-
-def _list_details(name: str, lacking: Lacking) -> list[Update]:
-    """Return the whole update as one machine reports it, for the first versions: its CVEs, notices and reboot."""
-    updates_by_machine: dict[str, Update] = {}
-    for packages in lacking.packages.values():
-        for update in packages.updates:
-            if update.name == name:
-                updates_by_machine.setdefault(update.available, update)
-    return list(updates_by_machine.values())[:MAX_DETAILED_VERSIONS]

@@ -124,7 +124,11 @@ class EventEndpoint:
             raise Refusal(404, "There is nothing here.")
         if query.method not in ({"GET"} if is_instance else {"GET", "POST"}):
             raise Refusal(405, "Only GET, and POST for approvals.")
-        _check_headers(query.headers)
+        # Refuse what a program on a machine would not send: a page in a browser, or a proxy for somebody else.
+        if query.headers.get("metadata", "").strip().lower() != "true":
+            raise Refusal(400, "Bad request: the header Metadata: true is missing.")
+        if "x-forwarded-for" in query.headers:
+            raise Refusal(400, "Bad request: the header X-Forwarded-For is not allowed.")
         version = _check_version(query, is_instance)
         machine = await run_in_threadpool(self._identify, query)
         try:
@@ -190,14 +194,6 @@ def _read_query(scope: Scope) -> _Query:
         pairs = {}
     parameters = {name.lower(): values[-1] for name, values in pairs.items()}
     return _Query(scope["path"], scope["method"], client[0] if client else "", Headers(scope=scope), parameters)
-
-
-def _check_headers(headers: Headers) -> None:
-    """Refuse what a program on a machine would not send: a page in a browser, or a proxy for somebody else."""
-    if headers.get("metadata", "").strip().lower() != "true":
-        raise Refusal(400, "Bad request: the header Metadata: true is missing.")
-    if "x-forwarded-for" in headers:
-        raise Refusal(400, "Bad request: the header X-Forwarded-For is not allowed.")
 
 
 def _check_version(query: _Query, is_instance: bool) -> str:

@@ -46,13 +46,9 @@ def read_listeners(port: int) -> Iterator[tuple[IpAddress, int]]:
         for fields in (line.split() for line in lines):
             address, _, hexadecimal_port = fields[1].partition(":")
             if fields[3] == _LISTENING and int(hexadecimal_port, 16) == port:
-                yield _parse_address(address), int(fields[7])
-
-
-def _parse_address(text: str) -> IpAddress:
-    """Return an address that the kernel printed as words of 32 bits, each in the machine's byte order."""
-    numbers = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
-    return ipaddress.ip_address(struct.pack(f"={len(numbers)}I", *numbers))
+                # An address that the kernel printed as words of 32 bits, each in the machine's byte order.
+                numbers = [int(address[at : at + 8], 16) for at in range(0, len(address), 8)]
+                yield ipaddress.ip_address(struct.pack(f"={len(numbers)}I", *numbers)), int(fields[7])
 
 
 HOSTS_VARIABLE: Final = "FLEETPATCH_SERVER_HOSTS"

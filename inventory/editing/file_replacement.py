@@ -54,7 +54,10 @@ def replace_file(path: Path, before: str | None, after: str) -> None:
             return
         with _lock(target, path) as descriptor:
             require_trusted(target, descriptor)
-            _check_links(path, descriptor)
+            # Refuse a file with further names: they would keep the old text.
+            if os.fstat(descriptor).st_nlink > 1:
+                hint = "Remove the other hard links, or write the change yourself."
+                raise FileNotWritable("this file has further names (hard links)", file=path, hint=hint)
             raw = _read_all(descriptor)
             if raw.removeprefix(_BYTE_ORDER_MARK) != before.encode():
                 raise FileChanged("this file was changed meanwhile", file=path, hint="Look at it, and ask again.")
@@ -104,13 +107,6 @@ def _wait_for_lock(descriptor: int, deadline: float, path: Path) -> None:
             time.sleep(_POLL_SECONDS)
         else:
             return
-
-
-def _check_links(path: Path, descriptor: int) -> None:
-    """Refuse a file with further names: they would keep the old text."""
-    if os.fstat(descriptor).st_nlink > 1:
-        hint = "Remove the other hard links, or write the change yourself."
-        raise FileNotWritable("this file has further names (hard links)", file=path, hint=hint)
 
 
 def _read_all(descriptor: int) -> bytes:

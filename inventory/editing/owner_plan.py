@@ -101,7 +101,11 @@ def _find_torn_entries(fragments: Sequence[InventoryFragment], wanted: frozenset
     for fragment in fragments:
         if fragment.ansible_folder is not None:
             continue  # each host has a file of its own
-        for drafts in _group_by_entry(fragment.drafts).values():
+        # The machines of each entry: those that a range in a name makes are of one.
+        entries: dict[object, list[MachineDraft]] = {}
+        for draft in fragment.drafts:
+            entries.setdefault((draft.location.line, draft.source.base_path), []).append(draft)
+        for drafts in entries.values():
             names = [draft.machine.name for draft in drafts]
             others = [name for name in names if name not in wanted]
             chosen = wanted & set(names)
@@ -112,14 +116,6 @@ def _find_torn_entries(fragments: Sequence[InventoryFragment], wanted: frozenset
             error = InventoryError(message, file=place.file, line=place.line, hint=_SPLIT_HINT)
             errors |= dict.fromkeys(chosen, error)
     return errors
-
-
-def _group_by_entry(drafts: Iterable[MachineDraft]) -> Mapping[object, list[MachineDraft]]:
-    """Return the machines of each entry: those that a range in a name makes are of one."""
-    entries: dict[object, list[MachineDraft]] = {}
-    for draft in drafts:
-        entries.setdefault((draft.location.line, draft.source.base_path), []).append(draft)
-    return entries
 
 
 def edit_fleet_file(path: Path, names: Sequence[str], owner: PatchOwner) -> FileEdit:

@@ -16,7 +16,10 @@ _ENROLMENTS = page_schema.hotpatch_enrolments
 
 
 class SqlHotpatchEnrolments:
-    """The last request of each machine, in the database of the records. All threads of a process may share an object."""
+    """The last request of each machine, in the database of the records.
+
+    All threads of a process may share an object.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -22,7 +22,13 @@ def print_result(result: "RunResult", directory: Path | None, *, as_json: bool, 
     """Print the result of a run, a plan or an assessment. ``details`` shows every update of a plan."""
     report_files = _find_report_files(result.report, directory)
     if as_json:
-        print_json(_build_result_json(result, report_files))
+        result_json = {
+            **build_document(build_tables(result.report)),
+            "exitCode": int(result.exit_code),
+            "reportFiles": report_files,
+            **({} if result.report_error is None else {"reportError": result.report_error.message}),
+        }
+        print_json(result_json)
     else:
         _print_report(result.report, details=details)
     if result.was_interrupted and result.report.run.state is not OperationState.CANCELLED and result.report.run.message:
@@ -68,12 +74,3 @@ def print_report_error(result: "RunResult") -> None:
     message = f"the report of run {run_id} could not be written: {error.message}"
     hint = f"{error.hint} The run is recorded. To write its report: fleetpatch report {run_id} --to DIR".strip()
     print_error(sanitize_to_one_line(message), sanitize_to_one_line(hint))
-
-
-def _build_result_json(result: "RunResult", report_files: dict[str, str]) -> dict[str, object]:
-    return {
-        **build_document(build_tables(result.report)),
-        "exitCode": int(result.exit_code),
-        "reportFiles": report_files,
-        **({} if result.report_error is None else {"reportError": result.report_error.message}),
-    }

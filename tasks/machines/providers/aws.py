@@ -133,7 +133,7 @@ class AwsProvider:
     def _revert(self, order: ProviderOrder, instance: Item, deadline: Deadline) -> str:
         if order.with_data_disks:
             raise ProviderError("aws has no snapshots of data disks here", hint="Revert the OS disk alone.")
-        source = next((item for item in self._find_snapshots(order.id) if _is_complete(item)), None)
+        source = next((item for item in self._find_snapshots(order.id) if item.get("State") == "completed"), None)
         if source is None:
             raise ProviderError(f"{self._id} has no complete snapshot {order.id!r}")
         root = self._require_root(instance)
@@ -296,10 +296,6 @@ class AwsProvider:
         if root is None:
             raise ProviderError(f"{self._id} has no root volume", hint="Put a kept OS disk back, or attach one at AWS.")
         return root
-
-
-def _is_complete(snapshot: Item) -> bool:
-    return snapshot.get("State") == "completed"
 
 
 def _build_snapshot(item: Item, root_device: str | None) -> Snapshot:

@@ -73,7 +73,14 @@ class LvmProvider(OwnDisksProvider):
             for volume in volumes
             if not volume.is_snapshot and "snapshot" not in volume.marks
         ]
-        snapshots = (*_gather_snapshots(volumes, system), *_find_foreign(volumes))
+        foreign = tuple(
+            Snapshot(
+                volume.id, None, (f"{volume.group}/{volume.origin}",), used_bytes=volume.used_bytes, fault=volume.fault
+            )
+            for volume in volumes
+            if volume.origin and "snapshot" not in volume.marks
+        )
+        snapshots = (*_gather_snapshots(volumes, system), *foreign)
         obstacle = str(unfit[0]["why"]) if unfit else ""
         return ProvidedMachine(self._id, PowerState.RUNNING, tuple(disks), snapshots, snapshot_obstacle=obstacle)
 
@@ -114,14 +121,4 @@ def _gather(snapshot_id: str, volumes: Sequence[Volume], system: Sequence[str]) 
         Consistency.FILE_SYSTEM if len(parts) == 1 else Consistency.CRASH,
         sum(size for size in used if size is not None) if None not in used else None,
         fault,
-    )
-
-
-def _find_foreign(volumes: Sequence[Volume]) -> tuple[Snapshot, ...]:
-    return tuple(
-        Snapshot(
-            volume.id, None, (f"{volume.group}/{volume.origin}",), used_bytes=volume.used_bytes, fault=volume.fault
-        )
-        for volume in volumes
-        if volume.origin and "snapshot" not in volume.marks
     )

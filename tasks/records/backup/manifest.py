@@ -1,7 +1,6 @@
 """What a backup says of itself, and what is read of records to write it: rows, runs, the end of the audit log."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -79,12 +78,14 @@ def read_facts(connection: Connection) -> RecordsFacts:
     names = sorted(inspect(connection).get_table_names())
     if schema_version.name not in names:
         return RecordsFacts(fleet=DEFAULT_FLEET, revision="", rows=_count_rows(connection, names))
+    runs = schema.runs.c
+    query = select(runs.id, runs.started_at).order_by(runs.started_at.desc(), runs.id).limit(NAMED_RUNS)
     return RecordsFacts(
         fleet=(connection.execute(select(fleet_stamp.c.fleet)).scalar() if fleet_stamp.name in names else None)
         or DEFAULT_FLEET,
         revision=connection.execute(select(schema_version)).scalar() or "",
         rows=_count_rows(connection, names),
-        newest_runs=_read_newest_runs(connection),
+        newest_runs=dict(connection.execute(query).tuples().all()),
         unfinished=_read_unfinished(connection, has_progress=run_progress.name in names),
         held_leases=_read_held_leases(connection),
         audit_end=_read_audit_end(connection) if audit_log.name in names else "",
@@ -97,12 +98,6 @@ def _count_rows(connection: Connection, names: list[str]) -> dict[str, int]:
         for name in names
         if not name.startswith("sqlite_")
     }
-
-
-def _read_newest_runs(connection: Connection) -> dict[str, datetime]:
-    runs = schema.runs.c
-    query = select(runs.id, runs.started_at).order_by(runs.started_at.desc(), runs.id).limit(NAMED_RUNS)
-    return dict(connection.execute(query).tuples().all())
 
 
 def _read_unfinished(connection: Connection, *, has_progress: bool) -> dict[str, tuple[str, ...]]:

@@ -134,22 +134,18 @@ class LibvirtProvider:
             raise ProviderError(f"{self._virsh.name}: {order.id!r} can't be the id of an order", hint=hint)
         work = DomainWork(self._virsh, deadline, self._shutdown_seconds)
         if order.act in _DISK_ACTS:
-            return _carry_out_alone(work, order, act)
+            work.begin(f"{order.act} {order.id}")
+            try:
+                note = act(work, order)
+            except BaseException:
+                with suppress(ProviderError):  # it counts as dead at the end of its time
+                    work.end()
+                raise
+            work.end()
+            return note
         if order.act is ProviderAct.START:
             work.require_no_other()
         return act(work, order)
-
-
-def _carry_out_alone(work: DomainWork, order: ProviderOrder, act: Callable[[DomainWork, ProviderOrder], str]) -> str:
-    work.begin(f"{order.act} {order.id}")
-    try:
-        note = act(work, order)
-    except BaseException:
-        with suppress(ProviderError):  # it counts as dead at the end of its time
-            work.end()
-        raise
-    work.end()
-    return note
 
 
 def open_libvirt(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> LibvirtProvider:
