@@ -69,6 +69,10 @@ class AuthenticationFailed(TransportError):
 class HostKeyMismatch(TransportError):
     """The machine's host key is not the pinned key. Never retried: the machine is quarantined."""
 
+    def describe_in_run(self) -> str:
+        """Return the message of a run that has logged in to the machine before: what it did may be the reason."""
+        return f"it has changed since this run began on it: {self.message}"
+
 
 class HostKeyUnknown(TransportError):
     """The machine's host key is not pinned, and learning is off."""

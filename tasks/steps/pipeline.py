@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from tasks.domain.errors import FleetpatchError, InternalError, RecordsError
+from tasks.domain.errors import FleetpatchError, HostKeyMismatch, InternalError, RecordsError
 from tasks.domain.model import Assessment, ErrorInfo, StepRecord
 from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.rules.machine_checks.findings import describe_blocking_findings
@@ -211,6 +211,8 @@ def _run_step(
         if isinstance(error, RecordsError):
             context.stop_token.request_stop(f"the records failed: {error.message}")
         info = ErrorInfo.from_error(error)
+        if isinstance(error, HostKeyMismatch) and step is not Step.ASSESS:
+            info = replace(info, message=error.describe_in_run())
         state, message = _store_error_in_state(context, step, began, info)
     except Exception as error:  # a bug of ours must fail one machine, never the report of all machines
         logger.exception("%s: %s failed unexpectedly", context.name, step)

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.domain.errors import FleetpatchError, ProtocolViolation, ScriptFailed, TransportError
+from tasks.domain.errors import FleetpatchError, HostKeyMismatch, ProtocolViolation, ScriptFailed, TransportError
 from tasks.domain.model import Finding, RebootNeed, RebootResult
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.protocols.transport import ScriptRecord
@@ -284,7 +284,10 @@ def _order_and_watch(
         if refused is not None:
             result = _to_refused_result(result, refused, by_now.state_without_reboot)
     except FleetpatchError as error:
-        result = replace(result, state=RebootState.FAILED, reason=f"{reason}; {error.message}")
+        message = error.message
+        if isinstance(error, HostKeyMismatch):
+            message = f"{error.describe_in_run()}. {error.hint}"
+        result = replace(result, state=RebootState.FAILED, reason=f"{reason}; {message}")
     _store_result(context, result, early)
     journal.record_end(
         context, Step.REBOOT, "reboot", before, {"state": result.state.value, "boot_id_after": result.boot_id_after}

@@ -141,11 +141,7 @@ def watch_job(
                 or unexpected_errors > MAX_UNEXPECTED_ERRORS
                 or isinstance(error, HostKeyMismatch | HostKeyUnknown)
             ):
-                raise ConnectionLost(
-                    f"connection lost while job {job_id} was running: {error.message}",
-                    machine=context.name,
-                    hint="The job may still run, or have ended by itself. Assess the machine when it can be reached.",
-                ) from error
+                raise _build_lost_error(context.name, job_id, error) from error
             context.report_silence(answered_at)
             clock.sleep(min(LONGEST_PAUSE_SECONDS, max(0.0, deadline.remaining_seconds(clock))))
             wait_seconds = 0.0
@@ -176,6 +172,14 @@ def watch_job(
             continue
         close_before_pause(context, pause)
         sleep_unless_stopped(context, pause)
+
+
+def _build_lost_error(machine: str, job_id: str, error: FleetpatchError) -> ConnectionLost:
+    message, hint = error.message, "Assess the machine when it can be reached."
+    if isinstance(error, HostKeyMismatch):
+        message, hint = error.describe_in_run(), error.hint
+    hint = f"The job may still run, or have ended by itself. {hint}"
+    return ConnectionLost(f"connection lost while job {job_id} was running: {message}", machine=machine, hint=hint)
 
 
 def _find_poll_seconds(wait_seconds: float) -> float:

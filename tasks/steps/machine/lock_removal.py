@@ -12,7 +12,13 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord, Transport
 from tasks.domain.states import FindingLevel
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.machine.machine_lock import LockResult, acquire_lock, split_lock_holder
+from tasks.steps.machine.machine_lock import (
+    ATTEMPT_ACT,
+    LOCK_LEFT_ACT,
+    LockResult,
+    acquire_lock,
+    split_lock_holder,
+)
 
 SCRIPT_TIMEOUT_SECONDS = 60.0
 _MAX_EPOCH_SECONDS = 1e11  # seconds since 1970; in the year 5138
@@ -150,8 +156,19 @@ def remove_undone_lock(context: MachineContext) -> str:
     return lock.run_id
 
 
+def _remove_left_lock(context: MachineContext) -> str:
+    """Remove the lock of a run whose last attempt is over, by its journal. Return its id; "": it may not be over."""
+    lock = read_lock_status(context.name, context.transport, context.clock)
+    entries = context.records.read_entries(lock.run_id, context.name) if lock.run_id else ()
+    acts = [entry.act for entry in entries if entry.act in {ATTEMPT_ACT, LOCK_LEFT_ACT}]
+    if acts[-1:] != [LOCK_LEFT_ACT]:
+        return ""
+    remove_lock(lock, f"run {context.run.id}, as that run is over", context.transport, context.clock)
+    return lock.run_id
+
+
 def lock_machine(context: MachineContext) -> LockResult:
-    """Lock the machine like ``acquire_lock``. The lock of the run that this run takes back is removed first.
+    """Lock the machine like ``acquire_lock``. The lock of a run that is over, or that this run takes back, goes first.
 
     Raises:
         RecordsError: the attempt's number could not be read.
@@ -162,13 +179,15 @@ def lock_machine(context: MachineContext) -> LockResult:
         return result
     try:
         undone = remove_undone_lock(context)
-        result = acquire_lock(context) if undone else result
+        over = undone or _remove_left_lock(context)
+        result = acquire_lock(context) if over else result
     except (ManagerBusy, RequestError, ScriptFailed, ProtocolViolation) as error:
         finding = replace(result.finding, message=f"{result.finding.message}; {error.message}")
         return replace(result, finding=finding)
-    if not undone or result.finding.level is FindingLevel.BLOCK:
+    if not over or result.finding.level is FindingLevel.BLOCK:
         return result
-    message = f"taken over from run {undone}, which this run takes back"
+    reason = "which this run takes back" if undone else "which is over, and could not release it"
+    message = f"taken over from run {over}, {reason}"
     return replace(result, finding=replace(result.finding, message=message))
 
 

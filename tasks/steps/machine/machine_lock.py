@@ -50,6 +50,10 @@ logger = logging.getLogger(__name__)
 ATTEMPT_ACT = "attempt"
 """The act of journal entries that number attempts: the n-th entry of a machine in a run is its n-th attempt."""
 
+LOCK_LEFT_ACT = "lock left"
+"""The act of a journal entry of an attempt that is over, and could not release its lock. The next run takes the lock
+over if no job runs on the machine."""
+
 SCRIPT_TIMEOUT_SECONDS = 60.0
 _UNCERTAIN_ERRORS = (DeadlineExceeded, InternalError, JobLost)  # after these a download may still run
 IDLE_LOCK_DURATION = timedelta(minutes=15)
@@ -208,14 +212,19 @@ def _build_clock_params(facts: Facts) -> dict[str, str]:
 def release_lock(context: MachineContext) -> None:
     """Release the lock, unless a job of this run may still run, or another process has taken the run over.
 
-    A lock that is not released expires. The machine does not release while a job runs, nor for an earlier attempt.
+    A lock that is not released expires, or the next run takes it over: the journal says that this attempt is over. The
+    machine does not release while a job runs, nor for an earlier attempt.
     """
-    if not context.state.may_hold_lock or context.stop_token.is_lease_lost or _may_have_running_job(context):
+    if not context.state.may_hold_lock or context.stop_token.is_lease_lost:
+        return
+    if _may_have_running_job(context):
+        _record_left_lock(context)
         return
     try:
         answer = _run_lock_script(context, {"release": "yes"})
     except FleetpatchError as error:
         logger.info("%s: its lock could not be released: %s", context.name, error.message)
+        _record_left_lock(context)
     else:
         if answer.get("kind") != "released":
             logger.info("%s: its lock was not released: %s", context.name, dict(answer))
@@ -223,6 +232,15 @@ def release_lock(context: MachineContext) -> None:
             reason = f"its lock could not be released: {answer.get('why')}"
             remedy = "Look whether its disk is full, or mounted read-only."
             context.add_finding(Finding("machine lock", FindingLevel.WARN, reason, remedy))
+
+
+def _record_left_lock(context: MachineContext) -> None:
+    if context.stop_token.is_suspended:  # the run goes on later
+        return
+    try:
+        journal.record_end(context, Step.VALIDATE, LOCK_LEFT_ACT, str(_find_attempt_number(context)))
+    except RecordsError as error:
+        logger.info("%s: that its lock is left is not recorded: %s", context.name, error.message)
 
 
 def _may_have_running_job(context: MachineContext) -> bool:

@@ -4,7 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from tasks.domain.errors import ConnectionLost, DeadlineExceeded, FleetpatchError
+from flows.engine.fleet_run import FleetRun
+from flows.local_run import LocalRunner
+from tasks.domain.errors import ConnectionLost, DeadlineExceeded, FleetpatchError, HostKeyMismatch
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import OperationState, RebootState, Step
 from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION
@@ -89,3 +91,27 @@ def test_a_reboot_does_not_wait_for_a_machine_that_another_run_has_by_now(fleet:
     assert not [at for at in web.boots.ordered_at if since <= at < until]
     told = [step.message for step in outcome.steps if step.step is Step.REBOOT]
     assert any("locked by run 20260310-0100-beef (bert) until" in message for message in told), told
+
+
+def test_a_machine_whose_update_makes_new_host_keys_is_told_with_the_remedy_and_its_lock_ends_with_the_run(
+    fleet: SimFleet,
+) -> None:
+    web = fleet.add("web", [FakePackage("a", seconds=10), FakePackage("b")])
+    new_key = HostKeyMismatch("it shows another host key", hint="Compare it on its console.")
+
+    def make_new_keys() -> None:
+        for script in ("facts", "machine_lock"):
+            web.fail(new_key, on=script)
+
+    web.on_start("install", 0.0, make_new_keys)
+    outcome = outcome_of(fleet.patch("a"), "web")
+    assert outcome.state is OperationState.FAILED
+    assert outcome.error is not None
+    assert outcome.error.message == "it has changed since this run began on it: it shows another host key"
+    assert outcome.error.hint == "Compare it on its console."
+    assert web.locked_by is not None
+
+    second = FleetRun(fleet.request("b"), fleet.ports(), LocalRunner(), run_id="20260310-020000-bbbbbb")
+    outcome = outcome_of(second.execute(), "web")
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    assert web.locked_by is None

@@ -106,8 +106,10 @@ class HostKeyVerifier:
             pinned_text = ", ".join(f"{key.type} {key.fingerprint}" for key in pinned)
             raise HostKeyMismatch(
                 f"it shows the host key {shown.type} {shown.fingerprint}, but pinned is {pinned_text}",
-                hint="An attacker may be in between, or the machine was reinstalled. If you know that it was, "
-                f"remove its line: ssh-keygen -R '{self._address}' -f {self._store.path}",
+                hint="An attacker may be in between, the machine was reinstalled, or an update made new keys. Compare "
+                f"the key with the machine's own on its console: {COMPARE_COMMAND}. If it is the same, remove the old "
+                f"line: ssh-keygen -R '{self._address}' -f {self._store.path}; and trust the new key: fleetpatch "
+                f"doctor {self._machine or self._host} --trust",
             )
         if self._policy is not HostKeyPolicy.LEARN:
             raise HostKeyUnknown(
