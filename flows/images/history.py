@@ -19,10 +19,8 @@ MAX_AGE: Final = timedelta(days=61)
 def read_attempts(records: SqlRecords, component: str, now: datetime) -> tuple[ImageUpgradeRow, ...]:
     """Return the last upgrades of a group, the newest first.
 
-    Args:
-        records: with the runs.
-        component: the name of the group's component: "image:" and that of the group.
-        now: the present time.
+    ``records``: with the runs.
+    ``component``: the name of the group's component: "image:" and that of the group.
 
     Raises:
         RecordsError: they can't be read.

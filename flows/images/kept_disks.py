@@ -27,18 +27,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ExpiredDisk:
-    """An OS disk that is kept no longer, or that only a person deletes.
-
-    Attributes:
-        order_id: of the order that replaced it.
-        problem: why it is not deleted, or "".
-    """
+    """An OS disk that is kept no longer, or that only a person deletes."""
 
     machine: str
     run_id: str
-    order_id: str
+    order_id: str  # of the order that replaced it
     state: KeptDiskState
-    problem: str = ""
+    problem: str = ""  # why it is not deleted, or ""
 
 
 class DiskCleaner:

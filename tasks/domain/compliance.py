@@ -14,19 +14,12 @@ MAX_ANSWER_AGE: Final = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class RepositoryProblem:
-    """A package repository that was not read, or another reason why fixes are not seen, and the remedy.
+    """A package repository that was not read, or another reason why fixes are not seen, and the remedy."""
 
-    Attributes:
-        repository: its name, or "" for all of them.
-        message: why, in the package manager's words.
-        remedy: what to do.
-        hides_fixes: whether it could have security fixes, which are not seen now.
-    """
-
-    repository: str
-    message: str
-    remedy: str
-    hides_fixes: bool = True
+    repository: str  # its name, or "" for all of them
+    message: str  # why, in the package manager's words
+    remedy: str  # what to do
+    hides_fixes: bool = True  # whether it could have security fixes, which are not seen now
 
     def __str__(self) -> str:
         return f"{self.repository}: {self.message}" if self.repository else self.message

@@ -14,58 +14,37 @@ IMAGE_PREFIX: Final = "image:"
 
 @dataclass(frozen=True, slots=True)
 class RolloutLimits:
-    """Shares of machines, in percent. Azure's figures.
+    """Shares of machines, in percent. Azure's figures."""
 
-    Attributes:
-        batch: how many of all machines are upgraded together at most; at least one is.
-        unhealthy: how many of all may be unhealthy before the first batch, and before each.
-        unhealthy_upgraded: how many of those that were upgraded may be unhealthy after a batch.
-    """
-
-    batch: int = 20
-    unhealthy: int = 20
-    unhealthy_upgraded: int = 20
+    batch: int = 20  # how many of all machines are upgraded together at most; at least one is
+    unhealthy: int = 20  # how many of all may be unhealthy before the first batch, and before each
+    unhealthy_upgraded: int = 20  # how many of those that were upgraded may be unhealthy after a batch
 
 
 @dataclass(frozen=True, slots=True)
 class ImageScript:
-    """A configuration script of the owner, which runs on the machine after the first boot of its new disk.
-
-    Attributes:
-        command: for the machine's shell. A run that is resumed may run it a second time.
-    """
+    """A configuration script of the owner, which runs on the machine after the first boot of its new disk."""
 
     name: str
-    command: str
+    command: str  # for the machine's shell. A run that is resumed may run it a second time.
     timeout_seconds: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class ImageModel:
-    """How the machines of a group get a new OS disk.
+    """How the machines of a group get a new OS disk."""
 
-    Attributes:
-        image: the name of the image.
-        user_data: cloud-init's cloud-config for the first boot, as a JSON object; "": none.
-        scripts: run on the new disk, in their order.
-        keeps_host_keys: the new disk gets the host keys of SSH of the one before. Without them no login would work:
-            a new key is never trusted blindly.
-        keeps_machine_id: the new disk also gets the machine id.
-        rolls_back: whether a machine that is not healthy gets its disk back without a person.
-        keep_days: the days for which the disk before is kept after a success.
-        pause_minutes: between batches.
-        crosses_zones: whether a batch may have machines of several locations.
-    """
-
-    image: str
-    user_data: str = ""
-    scripts: tuple[ImageScript, ...] = ()
+    image: str  # the name of the image
+    user_data: str = ""  # cloud-init's cloud-config for the first boot, as a JSON object; "": none
+    scripts: tuple[ImageScript, ...] = ()  # run on the new disk, in their order
+    # The new disk gets the host keys of SSH of the one before. Without them no login would work: a new key is never
+    # trusted blindly.
     keeps_host_keys: bool = True
-    keeps_machine_id: bool = True
-    rolls_back: bool = True
-    keep_days: float = 7.0
-    pause_minutes: float = 0.0
-    crosses_zones: bool = False
+    keeps_machine_id: bool = True  # the new disk also gets the machine id
+    rolls_back: bool = True  # whether a machine that is not healthy gets its disk back without a person
+    keep_days: float = 7.0  # the days for which the disk before is kept after a success
+    pause_minutes: float = 0.0  # between batches
+    crosses_zones: bool = False  # whether a batch may have machines of several locations
 
 
 class RollingUpgradeState(StrEnum):

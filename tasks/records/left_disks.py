@@ -23,18 +23,13 @@ _JOURNAL, _RESULTS, _OUTCOMES, _RUNS = schema.journal, schema.update_results, sc
 
 @dataclass(frozen=True, slots=True)
 class LeftDisk:
-    """The OS disk that a machine had before an upgrade that failed: the way back, as far as the records know.
-
-    Attributes:
-        order_id: of the order that replaced it. Its provider knows it by that.
-        version: the version that the machine was to get.
-    """
+    """The OS disk that a machine had before an upgrade that failed: the way back, as far as the records know."""
 
     machine: str
     run_id: str
-    order_id: str
+    order_id: str  # of the order that replaced it. Its provider knows it by that.
     replaced_at: datetime
-    version: str
+    version: str  # the version that the machine was to get
 
 
 def find_left_disks(database: Database, *, also_unfinished: bool = False) -> tuple[LeftDisk, ...]:

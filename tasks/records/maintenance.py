@@ -17,13 +17,7 @@ from tasks.records.maintenance_schema import held_applications, held_groups, hel
 from tasks.records.seals import RUN_KEY, Seals
 from tasks.records.statements import UNFINISHED_STATES, insert_missing, iterate_batches, upsert_row
 from tasks.records.storage.database import Database
-from tasks.rules.maintenance.model import (
-    Application,
-    ApplyCause,
-    GroupState,
-    HeldPackage,
-    PackageEnd,
-)
+from tasks.rules.maintenance.model import Application, ApplyCause, GroupState, HeldPackage, PackageEnd
 
 _GROUPS, _PACKAGES, _APPLICATIONS = held_groups, held_packages, held_applications
 _LOCK_ID: Final = 0x666C6565_68656C64  # "fleeheld": an arbitrary number; every fleetpatch must use the same one
@@ -31,18 +25,13 @@ _LOCK_ID: Final = 0x666C6565_68656C64  # "fleeheld": an arbitrary number; every 
 
 @dataclass(frozen=True, slots=True)
 class PackageUpdate:
-    """An update of a package, on all machines of its group.
-
-    Attributes:
-        machines: how many lack it.
-        since: when it was first seen pending on one of them.
-    """
+    """An update of a package, on all machines of its group."""
 
     name: str
     version: str
     classification: str
-    machines: int
-    since: datetime
+    machines: int  # how many lack it
+    since: datetime  # when it was first seen pending on one of them
     requires_reboot: bool | None = None
 
 
@@ -74,27 +63,19 @@ class GroupRecord:
 
 @dataclass(frozen=True, slots=True)
 class StoredApplication:
-    """An application with what only the records know of it.
-
-    Attributes:
-        until: later its run can't begin any more.
-        flow_run_id: "": Prefect may not have it yet, or its run has no flow run.
-        has_run: whether its run is recorded.
-    """
+    """An application with what only the records know of it."""
 
     application: Application
     group: str
-    until: datetime
-    flow_run_id: str = ""
-    has_run: bool = False
+    until: datetime  # later its run can't begin any more
+    flow_run_id: str = ""  # "": Prefect may not have it yet, or its run has no flow run
+    has_run: bool = False  # whether its run is recorded
 
 
 class SqlMaintenance:
     """Groups, packages and applications in a database. All threads of one process may share an object.
 
-    Args:
-        database: the database of the records.
-        require_seals: whether packages must have their seals: for who acts on them, not for who shows them.
+    ``require_seals``: whether packages must have their seals: for who acts on them, not for who shows them.
     """
 
     def __init__(self, database: Database, *, require_seals: bool = False) -> None:

@@ -48,9 +48,7 @@ _ENDED_REASON: Final = "its run ended, or its time was over, and nobody said wha
 class SqlScheduledEvents:
     """Scheduled events in a database. All threads of one process may share an object.
 
-    Args:
-        database: the database of the records.
-        clock: replaces the default clock: the PostgreSQL server's clock, or this system's clock with SQLite.
+    ``clock``: replaces the default clock: the PostgreSQL server's clock, or this system's clock with SQLite.
     """
 
     def __init__(self, database: Database, clock: Clock | None = None) -> None:

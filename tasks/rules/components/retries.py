@@ -37,10 +37,8 @@ def find_retry_wait(tries: Iterable[ComponentTry], machine: str, now: datetime) 
     A record of the future was written by a clock that was wrong, or was set back since. It counts as of now: nothing
     is tried again earlier than its delay.
 
-    Args:
-        tries: of this version of this component, on all machines, in any order.
-        machine: its name.
-        now: the present time.
+    ``tries``: of this version of this component, on all machines, in any order.
+    ``machine``: its name.
     """
     ordered = sorted(tries, key=lambda one: one.at)
     waits = (_find_own_wait([one for one in ordered if one.machine == machine], now), _find_fleet_wait(ordered, now))

@@ -29,16 +29,11 @@ _END: Final[_Token] = (1, 0, "")
 @total_ordering
 @dataclass(frozen=True, slots=True, eq=False)
 class VersionRank:
-    """The rank of a version among others. Two texts of the same version have equal ranks: "1.2" and "v1.2.0".
-
-    Attributes:
-        numbers: without zeros at the end.
-        is_prerelease: whether it is before the release of its numbers.
-    """
+    """The rank of a version among others. Two texts of the same version have equal ranks: "1.2" and "v1.2.0"."""
 
     epoch: int
-    numbers: tuple[int, ...]
-    is_prerelease: bool
+    numbers: tuple[int, ...]  # without zeros at the end
+    is_prerelease: bool  # whether it is before the release of its numbers
     tokens: tuple[_Token, ...]
 
     @property

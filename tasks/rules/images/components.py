@@ -10,19 +10,14 @@ from tasks.rules.components.versions import find_listed_version, rank_version
 
 @dataclass(frozen=True, slots=True)
 class DiskComponents:
-    """What is known of the components on one disk.
+    """What is known of the components on one disk."""
 
-    Attributes:
-        versions: the versions that come again if the new disk lacks them, by component, in the order of ``after``.
-        absent: enrolled components that are not installed. Nobody installs them.
-        unknown: components that are not enrolled and did not tell whether they are there, each with the reason.
-        refusals: why the disk may not be replaced: what could not be installed again.
-    """
-
+    # The versions that come again if the new disk lacks them, by component, in the order of ``after``.
     versions: Mapping[str, str]
-    absent: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()  # enrolled components that are not installed. Nobody installs them.
+    # Components that are not enrolled and did not tell whether they are there, each with the reason.
     unknown: Mapping[str, str] | None = None
-    refusals: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()  # why the disk may not be replaced: what could not be installed again
 
 
 def list_disk_components(

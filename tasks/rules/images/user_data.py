@@ -17,17 +17,12 @@ OWN_KEYS = ("ssh_keys", "ssh_deletekeys", "hostname")
 
 @dataclass(frozen=True, slots=True)
 class MachineIdentity:
-    """What makes a machine known to others. It has secrets, so its text has none of it.
-
-    Attributes:
-        machine_id_file: where it is on the machine.
-        host_keys: type -> private and public key.
-    """
+    """What makes a machine known to others. It has secrets, so its text has none of it."""
 
     name: str = ""
     machine_id: str = ""
-    machine_id_file: str = ""
-    host_keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    machine_id_file: str = ""  # where it is on the machine
+    host_keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # type -> private and public key
 
     def __repr__(self) -> str:
         """Return the name alone."""

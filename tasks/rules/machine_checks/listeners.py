@@ -32,19 +32,12 @@ _LOGIN_UNIT_PROGRAMS = {
 
 @dataclass(frozen=True, slots=True)
 class ListeningSocket:
-    """A listening socket and a program that has it open.
+    """A listening socket and a program that has it open."""
 
-    Attributes:
-        name: "protocol/port".
-        uid: uid that opened the socket; None when unknown.
-        program: program name from the kernel; "" when no process was found (a kernel socket, or no permission).
-        cgroup: path below the cgroup of the service manager; "" when unknown.
-    """
-
-    name: str
-    uid: int | None = None
-    program: str = ""
-    cgroup: str = ""
+    name: str  # "protocol/port"
+    uid: int | None = None  # uid that opened the socket; None when unknown
+    program: str = ""  # program name from the kernel; "" when no process was found (a kernel socket, or no permission)
+    cgroup: str = ""  # path below the cgroup of the service manager; "" when unknown
 
 
 def find_service_listeners(

@@ -56,21 +56,13 @@ _HINT: Final = (
 
 
 def require_count(count: int, most: int, subject: str) -> None:
-    """Require that a machine reports no more than it may.
-
-    Raises:
-        ReportTooLarge: it reports more.
-    """
+    """Require that a machine reports no more than it may. Raise ReportTooLarge if it reports more."""
     if count > most:
         raise ReportTooLarge(f"the machine reports {count:,} {subject}, and more than {most:,} are refused", hint=_HINT)
 
 
 def require_length(text: str, most: int, subject: str) -> None:
-    """Require that a text of a machine is no longer than it may be.
-
-    Raises:
-        ReportTooLarge: it is longer.
-    """
+    """Require that a text of a machine is no longer than it may be. Raise ReportTooLarge if it is longer."""
     if len(text) > most:
         message = (
             f"the machine reports a text of {len(text):,} characters ({subject}), and more than {most:,} are refused"

@@ -51,18 +51,12 @@ class PackageEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HoldPolicy:
-    """How a group's updates are held.
+    """How a group's updates are held."""
 
-    Attributes:
-        hold: from the first moment that a package was seen to the end of its last day.
-        not_held: what is installed in each window.
-        window: the length of a window, of which a run outside the schedule gets one, too.
-    """
-
-    hold: timedelta
+    hold: timedelta  # from the first moment that a package was seen to the end of its last day
     apply: ApplyMode = ApplyMode.LAST_WINDOW
-    not_held: NotHeld = NotHeld()
-    window: timedelta = timedelta(hours=2)
+    not_held: NotHeld = NotHeld()  # what is installed in each window
+    window: timedelta = timedelta(hours=2)  # the length of a window, of which a run outside the schedule gets one, too
 
     @property
     def has_exceptions(self) -> bool:
@@ -72,59 +66,39 @@ class HoldPolicy:
 
 @dataclass(frozen=True, slots=True)
 class WaitingUpdate:
-    """An update that a machine's run would install, if it were not held.
-
-    Attributes:
-        since: when an assessment first saw an update of this name pending on the machine.
-        requires_reboot: None: not known before the installation.
-    """
+    """An update that a machine's run would install, if it were not held."""
 
     name: str
     version: str
     classification: Classification
-    since: datetime
-    requires_reboot: bool | None = None
+    since: datetime  # when an assessment first saw an update of this name pending on the machine
+    requires_reboot: bool | None = None  # None: not known before the installation
 
 
 @dataclass(frozen=True, slots=True)
 class GroupMachine:
-    """A machine of a group, which fleetpatch may patch.
-
-    Attributes:
-        answered_at: when it was last assessed with an answer; None: never, so what it lacks is not known.
-    """
+    """A machine of a group, which fleetpatch may patch."""
 
     name: str
-    answered_at: datetime | None
+    answered_at: datetime | None  # when it was last assessed with an answer; None: never, so what it lacks is not known
     updates: tuple[WaitingUpdate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """A run that applies a package, or that should have.
+    """A run that applies a package, or that should have."""
 
-    Attributes:
-        key: unique.
-        began_at: when it was asked for.
-        run_id: "": its run has not begun.
-        refusal: why its run has not begun and never will; "" otherwise.
-        ended_at: when its run ended, or was refused; None: it is under way, or may still begin.
-        state: the state of the run that has ended.
-        is_stopping: whether its run was asked to stop.
-        done: the machines on which its run has installed everything that it selected.
-    """
-
-    key: str
+    key: str  # unique
     number: int
     cause: ApplyCause
     who: str
-    began_at: datetime
-    run_id: str = ""
-    refusal: str = ""
-    ended_at: datetime | None = None
-    state: OperationState | None = None
-    is_stopping: bool = False
-    done: frozenset[str] = frozenset()
+    began_at: datetime  # when it was asked for
+    run_id: str = ""  # "": its run has not begun
+    refusal: str = ""  # why its run has not begun and never will; "" otherwise
+    ended_at: datetime | None = None  # when its run ended, or was refused; None: it is under way, or may still begin
+    state: OperationState | None = None  # the state of the run that has ended
+    is_stopping: bool = False  # whether its run was asked to stop
+    done: frozenset[str] = frozenset()  # the machines on which its run has installed everything that it selected
 
     @property
     def is_active(self) -> bool:
@@ -134,19 +108,13 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class HeldPackage:
-    """What is held for a group, as one.
+    """What is held for a group, as one."""
 
-    Attributes:
-        number: counts the packages of its group, from 1.
-        first_seen: the first moment at which anything of it was seen. Its time counts from here.
-        applies_at: when the window opens in which it is applied by itself; None: no window of its schedule is left.
-        ended_at: None: it is held, or being applied.
-    """
-
-    number: int
-    first_seen: datetime
+    number: int  # counts the packages of its group, from 1
+    first_seen: datetime  # the first moment at which anything of it was seen. Its time counts from here.
+    # When the window opens in which it is applied by itself; None: no window of its schedule is left.
     applies_at: datetime | None = None
-    ended_at: datetime | None = None
+    ended_at: datetime | None = None  # None: it is held, or being applied
     end: PackageEnd | None = None
 
     def compute_last_moment(self, hold: timedelta) -> datetime:
@@ -156,22 +124,14 @@ class HeldPackage:
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """What is remembered of a group.
-
-    Attributes:
-        number: of its newest package; 0: it never had one.
-        package: the package that is held; None: nothing is.
-        looked_at: when its machines were last looked at; None: never, so its windows stay closed.
-        applications: those of the package that is held, oldest first.
-        is_removed: whether its configuration held nothing meanwhile.
-    """
+    """What is remembered of a group."""
 
     group: str
-    number: int = 0
-    package: HeldPackage | None = None
-    looked_at: datetime | None = None
-    applications: tuple[Application, ...] = ()
-    is_removed: bool = False
+    number: int = 0  # of its newest package; 0: it never had one
+    package: HeldPackage | None = None  # the package that is held; None: nothing is
+    looked_at: datetime | None = None  # when its machines were last looked at; None: never, so its windows stay closed
+    applications: tuple[Application, ...] = ()  # those of the package that is held, oldest first
+    is_removed: bool = False  # whether its configuration held nothing meanwhile
 
     @property
     def last_application(self) -> Application | None:
@@ -228,13 +188,9 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The result of a look at a group: what is remembered now, what begins, and what people are told.
-
-    Attributes:
-        ended: the package that ended at this look, if one did.
-    """
+    """The result of a look at a group: what is remembered now, what begins, and what people are told."""
 
     state: GroupState
     start: Start | None = None
     news: tuple[News, ...] = ()
-    ended: HeldPackage | None = field(default=None)
+    ended: HeldPackage | None = field(default=None)  # the package that ended at this look, if one did

@@ -57,17 +57,12 @@ class Permission(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WindowVerdict:
-    """What a window of a group may install, and why.
-
-    Attributes:
-        cause: why the package is applied; None: it is not.
-        number: of the package that is applied, or that is held; 0: none is.
-    """
+    """What a window of a group may install, and why."""
 
     permission: Permission
     reason: str
-    cause: ApplyCause | None = None
-    number: int = 0
+    cause: ApplyCause | None = None  # why the package is applied; None: it is not
+    number: int = 0  # of the package that is applied, or that is held; 0: none is
 
 
 def judge_window(

@@ -54,19 +54,12 @@ _STABLE_SUITES: Final = frozenset({"stable", "oldstable", "oldoldstable"})
 
 @dataclass(slots=True)
 class _Complaints:
-    """What apt said about a repository.
+    """What apt said about a repository."""
 
-    Attributes:
-        name: as in sources.list: URL and suite.
-        reasons: why something was not read, then sentences that tell less.
-        has_failed: whether apt could not read it.
-        files: the files that it could not read; "" for the repository itself.
-    """
-
-    name: str
-    reasons: list[str] = field(default_factory=list)
-    has_failed: bool = False
-    files: set[str] = field(default_factory=set)
+    name: str  # as in sources.list: URL and suite.
+    reasons: list[str] = field(default_factory=list)  # why something was not read, then sentences that tell less
+    has_failed: bool = False  # whether apt could not read it
+    files: set[str] = field(default_factory=set)  # the files that it could not read; "" for the repository itself
 
     def build_problem(self) -> RepositoryProblem:
         """Return the problem, with the line that tells most."""

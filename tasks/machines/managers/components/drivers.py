@@ -26,16 +26,11 @@ MAX_ANSWER_CHARACTERS: Final = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ComponentDriver:
-    """One kind of component.
-
-    Attributes:
-        version_pattern: finds the version in the answer of the kind's own question, as its one group.
-        absent_pattern: finds in the answer that nothing is installed; "": nothing is printed then.
-    """
+    """One kind of component."""
 
     kind: ComponentKind
-    version_pattern: str = r"(\S+)"
-    absent_pattern: str = ""
+    version_pattern: str = r"(\S+)"  # finds the version in the answer of the kind's own question, as its one group
+    absent_pattern: str = ""  # finds in the answer that nothing is installed; "": nothing is printed then
 
     def build_question(self, component: Component) -> Mapping[str, ScriptParameter]:
         """Return what the script ``component_versions`` is told of a component."""

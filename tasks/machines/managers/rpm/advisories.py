@@ -25,23 +25,16 @@ _SEVERITIES: Final = ("critical", "important", "moderate", "low")
 
 @dataclass(frozen=True, slots=True)
 class Advisory:
-    """One notice of a publisher.
-
-    Attributes:
-        kind: "security", "bugfix", "enhancement", …, as the publisher writes it, in lower case.
-        severity: as the publisher writes it; "" for none.
-        published: when it was published, or last changed if only that is known; None when unknown.
-        packages: (name, architecture) -> the versions that it is about, "[EPOCH:]VERSION-RELEASE".
-        knows_epochs: whether ``packages`` has epochs; if not, each version has the epoch of the update.
-    """
+    """One notice of a publisher."""
 
     id: str
-    kind: str
-    severity: str = ""
+    kind: str  # "security", "bugfix", "enhancement", …, as the publisher writes it, in lower case
+    severity: str = ""  # as the publisher writes it; "" for none
     cves: tuple[str, ...] = ()
-    published: datetime | None = None
+    published: datetime | None = None  # when it was published, or last changed if only that is known; None when unknown
+    # (name, architecture) -> the versions that it is about, "[EPOCH:]VERSION-RELEASE".
     packages: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
-    knows_epochs: bool = True
+    knows_epochs: bool = True  # whether ``packages`` has epochs; if not, each version has the epoch of the update
 
     @property
     def is_security(self) -> bool:
@@ -55,20 +48,14 @@ AdvisoryIndex = Mapping[tuple[str, str], Sequence[Advisory]]
 
 @dataclass(frozen=True, slots=True)
 class AdvisoryView:
-    """What the advisories together say about one update.
-
-    Attributes:
-        ids: their ids, the newest first; () when there is no advisory about the update.
-        published: of the advisory about the version to install; None when there is none.
-        security_versions: the versions with security fixes.
-    """
+    """What the advisories together say about one update."""
 
     classification: Classification
-    ids: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()  # their ids, the newest first; () when there is no advisory about the update
     severity: str = ""
     cves: tuple[str, ...] = ()
-    published: datetime | None = None
-    security_versions: frozenset[str] = frozenset()
+    published: datetime | None = None  # of the advisory about the version to install; None when there is none
+    security_versions: frozenset[str] = frozenset()  # the versions with security fixes
 
 
 def require_few_cves(advisories: Iterable[Sequence[Advisory]]) -> None:

@@ -131,29 +131,19 @@ def find_rpm_repository_problems(text: str) -> tuple[RepositoryProblem, ...]:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryCopy:
-    """The machine's copy of a repository's data.
+    """The machine's copy of a repository's data."""
 
-    Attributes:
-        read_at: when it was last found to be current, in seconds since 1970 by the machine's clock; 0: unknown.
-        is_being_read: whether the package manager had begun to read it again.
-    """
-
-    read_at: int
-    is_being_read: bool = False
+    read_at: int  # when it was last found to be current, in seconds since 1970 by the machine's clock; 0: unknown
+    is_being_read: bool = False  # whether the package manager had begun to read it again
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshTimes:
-    """When a machine began to read its repositories, and the time now, both by its clock.
+    """When a machine began to read its repositories, and the time now, both by its clock."""
 
-    Attributes:
-        began: None without a refresh.
-        was_ended: whether the reading was ended because it took too long.
-    """
-
-    began: int | None
+    began: int | None  # None without a refresh
     now: int
-    was_ended: bool = False
+    was_ended: bool = False  # whether the reading was ended because it took too long
 
     @classmethod
     def parse(cls, result: ScriptResult, update: ScriptSection | None) -> "RefreshTimes":

@@ -121,17 +121,12 @@ _PACKAGE_PATTERN: Final = re.compile(r"(\S+)-([^-\s]+-[^-\s]+)\.([^.\s]+)")
 
 @dataclass(frozen=True, slots=True)
 class RpmSystem:
-    """An RPM machine's own state, without what its package manager says about repositories.
-
-    Attributes:
-        installed: all installed packages; empty when the database can't be read.
-        state: its part of the package state: no updates and no need to reboot are known yet.
-    """
+    """An RPM machine's own state, without what its package manager says about repositories."""
 
     native: str
-    installed: tuple[InstalledPackage, ...]
+    installed: tuple[InstalledPackage, ...]  # all installed packages; empty when the database can't be read
     reboot: RpmRebootFacts
-    state: PackageState
+    state: PackageState  # its part of the package state: no updates and no need to reboot are known yet
 
 
 def parse_rpm_system(result: ScriptResult, manager: str) -> RpmSystem:

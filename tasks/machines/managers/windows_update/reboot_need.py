@@ -34,29 +34,17 @@ _SERVICING_REASON: Final = "Windows servicing waits for a reboot"
 
 
 class RebootRecord(Record):
-    """The places where Windows notes that a reboot is pending: record "reboot".
+    """The places where Windows notes that a reboot is pending: record "reboot"."""
 
-    Attributes:
-        known: whether the registry could be read.
-        update_agent: key "RebootRequired" of Automatic Updates.
-        servicing: key "RebootPending" of Component Based Servicing.
-        servicing_continues: key "RebootInProgress": part of an update waits for the next boot.
-        config_manager: the client of ConfigMgr says so; None when there is none.
-        renamed: the computer's name changes at the next boot.
-        joining: it joins a domain at the next boot.
-        file_renames: number of files that are renamed or removed at the next boot.
-        marks: names of other marks.
-    """
-
-    known: bool = True
-    update_agent: bool = False
-    servicing: bool = False
-    servicing_continues: bool = False
-    config_manager: bool | None = None
-    renamed: bool = False
-    joining: bool = False
-    file_renames: Count = 0
-    marks: Texts = Field(default=[])
+    known: bool = True  # whether the registry could be read
+    update_agent: bool = False  # key "RebootRequired" of Automatic Updates
+    servicing: bool = False  # key "RebootPending" of Component Based Servicing
+    servicing_continues: bool = False  # key "RebootInProgress": part of an update waits for the next boot
+    config_manager: bool | None = None  # the client of ConfigMgr says so; None when there is none
+    renamed: bool = False  # the computer's name changes at the next boot
+    joining: bool = False  # it joins a domain at the next boot
+    file_renames: Count = 0  # number of files that are renamed or removed at the next boot
+    marks: Texts = Field(default=[])  # names of other marks
 
 
 def find_windows_reboot_need(
@@ -112,17 +100,11 @@ _REQUIRED: Final[Mapping[int | None, bool]] = {_NEVER: False, _ALWAYS: True}
 
 @dataclass(frozen=True, slots=True)
 class RebootOutlook:
-    """Whether an update needs a reboot.
+    """Whether an update needs a reboot."""
 
-    Attributes:
-        required: None when only the installation shows it.
-        changes_boot: it changes what the machine boots with, so that a reboot is expected.
-        reason: in words, or "".
-    """
-
-    required: bool | None
-    changes_boot: bool = False
-    reason: str = ""
+    required: bool | None  # None when only the installation shows it
+    changes_boot: bool = False  # it changes what the machine boots with, so that a reboot is expected
+    reason: str = ""  # in words, or ""
 
 
 def predict_reboot(update: OfferedUpdate, month: HotpatchMonth) -> RebootOutlook:

@@ -18,17 +18,11 @@ _NAME_PATTERN: Final = re.compile(r"!?(.+?)-(?:[0-9]+:)?[^-:]+-[^-]+")
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """The owner's rules.
+    """The owner's rules."""
 
-    Attributes:
-        locks: patterns of the versions that locked packages keep.
-        forbidden: patterns of versions that must not be installed ("!" in the list of locks).
-        excluded: patterns of excluded packages.
-    """
-
-    locks: tuple[str, ...] = ()
-    forbidden: tuple[str, ...] = ()
-    excluded: tuple[str, ...] = ()
+    locks: tuple[str, ...] = ()  # patterns of the versions that locked packages keep
+    forbidden: tuple[str, ...] = ()  # patterns of versions that must not be installed ("!" in the list of locks)
+    excluded: tuple[str, ...] = ()  # patterns of excluded packages
 
     def hides(self, installed: InstalledPackage, version: str) -> bool:
         """Return whether a lock keeps this version of an installed package from being installed.

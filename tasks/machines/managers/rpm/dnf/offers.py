@@ -26,20 +26,15 @@ from tasks.rules.machine_checks.report_limits import MAX_TEXT_LENGTH, require_le
 
 @dataclass(frozen=True, slots=True)
 class OfferedPackage:
-    """A package that a repository offers.
-
-    Attributes:
-        size_bytes: its download size.
-        source: name of its source package; "" when the repository does not say it.
-    """
+    """A package that a repository offers."""
 
     id: str
     name: str
     arch: str
     version: str
     repository: str
-    size_bytes: int | None
-    source: str
+    size_bytes: int | None  # its download size
+    source: str  # name of its source package; "" when the repository does not say it
     vendor: str
 
 
@@ -71,16 +66,11 @@ def parse_offered_packages(text: str, native: str) -> tuple[OfferedPackage, ...]
 
 @dataclass(frozen=True, slots=True)
 class OfferJudge:
-    """The judge of one package's offers.
+    """The judge of one package's offers."""
 
-    Attributes:
-        current: the installed version.
-        transaction: what the tool would install if it upgraded everything that it can.
-        priorities: repository -> its priority, where it has another than the default. The lowest number comes first.
-    """
-
-    current: InstalledPackage
-    transaction: DnfTransaction
+    current: InstalledPackage  # the installed version
+    transaction: DnfTransaction  # what the tool would install if it upgraded everything that it can
+    # Repository -> its priority, where it has another than the default. The lowest number comes first.
     priorities: Mapping[str, int]
 
     def choose(self, offers: Sequence[OfferedPackage]) -> OfferedPackage:

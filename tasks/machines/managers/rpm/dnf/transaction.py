@@ -40,25 +40,17 @@ _MAX_TEXT: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class DnfTransaction:
-    """What dnf would do.
+    """What dnf would do."""
 
-    Attributes:
-        changes: (name, architecture) -> version that it would install.
-        installs: those of ``changes`` that replace no older version.
-        obsoleters: those of ``installs`` that replace packages of other names.
-        removals: names of the packages that it would remove, or replace by others that obsolete them.
-        unknown_specs: arguments that match no package.
-        errors: why it refuses, one text for each problem.
-        is_resolved: whether it found out what it would do. Otherwise a missing change says nothing.
-    """
-
+    # (name, architecture) -> version that it would install.
     changes: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    installs: frozenset[tuple[str, str]] = frozenset()
-    obsoleters: frozenset[tuple[str, str]] = frozenset()
+    installs: frozenset[tuple[str, str]] = frozenset()  # those of ``changes`` that replace no older version
+    obsoleters: frozenset[tuple[str, str]] = frozenset()  # those of ``installs`` that replace packages of other names
+    # Names of the packages that it would remove, or replace by others that obsolete them.
     removals: tuple[str, ...] = ()
-    unknown_specs: tuple[str, ...] = ()
-    errors: tuple[str, ...] = ()
-    is_resolved: bool = False
+    unknown_specs: tuple[str, ...] = ()  # arguments that match no package
+    errors: tuple[str, ...] = ()  # why it refuses, one text for each problem
+    is_resolved: bool = False  # whether it found out what it would do. Otherwise a missing change says nothing.
 
 
 def parse_transaction(text: str) -> DnfTransaction:

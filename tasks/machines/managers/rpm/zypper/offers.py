@@ -31,17 +31,12 @@ _MAX_NAMED: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class ZypperOffer:
-    """A version in a repository.
-
-    Attributes:
-        alias: of the repository.
-        size_bytes: of the download.
-    """
+    """A version in a repository."""
 
     package: VersionedPackage
-    alias: str
+    alias: str  # of the repository
     vendor: str
-    size_bytes: int
+    size_bytes: int  # of the download
 
 
 def parse_zypper_offers(text: str) -> tuple[ZypperOffer, ...]:
@@ -97,16 +92,11 @@ def parse_obstacles(answer: ZypperAnswer, packages: Iterable[VersionedPackage]) 
 
 @dataclass(frozen=True, slots=True)
 class ZypperCandidate:
-    """A newer version of an installed package, as ``zypper list-updates --all`` has it.
-
-    Attributes:
-        alias: of the repository.
-        has_licence: somebody must accept a licence first, or has.
-    """
+    """A newer version of an installed package, as ``zypper list-updates --all`` has it."""
 
     package: VersionedPackage
-    alias: str
-    has_licence: bool
+    alias: str  # of the repository
+    has_licence: bool  # somebody must accept a licence first, or has
 
 
 def parse_zypper_candidates(answer: ZypperAnswer) -> tuple[ZypperCandidate, ...]:
@@ -130,23 +120,16 @@ _VARIABLE_PATTERN: Final = re.compile(r"\$(?:\{[^{}]{1,60}\}|\w{1,60})")
 
 @dataclass(frozen=True, slots=True)
 class ZypperRepository:
-    """A repository that is enabled.
-
-    Attributes:
-        is_read: zypper has its data.
-        has_patches: it says which of its packages are security fixes.
-        read_at: when its copy was last found to be current, in seconds since 1970; 0: unknown.
-        is_page: what zypper has read in its place is a web page. zypper takes any answer for an index without packages.
-        is_medium: it is a disc, as that of the installation.
-    """
+    """A repository that is enabled."""
 
     alias: str
     name: str
-    is_read: bool
-    has_patches: bool
-    read_at: int = 0
+    is_read: bool  # zypper has its data
+    has_patches: bool  # it says which of its packages are security fixes
+    read_at: int = 0  # when its copy was last found to be current, in seconds since 1970; 0: unknown
+    # What zypper has read in its place is a web page. zypper takes any answer for an index without packages.
     is_page: bool = False
-    is_medium: bool = False
+    is_medium: bool = False  # it is a disc, as that of the installation
 
     def is_named(self, named: str) -> bool:
         """Whether zypper calls it so: by its name with the values of variables, or by its alias (showAlias = yes)."""

@@ -45,20 +45,13 @@ _MAX_TIME: Final = 253_402_300_799  # the end of the year 9999: datetime has no 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A patch that applies to the machine.
+    """A patch that applies to the machine."""
 
-    Attributes:
-        advisory: without packages; ``parse_faulty_packages`` finds those.
-        status: zypper's word: "needed", "optional", or "unwanted": locked.
-        reboot: it takes effect after a reboot.
-        updates_manager: it fixes zypper itself or what zypper is made of.
-    """
-
-    advisory: Advisory
+    advisory: Advisory  # without packages; ``parse_faulty_packages`` finds those
     edition: str
-    status: str
-    reboot: bool
-    updates_manager: bool
+    status: str  # zypper's word: "needed", "optional", or "unwanted": locked
+    reboot: bool  # it takes effect after a reboot
+    updates_manager: bool  # it fixes zypper itself or what zypper is made of
 
     @property
     def name(self) -> str:

@@ -168,27 +168,16 @@ _CHANGES: Final = ("to-upgrade", "to-install", "to-downgrade", "to-reinstall")
 
 @dataclass(frozen=True, slots=True)
 class InstallSummary:
-    """What zypper would do, or why it would not.
+    """What zypper would do, or why it would not."""
 
-    Attributes:
-        changes: the packages that would be installed.
-        removals: names of packages that would be removed.
-        vendor_changes: names of packages that would come from another vendor.
-        download_bytes: what is not downloaded yet; None when zypper did not say.
-        problems: why zypper's solver finds no way, in its own words.
-        unaccepted: names of packages whose licence is not accepted yet. zypper asks for one at a time.
-        errors: its other errors.
-        is_complete: zypper got as far as showing the summary, or said that nothing is to be done.
-    """
-
-    changes: tuple[VersionedPackage, ...]
-    removals: tuple[str, ...]
-    vendor_changes: frozenset[str]
-    download_bytes: int | None
-    problems: tuple[str, ...]
-    unaccepted: tuple[str, ...]
-    errors: tuple[str, ...]
-    is_complete: bool
+    changes: tuple[VersionedPackage, ...]  # the packages that would be installed
+    removals: tuple[str, ...]  # names of packages that would be removed
+    vendor_changes: frozenset[str]  # names of packages that would come from another vendor
+    download_bytes: int | None  # what is not downloaded yet; None when zypper did not say
+    problems: tuple[str, ...]  # why zypper's solver finds no way, in its own words
+    unaccepted: tuple[str, ...]  # names of packages whose licence is not accepted yet. zypper asks for one at a time.
+    errors: tuple[str, ...]  # its other errors
+    is_complete: bool  # zypper got as far as showing the summary, or said that nothing is to be done
 
     @property
     def refusals(self) -> tuple[str, ...]:
