@@ -86,6 +86,7 @@ def test_a_failed_package_costs_itself_and_what_depends_on_it(host: LabHost, tmp
         r"x-broken 2\.0 is half-configured since \d{4}-\d\d-\d\d \d\d:\d\d UTC: installed x-broken", message
     )
     assert WORDS in message
+    assert "y-bad" not in message  # it is whole now
     assert remedy == FAILED_SCRIPT_REMEDY
     (after,) = [each for each in report.assessments if each.machine == host.name]
     assert after.compliance is Compliance.NON_COMPLIANT

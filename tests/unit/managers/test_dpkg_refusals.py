@@ -66,12 +66,14 @@ def test_a_missing_md5sums_file_stops_nothing_and_is_told_once_and_whole() -> No
 
 
 def test_sections_of_an_audit_are_read_on_their_own() -> None:
-    audit = parse_audit(ScriptSection(0, HALF + MISSING.format("") + "The following packages smell:\n a   A\n"))
-    assert audit.problems == ("dpkg --audit: The following packages smell: a",)
-    assert len(audit.remarks) == 1
-    assert parse_audit(ScriptSection(0, HALF)).problems == ()
+    problems, remarks = parse_audit(
+        ScriptSection(0, HALF + MISSING.format("") + "The following packages smell:\n a   A\n")
+    )
+    assert problems == ("dpkg --audit: The following packages smell: a",)
+    assert len(remarks) == 1
+    assert parse_audit(ScriptSection(0, HALF)) == ((), ())
     failed = parse_audit(ScriptSection(2, "", "dpkg: error: x\n"))
-    assert failed.problems == ("dpkg --audit ended with 2: dpkg: error: x",)
+    assert failed == (("dpkg --audit ended with 2: dpkg: error: x",), ())
 
 
 def test_owners_that_are_gone_are_told_before_dpkg_refuses_every_transaction() -> None:

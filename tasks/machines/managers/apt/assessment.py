@@ -152,10 +152,10 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
     locks = result.find_records("lock")
     setups = parse_failed_setups(get_text(sections, "unfinished"))
     failures = parse_unpacking_failures(get_text(sections, "unpacking"))
-    audit = parse_audit(sections["audit"])
+    audit_problems, package_remarks = parse_audit(sections["audit"])
     problems = find_dpkg_problems(
         packages,
-        (*find_refusals(sections), *audit.problems),
+        (*find_refusals(sections), *audit_problems),
         simulation,
         setups,
         interrupted=require_boolean(state, "interrupted"),
@@ -201,7 +201,7 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
         non_installing_updaters=tuple(name for name, _ in updaters if name in NON_INSTALLING_UPDATERS),
         repository_problems=(*unread, *missing),
         remarks=remarks,
-        package_remarks=audit.remarks,
+        package_remarks=package_remarks,
         remounted=find_remounted(get_text(sections, "hooks")),
         live_patching=live,
         hotpatch=parse_live_patch_enrolment(result, sections),

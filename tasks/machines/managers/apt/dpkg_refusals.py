@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from inventory.data_class import dataclass
 from inventory.name_lists import join_first_names
 from tasks.machines.managers.script_output import ScriptSection, get_text
 from tasks.machines.managers.tool_errors import describe_failure, find_tool_error
@@ -24,21 +23,11 @@ EVERYWHERE: Final = "*"
 """In ``find_remounted``: a script chooses the file systems."""
 
 
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """What ``dpkg --audit`` says beside the states of packages.
+def parse_audit(section: ScriptSection) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what ``dpkg --audit`` says beside the states of packages: problems, and remarks on what stops nothing.
 
-    Attributes:
-        problems: what it says in words that are not known here.
-        remarks: what stops neither dpkg nor apt.
+    It has sections of a sentence, in one or more lines, and the indented packages that it names.
     """
-
-    problems: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-
-def parse_audit(section: ScriptSection) -> Audit:
-    """Read ``dpkg --audit``: sections of a sentence, in one or more lines, and the indented packages that it names."""
     problems, remarks = list[str](), list[str]()
     for block in section.text.split("\n\n"):
         lines = block.splitlines()
@@ -57,7 +46,7 @@ def parse_audit(section: ScriptSection) -> Audit:
             problems.append(f"dpkg --audit: {sentence} {', '.join(names)}")
     if section.exit_code and not problems:
         problems.append(describe_failure(f"dpkg --audit ended with {section.exit_code}", section.stderr))
-    return Audit(tuple(problems), tuple(remarks))
+    return tuple(problems), tuple(remarks)
 
 
 def find_refusals(sections: Mapping[str, ScriptSection]) -> tuple[str, ...]:
@@ -66,7 +55,8 @@ def find_refusals(sections: Mapping[str, ScriptSection]) -> tuple[str, ...]:
     for name in ("files", "overrides"):  # 1: there is none
         if name in sections and sections[name].exit_code > 1:
             faults.append(find_tool_error(sections[name].stderr))
-    known = {kind: _list_accounts(get_text(sections, f"{kind}s")) for kind in ("user", "group")}
+    accounts = {kind: get_text(sections, f"{kind}s").splitlines() for kind in ("user", "group")}
+    known = {kind: {line.partition(":")[0] for line in lines} for kind, lines in accounts.items()}
     for line in get_text(sections, "overrides").splitlines():
         user, group, _, path = (*line.split(maxsplit=3), "", "", "", "")[:4]
         faults += [
@@ -76,10 +66,6 @@ def find_refusals(sections: Mapping[str, ScriptSection]) -> tuple[str, ...]:
             if path and name != "root" and not name.startswith("#") and name not in known[kind]
         ]
     return tuple(f"dpkg would refuse every transaction: {fault}" for fault in dict.fromkeys(faults))
-
-
-def _list_accounts(text: str) -> frozenset[str]:
-    return frozenset(line.partition(":")[0] for line in text.splitlines())
 
 
 def find_remounted(hooks: str) -> tuple[str, ...]:

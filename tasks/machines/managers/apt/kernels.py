@@ -18,6 +18,7 @@ from tasks.machines.managers.script_output import (
     require_text,
     split_rows,
 )
+from tasks.machines.managers.tool_errors import find_tool_error
 from tasks.machines.managers.versions import DebianVersion
 
 KERNEL_RELEASE_PATTERN: Final = re.compile(r"^([0-9][0-9.]*(?:[-+~][0-9](?:[^-+~]|[+~](?![0-9]))*)*)(?:[-+](.+))?$")
@@ -46,10 +47,8 @@ def parse_apt_kernels(result: ScriptResult) -> InstalledKernels:
     state = require_single_record(result, KERNELS_SCRIPT.name, "state")
     running, native = require_text(state, "kernel"), require_text(state, "native")
     if failed := next((section for section in (sections["automatic"], sections["unused"]) if section.exit_code), None):
-        error_lines = (failed.stderr.strip() or failed.text.strip()).splitlines()
-        return InstalledKernels(
-            running, obstacle=f"apt can't tell which kernels are unused: {' '.join(error_lines)[-300:]}"
-        )
+        error = find_tool_error(failed.stderr.strip() or failed.text)
+        return InstalledKernels(running, obstacle=f"apt can't tell which kernels are unused: {error}")
     unused = set(_REMOVAL_PATTERN.findall(sections["unused"].text)) & set(sections["automatic"].text.split())
     rows = [  # those of this architecture that are not gone: name, whether it is whole, and version
         (name, (flag, status) == ("ok", "installed"), version)

@@ -31,6 +31,7 @@ from tasks.domain.states import Classification, YesNoUnknown
 from tasks.machines.managers.live_patches import date_newer_kernel, mitigate_reboot
 from tasks.machines.managers.rpm.packages import InstalledPackage, build_rpm_spec, parse_rpm_packages
 from tasks.machines.managers.script_output import parse_sections, require_boolean, require_single_record, require_text
+from tasks.machines.managers.tool_errors import find_tool_error
 from tasks.machines.managers.versions import RpmVersion
 
 _CORE_NAMES: Final = frozenset(
@@ -195,8 +196,8 @@ def parse_rpm_kernels(result: ScriptResult, *, has_rule: bool) -> InstalledKerne
     ]
     rule = sections["unused"] if has_rule else None
     if rule is not None and rule.exit_code:
-        error_text = " ".join(f"{rule.text}\n{rule.stderr}".split())[-300:]
-        return InstalledKernels(running, obstacle=f"zypper can't tell which kernels are unused: {error_text}")
+        error = find_tool_error(f"{rule.text}\n{rule.stderr}")
+        return InstalledKernels(running, obstacle=f"zypper can't tell which kernels are unused: {error}")
     with_core = {base for base, part, _ in kernels if part == "-core"}
     order = {version: rank for rank, version in enumerate(sorted({p.version for *_, p in kernels}, key=RpmVersion))}
     packages = []
