@@ -162,6 +162,8 @@ class Update:
         needed_by: the id of the update whose version ``available`` installs this new package as a dependency; or "".
         goes_back: it takes an earlier update back: ``available`` is the version before, which may be older; "": the
             package was not there before.
+        previous_offered: whether a repository still has the installed version, so that an undo can bring it back; None:
+            not known.
     """
 
     id: str
@@ -195,6 +197,7 @@ class Update:
     needed_by: str = ""
     needed_by_classes: tuple[Classification, ...] = ()
     goes_back: bool = False
+    previous_offered: bool | None = None
 
     @property
     def remark(self) -> str:

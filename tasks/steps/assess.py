@@ -15,7 +15,7 @@ from tasks.rules.machine_checks.precheck import check_machine_state, check_same_
 from tasks.rules.machine_checks.services import find_restartable_services, join_first_services
 from tasks.rules.runs.approval import restrict_new_plan
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
-from tasks.rules.undo import LEFT_REBOOT, keep_others, leaves_pending_reboot
+from tasks.rules.undo import LEFT_REBOOT, describe_no_way_back, keep_others, leaves_pending_reboot
 from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
 from tasks.rules.updates.possible_classes import find_impossible_classes
 from tasks.rules.updates.selection import describe_server_products, describe_unapplied_limits, select_updates
@@ -133,6 +133,7 @@ def plan_updates(context: MachineContext) -> MachineState:
             *_describe_service_restarts(packages, options),
             *describe_unapplied_limits(chosen, options.selection),
             *describe_new_packages(new_packages),
+            *(() if snapshot or options.component_order else describe_no_way_back(chosen, context.manager.way_back)),
             *describe_server_products(chosen),
             *(finding.message for finding in check_vendor_changes(chosen)),
         ),

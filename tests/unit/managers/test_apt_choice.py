@@ -95,6 +95,8 @@ def test_beside_the_blocked_fix_is_what_apt_would_take() -> None:
 def test_a_fix_below_the_candidate_is_taken_only_with_the_same_priority() -> None:
     even = table("3.0", ("3.0", 500, UPD), ("2.0", 500, SEC), ("1.0", 500, DEB))
     (update,) = updates_of(even)
+    assert update.previous_offered
+    assert not updates_of(even.replace(DEB, "/var/lib/dpkg/status"))[0].previous_offered
     assert (update.available, update.security_version, update.older_versions) == ("3.0", "2.0", ("2.0",))
     assert select((update,))[0] == {"web": "2.0"}
     pinned = table("3.0", ("3.0", 990, UPD), ("2.0", 500, SEC), ("1.0", 500, DEB))

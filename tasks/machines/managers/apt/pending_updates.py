@@ -144,6 +144,10 @@ class _UpdateBuilder:
             find_releases(fixed, all_releases),
             find_releases([wanted], all_releases),
             vendor_change=describe_vendor_change(policy, wanted, all_releases),
+            previous_offered=any(
+                offer.version == policy.installed and find_releases([offer], all_releases)
+                for offer in policy.older_versions
+            ),
             **fields,
         )
 

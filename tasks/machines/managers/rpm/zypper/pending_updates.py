@@ -223,6 +223,8 @@ def _build_update(
         published=view.published,
         changes_boot=is_boot_package(change.name),
         advisories=view.ids,
+        # only repositories that offer updates were looked at
+        previous_offered=any((o.package.arch, o.package.version) == (change.arch, installed) for o in offers) or None,
     )
     return update, view
 
