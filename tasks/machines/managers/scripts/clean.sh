@@ -6,6 +6,8 @@
 # Records: lock (run, by, until, attempt: who has it; job: what runs; now); job (id, phase, run, ended, label); item
 # (what, path), or with remove: removed (what, path), failed (what, path, why); left (path, why: it is not
 # fleetpatch's, or not this controller's); updater (unit, how: of restored ones); refused (why, about), changed.
+# Step: order
+# Changes: it removes what fleetpatch left
 # Requires: job_common, updaters_back
 # shellcheck disable=SC2154  # variables of prelude.sh, job_common.sh and updaters_back.sh
 

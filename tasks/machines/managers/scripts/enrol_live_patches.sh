@@ -4,6 +4,8 @@
 # Parameters: provider (livepatch, kpatch or klp), action (enroll, unenroll, enable or disable), product (klp: the module
 # as SUSEConnect names it).
 # Records: enrolment_step (command, at), enrolment_ended (exit_code, error, at).
+# Step: order
+# Changes: the enrolment for live patches, with the packages that its vendor's command installs
 # Requires: manager_environment
 
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it

@@ -6,6 +6,8 @@
 # its whole text; "": none); lock_run, lock_attempt, lock_until (who sent this; only for switch).
 # Records: unit (name, load, enabled, active), program (name, present), switched (step), failed (step, why), nothing (why),
 # refused (why).
+# Step: order
+# Changes: whether the system's own updaters run, and their configuration file
 # Requires: job_common, updaters_back
 # shellcheck disable=SC2154  # variables of prelude.sh, job_common.sh and updaters_back.sh
 

@@ -9,6 +9,8 @@
 # Records: paused (unit), back (unit, how), failed (unit, why), left (unit, why: we may not change it), running
 # (unit), untimed (why: they are back only after a reboot or at the end of the run), nothing (why), refused (why). A
 # file beside the lock stores what was masked by which run, in which boot.
+# Step: install
+# Changes: which of the system's own updaters are paused. All come back
 # Requires: job_common, updaters_back
 # Brings: undo=updaters_back
 # shellcheck disable=SC2154  # variables of prelude.sh, job_common.sh and updaters_back.sh

@@ -12,6 +12,8 @@
 # Parameters: work (read, take, revert or delete), id.
 # Records: boot (id), system (name, place), data (name, place), snapshot (id, taken, parts: names, whole), foreign (name),
 # unfit (why, hint: no snapshot can be taken now), note (text), rebooting, failed (why, hint), and ended behind the last one.
+# Step: provider
+# Changes: snapshots of the system; a revert exchanges its subvolumes
 # Requires: own_disks, btrfs_subvolumes
 # shellcheck disable=SC2154  # variables of prelude.sh, own_disks.sh and btrfs_subvolumes.sh
 

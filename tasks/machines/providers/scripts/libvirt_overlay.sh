@@ -8,6 +8,8 @@
 # a start also: address and ssh_port (of the machine), repositories (ADDRESS:PORT, one a line), disks (lines TARGET PATH),
 # nvram, xml and backup_xml (texts), cards (how many), freeze.
 # Records: note (text), failed (why), and ended behind the last one.
+# Step: provider
+# Changes: on the host: a copy of a machine, and its files
 # shellcheck disable=SC2154  # variables of prelude.sh
 
 for variable in work uri domain copy place run card overlay_id address ssh_port nvram xml backup_xml cards freeze; do fp_set_param "$variable"; done

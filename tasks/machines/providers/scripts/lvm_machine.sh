@@ -7,6 +7,8 @@
 # Parameters: work (read, take, revert or delete), id.
 # Records: boot (id), volume (row: of lvs, see lvm_fields), system (name and place of a volume with the operating system),
 # unfit (why, hint: no snapshot can be taken now), note (text), rebooting, merging, failed (why, hint), and ended behind the last one.
+# Step: provider
+# Changes: snapshots of the system; a revert merges them
 # Requires: boot_files, own_disks
 # shellcheck disable=SC2154  # variables of prelude.sh, boot_files.sh and own_disks.sh
 

@@ -2,6 +2,8 @@
 # Makes the disk from which cloud-init takes the data of a first boot (NoCloud: label cidata).
 # Parameters: file (where it is put), instance (of cloud-init: a new one is a first boot), user_data (text).
 # Records: made, or failed (why).
+# Step: provider
+# Changes: on the host: a file of a disk
 # shellcheck disable=SC2154  # variables of prelude.sh
 
 for variable in file instance user_data; do fp_set_param "$variable"; done

@@ -2,6 +2,8 @@
 # Runs commands of the controller, one after the other, each also if one before failed. Python decides what they are.
 # Parameters: commands (words, one a line; a line ";" ends a command), input (text on the stdin of each).
 # Records: a section (name, text, exit_code, stderr) for each command, in order, and ended behind the last one.
+# Step: provider
+# Changes: on the host: what the commands of the provider change
 # shellcheck disable=SC2154  # variables of prelude.sh
 
 fp_set_param input

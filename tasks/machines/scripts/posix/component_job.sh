@@ -5,6 +5,8 @@
 # own tool calls the version), tx_N_url and tx_N_sha256 (its file; without a URL, the controller has sent it), tx_N_before_url
 # and tx_N_before_sha256 (the same for the version that is there: it must be on the machine for the way back), tx_N_command
 # (the owner's own installation), tx_N_settings (list of NAME=VALUE), tx_N_keep (list of digests: other files are removed).
+# Step: install
+# Changes: the component: its packages or files
 # Requires: manager_environment, component_files, transactions
 # shellcheck disable=SC2034,SC2154  # variables of prelude.sh and transactions.sh
 

@@ -2,6 +2,8 @@
 # Takes a part of a component's file from the controller, and stores the file when it is whole and has its digest.
 # Parameters: component, sha256, size (bytes of the whole file), offset (where the part begins), data (base64; empty: only tell
 # what is there). Record: component_file {have, is_whole, why}: the bytes that are there, and why they can't be stored, or "".
+# Step: install
+# Changes: a file in the folder of components
 # Requires: job_common, component_files
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 

@@ -2,6 +2,8 @@
 # How the prelude makes the environment. It is the same for each script, in a login and in a job: the variables of
 # /etc/environment, as pam_env reads them, and over them the proxies of the login. All others are removed: what sudo,
 # sshd, systemd or a start-up file sets is not the same everywhere. A job gets the proxies of job_start (job_run.sh).
+# Step: connect
+# Changes: nothing
 
 # shellcheck disable=SC2034  # facts.sh reads it
 fp_way=root # how the script came to its rights

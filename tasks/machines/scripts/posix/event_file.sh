@@ -5,6 +5,8 @@
 # events whose approvals are looked for), over (list: the ids of events whose approvals are removed).
 # Records: document (text: that of the document which lies there; "": none), approval (event: somebody approves it),
 # told, or refused (why).
+# Step: install
+# Changes: the document of scheduled events, and its approvals
 # shellcheck disable=SC2154  # variables of prelude.sh
 
 for name in work folder document events over; do fp_set_param "$name"; done

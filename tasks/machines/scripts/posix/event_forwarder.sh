@@ -4,6 +4,8 @@
 # cloud, or where that address is used already, nothing is laid down.
 # Parameters: work (look, lay or remove), target (host:port of the endpoint), root (before all paths; tests set it).
 # Records: forwarder (state: absent, laid or other; target), changed (of lay and remove), unchanged, or refused (why).
+# Step: order
+# Changes: three units of systemd, and an address of the loopback device
 # shellcheck disable=SC2154  # variables of prelude.sh
 
 for name in work target root; do fp_set_param "$name"; done

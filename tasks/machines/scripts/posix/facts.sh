@@ -7,6 +7,8 @@
 # finding for a next boot that lacks files, and for a boot id of the host.
 # It changes nothing, and reads only /proc, /sys, /boot, the ids of the machine, df, systemctl and, where it is installed,
 # "bootc status".
+# Step: assess
+# Changes: nothing
 # shellcheck disable=SC2154  # variables of environment.sh, boot_files.sh and boot_work.sh
 # Requires: boot_files, boot_work, cgroups
 

@@ -6,6 +6,8 @@
 # not tell, or where there is none; listed at the end of the list; ordered (id) or failed (id, why) for each order.
 # An order returns at once: who has given it asks for the list until it has taken effect. A guest is switched off hard
 # only by force.
+# Step: install
+# Changes: the guests that the owner names: shut down, paused, moved or started again
 # shellcheck disable=SC2154  # variables of prelude.sh
 
 for variable in work action target guests; do fp_set_param "$variable"; done

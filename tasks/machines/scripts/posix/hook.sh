@@ -3,6 +3,8 @@
 # machine so far; only after it). Record: hook, with the exit code, the end of the output, and whether the timeout has
 # ended it.
 # The timeout ends the command with all its children: it is no package transaction.
+# Step: install
+# Changes: what the owner's command changes
 # Requires: manager_environment
 # shellcheck disable=SC2154  # variables of prelude.sh
 

@@ -3,6 +3,8 @@
 # Records: host_key (type, private, public: texts of the files), identity (name: the host name, machine_id, and
 # machine_id_file: where it is).
 # The answer has secrets: nobody logs or stores it.
+# Step: order
+# Changes: nothing
 # shellcheck disable=SC2154  # variables of prelude.sh
 
 for file in /etc/ssh/ssh_host_*_key; do

@@ -1,5 +1,7 @@
 #!/bin/sh
 # Lists the jobs that the machine has, one record "job" each.
+# Step: install
+# Changes: nothing
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 

@@ -2,6 +2,8 @@
 # Reads the state of a job. Parameters: id, events_from, log_from, events_limit, log_limit (bytes), wait (whole seconds: how
 # long a running job's end is awaited first). Records: job, then sections events and log.
 # The phase is read first: the file of a finished job has all its events.
+# Step: install
+# Changes: nothing
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 

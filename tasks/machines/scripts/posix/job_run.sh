@@ -2,6 +2,8 @@
 # Runs one job to its end: $1 is its directory, $2 this boot (fp_read_boot). It is started detached, with an empty environment, and does not need the
 # connection. Nothing here kills a process, but for the holder of its own inhibitor: a TERM (a shutdown, systemctl stop) is
 # ignored until the end, because a package transaction is never killed.
+# Step: install
+# Changes: the files of the job, and what its program changes
 FP_JOB_DIR=$1 boot=$2
 cd / || exit 1
 umask 077

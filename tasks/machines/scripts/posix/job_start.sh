@@ -6,6 +6,8 @@
 # (epoch seconds) extends that lock.
 # Records: job; or busy (another job runs here), or refused (it could not be started, or is not allowed; about:
 # machine_lock, room, "unsure": it may still begin, or ""). A refused job never begins, even if its start comes late.
+# Step: install
+# Changes: a folder of the job, and a process or unit that runs it
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 

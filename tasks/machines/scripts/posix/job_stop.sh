@@ -1,6 +1,8 @@
 #!/bin/sh
 # Asks a job to stop between two transactions, never inside one. A job whose start is still delayed here begins
 # nothing then. Parameter: id. Record: job; asked says whether the job will find the request.
+# Step: install
+# Changes: a note for the job: it begins no other transaction
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 

@@ -4,6 +4,8 @@
 # Records: lock (run, by, until, attempt: who has it, "" and 0 if there is none; job, label, began: what runs; now),
 # and then lifted, or changed (it is not the lock that was read), or refused (why). The lock is not removed while a
 # job runs.
+# Step: order
+# Changes: it removes the machine lock
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 

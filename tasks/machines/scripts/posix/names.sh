@@ -1,6 +1,8 @@
 #!/bin/sh
 # Reports by which names and ids others know this machine and this login, so that they can be replaced in what is given
 # away. Record: name (of: host, domain, user, serial or machineid; value). It has no parameters and changes nothing.
+# Step: order
+# Changes: nothing
 # shellcheck disable=SC2154  # variables of prelude.sh
 
 name() { # OF VALUE

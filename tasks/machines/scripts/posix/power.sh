@@ -4,6 +4,8 @@
 # package manager), guard (package_locks.sh's text), place (where the order is written).
 # Records: power (boot_id, up_seconds), and then, unless the work is look: refused (why, about: machine_lock, job,
 # people, lock, packages, inhibitor, or ""), allowed, or ordered. The answer is sent before the machine goes down.
+# Step: end
+# Changes: it powers the machine off, if the run has powered it on
 # Requires: job_common, package_locks
 # Brings: guard=package_locks
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh

@@ -3,6 +3,8 @@
 # job's events file. A script's own stdout and stderr are unframed output (or the job's log).
 # The transport sets fp_mark (framed) or leaves it empty (in a job), and FP_TOKEN: base64 of the parameters as
 # a flat JSON object.
+# Step: connect
+# Changes: nothing
 
 LC_ALL=C LANG=C TERM=dumb HOME=${HOME:-/root} PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL LANG TERM HOME PATH

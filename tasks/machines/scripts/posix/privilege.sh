@@ -1,5 +1,7 @@
 #!/bin/sh
 # Reports, as the login itself, how it becomes root without a password. Record: privilege.
+# Step: connect
+# Changes: nothing
 
 uid=$(id -u)
 sudo=absent doas=absent terminal=false sudo_said='' doas_said=''

@@ -1,6 +1,8 @@
 #!/bin/sh
 # Runs a check's command. Parameters: command, timeout (whole seconds). Record: probe, with the end of its output.
 # The timeout ends the command (exit code 124, or 143): it is no package transaction.
+# Step: precheck
+# Changes: what the owner's command changes
 # Requires: manager_environment
 # shellcheck disable=SC2154  # variables of prelude.sh
 

@@ -7,6 +7,8 @@
 # half changed, or blocks the shutdown), or "".
 # A repeated order is executed only once, because the boot id is another one then. The answer is sent before the
 # machine goes down.
+# Step: reboot
+# Changes: it reboots the machine
 # Requires: job_common, package_locks, boot_files
 # Brings: guard=package_locks
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh

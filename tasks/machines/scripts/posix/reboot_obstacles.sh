@@ -3,6 +3,8 @@
 # package manager), note (as for reboot.sh).
 # Records: boot (boot_id), obstacle (about, why: as in reboot.sh) if there is one, given_up (about, why) if the last
 # order in this boot was accepted and then abandoned. An order that is being executed is no obstacle.
+# Step: precheck
+# Changes: nothing
 # Requires: package_locks
 # shellcheck disable=SC2154  # variables of prelude.sh and package_locks.sh
 

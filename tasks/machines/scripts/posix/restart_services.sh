@@ -6,6 +6,8 @@
 # are locked while packages change).
 # Records: restart_started (unit, at), restart_ended (unit, at, exit_code, active, error), restart_left (unit, at,
 # why: window, stop, inactive, oneshot, keep, lock, packages or manager; detail), finished (at).
+# Step: validate
+# Changes: it restarts services that use replaced files
 # Requires: package_locks
 # shellcheck disable=SC2154  # parameters, and variables of prelude.sh
 

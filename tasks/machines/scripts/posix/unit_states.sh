@@ -2,6 +2,8 @@
 # Reports why units of systemd are not active. Parameter: units (list). Records: section "units" (what systemctl shows of
 # each, in the order of the list), and words (name, text: the last words of the unit in the log of this boot) for each of
 # the first 20. It changes nothing.
+# Step: assess
+# Changes: nothing
 set -f # names of units may contain backslashes and brackets
 
 fp_list=$(fp_param units)

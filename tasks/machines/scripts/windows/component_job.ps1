@@ -4,6 +4,8 @@
 # (its file; without a URL, the controller has sent it), tx_N_before_url and tx_N_before_sha256 (the same for the
 # version that is there: it must be on the machine for the way back), tx_N_command (the owner's own installation),
 # tx_N_settings (list of NAME=VALUE), tx_N_keep (list of digests: other files are removed).
+# Step: install
+# Changes: the component: its packages or files
 # Requires: programs, commands, component_files, component_products, transactions
 
 $FpUnlimited = 2000000 # seconds; the longest wait that .NET knows is 2147483

@@ -1,6 +1,8 @@
 # Takes a part of a component's file from the controller, and stores the file when it is whole and has its digest.
 # Parameters: component, sha256, size (bytes of the whole file), offset (where the part begins), data (base64; empty:
 # only tell what is there). Record: component_file {have, is_whole, why}.
+# Step: install
+# Changes: a file in the folder of components
 # Requires: job_common, component_files
 
 function Read-FpData {

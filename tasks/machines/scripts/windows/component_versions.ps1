@@ -1,6 +1,8 @@
 # Asks for the installed versions of components. Changes nothing.
 # Parameters: count, timeout (whole seconds, of each question), c_N_kind, c_N_package, c_N_command (the owner's own
 # question; empty: that of the kind). Records: a section for each, named by its number, with the answer as it came.
+# Step: assess
+# Changes: nothing. The owner's own question is a command of the owner
 # Requires: programs, commands, component_products
 
 function Get-FpVersionAnswer {

@@ -4,6 +4,8 @@
 # events whose approvals are looked for), over (list: the ids of events whose approvals are removed).
 # Records: document (text: that of the document which lies there; '': none), approval (event: somebody approves it),
 # told, or refused (why).
+# Step: install
+# Changes: the document of scheduled events, and its approvals
 # Requires: job_common
 
 $FpUsers = '*S-1-5-32-545'

@@ -3,6 +3,8 @@
 # ports, services, routes, runtime, finding (see settings.ps1); or refused (why, remedy), if this system can't be driven. It
 # changes nothing; but the first script of a boot gives it an id. A part of Windows that does not answer leaves its own
 # records out.
+# Step: assess
+# Changes: nothing
 # Requires: privilege_level, listeners, services, settings
 
 function Read-FpValue { # a value of the registry, or ''

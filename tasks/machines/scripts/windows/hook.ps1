@@ -2,6 +2,8 @@
 # (of the machine so far; only after it). Record: hook, with the exit code, the end of the output, and whether the
 # timeout has ended it.
 # The timeout ends the command with all its children: it is no package transaction.
+# Step: install
+# Changes: what the owner's command changes
 # Requires: programs, commands
 
 $environment = @{}

@@ -1,4 +1,6 @@
 # Lists the jobs that the machine has, one record "job" each.
+# Step: install
+# Changes: nothing
 # Requires: job_common
 
 if (Test-Path -LiteralPath $FpJobs) {

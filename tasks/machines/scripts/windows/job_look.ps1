@@ -1,6 +1,8 @@
 # Reads the state of a job. Parameters: id, events_from, log_from, events_limit, log_limit (bytes). Records: job, then
 # sections events and log.
 # The phase is read first: the file of a finished job has all its events.
+# Step: install
+# Changes: nothing
 # Requires: job_folder
 # Prelude: answers
 

@@ -5,6 +5,8 @@
 # Records: locked (the run has the lock; preempted: the run that had it), released, kept (the run has the lock, and
 # keeps it while that job runs), taken (run, by, until, attempt: who has it; job: what runs; ending: whether that was
 # asked to stop for this run), or refused (why).
+# Step: precheck
+# Changes: the machine lock, a file of fleetpatch
 # Requires: job_common, task_scheduler
 
 function Write-FpTaken {

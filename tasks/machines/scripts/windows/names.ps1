@@ -1,6 +1,8 @@
 # Reports by which names and ids others know this machine, its owner and this login, so that they can be replaced in
 # what is given away. Record: name (of: host, domain, user, serial or machineid; value). It has no parameters and
 # changes nothing. What does not answer is left out.
+# Step: order
+# Changes: nothing
 
 function Write-FpName {
     param([string] $Of, [object] $Value)

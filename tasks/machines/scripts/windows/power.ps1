@@ -2,6 +2,8 @@
 # say whether it may be powered off; off), run (whose order it is), delay (whole seconds).
 # Records: power (boot_id, up_seconds), and then, unless the work is look: refused (why, about: machine_lock, job,
 # people, lock, inhibitor, or ""), allowed, or ordered. The answer is sent before the machine goes down.
+# Step: end
+# Changes: it powers the machine off, if the run has powered it on
 # Requires: job_common, privilege_level, servicing
 
 function Find-FpPeople { # who has a session with a desktop or a shell of its own, or ''

@@ -1,4 +1,6 @@
 # More of the start of every script: times, the identity of a boot, and what a job needs.
+# Step: connect
+# Changes: nothing
 # Requires: answers
 
 # ---- parameters

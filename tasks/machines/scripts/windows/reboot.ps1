@@ -4,6 +4,8 @@
 # lock or inhibitor (another process changes packages, or somebody has scheduled a shutdown), or "".
 # A repeated order is executed only once, because the boot id is another one then. The answer is sent before the
 # machine goes down. A shutdown that somebody else has scheduled is left alone.
+# Step: reboot
+# Changes: it reboots the machine
 # Requires: job_common, privilege_level, servicing
 
 # Refuses an order of a run or attempt that does not have the machine lock; a later attempt replaces an earlier one.

@@ -2,6 +2,8 @@
 # the next boot, so it has no such services. This leaves each one, and says so.
 # Parameters: units (list).
 # Records: restart_left (unit, at, why), finished (at).
+# Step: validate
+# Changes: it restarts services that use replaced files
 
 foreach ($unit in @(Get-FpListParam -Name units)) {
     $why = 'Windows replaces files in use only at a reboot'

@@ -1,6 +1,8 @@
 # Reports how Windows starts services, and whether they run. Parameter: services (list of names). Records: service_state
 # for each (name, start: see services.ps1, and "" if Windows has no such service; status; late: its start is delayed;
 # exit_code: null if it runs, or if that is not known). It changes nothing.
+# Step: assess
+# Changes: nothing
 # Requires: services
 
 $services = @{}

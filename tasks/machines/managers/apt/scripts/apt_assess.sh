@@ -5,6 +5,8 @@
 # lists), refresh_seconds (when the reading of the lists is ended).
 # apt is started six times (up to four times more if apt can't upgrade all packages together);
 # needrestart, systemctl and pro once each, if they are installed. The exit code 66 says that dpkg can't read its database.
+# Step: assess
+# Changes: nothing but apt's lists of packages
 # Requires: manager_environment, apt_options, unmet_dependencies, package_locks, dpkg_query, outdated_programs, live_patches
 # Requires: live_patch_enrolment, limited
 # shellcheck disable=SC2154  # variables of apt_options.sh

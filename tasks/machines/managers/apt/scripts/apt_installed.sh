@@ -1,6 +1,8 @@
 # shellcheck shell=sh
 # Reads packages from dpkg's database; an unknown package is no failure. Parameters: packages (list of names).
 # Records: state {native}, section "packages": name, architecture, error flag, status and version, separated by tabs.
+# Step: validate
+# Changes: nothing
 # Requires: dpkg_query
 # shellcheck disable=SC2154  # variables of the prelude and of dpkg_query.sh
 

@@ -6,6 +6,8 @@
 # packages that must not be installed), allow_removals ("yes"), downgrades ("yes").
 # Its files are beside the job's own: apt-status (apt's progress), apt-began (created again before each change of
 # packages), apt-done, and lists.
+# Step: install
+# Changes: packages: downloads, installs, repairs, removes exactly the chosen ones
 # Requires: manager_environment, apt_options, unmet_dependencies, dpkg_query, package_locks, transactions, apt_download, apt_removal, apt_errors
 # shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 

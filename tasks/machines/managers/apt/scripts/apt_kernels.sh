@@ -2,6 +2,8 @@
 # Reads the installed kernel packages, and which packages apt would remove as unused. Changes nothing.
 # Records: state {native, kernel}, sections "packages" (as in apt_installed.sh), "automatic" (names that were not
 # installed by a person) and "unused" (the simulation of apt's autoremove).
+# Step: validate
+# Changes: nothing
 # Requires: manager_environment, apt_options, dpkg_query
 # shellcheck disable=SC2154  # variables of dpkg_query.sh
 

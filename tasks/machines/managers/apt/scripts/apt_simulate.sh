@@ -2,6 +2,8 @@
 # Simulates the installation of a set of packages. Changes nothing. Parameters: packages (list of name=version), keep
 # (list of names: they stay as they are, installed or not). Records: sections "simulation" and, if apt accepts the set
 # without keep, "uris" (the missing downloads).
+# Step: assess
+# Changes: nothing
 # Requires: manager_environment, apt_options, unmet_dependencies
 # shellcheck disable=SC2154  # parameters
 

@@ -3,6 +3,8 @@
 # itself keeps of its check. Parameters: refresh ("yes": ask the image's source first), lock_wait_seconds (for another
 # process that changes deployments), updaters (list of units).
 # Records: sections "check" (with refresh), those of tool_report and "timers"; state {at, at_work}.
+# Step: assess
+# Changes: nothing but what the tool keeps of its check
 # Requires: unfinished_packages, image_tool
 
 wait_for_others() {

@@ -2,6 +2,8 @@
 # A detached job: downloads the next image or stages it for the next boot. It never reboots, and never ends the tool
 # while that stages. Parameters: those of transactions.sh, tx_N_image (what the system follows), tx_N_digest (the first
 # digits of the chosen image's digest; empty when the tool could not tell it).
+# Step: install
+# Changes: the image of the next boot
 # Requires: manager_environment, unfinished_packages, image_tool, transactions
 # shellcheck disable=SC2154  # variables of transactions.sh and image_tool.sh
 

@@ -10,6 +10,8 @@
 # The tool's package_queries.sh defines: lock_files and pid_files (its locks), busy_code (its exit code while another
 # process has the lock), read_repositories (reads their data again) and assess_tool (gives the tool's own sections).
 # A query of the tool goes through fp_until_unlocked, if the tool needs its lock for it.
+# Step: assess
+# Changes: nothing but the tool's copy of the repositories' data
 # Requires: manager_environment, package_locks, unfinished_packages, rpm_query, outdated_programs, updater_facts
 # Requires: live_patches, live_patch_enrolment, tool_lock, limited, failed_scripts, package_queries
 

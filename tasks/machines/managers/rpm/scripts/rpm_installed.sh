@@ -1,6 +1,8 @@
 # shellcheck shell=sh
 # Reads packages from rpm's database; an unknown package is no failure. Parameters: packages (list of names).
 # Records: state {native}, sections "packages": the lines of fp_rpm_query, "duplicates": those of fp_rpm_duplicates.
+# Step: validate
+# Changes: nothing
 # Requires: rpm_query, unfinished_packages
 # shellcheck disable=SC2154  # set by fp_ask_rpm and fp_set_param
 

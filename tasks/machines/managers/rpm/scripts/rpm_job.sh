@@ -27,6 +27,8 @@
 #   tool_complaints, if it has words of its own for errors: awk rules that say them; tool_failure: a regular expression
 #     for those of them that the tool's code does not tell.
 #   read_progress: an awk program, from the log to lines "PERCENT NAME-VERSION-RELEASE.ARCH ACTION" or less of it.
+# Step: install
+# Changes: packages: downloads, installs, repairs, removes exactly the chosen ones
 # Requires: manager_environment, rpm_query, package_locks, transactions, package_tool, rpm_changes, rpm_removal
 # shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 

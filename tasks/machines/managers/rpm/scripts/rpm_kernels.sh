@@ -2,6 +2,8 @@
 # Reads the installed kernel packages, and which ones the tool would remove. Changes nothing. Parameters: rule (zypper's
 # command that tells it; empty for tools without one).
 # Records: state {native, kernel}, sections "packages" (the lines of fp_rpm_query) and, with a rule, "unused".
+# Step: validate
+# Changes: nothing
 # Requires: manager_environment, rpm_query
 
 fp_ask_rpm

@@ -1,6 +1,8 @@
 # shellcheck shell=sh
 # Reads which packages somebody has chosen, and which nothing needs. Changes nothing. Parameters: packages (list of names).
 # Records: sections "chosen" (NAME or NAME.ARCH, of those in the list) and "needless" (NAME.ARCH), as the tool says.
+# Step: install
+# Changes: nothing
 # Requires: manager_environment, package_needs
 # shellcheck disable=SC2154  # set by fp_set_param
 

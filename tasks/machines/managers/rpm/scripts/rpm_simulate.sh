@@ -3,6 +3,8 @@
 # as the tool takes them), keep (list of names: they stay as they are, installed or not), accept_licences ("yes":
 # zypper would accept them), lock_wait_seconds. Records: section "simulation", and those of the tool: without keep, also
 # what would be downloaded. Its package_queries.sh defines simulate_tool, which gets the packages as arguments.
+# Step: assess
+# Changes: nothing
 # Requires: manager_environment, rpm_query, tool_lock, package_queries
 
 fp_set_param packages

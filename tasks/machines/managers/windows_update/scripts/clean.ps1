@@ -5,6 +5,8 @@
 # Records: lock (run, by, until, attempt: who has it; job: what runs; now); job (id, phase, run, ended, label); item
 # (what, path), or with remove: removed (what, path), failed (what, path, why); left (path, why: it is not
 # fleetpatch's); updater (unit, how); refused (why, about), changed.
+# Step: order
+# Changes: it removes what fleetpatch left
 # Requires: job_common, task_scheduler, servicing, updaters_back
 
 $root = Get-FpRoot

@@ -2,6 +2,8 @@
 # stands for a licence: those of Azure Arc's agent are its own. Safe to repeat.
 # Parameters: values (list of: vbs, table_size, package); lock_run, lock_attempt, lock_until (who sent this).
 # Records: set (value, was, now), kept (value), failed (value, why), refused (why).
+# Step: order
+# Changes: registry values for hotpatches
 # Requires: locked_order, registry_values
 
 $control = 'HKLM:\SYSTEM\CurrentControlSet\Control'

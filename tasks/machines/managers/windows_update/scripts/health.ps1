@@ -1,6 +1,8 @@
 # Reports what endangers an installation, or went wrong since one began: records "finding" (check; level: "good", "warn"
 # or "block"; message; remedy). It changes nothing, and depends on no language of Windows.
 # Parameters: since (seconds since 1970: what the System event log has since then, too).
+# Step: assess
+# Changes: nothing
 # Requires: registry_values, settings
 
 # Windows' servicing notes in the registry that the component store is damaged, when it finds that. This reads the note

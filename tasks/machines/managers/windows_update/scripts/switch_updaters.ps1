@@ -2,6 +2,8 @@
 # with the next refresh of group policies: an assessment sees that. Safe to repeat.
 # Parameters: values (list of NAME=NUMBER below the policy's key AU); lock_run, lock_attempt, lock_until (who sent it).
 # Records: switched (step), failed (step, why), refused (why).
+# Step: order
+# Changes: whether the system's own updaters run, and their configuration file
 # Requires: locked_order
 
 $key = 'HKLM:\SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate\AU'

@@ -5,6 +5,8 @@
 # undo (updaters_back.ps1's text); policy (the execution policy of the task).
 # Records: paused (unit), back (unit, how), failed (unit, why), left (unit, why), running (unit), untimed (why: it is
 # back only at the end of the run), nothing (why), refused (why).
+# Step: install
+# Changes: which of the system's own updaters are paused. All come back
 # Requires: job_common, registry_values, unfinished_packages, updaters_back
 # Brings: undo=updaters_back
 

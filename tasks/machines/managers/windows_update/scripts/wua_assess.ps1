@@ -3,6 +3,8 @@
 # Records: search, search_warning, update (also updates that wait for a reboot), history, and those of wua_facts.
 # If "search" or "history_error" has denied = true, a login over the network may not ask here: the same script as a job
 # may.
+# Step: assess
+# Changes: nothing but what Windows keeps of a search for updates
 # Requires: wua_agent, wua_facts
 
 Write-FpSystem

@@ -1,5 +1,7 @@
 # Asks the Windows Update Agent which of some updates are installed. Changes nothing; needs no server.
 # Parameters: ids (list of update ids). Records: search, update and history of these updates only.
+# Step: validate
+# Changes: nothing
 # Requires: wua_agent
 
 $wanted = @(Get-FpListParam 'ids')

@@ -3,6 +3,8 @@
 # cumulative (ids of those that are cumulative updates of Windows).
 # Records: see PackageManager; transaction_ended also has reboot_required. Its exit_code is the code of the first error
 # (0x80240022 is 2149842978).
+# Step: install
+# Changes: updates of Windows: downloads or installs exactly the chosen ones
 # Requires: wua_steps
 
 function Get-FpMessage {

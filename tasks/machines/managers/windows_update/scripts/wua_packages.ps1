@@ -1,6 +1,8 @@
 # Tells which packages of the component store belong to updates. Changes nothing.
 # Parameters: kbs (list of KB numbers). Records: package (kb, name, state, release_type); packages_error (hresult,
 # message) if the store could not be asked.
+# Step: install
+# Changes: nothing
 # Requires: servicing_packages
 
 try {

@@ -3,6 +3,8 @@
 # Parameters: those of transactions and error_codes; tx_N_updates (list of "KB|NAME"), pause_seconds,
 # lock_wait_seconds.
 # Records: see PackageManager; transaction_ended also has reboot_required.
+# Step: install
+# Changes: packages of updates that an undo removes
 # Requires: servicing_packages, error_codes, registry_values, transactions, unfinished_packages
 
 $FpPause = [int](Get-FpParam 'pause_seconds' '5')

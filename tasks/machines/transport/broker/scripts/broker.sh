@@ -4,6 +4,8 @@
 # Input: a line "fleetpatch-broker 1 BYTES SIGNATURE", then that many bytes: the lines "machine NAME", "expires SECONDS"
 # and "nonce HEX", and the script. The signature is ECDSA over the SHA-256 of these bytes, in base64. Arguments are
 # refused, and nothing of the input is used before its signature is checked.
+# Step: connect
+# Changes: its own list of the scripts that ran
 set -u
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
