@@ -256,7 +256,14 @@ _ROWS = (
 
 _NOT_OPTIONS = frozenset(
     {"dry_run", "approval", "hooks", "notify", "freezes", "configuration", "report_formats", "updates.as_in_run"}
-    | {"window.lead_minutes", "going_down_minutes", "coming_up_minutes", "settle_seconds", "assess_at_once"}
+    | {
+        "window.lead_minutes",
+        "going_down_minutes",
+        "coming_up_minutes",
+        "settle_seconds",
+        "come_back_seconds",
+        "assess_at_once",
+    }
     | {"native_updaters", "download_only", "announce.approval", "maintenance"}
     | {"rehearse.strict", "rehearse.at_most"}
     | {"snapshot.keep_days", "snapshot.patch_without", "snapshot.with_data_disks"}

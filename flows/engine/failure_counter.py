@@ -18,6 +18,7 @@ from tasks.rules.runs.failure_budget import (
     check_failures,
     check_unreachable,
     classify_outcome,
+    find_broken_login,
 )
 
 
@@ -34,7 +35,7 @@ class FailureCounter:
         self._machine_count = 0
         self._wave = Wave(0, ())
         self._wave_machines: frozenset[str] = frozenset()
-        self._stop_reason = ""
+        self._stop_reason = self._broken_login = ""
 
     def count_earlier_outcomes(
         self, order: Iterable[Wave], outcomes: Iterable[Outcome], unreachable: Iterable[str]
@@ -50,6 +51,8 @@ class FailureCounter:
         with self._lock:
             self._machine_count = sum(len(wave.machines) for wave in waves)
             self._verdicts = dict.fromkeys(unreachable, OutcomeClass.UNREACHABLE)
+            for outcome in outcomes:
+                self._broken_login = self._broken_login or find_broken_login(outcome)
             self._verdicts |= {outcome.machine: self._find_verdict(outcome) for outcome in outcomes}
             self._run_counts = Counter(self._verdicts.values())
 
@@ -80,12 +83,15 @@ class FailureCounter:
                 if before is not None:
                     counter[before] -= 1
                 counter[verdict] += 1
+            self._broken_login = self._broken_login or find_broken_login(outcome)
             self._check_budget()
 
     @property
     def stop_reason(self) -> str:
         """Why no further machine may begin, or ""."""
         with self._lock:
+            if self._broken_login:
+                return self._broken_login
             if self._stop_reason:
                 return f"the failure budget is spent: {self._stop_reason}"
             reason = check_unreachable(self._budget, OutcomeTally(self._machine_count, self._run_counts))

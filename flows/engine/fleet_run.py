@@ -28,7 +28,7 @@ from flows.engine.run_info import (
     select_machines,
 )
 from flows.engine.run_lifecycle import RunLifecycle, build_machine_report, merge_hook_results
-from flows.engine.set_plan import ask_roles_and_build_waves
+from flows.engine.set_plan import choose_canaries, prepare_waves
 from flows.engine.shard_work import ShardWork, open_shard_work
 from flows.engine.wave_sequence import WaveSequence
 from flows.ports.ports import Ports, Runner
@@ -45,7 +45,7 @@ from tasks.reports.formatting import format_count
 from tasks.rules.runs.hooks import MACHINE_PLACES, determine_state_with_hooks
 from tasks.rules.runs.outcome import determine_run_state
 from tasks.rules.runs.shard_limits import lower_limits
-from tasks.rules.runs.shards import build_shard_waves
+from tasks.rules.runs.waves import describe_canaries
 from tasks.rules.updates.selection import describe_unmatched_masks
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import MachineInstances, RunContext
@@ -209,27 +209,14 @@ class FleetRun:
         restored = self._resume_state if self._resume_state is not None and self._resume_state.waves else None
         if restored is not None:
             self._lifecycle.restore_hook_results()
-            self._waves = restored.waves
-        else:
-            policy, inventory = request.waves.to_wave_policy(), self._ports.inventory
-            self._waves = (
-                build_shard_waves(machines, policy, inventory.sets)
-                if self._shard_work is not None
-                else ask_roles_and_build_waves(machines, policy, inventory, self._run_context)
-            )
-        # the order is visible from the start, before anything is known of the machines
-        self._ports.progress.expect_machines({name: wave.number for wave in self._waves for name in wave.machines})
-        if restored is not None:
+            self._order_machines(restored.waves)
             begun = self._shard_work.list_begun_machines() if self._shard_work is not None else None
             contexts, gone = restore_machines(restored, self._run_context, self._ports.inventory, self._connect, begun)
             for outcome in gone:
                 self._save(outcome)
             self._earlier_outcomes = (*restored.outcomes, *gone)
         else:
-            contexts = {context.name: context for context in self._assess_all(machines, request)}
-            for wave in self._waves:
-                for name in wave.machines:
-                    contexts[name].state = replace(contexts[name].state, wave=wave.number)
+            contexts = self._plan_machines(machines, request)
         self._contexts = list(contexts.values())
         if request.dry_run:
             outcomes = (*map(build_dry_run_outcome, self._contexts), *self._refused_outcomes)
@@ -258,6 +245,24 @@ class FleetRun:
             shard_work=self._shard_work,
         )
         return self._wave_sequence
+
+    def _plan_machines(self, machines: Sequence[Machine], request: PatchRequest) -> dict[str, MachineContext]:
+        """Assess and plan the machines, and divide them into waves. Canaries have something to install."""
+        policy, is_divided = request.waves.to_wave_policy(), self._shard_work is not None
+        build = prepare_waves(machines, policy, self._ports.inventory, self._run_context, is_divided=is_divided)
+        self._order_machines(build())  # visible from the start, before anything is known of the machines
+        contexts = {context.name: context for context in self._assess_all(machines, request)}
+        if self._run_context.options.component_order is None:
+            self._order_machines(choose_canaries(self._waves, contexts.values(), build))
+            self._lifecycle.notes += describe_canaries(self._waves, policy)
+        for wave in self._waves:
+            for name in wave.machines:
+                contexts[name].state = replace(contexts[name].state, wave=wave.number)
+        return contexts
+
+    def _order_machines(self, waves: tuple[Wave, ...]) -> None:
+        self._waves = waves
+        self._ports.progress.expect_machines({name: wave.number for wave in waves for name in wave.machines})
 
     def _finish_waves(self, left_open: Collection[str]) -> RunReport:
         """Finish the run after its waves, or leave it open if it was suspended with these machines."""
@@ -332,9 +337,8 @@ class FleetRun:
 
     def _save_late_plan(self, context: MachineContext) -> None:
         """Save a plan that was made after all others. A process that resumes the run must not make a new one."""
-        own = context.state.assessment
         with self._plan_lock:  # so that the last report that is saved has all plans
-            self._save(replace(self._build_report(()), assessments=() if own is None else (own,)))
+            self._save(replace(self._build_report(()), assessments=tuple(filter(None, [context.state.assessment]))))
 
     def _save(self, item: Outcome | RunReport | RunInfo) -> None:
         try:
@@ -378,8 +382,8 @@ class FleetRun:
 
     def _build_report(self, outcomes: Sequence[Outcome]) -> RunReport:
         plans = {context.name: context.state.plan for context in self._contexts if context.state.plan is not None}
-        last_assessments = ((context.name, context.state.last_assessment) for context in self._contexts)
-        assessments = {name: assessment for name, assessment in last_assessments if assessment is not None}
+        assessments = {context.name: last for context in self._contexts if (last := context.state.last_assessment)}
+        hook_results = [result for context in self._contexts for result in context.state.hooks]
         if (earlier := self._resume_state) is not None:
             plans, assessments = {**earlier.plans, **plans}, {**earlier.assessments, **assessments}
         site_notes = self._shard_work.describe_sites() if self._shard_work is not None else ()
@@ -390,9 +394,7 @@ class FleetRun:
             waves=self._waves,
             plans=tuple(plans.values()) if self._run_info.kind != "assess" else (),
             assessments=tuple(assessments.values()),
-            hooks=merge_hook_results(
-                self._lifecycle.results, [result for context in self._contexts for result in context.state.hooks]
-            ),
+            hooks=merge_hook_results(self._lifecycle.results, hook_results),
             notes=(*self._lifecycle.describe_sets(self._waves), *self._lifecycle.notes, *site_notes, *mask_notes),
         )
 

@@ -9,6 +9,7 @@ from tasks.domain.model import Outcome, Wave
 from tasks.domain.states import OperationState
 from tasks.rules.components.health import AZURE_LIMITS, explain_unhealthy_scope, explain_unhealthy_upgraded
 from tasks.rules.components.tries import find_try, shows_version
+from tasks.rules.runs.failure_budget import find_broken_login
 
 
 class HealthCounter:
@@ -26,7 +27,7 @@ class HealthCounter:
         self._canaries: set[str] = set()
         self._unavailable: set[str] = set()  # since before the first wave: no harm of the rollout
         self._known: set[str] = set()  # machines that have shown that their version works
-        self._stop_reason = ""
+        self._stop_reason = self._broken_login = ""
 
     def count_earlier_outcomes(
         self, order: Iterable[Wave], outcomes: Iterable[Outcome], unreachable: Iterable[str]
@@ -80,9 +81,12 @@ class HealthCounter:
     def stop_reason(self) -> str:
         """Why no further machine may begin, or ""."""
         with self._lock:
+            if self._broken_login:
+                return self._broken_login
             return f"the upgrade is stopped: {self._stop_reason}" if self._stop_reason else ""
 
     def _count(self, outcome: Outcome) -> None:
+        self._broken_login = self._broken_login or find_broken_login(outcome)
         attempt = find_try(outcome)
         if attempt is not None:
             self._tries[outcome.machine] = attempt

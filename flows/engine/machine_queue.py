@@ -31,12 +31,14 @@ class QueuedMachine:
     Attributes:
         variables: a copy of the caller's context, which holds Prefect's flow run.
         ask_at: when it is tried again; None: now.
+        look_at: when its second look is due: not before, also in a run that is to stop.
         is_postponed: it leaves the queue without a result.
     """
 
     context: MachineContext
     variables: contextvars.Context
     ask_at: datetime | None = None
+    look_at: datetime | None = None
     is_postponed: bool = False
 
 
@@ -101,7 +103,7 @@ class MachineQueue(Generic[T]):
                 if not self._in_hand and not self._waiting:
                     return
                 if self._in_hand:
-                    must_ask = any(waiting.ask_at is not None for waiting in self._waiting)
+                    must_ask = any(waiting.ask_at or waiting.look_at for waiting in self._waiting)
                     self._changed.wait(POLL_SECONDS if must_ask else None)
                     continue
             self._ports.clock.sleep(POLL_SECONDS)
@@ -112,7 +114,8 @@ class MachineQueue(Generic[T]):
         due = (
             (machine, self._find_resources(machine))
             for machine in self._waiting
-            if is_stopping or machine.ask_at is None or machine.ask_at <= now
+            if (machine.look_at is None or machine.look_at <= now)
+            and (is_stopping or machine.ask_at is None or machine.ask_at <= now)
         )
         chosen, full = choose_next(due, self._in_use, self._ports.inventory.limits)
         if chosen is not None or self._announced.issuperset(full.values()):

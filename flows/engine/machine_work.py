@@ -26,7 +26,7 @@ from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.hooks import restore_hook_results
 from tasks.steps.outcome import build_outcome
-from tasks.steps.pipeline import hand_back_machine, is_turn_over
+from tasks.steps.pipeline import find_settle_end, hand_back_machine, is_turn_over
 from tasks.steps.power import can_wake, is_wake_due, judge_wake, wake_machine
 
 
@@ -175,15 +175,14 @@ class MachineWork:
         self.left_open: set[str] = set()
 
     def run(self, machine: QueuedMachine) -> Outcome | None:
-        """Do what can be done with a machine that needs no turn. Return its outcome; None if a step of it waits."""
-        context = machine.context
-        if context.wait is None and (reason := self.prepare(context)):
-            return self.skip(context, reason)
-        self.execute_steps(context)
-        if context.wait is not None:
-            machine.ask_at = context.wait.until
-            return None
-        return self.finish(context)
+        """Do all of a machine that needs no turn, and return its outcome. None: a step of it waits, or it waits for its second look."""
+        if not (machine.look_at or machine.context.wait) and (reason := self.prepare(machine.context)):
+            return self.skip(machine.context, reason)
+        return self.go_on(machine)
+
+    def go_on(self, machine: QueuedMachine) -> Outcome | None:
+        """Execute the steps of a machine, and return its outcome. None: a step of it waits, or it waits for its second look."""
+        return None if self.execute_steps(machine) else self.finish(machine.context)
 
     def prepare(self, context: MachineContext) -> str:
         """Plan a machine that has no plan yet. Return why it may not begin, or ""."""
@@ -198,9 +197,13 @@ class MachineWork:
         """Return which limit is exceeded, or "". After a stop request the steps report that."""
         return "" if self._ports.stop_token.is_stopping else self._failure_counter.stop_reason
 
-    def execute_steps(self, context: MachineContext) -> None:
-        """Execute the steps of a machine."""
+    def execute_steps(self, machine: QueuedMachine) -> bool:
+        """Execute the steps of a machine. Return whether it waits: they go on when it is called again."""
+        context = machine.context
         self._runner.execute_steps(context)
+        machine.look_at = find_settle_end(context)
+        machine.ask_at = context.wait.until if context.wait is not None else None
+        return bool(machine.look_at or machine.ask_at)
 
     def finish(self, context: MachineContext) -> Outcome:
         """Return a machine's outcome, and count it. Save it, unless the machine is left open."""

@@ -1,9 +1,10 @@
 """Machine sets in the plan of a run: the order of its waves by roles, and the notes for people who read the plan."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from typing import Final
 
 from flows.engine.member_questions import MemberQuestions
@@ -14,8 +15,11 @@ from tasks.domain.errors import RecordsError
 from tasks.domain.model import Wave
 from tasks.domain.protocols.leases import SetSlot
 from tasks.rules.runs.set_capacity import describe_left_drained
+from tasks.rules.runs.shards import build_shard_waves
 from tasks.rules.runs.waves import WavePolicy, build_waves
+from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
+from tasks.steps.start_checks import is_visit_needed
 
 logger = logging.getLogger(__name__)
 
@@ -23,17 +27,25 @@ _MAX_ASKED_AT_ONCE: Final = 16
 _MAX_NAMES_SHOWN: Final = 20
 
 
-def ask_roles_and_build_waves(
-    machines: Sequence[Machine], policy: WavePolicy, inventory: Inventory, run_context: RunContext
-) -> tuple[Wave, ...]:
-    """Return the waves of a run. Members of sets with an order of roles are asked for their roles first.
+def prepare_waves(
+    machines: Sequence[Machine],
+    policy: WavePolicy,
+    inventory: Inventory,
+    run_context: RunContext,
+    *,
+    is_divided: bool,
+) -> Callable[..., tuple[Wave, ...]]:
+    """Return what builds the waves of a run. Members of sets with an order of roles are asked for their roles first.
 
     So a member of a late role is neither a canary nor in an early wave, in which it would only wait.
 
     Raises:
         RequestError: the waves can't be built; no machine was contacted.
     """
-    waves = build_waves(machines, policy, inventory.sets)
+    if is_divided:
+        return partial(build_shard_waves, machines, policy, inventory.sets)
+    build = partial(build_waves, machines, policy, inventory.sets)
+    build()
     names = {machine.name for machine in machines}
     asked = {
         machine_set: members
@@ -44,12 +56,33 @@ def ask_roles_and_build_waves(
         and len(members := names.intersection(machine_set.members)) > 1
     }
     if run_context.options.download_only or not asked:
-        return waves
+        return build
     questions = MemberQuestions(inventory, run_context)
     roles = {
         machine_set.name: _ask_roles(machine_set, sorted(members), questions) for machine_set, members in asked.items()
     }
-    return build_waves(machines, policy, inventory.sets, roles)
+    return partial(build, roles)
+
+
+def choose_canaries(
+    waves: tuple[Wave, ...], contexts: Collection[MachineContext], build: Callable[..., tuple[Wave, ...]]
+) -> tuple[Wave, ...]:
+    """Return the waves, with canaries on which the run has something to do. Without any, those that may have it."""
+    if not any(wave.canary for wave in waves):
+        return waves
+    states = {context.name: context.state for context in contexts}
+    busy = {
+        context.name
+        for context in contexts
+        if (plan := context.state.plan) and not plan.refusals and is_visit_needed(context.state, context.options)
+    }
+    possible = busy or {name for name, state in states.items() if state.plan is None}
+    waves = build(idle=states.keys() - possible)
+    for context in contexts:
+        if context.keeps_connection and context.name not in waves[0].machines:  # its turn comes later now
+            context.keeps_connection = False
+            context.transport.close()
+    return waves
 
 
 def _ask_roles(machine_set: MachineSet, names: Sequence[str], questions: MemberQuestions) -> Mapping[str, str]:

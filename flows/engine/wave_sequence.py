@@ -37,10 +37,12 @@ class _Wait:
 
     Attributes:
         refusal: why it waits, or why it must have another turn.
+        is_in_turn: it has its turn, and a step of it waits, or it waits for its second look.
         told: the reason that people were told last.
     """
 
     refusal: MemberRefusal | None = None
+    is_in_turn: bool = False
     told: str = ""
 
 
@@ -61,26 +63,24 @@ class MemberTurns:
         """Do what can be done with a machine now. Return its outcome; None if it must wait."""
         context = machine.context
         is_prepared, wait = context.name in self._waits, self._waits.setdefault(context.name, _Wait())
-        if context.wait is None:  # else a step of it waited, and it kept its turn
-            if not is_prepared and (reason := self._work.prepare(context)):
-                return self._leave(context, reason)
+        if not is_prepared and (reason := self._work.prepare(context)):
+            return self._leave(machine, reason)
+        if not wait.is_in_turn:
             if not self._turns.needs_turn(context):
-                self._work.execute_steps(context)
-                return self._work.finish(context)
+                return self._work.go_on(machine)
             if not is_out_of_service(context) and (reason := self._explain_no_wait(context, wait)):
-                return self._leave(context, reason)
+                return self._leave(machine, reason)
             wait.refusal = self._turns.begin(context)
         if wait.refusal is None:
-            self._work.execute_steps(context)
-            if context.wait is not None:
-                machine.ask_at = context.wait.until
-                return None
-            wait.refusal = self._turns.end(context)
-        return self._work.finish(context) if wait.refusal is None else self._wait_or_leave(machine, wait, wait.refusal)
+            wait.is_in_turn = self._work.execute_steps(machine)
+            wait.refusal = None if wait.is_in_turn else self._turns.end(context)
+        if wait.refusal is None:
+            return None if wait.is_in_turn else self._work.finish(context)
+        return self._wait_or_leave(machine, wait, wait.refusal)
 
     def _wait_or_leave(self, machine: QueuedMachine, wait: _Wait, refusal: MemberRefusal) -> Outcome | None:
         if refusal.waits_for is WaitsFor.NOTHING:
-            return self._leave(machine.context, refusal.reason)
+            return self._leave(machine, refusal.reason)
         if refusal.waits_for is WaitsFor.LATER_WAVE:
             machine.is_postponed = True
             self.postponed.append(machine.context)
@@ -98,15 +98,15 @@ class MemberTurns:
         reason = reason or explain_no_time_left(context)
         return f"it waited for its turn: {wait.refusal.reason}; {reason}" if reason else ""
 
-    def _leave(self, context: MachineContext, reason: str) -> Outcome:
+    def _leave(self, machine: QueuedMachine, reason: str) -> Outcome | None:
         """Return the outcome of a machine that does not begin."""
+        context = machine.context
         if context.state.was_changed_before_resume:
             # an earlier process began a download there: its steps look after that, and change nothing
             context.explain_no_first_change = lambda: reason
         elif context.state.error is None:
             context.state = replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
-        self._work.execute_steps(context)
-        return self._work.finish(context)
+        return self._work.go_on(machine)
 
 
 class WaveSequence:
@@ -259,7 +259,7 @@ class WaveSequence:
             halted = [context for context in contexts if context.state.halted]
             others = [context for context in contexts if not context.state.halted]
             for context in halted:
-                self._work.execute_steps(context)
+                self._runner.execute_steps(context)
             return [*map(self._work.finish, halted), *self._shard_work.run(wave, others, self._machine_count)]
         answering_first = sorted(contexts, key=lambda context: context.state.error is not None)
         numbers = {context.name: number for number, context in enumerate(answering_first)}

@@ -318,6 +318,14 @@ class PatchRequest(ScopeRequest):
     )
     refresh: bool = Field(default=True, description="Let the machines refresh their package lists first.")
     settle_seconds: float = Field(
+        default=45,
+        ge=0,
+        le=3600,
+        description="Seconds from the last start of a service to a second look at its machine: what ended since then "
+        "fails. The machines of a wave wait together, and those on which no service was started don't wait. 0: no "
+        "second look.",
+    )
+    come_back_seconds: float = Field(
         default=90,
         ge=0,
         le=3600,

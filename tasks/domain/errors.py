@@ -82,6 +82,10 @@ class PrivilegeError(TransportError):
     """The login user can't get administrator rights."""
 
 
+class LoginBroken(PatchError):
+    """The login worked before the update, and the machine refuses it since. No further machine begins."""
+
+
 class DeadlineExceeded(TransportError):
     """The deadline has passed."""
 

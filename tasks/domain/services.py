@@ -1,5 +1,7 @@
 """The services of a machine, and the ports that they listen on."""
 
+from datetime import datetime
+
 from inventory.data_class import dataclass
 
 
@@ -61,4 +63,13 @@ class Services:
     late: tuple[str, ...] = ()
     late_start_seconds: float = 0.0
     active_units: tuple[str, ...] = ()
+    runs: tuple[ServiceRun, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What the first look at a changed machine saw, and when the second one is due."""
+
+    looked_at: datetime
+    until: datetime
     runs: tuple[ServiceRun, ...] = ()

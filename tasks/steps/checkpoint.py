@@ -26,6 +26,7 @@ from tasks.domain.model import (
     ValidationResult,
 )
 from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.services import Settling
 from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.power import POWER_OFF_ACT, restore_power_cycle
 from tasks.rules.runs.snapshots import restore_snapshot
@@ -58,6 +59,7 @@ class Checkpoint:
     earlier_reboots: tuple[RebootResult, ...] = ()
     restarts: RestartResult | None = None
     validation: ValidationResult | None = None
+    settling: Settling | None = None
     steps: tuple[StepRecord, ...] = ()
     halted: str = ""
     halted_as: OperationState = OperationState.FAILED

@@ -7,13 +7,23 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from tasks.domain.errors import FleetpatchError, HostKeyMismatch, InternalError, RecordsError
+from tasks.domain.errors import (
+    AuthenticationFailed,
+    FleetpatchError,
+    HostKeyMismatch,
+    InternalError,
+    LoginBroken,
+    PrivilegeError,
+    RecordsError,
+)
 from tasks.domain.model import Assessment, ErrorInfo, StepRecord
+from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.steps.assess import assess_and_plan
 from tasks.steps.checkpoint import save_checkpoint
 from tasks.steps.component_upgrade import validate_component
+from tasks.steps.context.journal import MACHINE_CHANGING_ACTS
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions
 from tasks.steps.hooks import run_after_hooks
@@ -35,7 +45,7 @@ from tasks.steps.start_checks import (
 )
 from tasks.steps.undo import validate_undo
 from tasks.steps.undo_by_snapshot import revert_as_planned, revert_unanswering
-from tasks.steps.validate import validate_and_follow_up
+from tasks.steps.validate import look_again, validate_and_follow_up
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +56,9 @@ def _validate(context: MachineContext) -> MachineState:
     options = context.options
     if options.component_order is not None:
         return validate_component(context)
-    return validate_undo(context) if options.undo_order is not None else validate_and_follow_up(context)
+    if options.undo_order is not None:
+        return validate_undo(context) if context.state.settling is None else look_again(context)
+    return validate_and_follow_up(context)
 
 
 def _install(context: MachineContext) -> MachineState:
@@ -131,13 +143,16 @@ def run_steps(
     A step may wait: then ``context.wait`` says until when, and another call goes on it goes on, by another call.
 
     ``execute_step`` is the runner's: it calls the step's function, or runs a Prefect task. ``last`` is the last
-    step; REPORT: all.
+    step; REPORT: all. A machine that waits for its second look (``find_settle_end``) keeps its turn until then.
     """
     try:
         if last is Step.REPORT and not is_turn_over(context.state):
             _revert_unanswering(context)
         is_over = is_turn_over(context.state) or is_revert_begun(context.state.snapshot)
         while not is_over and (step := find_next_step(context.state, context.options)) is not Step.REPORT:
+            if (until := find_settle_end(context)) is not None:
+                context.report_progress(Step.VALIDATE, f"it is looked at again at {until:%H:%M:%S} UTC")
+                return context.state
             _run_step(context, step, execute_step)
             is_over = step is last or bool(context.state.halted) or context.wait is not None
         if context.wait is None and (last is Step.REPORT or is_turn_over(context.state)):
@@ -149,6 +164,14 @@ def run_steps(
         if last is not Step.ASSESS or not context.keeps_connection or is_done:
             context.transport.close()
     return context.state
+
+
+def find_settle_end(context: MachineContext) -> datetime | None:
+    """Return when the second look at a changed machine is due; None: now, or there is none."""
+    settling = context.state.settling
+    if settling is None or context.state.error is not None or context.clock.now() >= settling.until:
+        return None
+    return settling.until
 
 
 def _revert_unanswering(context: MachineContext) -> None:
@@ -210,7 +233,7 @@ def _run_step(
     except FleetpatchError as error:
         if isinstance(error, RecordsError):
             context.stop_token.request_stop(f"the records failed: {error.message}")
-        info = ErrorInfo.from_error(error)
+        info = ErrorInfo.from_error(_find_broken_login(context, step, error))
         if isinstance(error, HostKeyMismatch) and step is not Step.ASSESS:
             info = replace(info, message=error.describe_in_run())
         state, message = _store_error_in_state(context, step, began, info)
@@ -222,6 +245,23 @@ def _run_step(
     record = StepRecord(step, began, clock.now(), state, message)
     context.state = replace(context.state, steps=(*context.state.steps, record))
     context.listener.on_step_finished(context.name, step, state.value, message or _describe_result(context.state, step))
+
+
+def _find_broken_login(context: MachineContext, step: Step, error: FleetpatchError) -> FleetpatchError:
+    """Return the error, or that the machine refuses the login since this run has changed it."""
+    is_refused = isinstance(error, AuthenticationFailed | PrivilegeError) and step not in {Step.ASSESS, Step.PRECHECK}
+    if not is_refused or context.state.baseline is None:
+        return error
+    entries = context.records.read_entries(context.run.id, context.name) if step is Step.INSTALL else ()
+    if step is Step.INSTALL and not any(
+        entry.mark is JournalMark.BEFORE and entry.act in MACHINE_CHANGING_ACTS for entry in entries
+    ):
+        return error
+    return LoginBroken(
+        f"the login worked before the update and is refused since: {error.message}",
+        machine=context.name,
+        hint="Log in at its console, and look at PAM, sshd and the rules of sudo.",
+    )
 
 
 def _describe_result(machine_state: MachineState, step: Step) -> str:
@@ -282,7 +322,8 @@ def _find_step_after_install(machine_state: MachineState, options: PatchOptions)
         return Step.INSTALL
     if machine_state.reboot is None:
         return Step.REBOOT
-    over = machine_state.reboot.state is RebootState.FAILED or machine_state.validation is not None
+    is_validated = machine_state.validation is not None and machine_state.settling is None
+    over = machine_state.reboot.state is RebootState.FAILED or is_validated
     return Step.REPORT if over else Step.VALIDATE
 
 

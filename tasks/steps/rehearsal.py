@@ -19,7 +19,7 @@ from tasks.steps.context.run_control import LoggingListener, ProgressListener
 from tasks.steps.machine.provider_orders import order_and_read, read_provided_machine, require_provider
 from tasks.steps.machine.retry import MAX_POLL_SECONDS
 from tasks.steps.outcome import build_outcome
-from tasks.steps.pipeline import call_step_with_retries, run_steps
+from tasks.steps.pipeline import call_step_with_retries, find_settle_end, run_steps
 
 _ACTS = (ProviderAct.START_OVERLAY, ProviderAct.DELETE_OVERLAY)
 
@@ -123,6 +123,9 @@ def patch_copy(context: MachineContext, overlay: Overlay) -> Outcome:
     copy.is_retry_disabled = True
     _assess_when_up(copy, context.coming_up_seconds)
     run_steps(copy, call_step_with_retries)
+    while (until := find_settle_end(copy)) is not None:
+        copy.clock.sleep((until - copy.clock.now()).total_seconds())
+        run_steps(copy, call_step_with_retries)
     return build_outcome(copy)
 
 

@@ -2,10 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
-from tasks.domain.errors import DeadlineExceeded, ManagerError, RepositoryError, ScriptFailed
+from inventory.credential_references import KEY_REFERENCES, parse_reference
+from tasks.domain.errors import (
+    AuthenticationFailed,
+    DeadlineExceeded,
+    ManagerError,
+    PrivilegeError,
+    RepositoryError,
+    ScriptFailed,
+)
 from tasks.domain.model import Assessment, Facts, Finding, PackageState, RebootResult, UpdateResult, ValidationResult
 from tasks.domain.protocols.clock import Deadline
+from tasks.domain.services import Settling
 from tasks.domain.states import (
     INSTALLED_UPDATE_STATES,
     PRESENT_UPDATE_STATES,
@@ -22,7 +32,14 @@ from tasks.rules.machine_checks.precheck import (
     keep_true_boot_warnings,
 )
 from tasks.rules.machine_checks.services import check_outdated_services, check_services, find_late_services
-from tasks.rules.machine_checks.units import find_missing_services, find_missing_units, find_starting_units
+from tasks.rules.machine_checks.units import (
+    check_runs,
+    find_loops,
+    find_missing_services,
+    find_missing_units,
+    find_restarted_services,
+    find_starting_units,
+)
 from tasks.rules.updates.follow_up import FOLLOW_UP_CHECK
 from tasks.rules.updates.results import check_installed_versions, find_lost_updates, find_rolled_back_updates, mark_lost
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -43,12 +60,13 @@ POLL_SECONDS = 2.0
 REFRESH_PAUSE_SECONDS = 60.0
 """The pause before an update server that did not answer is asked again."""
 LATE_POLL_SECONDS = 10.0  # for services that the system starts minutes later: each poll reads all facts
+LOGIN_TRIES = 3  # with a key: what a login needs may be starting. Refused passwords lock accounts
 
 
 def validate(context: MachineContext) -> MachineState:
     """Assess the machine again, and check versions, services, boot and the probes of the inventory."""
     clock, machine_state = context.clock, context.state
-    facts, findings = _wait_for_services(context, context.options.settle_seconds)
+    facts, findings = _log_in_and_look(context)
     context.run_context.instances.meet(facts, context.name)
     began = clock.now()
     rebooted = any(result.state is RebootState.COMPLETED for result in machine_state.reboots)
@@ -72,7 +90,7 @@ def validate(context: MachineContext) -> MachineState:
         if packages.at_work:
             packages, changed_by_others = _wait_for_unchanging_packages(context), True
         if blocks:  # perhaps another process upgraded these services, and ended while packages were read
-            facts, findings = _wait_for_services(context, context.options.settle_seconds if changed_by_others else 0)
+            facts, findings = _wait_for_services(context, context.options.come_back_seconds if changed_by_others else 0)
     packages = date_reboot(packages, facts, None, clock.now())  # it may have been rebooted since they were read
     seconds = (clock.now() - began).total_seconds()
     facts_to_keep = facts.without_active_units()
@@ -99,17 +117,75 @@ def validate(context: MachineContext) -> MachineState:
         )
     elif reboot_reasons is not None and reboot is not None and reboot.mitigated_by and not may_wait:
         reboot = RebootResult(RebootState.REQUIRED, f"live patches mitigate it no longer: {reboot_reasons}")
-    findings += check_health_since(context)
     findings += check_outdated_services(packages, context.options.restart_services_exclude)
-    findings += [run_check(context, probe) for probe in machine_state.machine.probes]
+    findings += _ask_health(context)
+    validation = ValidationResult(tuple(findings), assessment)
     return replace(
         machine_state,
         findings=keep_true_boot_warnings(machine_state.findings, facts),
         packages_after=packages,
         reboot=reboot,
         install=mark_lost(machine_state.install, lost),
-        validation=ValidationResult(tuple(findings), assessment),
+        validation=validation,
+        settling=_find_settling(context, facts, has_changed=rebooted or has_installed)
+        if validation.is_healthy
+        else None,
     )
+
+
+def _log_in_and_look(context: MachineContext) -> tuple[Facts, list[Finding]]:
+    """Compare services over a new login: an update may have broken it, and the open connection does not show that.
+
+    Raises:
+        AuthenticationFailed, PrivilegeError: it is refused.
+    """
+    context.transport.close()
+    seconds, reference = context.options.come_back_seconds, context.state.machine.credential
+    tries = LOGIN_TRIES if parse_reference(reference).kind in KEY_REFERENCES else 1
+    for _ in range(1, tries):
+        try:
+            return _wait_for_services(context, seconds)
+        except (AuthenticationFailed, PrivilegeError):
+            context.transport.close()
+            context.clock.sleep(seconds / tries)
+    return _wait_for_services(context, seconds)
+
+
+def _ask_health(context: MachineContext) -> list[Finding]:
+    return [*check_health_since(context), *(run_check(context, probe) for probe in context.state.machine.probes)]
+
+
+def _find_settling(context: MachineContext, facts: Facts, *, has_changed: bool) -> Settling | None:
+    """Return how long the machine waits for its second look; None: no service was started since the baseline.
+
+    Where it is not known which services were started, each change counts.
+    """
+    before, now = context.state.baseline, context.clock.now()
+    is_watched = context.options.component_order is not None  # its soak looks more often
+    if before is None or is_watched or not context.options.settle_seconds:
+        return None
+    names = find_restarted_services(before.services, facts.services)
+    if not names and not (has_changed and (not facts.services.runs or facts.boot_id != before.boot_id)):
+        return None
+    ages = [run.age_seconds or 0.0 for run in facts.services.runs if run.name in names]
+    until = now + timedelta(seconds=context.options.settle_seconds - max(0.0, min(ages, default=0.0)))
+    return Settling(now, until, facts.services.runs)
+
+
+def look_again(context: MachineContext) -> MachineState:
+    """Look at a changed machine a second time: at its services, ports, file systems and probes."""
+    machine_state, settling, before = context.state, context.state.settling, context.state.baseline
+    validation = machine_state.validation
+    if settling is None or before is None or validation is None:
+        return replace(machine_state, settling=None)
+    facts, findings = _wait_for_services(context, context.options.come_back_seconds)
+    seconds = (context.clock.now() - settling.looked_at).total_seconds()
+    first = replace(before.services, runs=settling.runs)
+    findings += check_runs(before.services, first, facts.services, seconds)
+    findings += [*_check_boot(context, facts), *_ask_health(context)]
+    repeated = {finding.check for finding in findings}
+    kept = (finding for finding in validation.findings if finding.check not in repeated)
+    return replace(machine_state, settling=None, validation=replace(validation, findings=(*kept, *findings)))
 
 
 def _read_packages(context: MachineContext, *, refresh: bool) -> tuple[PackageState, Sequence[Finding]]:
@@ -143,8 +219,8 @@ def _check_package_problems(packages: PackageState, before: PackageState) -> Seq
 
 
 def _wait_for_unchanging_packages(context: MachineContext) -> PackageState:
-    """Wait while another process changes packages, until the window's end or for settle_seconds, whichever is later."""
-    own = Deadline.after(context.clock, context.options.settle_seconds)
+    """Wait while another process changes packages, until the window's end or for come_back_seconds: the later one."""
+    own = Deadline.after(context.clock, context.options.come_back_seconds)
     return wait_for_idle_packages(context, Step.VALIDATE, max(own, build_package_wait_deadline(context)))
 
 
@@ -163,7 +239,7 @@ def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, 
         if before is None:
             return facts, []
         rebooted = facts.boot_id != before.boot_id or any(result.count for result in context.state.reboots)
-        paused = list_paused_units(context)
+        paused = (*list_paused_units(context), *find_loops(before.services))
         units = read_unit_states(context, find_missing_units(before.services, facts.services, paused))
         services = read_service_states(context, find_missing_services(before.services, facts.services))
         lost_routes = check_default_routes(before, facts)
@@ -234,9 +310,16 @@ def validate_and_follow_up(context: MachineContext) -> MachineState:
     """Validate a machine. Then plan another round, or remove its unused kernels if the request says so."""
     may_have_begun = context.options.remove_unused_kernels or context.state.was_changed_before_resume
     is_resumed = may_have_begun and resume_kernel_removal(context)
-    context.state = validate(context)
-    if context.manager.offers_more_later:
-        context.state = plan_follow_up(context)
+    if context.state.settling is not None:
+        context.state = look_again(context)
+    else:
+        context.state = validate(context)
+        if context.manager.offers_more_later:
+            context.state = plan_follow_up(context)
+        if context.state.follow_up is not None:  # the next round ends with a look of its own
+            context.state = replace(context.state, settling=None)
+    if context.state.settling is not None:
+        return context.state
     if context.options.remove_unused_kernels and not is_resumed and context.state.follow_up is None:
         remove_unused_kernels(context)
     return context.state

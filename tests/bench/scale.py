@@ -166,7 +166,7 @@ def execute_run(machines: int, at_once: int) -> Run:
 
     threading.Thread(target=count_threads, daemon=True).start()
     began, used = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
-    request = fleet.request(waves={"percent": 25, "at_once": at_once}, assess_at_once=at_once, settle_seconds=0)
+    request = fleet.request(waves={"percent": 25, "at_once": at_once}, assess_at_once=at_once, come_back_seconds=0)
     state = patch_fleet(request, return_state=True)
     wall, now = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF)
     over.set()

@@ -185,6 +185,7 @@ class Fleet:
             "waves": {"percent": 25, "at_once": at_once},
             "assess_at_once": at_once,
             "settle_seconds": 0,
+            "come_back_seconds": 0,
             "reboot": "Never",
         }
         deployment = client.read_deployment_by_name("patch-fleet/on-demand")

@@ -34,6 +34,7 @@ def test_recorded_machines_are_patched_over_ssh_once_each(tmp_path: Path) -> Non
                 window=WindowRequest(minutes=60),
                 reboot=RebootPolicy.NEVER,
                 settle_seconds=0,
+                come_back_seconds=0,
             )
             caller = Caller(LoggingListener(), StopToken(), records_url=f"sqlite:///{tmp_path / 'records.db'}")
             report = execute_run(request, caller, lambda _request, _ports: LocalRunner())

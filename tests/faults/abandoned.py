@@ -329,6 +329,7 @@ def _request(dice: random.Random, machine: str, *, staged: bool) -> PatchRequest
         scope=machine,
         window=WindowRequest(minutes=dice.choice([20, 60, 240])),
         updates=UpdatesRequest(classifications=[], include=["*"]),
-        settle_seconds=10,
+        settle_seconds=0,
+        come_back_seconds=10,
         download_only=staged,
     )

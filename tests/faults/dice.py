@@ -112,7 +112,7 @@ def _images(seed: str, number: int) -> Case:
     waves = WavesRequest(percent=group.limits.batch, round_down=True, at_once=at_once)
     window = WindowRequest(minutes=dice.choice([600.0, 240.0, 60.0]))
     request = PatchRequest(
-        scope="*", component=group.name, window=window, waves=waves, reboot=RebootPolicy.NEVER, settle_seconds=10
+        scope="*", component=group.name, window=window, waves=waves, reboot=RebootPolicy.NEVER, come_back_seconds=10
     )
     planned = [f"bad: {', '.join(sorted(bad)) or 'none'}"]
     planned += [_plan_one(world, dice) for _ in range(dice.choice([0, 1, 1, 2, 2, 3]))]
@@ -213,7 +213,8 @@ def _request(dice: random.Random) -> PatchRequest:
     )
     fields: dict[str, Any] = {
         "assess_at_once": dice.choice([1, 4]),
-        "settle_seconds": 10,
+        "settle_seconds": 0,
+        "come_back_seconds": 10,
         "reboot": dice.choice([RebootPolicy.IF_REQUIRED] * 3 + [RebootPolicy.ALWAYS, RebootPolicy.NEVER]),
         "reboot_pending_first": dice.random() < 0.5,
         "repair": dice.random() < 0.6,

@@ -266,7 +266,7 @@ def asks_again(stage: Stage) -> None:
 def service_gone(stage: Stage) -> None:
     """A service that listened before does not come back."""
     disable = "systemctl disable -q nginx"
-    stage.patch(*BOOTS, at="reboot", then=lambda: stage.host.sh(disable, root=True), settle_seconds=3)
+    stage.patch(*BOOTS, at="reboot", then=lambda: stage.host.sh(disable, root=True), come_back_seconds=3)
     expect(stage, *BAD)
     if "tcp/80" not in stage.outcome().reason:
         raise Broken(stage.outcome().reason)

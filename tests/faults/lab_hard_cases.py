@@ -100,7 +100,7 @@ def read_only_after_boot(stage: Stage) -> None:
     unit.write_text(READ_ONLY)
     stage.host.sh("systemctl enable -q lab-read-only", root=True)
     flag = stage.host.root / "etc/lab-read-only"
-    stage.patch("lab-plain", "lab-reboot", at="reboot", then=flag.touch, settle_seconds=3)
+    stage.patch("lab-plain", "lab-reboot", at="reboot", then=flag.touch, come_back_seconds=3)
     if "read-only" not in stage.host.sh("touch /var/lib/x 2>&1 || true", root=True).lower():
         raise Broken("it is not read-only, so this case proves nothing")
     outcome = stage.outcome()

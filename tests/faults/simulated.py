@@ -121,7 +121,8 @@ def begin_next_run(world: World) -> None:
         repair=True,
         reboot_pending_first=True,
         native_updaters="pause",
-        settle_seconds=1,
+        settle_seconds=0,
+        come_back_seconds=1,
     )
     world.mend()  # a revert since then has brought back what was wrong with packages
     for machine in world.machines.values():

@@ -105,7 +105,8 @@ class Stage(Controllers):
             "reboot_reserve_minutes": 0.5,
             "going_down_minutes": 0.7,
             "coming_up_minutes": 1.0,
-            "settle_seconds": 15,
+            "settle_seconds": 0,
+            "come_back_seconds": 15,
             **fields,
         }
         return PatchRequest(

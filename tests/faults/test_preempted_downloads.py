@@ -34,7 +34,8 @@ def request(*, download_only: bool, minutes: float = 240) -> PatchRequest:
         window=WindowRequest(minutes=minutes),
         waves=WavesRequest(percent=100),
         updates=UpdatesRequest(classifications=[], include=["*"]),
-        settle_seconds=1,
+        settle_seconds=0,
+        come_back_seconds=1,
     )
 
 

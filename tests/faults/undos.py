@@ -92,7 +92,7 @@ class Undo:
         updates = UpdatesRequest(classifications=[], include=["*"], exclude=["other"])
         waves = WavesRequest(percent=100, failure_budget_count=9, unreachable_percent=100)
         request = PatchRequest(
-            scope="*", window=window, waves=waves, updates=updates, snapshot=snapshot, settle_seconds=1
+            scope="*", window=window, waves=waves, updates=updates, snapshot=snapshot, come_back_seconds=1
         )
         world.begin(request, PATCHED)
         world.all_end()
@@ -130,7 +130,7 @@ class Undo:
             update={"percent": 100, "at_once": dice.choice([1, 4]), "failure_budget_count": 9}
         )
         self.planned.append(f"undo by {by} of {', '.join(named) or 'all'}")
-        return request.model_copy(update={"settle_seconds": 1, "waves": waves})
+        return request.model_copy(update={"come_back_seconds": 1, "waves": waves})
 
     def _disturb(self) -> None:
         world, dice = self.world, self.dice

@@ -86,7 +86,8 @@ class Fleet:
         if not self.inventory.exists():
             self.describe()
         updates = UpdatesRequest(classifications=[], include=list(masks)) if masks else UpdatesRequest()
-        options: dict[str, Any] = {"reboot_reserve_minutes": 2, "settle_seconds": 20, "updates": updates, **fields}
+        options: dict[str, Any] = {"reboot_reserve_minutes": 2, "updates": updates}
+        options |= {"settle_seconds": 0, "come_back_seconds": 20, **fields}
         request = PatchRequest(
             scope="*",
             inventory=self.inventory,

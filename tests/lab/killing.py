@@ -30,7 +30,8 @@ REQUEST: dict[str, Any] = {
     "window": {"minutes": 60},
     "waves": {"percent": 100, "failure_budget_count": 3},
     "reboot_reserve_minutes": 2,
-    "settle_seconds": 20,
+    "settle_seconds": 0,
+    "come_back_seconds": 20,
 }
 
 

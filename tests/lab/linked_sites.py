@@ -58,7 +58,8 @@ REQUEST: Mapping[str, Any] = {
     "window": {"minutes": 30},
     "waves": {"percent": 100, "failure_budget_count": 3},
     "reboot_reserve_minutes": 0.5,
-    "settle_seconds": 2,
+    "settle_seconds": 0,
+    "come_back_seconds": 2,
     "stage": False,
 }
 

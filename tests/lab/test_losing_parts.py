@@ -123,7 +123,8 @@ class Story:
             "window": {"minutes": 30},
             "waves": {"size": 1},
             "reboot_reserve_minutes": 2,
-            "settle_seconds": 2,
+            "settle_seconds": 0,
+            "come_back_seconds": 2,
             "stage": False,
         }
 

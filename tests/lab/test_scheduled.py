@@ -63,7 +63,8 @@ class Planned:
             "updates": {"classifications": [], "include": list(masks)},
             "window": {"start": f"{start:%Y-%m-%d %H:%M}", "length": minutes, "zone": "UTC"},
             "reboot_reserve_minutes": 0.5,
-            "settle_seconds": 15,
+            "settle_seconds": 0,
+            "come_back_seconds": 15,
             "stage": False,
             **more,
         }

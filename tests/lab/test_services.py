@@ -66,7 +66,7 @@ def test_ephemeral_ports_and_users_programs_fail_no_machine_and_a_service_that_i
     }
 
     watch = Telling(on_install=lambda: host.sh("systemctl stop lab-shop", root=True))
-    outcome = outcome_of(fleet.patch("lab-sec", watch=watch, reboot="Never", settle_seconds=1), host)
+    outcome = outcome_of(fleet.patch("lab-sec", watch=watch, reboot="Never", come_back_seconds=1), host)
     assert outcome.state is OperationState.FAILED
     assert "nothing listens any more on tcp/8090 (perl of lab-shop.service)" in outcome.reason
 
@@ -126,7 +126,7 @@ def test_packages_that_somebody_changes_after_the_boot_are_waited_for_or_told(
 
     host.sh("echo 40 > /etc/lab-slow-seconds", root=True)
     monkeypatch.setattr(package_state, "MAX_WAIT_SECONDS", 2.0)
-    outcome = outcome_of(fleet.patch("lab-sec", reboot="Always", settle_seconds=2), host)
+    outcome = outcome_of(fleet.patch("lab-sec", reboot="Always", come_back_seconds=2), host)
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
     warning = told(outcome, "packages")[FindingLevel.WARN]
     assert "packages could not be checked: they were being changed by apt-get (pid " in warning

@@ -100,7 +100,7 @@ class UndoHost:
     def undo(self, run: str, listener: LoggingListener | None = None, **fields: Any) -> tuple[RunReport, Outcome]:
         with open_records(self.fleet.records_url) as records:
             request = build_undo_request(History(records), run, inventory=self.fleet.inventory, **fields)
-        request = request.model_copy(update={"settle_seconds": 20, "reboot_reserve_minutes": 2})
+        request = request.model_copy(update={"settle_seconds": 0, "come_back_seconds": 20, "reboot_reserve_minutes": 2})
         caller = Caller(listener=listener or LoggingListener(), records_url=self.fleet.records_url)
         report = execute_run(request, caller, lambda request, ports: LocalRunner())
         return report, outcome_of(report, self.host)

@@ -72,7 +72,7 @@ def test_a_mount_that_failed_at_the_boot_and_the_service_behind_it_are_told(
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
 
     host.sh("systemctl disable -q lab-short; rmdir /var/lib/lab-data; touch /var/lib/lab-data", root=True)
-    outcome = outcome_of(fleet.patch("lab-sec", reboot="Always", settle_seconds=5), host)
+    outcome = outcome_of(fleet.patch("lab-sec", reboot="Always", come_back_seconds=5), host)
     assert host.sh("systemctl is-active lab-app.service srv-data.mount || true") == "inactive\nfailed\n"
     assert outcome.state is OperationState.FAILED
     blocked = told(outcome, FindingLevel.BLOCK)
@@ -91,7 +91,7 @@ def test_a_unit_that_somebody_stops_or_masks_while_the_run_patches_is_told(host:
     fleet = Fleet([host], tmp_path)
     add_units(host)
     watch = Telling(on_install=lambda: host.sh(f"systemctl stop lab-app.service lab-tick.timer; {MASK}", root=True))
-    outcome = outcome_of(fleet.patch("lab-plain", watch=watch, reboot="Never", settle_seconds=2), host)
+    outcome = outcome_of(fleet.patch("lab-plain", watch=watch, reboot="Never", come_back_seconds=2), host)
     stopped, masked = told(outcome, FindingLevel.BLOCK).splitlines()
     assert stopped.startswith("stopped since patching, and not started again: lab-app.service")
     assert "lab-tick.timer" in stopped

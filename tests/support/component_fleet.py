@@ -56,6 +56,7 @@ class ComponentFleet:
             "waves": waves,
             "reboot": "Never",
             "settle_seconds": 0,
+            "come_back_seconds": 0,
             "assess_at_once": 1,
             **fields,
         }

@@ -98,7 +98,13 @@ class SimFleet:
         waves = WavesRequest(**{"percent": 100, "at_once": 1, **fields.pop("waves", {})})
         updates = UpdatesRequest(classifications=[], include=list(masks or ("*",)), **fields.pop("updates", {}))
         window = WindowRequest(minutes=minutes, start=start)
-        options: dict[str, Any] = {"assess_at_once": 1, "scope": "*", "settle_seconds": 10, **fields}
+        options: dict[str, Any] = {
+            "assess_at_once": 1,
+            "scope": "*",
+            "settle_seconds": 0,
+            "come_back_seconds": 10,
+            **fields,
+        }
         return PatchRequest(window=window, waves=waves, updates=updates, **options)
 
     def campaign(self, request: PatchRequest | AssessRequest, runner: Runner | None = None) -> FleetRun:

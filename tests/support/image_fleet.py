@@ -176,6 +176,7 @@ class ImageFleet:
             "waves": WavesRequest(percent=self.group.limits.batch, round_down=True, at_once=1),
             "reboot": "Never",
             "settle_seconds": 0,
+            "come_back_seconds": 0,
             "assess_at_once": 1,
             **fields,
         }

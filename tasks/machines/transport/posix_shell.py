@@ -4,8 +4,8 @@ It is already root, or uses ``sudo -n``, sudo with a password, or ``doas -n``, i
 terminal (requiretty), ``script`` gives sudo one on the machine. The shell's input and output still go through pipes, so
 that nothing is echoed, cut or mixed.
 
-The result is kept for the machine, over reconnections. A refusal is kept too, because repeating a wrong password locks
-the account.
+The result is kept for the machine, over broken connections. A refusal is kept too where a password is sent, because
+repeating a wrong one locks the account.
 """
 
 import base64
@@ -183,6 +183,12 @@ class PrivilegeEscalator:
         self._open_attempt = open_attempt
         self._escalation: Escalation | None = _FIXED_ESCALATIONS.get(method)
         self._refusal: PrivilegeError | None = None
+
+    def forget(self) -> None:
+        """Find it anew at the next call, because the machine may have changed. Keep the refusal of a password."""
+        self._escalation = _FIXED_ESCALATIONS.get(self._method)
+        if self._read_password is None:
+            self._refusal = None
 
     def find_escalation(self, channel: ShellChannel, *, deadline: Deadline) -> Escalation:
         """Return how the login becomes root.

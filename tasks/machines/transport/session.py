@@ -37,7 +37,8 @@ class Session:
     most three attempts in all, and never after the deadline. A script that changes something is sent once. If a machine
     can't be reached, the error is raised at once: the opener decides how often it tries to connect. The same applies to
     errors that another attempt can't repair (a refused login, another host key). If a poll has no answer for
-    ``poll_timeout_seconds``, the connection is dead.
+    ``poll_timeout_seconds``, the connection is dead. Who closes it wants a new login then: ``forget_privilege`` is
+    called, so that the login also becomes root anew.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class Session:
         machine: str,
         clock: Clock,
         poll_timeout_seconds: float = POLL_TIMEOUT_SECONDS,
+        forget_privilege: Callable[[], None] = lambda: None,
     ) -> None:
         self._opener = opener
         self._machine = machine
         self._clock = clock
         self._connection: Connection | None = None
         self._poll_timeout_seconds = poll_timeout_seconds
+        self._forget_privilege = forget_privilege
 
     def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
         """Run a script and wait for its end. Repeat it only if it is read-only."""
@@ -88,7 +91,11 @@ class Session:
         return self._retry_on_connection_loss(deadline, poll_once)
 
     def close(self) -> None:
-        """Close the connection. Jobs continue. A later call opens it again."""
+        """Close the connection. Jobs continue. A later call opens it again, and becomes root anew."""
+        self._drop_connection()
+        self._forget_privilege()
+
+    def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -101,7 +108,7 @@ class Session:
 
     def _ensure_connection(self, deadline: Deadline) -> Connection:
         if self._connection is not None and not self._connection.is_open:
-            self.close()
+            self._drop_connection()
         if self._connection is None:
             if deadline.has_passed(self._clock):
                 raise DeadlineExceeded("no time was left to ask the machine", machine=self._machine)
@@ -114,7 +121,7 @@ class Session:
         except FleetpatchError as error:
             error.machine = error.machine or self._machine
             if isinstance(error, TransportError):
-                self.close()
+                self._drop_connection()
             raise
 
     def _retry_on_connection_loss(self, deadline: Deadline, ask: Callable[[], _Result]) -> _Result:

@@ -58,6 +58,7 @@ def build_session(
     guard = lockout_guard or LockoutGuard()
     poll_seconds = POLL_TIMEOUT_SECONDS
     opener: ConnectionOpener
+    privilege = _build_privilege_escalator(machine, resolve_credential, clock, guard)
     if machine.transport is TransportKind.WINRM:
         build_host = partial(
             PowerShellHost, machine=machine.name, clock=clock, job_root=job_root, script_loader=script_loader
@@ -68,7 +69,7 @@ def build_session(
         build_shell = partial(
             PosixShell,
             machine=machine.name,
-            privilege=_build_privilege_escalator(machine, resolve_credential, clock, guard),
+            privilege=privilege,
             clock=clock,
             job_root=job_root,
             script_loader=script_loader,
@@ -81,7 +82,13 @@ def build_session(
             opener = lambda deadline: build_shell(  # noqa: E731
                 SshShellChannel(connect(machine, dial, settings, deadline=deadline), clock)
             )
-    return Session(opener, machine=machine.name, clock=clock, poll_timeout_seconds=poll_seconds)
+    return Session(
+        opener,
+        machine=machine.name,
+        clock=clock,
+        poll_timeout_seconds=poll_seconds,
+        forget_privilege=privilege.forget,
+    )
 
 
 def _build_winrm_opener(
@@ -113,7 +120,7 @@ def _build_winrm_opener(
 def _build_privilege_escalator(
     machine: Machine, resolve_credential: CredentialResolver, clock: Clock, guard: LockoutGuard
 ) -> PrivilegeEscalator:
-    """Return how the login becomes root. A session has only one, so that its result is kept over reconnections."""
+    """Return how the login becomes root. A session has only one, so that its result is kept over broken connections."""
     reference = machine.privilege_password
     if reference is None:
         return PrivilegeEscalator(machine.privilege)

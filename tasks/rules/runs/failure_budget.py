@@ -10,6 +10,7 @@ from tasks.domain.errors import (
     ConnectionLost,
     HostKeyMismatch,
     HostKeyUnknown,
+    LoginBroken,
     Unreachable,
     WayUnreachable,
 )
@@ -51,6 +52,7 @@ class OutcomeClass(Enum):
 
     NOT_STARTED = auto()
     PATCHED = auto()
+    UNCHANGED = auto()
     FAILED = auto()
     UNREACHABLE = auto()
 
@@ -68,19 +70,36 @@ def is_login_error(error: ErrorInfo | None) -> bool:
     return error is not None and error.kind in _LOGIN_ERROR_KINDS
 
 
+def find_broken_login(outcome: Outcome) -> str:
+    """Return why no further machine may begin because this one refuses the login since its update, or ""."""
+    if outcome.error is None or not outcome.error.is_a(LoginBroken):
+        return ""
+    return f"{outcome.machine} refuses the login since its update, so no further machine begins"
+
+
 def classify_outcome(outcome: Outcome, *, only_downloads: bool = False) -> OutcomeClass:
     """Return how a machine's outcome counts for the failure budget.
 
     A machine is unreachable when the login failed before any change. A machine that is lost later, for example in its
     reboot, has failed. So has a machine in state Unknown, and one with an update whose setup failed. A machine with
-    updates to install, none of which was attempted, has not begun.
+    updates to install, none of which was attempted, has not begun. One that had nothing to install is unchanged.
     """
     if outcome.state is OperationState.NOT_STARTED or _has_no_attempt(outcome, only_downloads):
         return OutcomeClass.NOT_STARTED
     if outcome.state not in (OperationState.FAILED, OperationState.UNKNOWN):
-        return OutcomeClass.FAILED if outcome.count_updates(UpdateState.SETUP_FAILED) else OutcomeClass.PATCHED
+        if outcome.count_updates(UpdateState.SETUP_FAILED):
+            return OutcomeClass.FAILED
+        return OutcomeClass.PATCHED if _was_changed(outcome, only_downloads) else OutcomeClass.UNCHANGED
     unchanged = outcome.install is None and all(record.step in _READ_ONLY_STEPS for record in outcome.steps)
     return OutcomeClass.UNREACHABLE if unchanged and is_login_error(outcome.error) else OutcomeClass.FAILED
+
+
+def _was_changed(outcome: Outcome, only_downloads: bool) -> bool:
+    install, reboot = outcome.install, outcome.reboot_result
+    if only_downloads:
+        return install is not None and install.staged_seconds is not None
+    was_installed = install is not None and any(result.state in PRESENT_UPDATE_STATES for result in install.results)
+    return was_installed or (reboot is not None and bool(reboot.count))
 
 
 def _has_no_attempt(outcome: Outcome, only_downloads: bool) -> bool:
@@ -127,10 +146,7 @@ def check_unreachable(budget: FailureBudget, run: OutcomeTally) -> str:
 
 
 def check_canary_wave(wave: OutcomeTally, number: int) -> str:
-    """Return why a finished canary wave proved nothing, or "": each machine was unreachable or did not begin.
-
-    A canary without pending updates counts as patched: it may have the updates of the other machines already.
-    """
+    """Return why a finished canary wave proved nothing, or "": no machine of it was changed."""
     worked_on = wave.counts.get(OutcomeClass.PATCHED, 0) + wave.counts.get(OutcomeClass.FAILED, 0)
     if worked_on or not wave.machines:
         return ""

@@ -80,7 +80,9 @@ def share_at_once(shards: Sequence[Shard], at_once: int) -> tuple[int, ...]:
     return tuple(1 + max(0, at_once - len(shards)) * len(shard.machines) // total for shard in shards)
 
 
-def build_shard_waves(machines: Sequence[Machine], policy: WavePolicy, sets: Sequence[MachineSet]) -> tuple[Wave, ...]:
+def build_shard_waves(
+    machines: Sequence[Machine], policy: WavePolicy, sets: Sequence[MachineSet], *, idle: Collection[str] = frozenset()
+) -> tuple[Wave, ...]:
     """Return the waves of a run that asks no machine for its role.
 
     The members of a set whose roles must be asked for are in one wave, the last one of any of them: so the process that
@@ -90,7 +92,7 @@ def build_shard_waves(machines: Sequence[Machine], policy: WavePolicy, sets: Seq
         RequestError: the waves can't be built, or such a set leaves no canary, or breaks the order of a jump host.
     """
     asked = [machine_set for machine_set in sets if machine_set.order and machine_set.role and machine_set.role.command]
-    waves = build_waves(machines, policy, sets, no_canaries={name for one in asked for name in one.members})
+    waves = build_waves(machines, policy, sets, no_canaries={name for one in asked for name in one.members}, idle=idle)
     wave_of = {name: wave.number for wave in waves for name in wave.machines}
     for machine_set in asked:
         members = [name for name in machine_set.members if name in wave_of]

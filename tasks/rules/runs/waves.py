@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from inventory.data_class import dataclass
 from inventory.machine import Machine, MachineSet, TransportKind
+from inventory.name_lists import join_first_names
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Wave
 from tasks.rules.runs.failure_budget import DEFAULT_FAILURE_PERCENT, DEFAULT_UNREACHABLE_PERCENT, FailureBudget
@@ -187,6 +188,7 @@ def build_waves(
     sets: Sequence[MachineSet] = (),
     roles: KnownRoles = MappingProxyType({}),
     no_canaries: Collection[str] = frozenset(),
+    idle: Collection[str] = frozenset(),
 ) -> tuple[Wave, ...]:
     """Return the waves, numbered from 1. Each machine is in one wave. The same input gives the same waves.
 
@@ -194,7 +196,8 @@ def build_waves(
     than all machines that are reached through it, because its reboot would interrupt their connections. The controller
     itself is in the last wave. In a set with an order of roles, a member is in a later wave than the members whose role
     has its turn before, and no canary. ``roles`` are those of members that were asked. Of others only the tags tell the
-    role. ``no_canaries`` are machines that are none either.
+    role. ``no_canaries`` are machines that are none either. ``idle`` are those that would show nothing as canaries: no
+    wave of them alone is a canary wave.
 
     Raises:
         RequestError: two machines have the same name, or the jump hosts and hypervisor hosts form a circle.
@@ -210,7 +213,7 @@ def build_waves(
     waves: list[Wave] = []
     for level in sorted(set(levels.values())):
         level_machines = [machine for machine in machines if levels[machine.name] == level]
-        possible = [machine for machine in level_machines if machine.name not in {*later_roles, *no_canaries}]
+        possible = [machine for machine in level_machines if machine.name not in {*later_roles, *no_canaries, *idle}]
         early = _interleave_locations(possible)[:canaries]
         canaries -= len(early)
         early_names = {machine.name for machine in early}
@@ -219,12 +222,21 @@ def build_waves(
         others = [machine for machine in later_machines if machine.location not in policy.first_locations]
         for group in _split_by_location(early, policy):
             waves.append(Wave(len(waves) + 1, tuple(machine.name for machine in group), canary=True))
-        for part, is_canary in ((first, True), (others, False)):
+        for part, is_first in ((first, True), (others, False)):
             for group in _split_by_location(part, policy):
                 for begin in range(0, len(group), size):
                     names = tuple(machine.name for machine in group[begin : begin + size])
-                    waves.append(Wave(len(waves) + 1, names, canary=is_canary))
+                    waves.append(Wave(len(waves) + 1, names, canary=is_first and not set(names) <= set(idle)))
     return tuple(waves)
+
+
+def describe_canaries(waves: Sequence[Wave], policy: WavePolicy) -> tuple[str, ...]:
+    """Return the note of a plan that has no canaries although its owner wants some: no machine could show anything."""
+    wants_some = policy.canary_count or policy.canary_percent or policy.first_locations
+    if any(wave.canary for wave in waves) or not wants_some:
+        return ()
+    named = f" at {join_first_names(policy.first_locations)}" if policy.first_locations else ""
+    return (f"no canary wave: no machine{named} that may be a canary has anything to install in this run",)
 
 
 def count_canaries(machines: int, policy: WavePolicy) -> int:

@@ -30,6 +30,7 @@ from tasks.domain.protocols.package_manager import COMING_UP_SECONDS, GOING_DOWN
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptParameter, Transport
 from tasks.domain.provided_machines import SnapshotResult
 from tasks.domain.scheduled_events import ScheduledEvent
+from tasks.domain.services import Settling
 from tasks.domain.states import OperationState, RebootPolicy, Step, YesNoUnknown
 from tasks.rules.calendar.local_time import format_time_with_zone
 from tasks.rules.rehearsal import choose_measure
@@ -63,6 +64,7 @@ class MachineState:
         follow_up: the plan of another round: what is offered only since the last round. None: there is none.
         follow_up_count: how many such rounds were planned.
         earlier_reboots: those of the rounds before this one.
+        settling: it waits for its second look. None: that is over, or not needed.
         restarts: services that were restarted after that. None: it did not begin, or its end was not seen.
         was_changed_before_resume: an earlier process of this run may have changed the machine.
         before_hooks_ran: the hooks before it have run, or there are none. The hooks after it are due.
@@ -87,6 +89,7 @@ class MachineState:
     earlier_reboots: tuple[RebootResult, ...] = ()
     restarts: RestartResult | None = None
     validation: ValidationResult | None = None
+    settling: Settling | None = None
     steps: tuple[StepRecord, ...] = ()
     hooks: tuple[HookResult, ...] = ()
     was_changed_before_resume: bool = False
@@ -347,7 +350,7 @@ class MachineContext:
             return 0.0
         timeouts = (check.timeout_seconds for check in (*self.state.machine.probes, *order.component.health))
         check_seconds = sum(timeout + COMMAND_GRACE_SECONDS for timeout in timeouts)
-        watching = order.component.watch_seconds + check_seconds + self.options.settle_seconds
+        watching = order.component.watch_seconds + check_seconds + self.options.come_back_seconds
         if order.component.image is not None:
             return watching + REPLACEMENT_SECONDS
         return watching + WAY_BACK_START_SECONDS + self.rates.predict_install_seconds(1)

@@ -53,7 +53,8 @@ class PatchOptions:
         patched_by_others: what to do with a machine that others patch: "warn", "fail" its pre-check, or "skip" it.
         restart_services: whether services that run replaced files are restarted if the machine is not rebooted.
         restart_services_exclude: masks of units that are never restarted.
-        settle_seconds: the time that services have to come back before validation reports them.
+        settle_seconds: the time from the last start of a service to the second look at the machine; 0: no second look.
+        come_back_seconds: the time that services have to come back before validation reports them.
         max_unreachable_seconds: how long a machine may be unreachable while its job runs, beyond the window's end.
         refresh: read the repositories again when assessing.
         announce: how reboots and restarts of services are announced as scheduled events; None: they are not.
@@ -81,7 +82,8 @@ class PatchOptions:
     restart_services_exclude: tuple[str, ...] = ()
     stage: bool = True
     download_only: bool = False
-    settle_seconds: float = 90.0
+    settle_seconds: float = 45.0
+    come_back_seconds: float = 90.0
     max_unreachable_seconds: float = DEFAULT_MAX_UNREACHABLE_SECONDS
     refresh: bool = True
     announce: EventNotice | None = None

@@ -207,7 +207,8 @@ class WindowsFleet:
             "reboot_reserve_minutes": 0.5,
             "going_down_minutes": 1.5,
             "coming_up_minutes": 1.5,
-            "settle_seconds": 5,
+            "settle_seconds": 0,
+            "come_back_seconds": 5,
             "updates": UpdatesRequest(classifications=[], include=list(masks)) if masks else UpdatesRequest(),
             **fields,
         }

@@ -55,5 +55,5 @@ def test_the_end_of_the_window_does_not_keep_the_way_back_away(fleet: ComponentF
 
 
 def test_what_the_last_look_at_its_health_may_take_is_part_of_the_window(fleet: ComponentFleet) -> None:
-    fleet.upgrade(window=WindowRequest(minutes=20), settle_seconds=900)
+    fleet.upgrade(window=WindowRequest(minutes=20), come_back_seconds=900)
     assert not any(work == "install" for components in fleet.on.values() for work, _, _ in components.jobs)

@@ -131,7 +131,7 @@ def services_findings(outcome: Outcome) -> list[Finding]:
 
 @pytest.mark.parametrize(
     ("starts_after", "level"), [(130.0, FindingLevel.GOOD), (900.0, FindingLevel.WARN)]
-)  # they are due after 120 s, and then have settle_seconds = 10 s
+)  # they are due after 120 s, and then have come_back_seconds = 10 s
 def test_services_that_the_system_starts_late_are_waited_for(
     fleet: SimFleet, starts_after: float, level: FindingLevel
 ) -> None:

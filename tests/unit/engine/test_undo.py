@@ -55,7 +55,7 @@ class UndoFleet(SimFleet):
 
     def undo(self, **fields: Any) -> RunReport:
         request = build_undo_request(self.history, self.patched.run.id, **fields)
-        return self.campaign(request.model_copy(update={"settle_seconds": 0})).execute()
+        return self.campaign(request.model_copy(update={"come_back_seconds": 0})).execute()
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_what_others_have_half_configured_does_not_count_as_removed(
 @pytest.mark.parametrize("calls", choose_calls(120, 12))
 def test_a_dead_controller_s_undo_is_finished_once(calls: int) -> None:
     fleet = UndoFleet()
-    request = build_undo_request(fleet.history, fleet.patched.run.id).model_copy(update={"settle_seconds": 0})
+    request = build_undo_request(fleet.history, fleet.patched.run.id).model_copy(update={"come_back_seconds": 0})
     life = Life(calls)
     try:
         taking_up.begin(fleet, request, life)

@@ -74,7 +74,7 @@ class UndoFleet(SnapshotFleet):
     def request_undo(self, *machines: str, by: UndoWay = UndoWay.SNAPSHOT, **fields: Any) -> PatchRequest:
         find = self.find_snapshots
         request = build_undo_request(self.history, PATCHED, machines, by=by, find_snapshots=find, **fields)
-        return request.model_copy(update={"settle_seconds": 0})
+        return request.model_copy(update={"come_back_seconds": 0})
 
     def undo(self, **fields: Any) -> Outcome:
         report = self.campaign(self.request_undo("web", **fields)).execute()
