@@ -21,6 +21,7 @@ class FakeServices:
         skew_of: how far the machine's clock is off, as a job knows it.
         fails: units that do not come back from a restart.
         hangs: seconds that a unit's restart takes, where it is another figure.
+        starts: when a service begins a run, and how often the system has started it by then; each boot begins one, too.
         restarted: (moment, unit, job id) of each restart that was begun.
     """
 
@@ -29,6 +30,7 @@ class FakeServices:
     outdated: list[str] = field(default_factory=list)
     fails: tuple[str, ...] = ()
     hangs: dict[str, float] = field(default_factory=dict)
+    starts: list[tuple[datetime, int]] = field(default_factory=list)
     restarted: list[tuple[datetime, str, str]] = field(default_factory=list)
     _coming: list[tuple[datetime, datetime, str, str]] = field(default_factory=list)
 
@@ -37,6 +39,17 @@ class FakeServices:
         """Units that are failed now: they did not come back from a restart."""
         self.catch_up()
         return tuple(dict.fromkeys(unit for _, unit, _ in self.restarted if unit in self.fails))
+
+    def list_runs(self, boot_id: str) -> list[ScriptRecord]:
+        """Return the run of the one service that the machine has."""
+        now = self.clock.now()
+        one: ScriptRecord = {"kind": "run", "name": "sim.service", "again": True}
+        over = [(at, restarts) for at, restarts in self.starts if at <= now]
+        if not over:
+            return [{**one, "run": boot_id, "restarts": 0, "age": 3600.0}]
+        at, restarts = over[-1]
+        run = f"{boot_id}-{len(over)}"
+        return [{**one, "run": run, "restarts": restarts, "age": (now - at).total_seconds()}]
 
     def move_in(self, machine: FakeTransport) -> None:
         """Let a fake machine have such a job."""

@@ -86,7 +86,7 @@ class SimMachine(FakeTransport):
         self.boots = Boots()
         self.listening: tuple[str, ...] = ("tcp/22", "tcp/443")
         self.failed_services: tuple[str, ...] = ()
-        self.list_runs: Callable[[], list[ScriptRecord]] = list
+        self.list_runs: Callable[[], list[ScriptRecord]] = lambda: self.world.services.list_runs(self.boot_id)
         self.gone_after_reboot: tuple[str, ...] = ()
         self.free_kib = 20_000_000
         self.trouble: list[tuple[datetime, Callable[[], None]]] = []

@@ -14,7 +14,7 @@ from tasks.domain.errors import (
     Unreachable,
     WayUnreachable,
 )
-from tasks.domain.model import ErrorInfo, Outcome
+from tasks.domain.model import ErrorInfo, Outcome, UpdateResult
 from tasks.domain.states import PRESENT_UPDATE_STATES, OperationState, Step, UpdateState
 
 DEFAULT_FAILURE_PERCENT = 20.0  # Azure's rolling upgrades: at most 20 % of a batch may be unhealthy
@@ -98,8 +98,12 @@ def _was_changed(outcome: Outcome, only_downloads: bool) -> bool:
     install, reboot = outcome.install, outcome.reboot_result
     if only_downloads:
         return install is not None and install.staged_seconds is not None
-    was_installed = install is not None and any(result.state in PRESENT_UPDATE_STATES for result in install.results)
-    return was_installed or (reboot is not None and bool(reboot.count))
+    was_rebooted = reboot is not None and bool(reboot.count)
+    return was_rebooted or (install is not None and any(map(_was_attempted, install.results)))
+
+
+def _was_attempted(result: UpdateResult) -> bool:
+    return result.state in (*PRESENT_UPDATE_STATES, UpdateState.FAILED)
 
 
 def _has_no_attempt(outcome: Outcome, only_downloads: bool) -> bool:
@@ -109,7 +113,7 @@ def _has_no_attempt(outcome: Outcome, only_downloads: bool) -> bool:
         return False
     if only_downloads:
         return install.staged_seconds is None
-    return not any(result.state in (*PRESENT_UPDATE_STATES, UpdateState.FAILED) for result in install.results)
+    return not any(map(_was_attempted, install.results))
 
 
 def check_failures(

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -227,11 +227,38 @@ def test_a_machine_that_is_lost_in_its_reboot_is_a_failure(fleet: SimFleet) -> N
 
 def test_unreachable_canaries_prove_nothing(fleet: SimFleet) -> None:
     fill(fleet, 10, dead=2)
+    for name in list(fleet.machines)[2:]:
+        fleet.machines[name].world.packages[0].installed = "2.0"
 
     report = fleet.patch(waves={"canary_count": 2})
 
     assert begun(fleet) == []
     assert "canary wave 1 has shown nothing" in outcome_of(report, "m09").reason
+
+
+def test_canaries_have_something_to_install(fleet: SimFleet) -> None:
+    fill(fleet, 10, dead=2)
+    fleet.machines["m02"].world.packages[0].installed = "2.0"
+
+    report = fleet.patch(waves={"canary_count": 2})
+
+    assert [wave.machines for wave in report.waves if wave.canary] == [("m03", "m04")]
+    assert [wave.number for wave in report.waves if "m00" in wave.machines] == [2]
+    assert set(begun(fleet)) == set(fleet.machines) - {"m00", "m01", "m02"}
+
+
+def test_a_plan_without_any_canary_says_so(fleet: SimFleet) -> None:
+    fill(fleet, 3)
+    for machine in fleet.described[:2]:
+        fleet.described[fleet.described.index(machine)] = replace(machine, location="lab")
+    for name in ("m00", "m01"):
+        fleet.machines[name].world.packages[0].installed = "2.0"
+
+    report = fleet.patch(waves={"first_locations": ["lab"]})
+
+    assert [wave.canary for wave in report.waves] == [False, False]
+    assert "no canary wave: no machine at lab that may be a canary has anything to install in this run" in report.notes
+    assert begun(fleet) == ["m02"]
 
 
 def test_one_canary_that_was_patched_is_enough(fleet: SimFleet) -> None:

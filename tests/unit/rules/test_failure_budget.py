@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -6,9 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.engine.failure_counter import FailureCounter
-from tasks.domain.errors import AuthenticationFailed, HostKeyMismatch, PrivilegeError, ScriptFailed, Unreachable
-from tasks.domain.model import ErrorInfo, InstallResult, Outcome, StepRecord, Wave
-from tasks.domain.states import OperationState, Step, UpdateState
+from flows.engine.health_counter import HealthCounter
+from tasks.domain.errors import (
+    AuthenticationFailed,
+    HostKeyMismatch,
+    LoginBroken,
+    PrivilegeError,
+    ScriptFailed,
+    Unreachable,
+)
+from tasks.domain.model import ErrorInfo, InstallResult, Outcome, RebootResult, StepRecord, Wave
+from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.reports.formatting import format_count
 from tasks.rules.runs.failure_budget import (
     FailureBudget,
@@ -132,11 +141,25 @@ def outcome(state=OperationState.FAILED, error=Unreachable, steps=(Step.ASSESS,)
     return Outcome("run", name, state, "", steps=records, error=info)
 
 
+def patched(state=OperationState.SUCCEEDED, name="a"):
+    return replace(outcome(state, None, name=name), install=InstallResult((make_update_result(),)))
+
+
+REBOOTED = replace(
+    outcome(OperationState.SUCCEEDED, None), reboot_result=RebootResult(RebootState.COMPLETED, "", count=1)
+)
+
+
 @pytest.mark.parametrize(
     ("given_outcome", "verdict"),
     [
-        (outcome(OperationState.SUCCEEDED, None), GOOD),
-        (outcome(OperationState.COMPLETED_WITH_WARNINGS, None), GOOD),
+        (outcome(OperationState.SUCCEEDED, None), OutcomeClass.UNCHANGED),
+        (outcome(OperationState.COMPLETED_WITH_WARNINGS, None), OutcomeClass.UNCHANGED),
+        (patched(OperationState.SUCCEEDED), GOOD),
+        (patched(OperationState.COMPLETED_WITH_WARNINGS), GOOD),
+        (replace(outcome(error=None), reboot_result=RebootResult(RebootState.COMPLETED, "", count=1)), FAILED),
+        (REBOOTED, GOOD),
+        (outcome(error=LoginBroken, steps=(Step.ASSESS, Step.INSTALL)), FAILED),
         (outcome(OperationState.NOT_STARTED, None), OutcomeClass.NOT_STARTED),
         (outcome(OperationState.UNKNOWN, None, ()), FAILED),
         (outcome(OperationState.FAILED, None), FAILED),
@@ -180,13 +203,15 @@ def test_a_machine_on_which_nothing_was_attempted_has_shown_nothing(given_outcom
 
 def test_a_canary_wave_must_have_shown_something():
     assert check_canary_wave(OutcomeTally(2, Counter({LOST: 1, OutcomeClass.NOT_STARTED: 1})), 1)
+    assert check_canary_wave(OutcomeTally(1, Counter({OutcomeClass.UNCHANGED: 1})), 1)
     assert not check_canary_wave(OutcomeTally(2, Counter({LOST: 1, GOOD: 1})), 1)
     assert not check_canary_wave(OutcomeTally(2, Counter({FAILED: 1})), 1)
     assert not check_canary_wave(OutcomeTally(0, Counter()), 1)
 
 
 STATES = {
-    FAILED: outcome(error=None), LOST: outcome(), GOOD: outcome(OperationState.SUCCEEDED, None),
+    FAILED: outcome(error=None), LOST: outcome(), GOOD: patched(),
+    OutcomeClass.UNCHANGED: outcome(OperationState.SUCCEEDED, None),
     OutcomeClass.NOT_STARTED: outcome(OperationState.NOT_STARTED, None),
 }  # fmt: skip
 budgets = st.builds(
@@ -222,7 +247,9 @@ def test_counting_one_by_one_is_counting_all(fates, budget, canaries):
         here: Counter[OutcomeClass] = Counter()
         for name, verdict in zip(wave.machines, fate, strict=True):
             made = STATES[verdict]
-            count.add_outcome(Outcome("run", name, made.state, "", steps=made.steps, error=made.error))
+            count.add_outcome(
+                Outcome("run", name, made.state, "", steps=made.steps, error=made.error, install=made.install)
+            )
             here[verdict] += 1
             so_far[verdict] += verdict is not LOST
             run, wave_so_far = OutcomeTally(total, so_far), OutcomeTally(len(fate), here)
@@ -254,9 +281,24 @@ def test_what_an_earlier_process_has_left_counts():
 def test_an_earlier_process_of_a_canary_wave_counts_for_it(budget, failed):
     order = [Wave(1, ("a", "b"), canary=True), Wave(2, ("c",), canary=True), Wave(3, tuple("defghijklmn"))]
     count = FailureCounter(budget)
-    done = [outcome(OperationState.SUCCEEDED, None, name=name) for name in "abc" if name != failed]
+    done = [patched(name=name) for name in "abc" if name != failed]
     count.count_earlier_outcomes(order, [*done, outcome(error=None, name=failed)], ())
     for wave in order:
         count.begin_counting_wave(wave)
         count.judge_canary_wave()
     assert f"canary wave {1 if failed == 'a' else 2} failed" in count.stop_reason
+
+
+def test_a_machine_that_refuses_the_login_since_its_update_stops_the_run():
+    order = [Wave(1, ("a", "b")), Wave(2, ("c",))]
+    broken = outcome(error=LoginBroken, steps=(Step.ASSESS, Step.PRECHECK, Step.INSTALL), name="a")
+    budget = FailureBudget(count=9)
+    for counter in (FailureCounter(budget), HealthCounter()):
+        counter.count_earlier_outcomes(order, (), ())
+        counter.begin_counting_wave(order[0])
+        assert not counter.stop_reason
+        counter.add_outcome(broken)
+        assert counter.stop_reason == "a refuses the login since its update, so no further machine begins"
+    resumed = FailureCounter(budget)
+    resumed.count_earlier_outcomes(order, [broken], ())
+    assert resumed.stop_reason
