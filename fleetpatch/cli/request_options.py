@@ -260,7 +260,6 @@ _NOT_OPTIONS = frozenset(
         "window.lead_minutes",
         "going_down_minutes",
         "coming_up_minutes",
-        "settle_seconds",
         "come_back_seconds",
         "assess_at_once",
     }

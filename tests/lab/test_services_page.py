@@ -96,7 +96,8 @@ def test_the_page_leads_to_a_schedule_that_runs(hosts: BootHosts) -> None:
     example = "start: 2026-12-05 22:00, length: 2h, zone: Europe/Berlin, recurrence: Week Saturday"
     assert example in configuration
     ours = f"start: {start:%Y-%m-%d %H:%M}, length: 2h, zone: UTC, recurrence: Week {start:%A}"
-    updates = "updates: {classifications: [], include: [lab-plain]}\nreboot: Never\nsettle_seconds: 1\nstage: false\n"
+    updates = "updates: {classifications: [], include: [lab-plain]}\nreboot: Never\nstage: false\n"
+    updates += "settle_seconds: 0\ncome_back_seconds: 1\n"
     run(host, configuration.replace(example, ours).replace("scope:", f"{updates}scope:"))
     assert "/etc/fleetpatch/fleetpatch.env" in host.sh("fleetpatch settings")  # for everybody
 

@@ -50,6 +50,7 @@ accept_licences: true
 repair: true
 stage: true
 refresh: false
+settle_seconds: 50
 come_back_seconds: 60
 assess_at_once: 9
 report_formats: [csv]
