@@ -94,7 +94,7 @@ def test_what_breaks_after_the_update_fails_its_machine_and_opens_no_wave(
     assert "ends again and again, as before the run: lab-old.service" in remarks, remarks
     assert "lab-good" not in f"{blocked}{remarks}"
     assert outcome_of(report, second).state is OperationState.NOT_STARTED
-    assert [step for name, step, _ in watch.steps if name == first.name].count("validate") == 2
+    assert [step for name, step, _ in watch.steps if name == first.name].count(Step.VALIDATE) == 2
 
     first.sh("systemctl disable -q --now 'lab-*'; systemctl reset-failed", root=True)
     watch = Telling(on_install=lambda: first.sh(BROKEN["sudo"], root=True))

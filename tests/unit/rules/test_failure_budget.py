@@ -296,7 +296,7 @@ def test_a_machine_that_refuses_the_login_since_its_update_stops_the_run():
     for counter in (FailureCounter(budget), HealthCounter()):
         counter.count_earlier_outcomes(order, (), ())
         counter.begin_counting_wave(order[0])
-        assert not counter.stop_reason
+        assert not bool(counter.stop_reason)
         counter.add_outcome(broken)
         assert counter.stop_reason == "a refuses the login since its update, so no further machine begins"
     resumed = FailureCounter(budget)
