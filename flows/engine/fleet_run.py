@@ -252,12 +252,10 @@ class FleetRun:
         build = prepare_waves(machines, policy, self._ports.inventory, self._run_context, is_divided=is_divided)
         self._order_machines(build())  # visible from the start, before anything is known of the machines
         contexts = {context.name: context for context in self._assess_all(machines, request)}
-        if self._run_context.options.component_order is None:
-            self._order_machines(choose_canaries(self._waves, contexts.values(), build))
-            self._lifecycle.notes += describe_canaries(self._waves, policy)
-        for wave in self._waves:
-            for name in wave.machines:
-                contexts[name].state = replace(contexts[name].state, wave=wave.number)
+        self._order_machines(choose_canaries(self._waves, contexts.values(), build))
+        self._lifecycle.notes += describe_canaries(self._waves, policy)
+        for name, number in [(name, wave.number) for wave in self._waves for name in wave.machines]:
+            contexts[name].state = replace(contexts[name].state, wave=number)
         return contexts
 
     def _order_machines(self, waves: tuple[Wave, ...]) -> None:

@@ -175,13 +175,13 @@ class MachineWork:
         self.left_open: set[str] = set()
 
     def run(self, machine: QueuedMachine) -> Outcome | None:
-        """Do all of a machine that needs no turn, and return its outcome. None: a step of it waits, or it waits for its second look."""
+        """Do all of a machine that needs no turn, and return its outcome. None: it waits."""
         if not (machine.look_at or machine.context.wait) and (reason := self.prepare(machine.context)):
             return self.skip(machine.context, reason)
         return self.go_on(machine)
 
     def go_on(self, machine: QueuedMachine) -> Outcome | None:
-        """Execute the steps of a machine, and return its outcome. None: a step of it waits, or it waits for its second look."""
+        """Execute the steps of a machine, and return its outcome. None: it waits."""
         return None if self.execute_steps(machine) else self.finish(machine.context)
 
     def prepare(self, context: MachineContext) -> str:

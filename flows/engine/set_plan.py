@@ -67,8 +67,12 @@ def prepare_waves(
 def choose_canaries(
     waves: tuple[Wave, ...], contexts: Collection[MachineContext], build: Callable[..., tuple[Wave, ...]]
 ) -> tuple[Wave, ...]:
-    """Return the waves, with canaries on which the run has something to do. Without any, those that may have it."""
-    if not any(wave.canary for wave in waves):
+    """Return the waves, with canaries on which the run has something to do. Without any, those that may have it.
+
+    The canaries of a component have a rule of their own: a machine with its version counts, too.
+    """
+    is_of_component = any(context.options.component_order is not None for context in contexts)
+    if is_of_component or not any(wave.canary for wave in waves):
         return waves
     states = {context.name: context.state for context in contexts}
     busy = {
