@@ -111,13 +111,18 @@ def find_soak_end(index: FleetIndex, phase: Phase) -> datetime | None:
 
 
 def lacks_canary_success(index: FleetIndex, rollout: Rollout, phase: Phase) -> bool:
-    """Return whether a phase is the last one for canaries, others come after it, and no canary has succeeded yet."""
+    """Return whether a phase is the last one for canaries, others come after it, and no canary has succeeded yet.
+
+    A canary on which its runs have installed nothing proves nothing: somebody else has updated it.
+    """
     if phase.number != count_canary_phases(index.policy, rollout) or phase.number == len(rollout.phases):
         return False
-    return all(
-        standing is not MachineStanding.DONE
+    return not any(
+        phase_try.installed
         for canary_phase in rollout.phases[: phase.number]
-        for _, standing in index.list_standings(rollout, canary_phase)
+        for machine, standing in index.list_standings(rollout, canary_phase)
+        if standing is MachineStanding.DONE
+        for phase_try in index.list_begun_tries(rollout, canary_phase, machine.name)
     )
 
 

@@ -99,6 +99,25 @@ function Write-FpServices {
     $Record.late_start = if ($delay -is [int] -and $delay -ge 0 -and $delay -lt 3600) { $delay } else { 120 }
 }
 
+# The runs of running services, which end with their processes. Windows counts no ends, and does not say who started one.
+function Write-FpServiceRuns {
+    param([string[]] $Names)
+    $question = @{ OperationTimeoutSec = 20; ErrorAction = 'Stop' }
+    $begins = @{}
+    foreach ($process in @(Get-CimInstance -ClassName Win32_Process -Property ProcessId, CreationDate @question)) {
+        if ($process.CreationDate) { $begins[[long] $process.ProcessId] = ([datetime] $process.CreationDate).ToUniversalTime() }
+    }
+    $now = [datetime]::UtcNow
+    foreach ($service in @(Get-CimInstance -ClassName Win32_Service -Filter "State='Running'" @question)) {
+        $began = $begins[[long] $service.ProcessId]
+        if ($Names -notcontains $service.Name -or $null -eq $began) { continue }
+        $record = [ordered]@{ name = [string] $service.Name; run = "$($service.ProcessId)@$($began.Ticks)"; restarts = $null }
+        $record.age = ($now - $began).TotalSeconds
+        $record.again = $true
+        Write-FpRecord -Kind run -Fields $record
+    }
+}
+
 function Write-FpPrivilege {
     $way = 'none'
     try { $way = Get-FpPrivilege } catch { Write-Verbose -Message "$_" }
@@ -206,6 +225,9 @@ if ($PSVersionTable.PSVersion -lt $needed) {
     Write-FpSettingFindings
     $services = [ordered]@{}
     $services.failed_known = Invoke-FpPart -Name services -Part { Write-FpServices -Record $services }
+    if ((Test-FpParam 'units') -and $services.running) {
+        $null = Invoke-FpPart -Name runs -Part { Write-FpServiceRuns -Names $services.running }
+    }
     $services.listening_known = Invoke-FpPart -Name ports -Part { Write-FpListeners }
     Write-FpRecord -Kind services -Fields $services
 }

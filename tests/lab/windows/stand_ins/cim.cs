@@ -25,7 +25,7 @@ namespace FleetPatch.StandIns
             if (name.Equals(Name("", "Win32_Service"), StringComparison.OrdinalIgnoreCase))
                 return Services.All().Select(Service).ToList();
             if (name.Equals(Name("", "Win32_Process"), StringComparison.OrdinalIgnoreCase))
-                return Processes.All().Select(Process).ToList();
+                return Processes.All().Concat(Services.Processes()).Select(Process).ToList();
             if (name.Equals(Name("", "Win32_QuickFixEngineering"), StringComparison.OrdinalIgnoreCase))
                 return HotFixes();
             if (key == null) return null;

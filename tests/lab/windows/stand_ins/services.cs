@@ -65,6 +65,11 @@ namespace FleetPatch.StandIns
         public static int ProcessOf(string name) => StateOf(name).Status != "Running" ? 0
             : Machine.Current.Read(s => 600 + 4 * s["services"].AsArray().IndexOf(Find(s, name)));
 
+        // The processes of those that run. Each start begins another one.
+        public static IEnumerable<ProcessStandIn> Processes() => All().Where(s => ProcessOf(s.Name) != 0).Select(s =>
+            new ProcessStandIn(ProcessOf(s.Name), s.Name, Machine.Current.BootTime
+                + Machine.Current.Read(state => Json.Real(Find(state, s.Name), "starts"))));
+
         // Returns why it did not work, or null.
         public static string Set(string name, string status) => Machine.Current.Change(state =>
         {

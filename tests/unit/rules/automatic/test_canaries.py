@@ -52,10 +52,13 @@ def test_a_rollout_waits_for_canaries_that_another_run_has():
     assert not act(replace(view, rollouts=(rollout(*TWO, created_at=NIGHT - 6 * DAY),)), ChangeRollout)
 
 
-def test_canaries_that_lack_nothing_any_more_end_the_rollout_at_once():
+@pytest.mark.parametrize(
+    ("turn", "began"), [((OperationState.NOT_STARTED,), False), ((OperationState.SUCCEEDED,), True)]
+)
+def test_canaries_that_lack_nothing_any_more_end_the_rollout_at_once(turn, began):
     """People have patched them by hand after the first run was started: nothing of the rollout was tested."""
     started = rollout(Phase(1, ("a",), NIGHT - DAY), Phase(2, ("b",)), created_at=NIGHT - DAY)
-    missed = tried("m1", OperationState.NOT_STARTED, began=False)
+    missed = tried("m1", *turn, began=began)
     view = FleetView((machine("m1", pending=()), machine("m2", "b")), rollouts=(started,), tries=(missed,))
     (changed,) = act(view, ChangeRollout)
     assert changed.rollout.state is RolloutState.FAULTED
