@@ -16,6 +16,7 @@ from tasks.domain.states import (
     YesNoUnknown,
 )
 from tasks.reports.formatting import format_count
+from tasks.rules.components.foreign import is_reboot_foreign, remark_foreign
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.packages import (
     PENDING_REBOOT_CHECK,
@@ -57,19 +58,27 @@ def build_outcome(context: MachineContext) -> Outcome:
     machine_state = replace(context.state, findings=(*before, *_find_untouched_machine_findings(context)))
     updates = build_update_results(machine_state)
     of_hooks = tuple(to_finding(result) for result in machine_state.hooks)
-    own_findings = (
+    own_findings: tuple[Finding, ...] = (
         *machine_state.findings,
         *_check_pending_reboot(context),
         *describe_power_cycle(machine_state.power),
         *_describe_undo(context, updates),
     )
+    packages, validation = machine_state.assessed_packages, machine_state.validation
+    is_reboot_ignored = False
+    if context.options.component_order is not None and packages is not None:
+        own_findings = remark_foreign(own_findings, packages, machine_state.packages_after)
+        if validation is not None:
+            left = remark_foreign(validation.findings, packages, machine_state.packages_after)
+            machine_state = replace(machine_state, validation=replace(validation, findings=left))
+        is_reboot_ignored = is_reboot_foreign(packages)
     findings = (*own_findings, *(machine_state.validation.findings if machine_state.validation else ()), *of_hooks)
     final = machine_state.reboots[-1] if machine_state.reboots else None
     state, reason = determine_outcome_state(
         results=updates,
         findings=own_findings,
         hooks=of_hooks,
-        reboot=final,
+        reboot=None if is_reboot_ignored else final,
         validation=machine_state.validation,
         error=machine_state.error or (machine_state.install.error if machine_state.install else None),
         window_exceeded_seconds=find_machine_overrun_seconds(context),

@@ -31,9 +31,19 @@ BODY
 echo "$version" >/run/exporter
 exec sleep infinity
 """
-FAULT: Final = "[ -e /etc/exporter-mended ] || exit 1"
-"""The body of a version that runs on no machine before somebody has mended its cause."""
-UNIT: Final = "[Service]\nExecStartPre=/bin/rm -f /run/exporter\nExecStart=/usr/local/bin/exporter\n"
+FAULT: Final = """[ -e /etc/exporter-mended ] || {
+  echo "$version" >/run/exporter
+  sleep 2
+  [ -e /etc/exporter-loops ] && exit 1
+  exit 7
+}"""
+"""The body of a version that dies, or loops, moments after its start, until somebody has mended its cause."""
+UNIT: Final = """[Service]
+Restart=always
+RestartPreventExitStatus=7
+ExecStartPre=/bin/rm -f /run/exporter
+ExecStart=/usr/local/bin/exporter
+"""
 INSTALL: Final = """set -e
 while [ -e /etc/exporter-held ]; do sleep 0.1; done
 install -m 755 "$FLEETPATCH_FILE" /usr/local/bin/exporter.new
@@ -42,7 +52,7 @@ echo "$FLEETPATCH_VERSION" >>/var/log/exporter-installations
 systemctl restart exporter
 """
 RUNS: Final = '[ "$(cat /run/exporter)" = "$(/usr/local/bin/exporter --version | cut -d " " -f 3)" ]'
-HEALTH_MINUTES: Final = 0.1
+TIMES: Final = {"health_minutes": 0.1, "soak_minutes": 0.1, "canary_pause_minutes": 0}
 
 
 def build_version(version: str, content: Path, **source: str) -> dict[str, str]:
@@ -117,7 +127,7 @@ class ComponentHosts:
             }
             for kind, suffix, pattern in (("deb", "", self.deb), ("rpm", "-1", self.rpm))
         ]
-        components = [{"health_minutes": HEALTH_MINUTES, **component} for component in (exporter, *packages)]
+        components = [{**TIMES, **component} for component in (exporter, *packages)]
         text = yaml.safe_dump({"canary_locations": ["test"], "components": components})
         (self.place / "components.yaml").write_text(text)
 

@@ -129,14 +129,14 @@ class HealthWatch:
         return min(now + pause, max(now, first.at + timedelta(seconds=self.soak_seconds)))
 
     def explain(self, answers: Sequence[HealthAnswer]) -> str:
-        """Return why a machine counts as unhealthy, from its last answer."""
+        """Return why a machine counts as unhealthy, from its last answer that was not good."""
         if not answers:
             return f"nothing was known of its health in {self.seconds / 60:g} minutes"
-        last = answers[-1]
+        last = next((answer for answer in reversed(answers) if not answer.is_healthy), answers[-1])
         problem = last.problem or "no reason was given"
-        if any(answer.is_healthy for answer in answers):
-            began = next(answer.at for answer in answers if answer.is_healthy)
-            after = format_duration((last.at - began).total_seconds())
+        good = next((answer for answer in answers if answer.is_healthy and answer.at < last.at), None)
+        if good is not None:
+            after = format_duration((last.at - good.at).total_seconds())
             prefix = "no longer healthy" if last.is_healthy is False else "its health was no longer known"
             return f"{prefix} {after} after it was: {problem}"
         prefix = "not healthy" if last.is_healthy is False else "its health was not known"

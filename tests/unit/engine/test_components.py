@@ -238,6 +238,7 @@ def test_a_pending_reboot_stays_pending(fleet: ComponentFleet) -> None:
     fleet.fleet.machines["m1"].world.shelf.reboot_reasons.append("a kernel")
     report = fleet.upgrade()
     assert outcome_of(report, "m1").reboot is RebootState.REQUIRED
+    assert outcome_of(report, "m1").state is OperationState.SUCCEEDED  # it asked for it before
     assert fleet.fleet.machines["m1"].boots.count == 0
     assert fleet.versions["m1"] == "1.1.0"
 

@@ -84,8 +84,7 @@ def test_a_bad_image_is_taken_back_and_nobody_else_gets_it(fleet: ImageFleet, ho
     words = {"dead": "no login works", "script": "join failed", "loops": "app.service"}
     assert words.get(how, "the application is down") in result_of(first, UPDATE).reason
     assert "its disk before is back" in result_of(first, UPDATE).reason
-    left = outcome_of(report, "m2")
-    assert (left.state, str(RolloutFault.UPGRADED) in left.reason) == (OperationState.NOT_STARTED, True)
+    assert str(RolloutFault.UPGRADED) in outcome_of(report, "m2").reason
 
 
 def test_a_manual_start_puts_nothing_back(fleet: ImageFleet) -> None:
