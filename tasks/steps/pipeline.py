@@ -140,7 +140,7 @@ def run_steps(
 ) -> MachineState:
     """Execute all the steps that a machine still needs. An error of the machine is stored in its state, not raised.
 
-    A step may wait: then ``context.wait`` says until when, and another call goes on it goes on, by another call.
+    A step may wait: then ``context.wait`` says until when, and another call goes on with it.
 
     ``execute_step`` is the runner's: it calls the step's function, or runs a Prefect task. ``last`` is the last
     step; REPORT: all. A machine that waits for its second look (``find_settle_end``) keeps its turn until then.
