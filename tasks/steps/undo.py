@@ -9,7 +9,7 @@ from inventory.name_lists import join_first_names
 from tasks.domain.errors import FleetpatchError, RecordsError, TransportError
 from tasks.domain.model import InstallResult, Update
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.package_manager import JobKind, Transaction
+from tasks.domain.protocols.package_manager import JobKind, PackageNeeds, Transaction
 from tasks.domain.states import UpdateState
 from tasks.rules.undo import explain_staying, find_removals, mark_removals
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -40,7 +40,7 @@ def validate_undo(context: MachineContext) -> MachineState:
 def _remove(context: MachineContext, install: InstallResult, removals: tuple[Update, ...]) -> None:
     """Remove packages in one detached job, or watch it if this run has begun it, and note what is gone."""
     begun = {name for names in find_submitted_update_ids(context, JobKind.REMOVE) for name in names}
-    staying = explain_staying(removals, _ask(context, context.manager.read_needs, removals))
+    staying = explain_staying(removals, _read_needs(context, removals))
     going = tuple(update for update in removals if (update.id in begun if begun else update.id not in staying))
     reason = "" if begun or not going else _explain_no_removal(context, install, going)
     now: Mapping[str, str] = {update.id: update.available for update in removals}
@@ -53,6 +53,16 @@ def _remove(context: MachineContext, install: InstallResult, removals: tuple[Upd
         for update in removals
     }
     context.state = replace(context.state, install=replace(done, results=mark_removals(done.results, now, reasons)))
+
+
+def _read_needs(context: MachineContext, removals: tuple[Update, ...]) -> PackageNeeds:
+    """Return which packages are needed. Without an answer, nothing may be removed."""
+    try:
+        return _ask(context, context.manager.read_needs, removals)
+    except (RecordsError, TransportError):
+        raise
+    except FleetpatchError as error:
+        return PackageNeeds(obstacle=error.message)
 
 
 def _ask(context: MachineContext, question: Callable[..., T], updates: tuple[Update, ...]) -> T:

@@ -11,9 +11,9 @@ from flows.engine.undo_orders import find_undo_order
 from flows.local_run import LocalRunner
 from flows.ports.ports import Ports
 from flows.undo import build_undo_request
-from tasks.domain.errors import RequestError
+from tasks.domain.errors import RequestError, ScriptFailed
 from tasks.domain.model import RebootNeed, RunReport
-from tasks.domain.protocols.package_manager import InstalledKernels, WayBack
+from tasks.domain.protocols.package_manager import InstalledKernels, PackageNeeds, WayBack
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import OperationState, RebootPolicy, RebootState, UpdateState, YesNoUnknown
 from tasks.records.queries.history import History
@@ -115,6 +115,18 @@ def test_what_somebody_has_chosen_since_stays(fleet: UndoFleet, monkeypatch: pyt
     assert fleet.web.world.whole() == {"shop": "1.0", "app": "1.0", "lib": "2.0"}
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
     assert "somebody has chosen it" in outcome.reason
+
+
+def test_without_an_answer_nothing_is_removed(fleet: UndoFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> PackageNeeds:
+        raise ScriptFailed("apt_needs ended with 1", exit_code=1)
+
+    remove = undo._remove
+    monkeypatch.setattr(undo, "_remove", lambda *w: (monkeypatch.setattr(FakeManager, "read_needs", fail), remove(*w)))
+    outcome = outcome_of(fleet.undo(), "web")
+    assert fleet.web.world.whole() == {"shop": "1.0", "app": "1.0", "lib": "2.0"}
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
+    assert "not removed: apt_needs ended with 1" in outcome.reason
 
 
 def test_what_something_else_needs_stays_and_the_rest_is_removed(fleet: UndoFleet) -> None:
