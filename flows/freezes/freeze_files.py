@@ -71,14 +71,6 @@ EXPANSION_YEARS = 2
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-def build_expansion_period(today: date) -> tuple[date, date]:
-    """Return the period in which recurring events are expanded: this calendar year and the next two.
-
-    It changes once a year. If it depended on today, the deployed freezes would differ from the file every day.
-    """
-    return date(today.year, 1, 1), date(today.year + EXPANSION_YEARS + 1, 1, 1)
-
-
 def build_freezes(located: LocatedData, today: date, problems: ProblemCollector) -> tuple[FreezeRequest, ...]:
     """Return the freezes of the key `freezes`. It checks each entry, so that one problem hides no other."""
     freezes: list[FreezeRequest] = []
@@ -116,7 +108,10 @@ def _load_calendar_freezes(
         file_problems = ProblemCollector()
         text = read_text_file(path, file_problems)
         file_problems.raise_if_any()
-        for event in parse_events(text or "", *build_expansion_period(today)):
+        # The period in which recurring events are expanded: this calendar year and the next two. It changes once a
+        # year. If it depended on today, the deployed freezes would differ from the file every day.
+        expansion_period = date(today.year, 1, 1), date(today.year + EXPANSION_YEARS + 1, 1, 1)
+        for event in parse_events(text or "", *expansion_period):
             yield FreezeRequest(start=event.start, end=event.end, reason=form.reason or event.summary)
     except InvalidInventory as error:  # this error names the file itself
         problems.add(location, error.message, error.hint)

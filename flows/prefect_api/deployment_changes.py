@@ -126,21 +126,17 @@ def read_outdated_reason(run: FlowRun, print_message: Callable[[str], None], clo
         print_message(f"Prefect did not say whether the configuration changed ({reason}): the run uses its own request")
         return ""
     due = to_utc_datetime(run.expected_start_time)
-    return find_outdated_reason(run.parameters, due, now.parameters, find_active_schedules(now), paused=now.paused)
+    active_schedules = [
+        ActiveSchedule(parse_prefect_schedule(schedule.schedule), schedule.parameters)
+        for schedule in now.schedules
+        if schedule.active
+    ]
+    return find_outdated_reason(run.parameters, due, now.parameters, active_schedules, paused=now.paused)
 
 
 def _read_deployment(deployment_id: UUID) -> DeploymentResponse:
     with open_fail_fast_client() as client:
         return client.read_deployment(deployment_id)
-
-
-def find_active_schedules(deployment: DeploymentResponse) -> list[ActiveSchedule]:
-    """Return the active schedules of a deployment."""
-    return [
-        ActiveSchedule(parse_prefect_schedule(schedule.schedule), schedule.parameters)
-        for schedule in deployment.schedules
-        if schedule.active
-    ]
 
 
 def parse_prefect_schedule(schedule: Any) -> PrefectSchedule | None:  # noqa: ANN401 - one of Prefect's kinds of schedules

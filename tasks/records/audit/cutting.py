@@ -38,7 +38,6 @@ def cut_log(
 
     Raises:
         RequestError: the log is not intact, the number is larger than its last, or the reason is empty.
-        RecordsError: the records can't be written.
     """
     log = SqlAuditLog(database)
     verification = verify_log(log)

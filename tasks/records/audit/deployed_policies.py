@@ -39,9 +39,6 @@ def record_deployed_policy(
         files: none: no policy holds any more.
         actor: who deploys: the proven name, how it is proven, the claimed name, the address.
         now: the present time.
-
-    Raises:
-        RecordsError: the records can't be read or written.
     """
     if is_deployed(log, fleet, files):
         return False
@@ -81,9 +78,6 @@ def keep_deployed_policies(log: SqlAuditLog, through: int, now: datetime) -> Non
     Where the log has no such number, nothing is cut.
 
     ``through``: the number of the newest entry that will be removed.
-
-    Raises:
-        RecordsError: the records can't be read or written.
     """
     last = max((entry.number for entry in log.read(1)), default=0)
     for entry in reversed(_read_newest(log)):

@@ -1,6 +1,6 @@
 """Checks the chain of the audit log: whether entries were changed, added, removed or cut off."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -67,7 +67,10 @@ def verify_log(log: SqlAuditLog, expected: AuditHead | None = None, *, newest: i
         heads = tuple(known_head for known_head in (head, expected) if known_head is not None)
         last = max((entry.number for entry in log.read(1)), default=0)
         after = None if newest is None or last <= newest else last - newest
-        return check_chain(log.iterate(after), read_audit_key, heads, is_whole=after is None)
+        chain = ChainCheck(read_audit_key, heads, is_whole=after is None)
+        for entry in log.iterate(after):
+            chain.check(entry)
+        return chain.conclude()
     except (RecordsError, KeyFileError) as error:
         return AuditVerification(AuditState.UNREADABLE, message=error.message)
 
@@ -174,27 +177,6 @@ class ChainCheck:
 def _name_gap(last: AuditEntry, entry: AuditEntry) -> str:
     first, final = last.number + 1, entry.number - 1
     return f"entry {first} is" if first == final else f"entries {first} to {final} are"
-
-
-def check_chain(
-    entries: Iterable[AuditEntry], read_key: KeyReader, known: Sequence[AuditHead], *, is_whole: bool
-) -> AuditVerification:
-    """Return the result of a chain.
-
-    Args:
-        entries: the entries, oldest first.
-        read_key: returns keys.
-        known: entries that must be among them; none: where the chain ends is not known.
-        is_whole: whether the entries begin with the log's first one.
-
-    Raises:
-        KeyFileError: a key can't be read.
-        RecordsError: the entries can't be read.
-    """
-    chain = ChainCheck(read_key, known, is_whole=is_whole)
-    for entry in entries:
-        chain.check(entry)
-    return chain.conclude()
 
 
 def describe_verification(verification: AuditVerification, fault_count: int = 1) -> str:

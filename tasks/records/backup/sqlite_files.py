@@ -35,7 +35,15 @@ def replace_sqlite_file(path: Path, content: Path, kept_path: Path, *, is_sound:
     """
     try:
         if not path.exists() or not is_sound:
-            return _put_file(path, content, kept_path)
+            is_there = path.exists()
+            if is_there:
+                path.rename(kept_path)
+            for end in _SIDE_FILES:  # what belongs to the file that is gone must not be read into the new one
+                with suppress(FileNotFoundError):
+                    path.with_name(path.name + end).rename(kept_path.with_name(kept_path.name + end))
+            _sync_file(content)
+            publish_file(content, path, overwrite=False)
+            return kept_path if is_there else None
         with closing(sqlite3.connect(path, timeout=1, isolation_level=None)) as target:
             _lock_out_others(target, path)
             partial = content.with_name("kept")
@@ -73,18 +81,6 @@ def _lock_out_others(target: sqlite3.Connection, path: Path) -> None:
         raise RecordsError(
             f"another program has {path} open", hint="End workers, pages, timers and commands of this fleet first."
         )
-
-
-def _put_file(path: Path, content: Path, kept_path: Path) -> Path | None:
-    is_there = path.exists()
-    if is_there:
-        path.rename(kept_path)
-    for end in _SIDE_FILES:  # what belongs to the file that is gone must not be read into the new one
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + end).rename(kept_path.with_name(kept_path.name + end))
-    _sync_file(content)
-    publish_file(content, path, overwrite=False)
-    return kept_path if is_there else None
 
 
 def _sync_file(path: Path) -> None:

@@ -12,11 +12,7 @@ from tasks.records.storage.database import Database
 
 
 def read_pending_since(database: Database, machines: Sequence[str]) -> dict[tuple[str, str], datetime]:
-    """Return when an assessment first saw each pending update of these machines, by machine and name.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return when an assessment first saw each pending update of these machines, by machine and name."""
     table = assessment_updates
     since: dict[tuple[str, str], datetime] = {}
     name_by_key = {to_index_key(name): name for name in machines}

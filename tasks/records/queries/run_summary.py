@@ -53,11 +53,7 @@ def read_recorded_machines(connection: Connection, run_id: str) -> tuple[str, ..
 def read_new_outcomes(
     database: Database, run_id: str, known: Collection[str], reader: DocumentReader
 ) -> tuple[Outcome, ...]:
-    """Return the complete outcomes of a run, without those of these machines.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the complete outcomes of a run, without those of these machines."""
     table = schema.outcomes
     with database.begin_read("read the outcomes of a run") as connection:
         names = connection.execute(select(table.c.machine).where(table.c.run_id == run_id)).scalars().all()

@@ -20,9 +20,6 @@ def read_shard_rows(database: Database, run_id: str, now: datetime) -> tuple[Sha
     """Return the parts of a run, in the order in which it has begun them; none if its own process does all.
 
     ``run_id``: the complete id of the whole run.
-
-    Raises:
-        RecordsError: the records can't be read.
     """
     journal, table = schema.journal, schema.runs
     query = select(journal.c.document).order_by(journal.c.number)

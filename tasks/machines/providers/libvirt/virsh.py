@@ -127,10 +127,6 @@ class Virsh:
                 self._require(answer)
         return frozenset(path for path, answer in answers.items() if answer.exit_code == 0)
 
-    def read_power(self, deadline: Deadline) -> str:
-        """Return libvirt's word for the state of the domain."""
-        return self._require(self.ask("domstate", deadline=deadline)).text.strip()
-
     def ask(self, word: str, *more: str, deadline: Deadline) -> CommandAnswer:
         """Return the answer of virsh to a question about the domain."""
         return self.host.ask([(*self._virsh, word, "--domain", self.name, *more)], deadline=deadline)[0]
@@ -268,7 +264,8 @@ class Virsh:
 
     def is_off(self, deadline: Deadline) -> bool:
         """Return whether the domain is off."""
-        return self.read_power(deadline) in ("shut off", "crashed")
+        power = self._require(self.ask("domstate", deadline=deadline)).text.strip()
+        return power in ("shut off", "crashed")
 
 
 def _lacks_domain(answer: CommandAnswer) -> bool:
