@@ -318,18 +318,10 @@ class PatchRequest(ScopeRequest):
     )
     refresh: bool = Field(default=True, description="Let the machines refresh their package lists first.")
     settle_seconds: float = Field(
-        default=45,
-        ge=0,
-        le=3600,
-        description="Seconds from the last start of a service to a second look at its machine: what ended since then "
-        "fails. The machines of a wave wait together, and those on which no service was started don't wait. 0: no "
-        "second look.",
+        default=45, ge=0, le=3600, description="Seconds from the last start of a service to a second look; 0: none."
     )
     come_back_seconds: float = Field(
-        default=90,
-        ge=0,
-        le=3600,
-        description="Seconds that services may take to come back before they count as stopped.",
+        default=90, ge=0, le=3600, description="Seconds that services have to come back before they count as stopped."
     )
     assess_at_once: int = Field(default=50, ge=1, le=500, description="Machines assessed at the same time.")
     configuration: str = Field(

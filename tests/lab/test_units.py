@@ -55,7 +55,7 @@ def test_a_mount_that_failed_at_the_boot_and_the_service_behind_it_are_told(
     fleet = Fleet([host], tmp_path)
     add_units(host)
     # all that vanishes here has a reason, except for what somebody had started by hand
-    outcome = outcome_of(fleet.patch("lab-plain", reboot="Always", settle_seconds=5), host)
+    outcome = outcome_of(fleet.patch("lab-plain", reboot="Always", come_back_seconds=5), host)
     assert host.sh("cat /proc/sys/kernel/random/boot_id") == HOST_ID.read_text()
     assert outcome.reboot is RebootState.COMPLETED, outcome.reason
     assert outcome.facts is not None

@@ -9,20 +9,14 @@ from typing import Literal
 import pytest
 
 from tasks.domain.errors import HostKeyMismatch, ProtocolViolation, UnsupportedSystem
-from tasks.domain.model import Facts, Services
+from tasks.domain.model import Facts
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptResult
 from tasks.domain.states import FindingLevel, MachineKind
 from tasks.machines.managers.registry import MANAGER_COMMANDS
 from tasks.machines.transport.script_library import load_windows_script
 from tasks.rules.machine_checks.precheck import check_disk_space
-from tasks.rules.machine_checks.units import (
-    ServiceFault,
-    check_runs,
-    find_missing_services,
-    find_restarted_services,
-    judge_service,
-)
+from tasks.rules.machine_checks.units import ServiceFault, find_missing_services, judge_service
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import build_states_script, parse_service_states
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
@@ -217,29 +211,6 @@ def test_without_exit_codes_a_delayed_start_excuses_a_service_and_nothing_else_d
         assert services.known
         assert services.failed == ("MSSQL", "Done", "CDPUserSvc_1a2b3")
         assert (services.ended, services.late) == ((), ())
-
-
-def test_a_service_that_ended_and_was_started_again_is_told() -> None:
-    with WarmMachine.opened(Scenario(services=SERVICES_OF_ALL_KINDS)) as warm:
-
-        def look() -> Services:
-            return read_facts(warm.open_host(), CLOCK, soon(), with_units=True).services
-
-        assert read_on(warm).services.runs == ()  # an assessment does not ask for them
-        before, first = look(), look()
-        assert {run.name for run in before.runs} == set(before.running)
-        assert before.runs != ()
-        assert [run.run for run in first.runs] == [run.run for run in before.runs]
-        with change_state(warm.windows.folder) as state:
-            (service,) = [each for each in state["services"] if each["name"] == "Backup"]
-            service["starts"] += 1
-        second = look()
-        assert find_restarted_services(before, second) == ("Backup",)
-        (finding,) = check_runs(before, first, second, 45)
-        assert finding.level is FindingLevel.BLOCK
-        assert finding.message == "ended since patching, and was started again: Backup"
-        assert check_runs(before, second, second, 45) == ()  # restarted by an installer before the first look
-        assert not warm.windows.stand_in_errors()
 
 
 CHANGES: tuple[Literal["", "Manual", "Disabled", "Triggered", "Gone"], ...] = (
