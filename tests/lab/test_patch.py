@@ -32,7 +32,7 @@ def test_every_security_update_is_installed_and_nothing_else(fleet: Fleet) -> No
     boot = host.boot_id()
     assert host.pending_security() > 10
 
-    with record_processes(host, fleet.place) as processes, expect_logins(host, 1):
+    with record_processes(host, fleet.place) as processes, expect_logins(host, 2):
         outcome = outcome_of(fleet.patch(), host)
 
     assert 0 < (starts := count_starts(processes)).total() <= 30, starts
@@ -173,7 +173,7 @@ def _reboots(fleet: Fleet, mask: str, **options: Any) -> Outcome:
     (host,) = fleet.hosts
     before = host.boot_id()
     watch = Telling()
-    with expect_logins(host, 3):  # while it goes down it is asked again, and when it is back
+    with expect_logins(host, 4):  # while it goes down it is asked again, when it is back, and for the validation
         outcome = outcome_of(fleet.patch(mask, watch=watch, **options), host)
     assert [text for text in watch.messages if "waiting" in text] == []  # the own job's inhibitor ends with it
     assert result_of(outcome, mask).state is UpdateState.INSTALLED

@@ -160,3 +160,21 @@ def test_what_was_found_is_remembered():
 def test_an_answer_without_sense_is_a_violation(answer):
     with pytest.raises(ProtocolViolation, match="privilege"):
         PrivilegeEscalator(PrivilegeMethod.AUTO).find_escalation(ScriptedLine(answer), deadline=SOON)
+
+
+@pytest.mark.parametrize(("password", "is_asked_again"), [(None, True), ("wrong", False)])
+def test_what_is_forgotten_is_found_anew_but_the_refusal_of_a_password_stays(password, is_asked_again) -> None:
+    line = ScriptedLine({**LOGIN, "sudo": "yes"}, password="right")
+    asked = (lambda: typed(password)) if password is not None else None
+    escalator = PrivilegeEscalator(PrivilegeMethod.AUTO, read_password=asked)
+    assert escalator.find_escalation(line, deadline=SOON).command == SUDO_COMMAND
+    line.answer = LOGIN  # an update has removed the rule of sudo
+    assert escalator.find_escalation(line, deadline=SOON).command == SUDO_COMMAND
+    escalator.forget()
+    with pytest.raises(PrivilegeError):
+        escalator.find_escalation(line, deadline=SOON)
+    count = len(line.asked)
+    escalator.forget()
+    with pytest.raises(PrivilegeError):
+        escalator.find_escalation(line, deadline=SOON)
+    assert (len(line.asked) > count) is is_asked_again

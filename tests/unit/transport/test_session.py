@@ -138,3 +138,14 @@ def test_routes_that_lead_nowhere_are_inventory_errors(fleet, why):
     with pytest.raises(InventoryError, match=why) as caught:
         find_route(fleet[0], Inventory(fleet))
     assert caught.value.machine == "m"
+
+
+def test_who_closes_a_session_forgets_how_it_became_root_and_a_lost_line_does_not(setup):
+    forgotten: list[bool] = []
+    session = Session(setup._open, machine="m", clock=setup.clock, forget_privilege=lambda: forgotten.append(True))
+    setup.machine.fail(ConnectionLost("cut"))
+    session.run_script(GREET, deadline=setup.soon())
+    assert (setup.opened, forgotten) == (2, [])
+    session.close()
+    session.run_script(GREET, deadline=setup.soon())
+    assert (setup.opened, forgotten) == (3, [True])
