@@ -260,7 +260,7 @@ def _find_broken_login(context: MachineContext, step: Step, error: FleetpatchErr
     return LoginBroken(
         f"the login worked before the update and is refused since: {error.message}",
         machine=context.name,
-        hint="Log in at its console, and look at PAM, sshd and the rules of sudo.",
+        hint="Log in at its console, and look at what its logins and its administrator rights need.",
     )
 
 
