@@ -245,7 +245,7 @@ _ROWS = (
     RequestOption("accept_licences", help="Accept licence terms of updates."),
     RequestOption(
         "patched_by_others",
-        help="Machines on which something else installs updates by itself: warn (and patch), fail or skip.",
+        help="Machines on which something else installs updates by itself: patch (them too), fail or skip.",
         metavar="POLICY",
     ),
     RequestOption("repair", help="First finish an interrupted package transaction."),

@@ -8,7 +8,7 @@ from fleetpatch.machines.snapshot import FleetSnapshot
 from tasks.domain.model import HotpatchEnrolment
 from tasks.domain.rows.hotpatch import HotpatchMachineRow
 from tasks.domain.rows.machines import MachineRow
-from tasks.domain.states import FindingLevel, YesNoUnknown
+from tasks.domain.states import YesNoUnknown
 from tasks.records.encoding import codec
 from tasks.records.machine_rows import RecordedState
 from tasks.rules.hotpatch import WINDOWS_PROVIDER, BaselineCalendar, EnrolmentRequest, find_reboot_expectation
@@ -64,7 +64,7 @@ def _list_lacks(enrolment: HotpatchEnrolment | None) -> tuple[str, ...]:
     return tuple(
         f"{finding.message}. {finding.remedy}" if finding.remedy else finding.message
         for finding in prerequisites
-        if finding.level is not FindingLevel.GOOD
+        if finding.level.is_problem
     )
 
 

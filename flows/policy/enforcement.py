@@ -50,7 +50,7 @@ def build_demands(request: PatchRequest, window: Window, inventory: Inventory) -
         RiskyOption.REBOOT_PENDING_FIRST: request.reboot_pending_first,
         RiskyOption.RESTART_SERVICES: request.restart_services != "Never",
         RiskyOption.PAUSE_UPDATERS: request.native_updaters != "leave",
-        RiskyOption.PATCHED_BY_OTHERS: request.patched_by_others == "warn",
+        RiskyOption.PATCHED_BY_OTHERS: request.patched_by_others == "patch",
         RiskyOption.NO_REFRESH: not request.refresh,
         RiskyOption.NO_STAGE: not request.stage,
         RiskyOption.REVERT: (bool(request.undo_of) and request.undo_by is UndoWay.SNAPSHOT)

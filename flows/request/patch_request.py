@@ -293,11 +293,11 @@ class PatchRequest(ScopeRequest):
         "`pause` them from a machine's first package transaction to the end of its turn.",
     )
     patched_by_others: OthersPolicy = Field(
-        default="warn",
+        default="patch",
         title="Machines That Others Patch",
         description="A machine on which something else installs updates by itself (its own updaters, unless this run "
-        "pauses them, or another patch manager): `warn` patches it and warns, `fail` fails its pre-check, `skip` "
-        "leaves it out.",
+        "pauses them, or another patch manager): `patch` patches it too, with a remark, `fail` fails its pre-check, "
+        "`skip` leaves it out.",
     )
     restart_services: Literal["Never", "IfRequired"] = Field(
         default="Never",

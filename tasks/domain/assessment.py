@@ -70,8 +70,8 @@ class Finding:
         return cls(check, FindingLevel.REMARK, message, remedy)
 
     @classmethod
-    def warn(cls, check: str, message: str, remedy: str = "") -> Self:
-        """Return a finding of level warn."""
+    def warn(cls, check: str, message: str, remedy: str) -> Self:
+        """Return a finding of level warn, with the act that ends it."""
         return cls(check, FindingLevel.WARN, message, remedy)
 
     @classmethod
@@ -315,7 +315,8 @@ class PackageState:
         at_work: the process that changed packages during the query, so that they were not checked; "" for none.
         live_patching: what is known of live patches; None when the machine has no tool for them.
         repository_problems: repositories that were not read, each with its remedy.
-        remarks: what the package manager remarked on repositories that it read all the same.
+        remarks: facts about repositories that change no state: what the package manager remarked on those that
+            it read, and the origins whose updates have no classification.
         package_remarks: what the package manager remarked on packages, and what stops no update.
         remounted: the mount points that its own hooks mount writable before it changes packages; "*" for all of them.
         hotpatch: its enrolment for hotpatches or live patches; None when it can't have any.

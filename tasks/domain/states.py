@@ -214,6 +214,11 @@ class FindingLevel(StrEnum):
     WARN = "warn"
     BLOCK = "block"
 
+    @property
+    def is_problem(self) -> bool:
+        """Whether a person must act: a warning, or what blocks."""
+        return self in (FindingLevel.WARN, FindingLevel.BLOCK)
+
 
 class ReadinessState(StrEnum):
     """Whether fleetpatch can patch a machine, by its last assessment.

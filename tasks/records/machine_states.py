@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, TextClause, Update, bindparam, insert
 
 from tasks.domain.model import READ_ONLY_RUN_KINDS, Assessment, Outcome, PackageState, RunInfo
 from tasks.domain.model import Update as MissingUpdate
-from tasks.domain.states import Classification, Compliance, FindingLevel
+from tasks.domain.states import Classification, Compliance
 from tasks.records import page_schema as tables
 from tasks.records import schema, statements
 from tasks.records.encoding import row_encoding
@@ -135,7 +135,7 @@ def _build_answer(assessment: Assessment, packages: PackageState) -> RowValues:
         "reboot_since": packages.reboot.since,
         "services_to_restart": len(packages.services_to_restart),
         "problems": len(packages.problems) + len(packages.repository_problems),
-        "findings": sum(finding.level is not FindingLevel.GOOD for finding in findings),
+        "findings": sum(finding.level.is_problem for finding in findings),
         "os_id": facts.os_id if facts else "",
         "os_version": facts.os_version if facts else "",
         "os_name": facts.os_name if facts else "",

@@ -177,6 +177,7 @@ def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Seque
         updaters_paused=options.pauses_updaters,
         patched_by_others=options.patched_by_others,
         kernel_removal=find_kernel_removal(facts),
+        may_reboot=options.reboot is not RebootPolicy.NEVER,
     )
 
 

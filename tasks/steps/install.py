@@ -311,7 +311,7 @@ def _prepare_round(
         return ()
     options = context.options
     is_prepared = context.has_hooks or options.snapshot is not None or is_pause_wanted(context)
-    if is_prepared or options.patched_by_others != "warn":
+    if is_prepared or options.patched_by_others != "patch":
         parts = _divide_into_transactions(context, install_log, pending, number)
         if not parts or not _may_be_changed(context, install_log):
             return ()

@@ -194,7 +194,10 @@ def find_reboot_state(machine_state: MachineState) -> RebootState:
 
 
 def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
-    """Return a warning if the machine requires a reboot and no step of this run decided about it."""
+    """Return a finding if the machine requires a reboot and no step of this run decided about it.
+
+    It is a remark if the owner has decided that runs reboot nothing.
+    """
     machine_state, policy = context.state, context.options.reboot
     is_reported = any(finding.check == PENDING_REBOOT_CHECK for finding in machine_state.findings)
     packages = machine_state.latest_packages
@@ -206,14 +209,13 @@ def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
     if context.options.may_reboot_wait(packages.reboot):
         wait_reason = describe_wait(packages.reboot, context.options.live_patch_policy)
         return (Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, wait_reason),)
-    why_not = (
-        "nothing was installed, and without an installation this run does not do a reboot that was already pending"
-    )
-    if policy is RebootPolicy.NEVER:
-        why_not = "the reboot policy is Never"
+    level, why_not = FindingLevel.REMARK, "the reboot policy is Never"
+    if policy is not RebootPolicy.NEVER:
+        level = FindingLevel.WARN
+        why_not = "nothing was installed, and without an installation no run does a reboot that was already pending"
     message = f"a reboot is still required: the machine asks for a reboot{because}; {why_not}"
     remedy = "Reboot it, or allow fleetpatch to do pending reboots first."
-    return (Finding(PENDING_REBOOT_CHECK, FindingLevel.WARN, message, remedy),)
+    return (Finding(PENDING_REBOOT_CHECK, level, message, remedy),)
 
 
 def find_machine_overrun_seconds(context: MachineContext) -> float:
@@ -242,8 +244,7 @@ def build_assessment_outcome(context: MachineContext) -> Outcome:
     parts = [f"pending updates: {assessment.urgent_count} critical or security, {assessment.other_count} other"]
     broken = check_package_problems(assessment.packages, repair_allowed=False)
     findings = (*broken, *check_known_faults(assessment.packages), *find_next_boot_warnings(assessment.facts))
-    told = {FindingLevel.WARN, FindingLevel.BLOCK}
-    parts += [f"{finding.check}: {finding.message}" for finding in findings if finding.level in told]
+    parts += [f"{finding.check}: {finding.message}" for finding in findings if finding.level.is_problem]
     state = OperationState.COMPLETED_WITH_WARNINGS if len(parts) > 1 else OperationState.SUCCEEDED
     return replace(outcome, state=state, reason="; ".join(parts))
 

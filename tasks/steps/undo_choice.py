@@ -101,7 +101,8 @@ def describe_ways_back(
     if means is UndoMeans.SNAPSHOT and snapshot is not None:
         return describe_snapshot_plan(order.run_id, snapshot, now)
     if order.way is UndoWay.SNAPSHOT:
-        context.add_finding(Finding.warn(UNDO_CHECK, f"not put back to its snapshot: {obstacle}"))
+        message = f"not put back to its snapshot: {obstacle}"
+        context.add_finding(Finding.warn(UNDO_CHECK, message, "Undo it by packages (--by packages)."))
     how = f"by the {means}" if means is not None else "by no means"
     commands, caution = order.commands.get(context.name, ()), context.manager.way_back.caution
     notes = describe_plan(order.run_id, how, caution, UndoChoice(chosen, skipped), commands)

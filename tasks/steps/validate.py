@@ -196,7 +196,8 @@ def _read_packages(context: MachineContext, *, refresh: bool) -> tuple[PackageSt
         return _refresh_packages(context), ()
     except (ManagerError, ScriptFailed, DeadlineExceeded) as error:
         message = f"whether more is offered since the installation is not known: {error.message}"
-        return read_package_state(context), (Finding(FOLLOW_UP_CHECK, FindingLevel.WARN, message, error.hint),)
+        remedy = error.hint or "Assess the machine again."
+        return read_package_state(context), (Finding.warn(FOLLOW_UP_CHECK, message, remedy),)
 
 
 def _refresh_packages(context: MachineContext) -> PackageState:

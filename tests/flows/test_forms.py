@@ -55,8 +55,8 @@ def test_figures_have_bounds_and_choices_are_lists() -> None:
     assert (found["WavesRequest.percent"]["exclusiveMinimum"], found["WavesRequest.percent"]["maximum"]) == (0, 100)
     assert found["PatchRequest.max_reboots"]["maximum"] == 10
     assert found["WindowRequest.minutes"]["exclusiveMinimum"] == 0
-    assert found["PatchRequest.patched_by_others"]["enum"] == ["warn", "fail", "skip"]
-    assert found["PatchRequest.patched_by_others"]["default"] == "warn"
+    assert found["PatchRequest.patched_by_others"]["enum"] == ["patch", "fail", "skip"]
+    assert found["PatchRequest.patched_by_others"]["default"] == "patch"
     assert definitions(patch_fleet)["RebootPolicy"]["enum"] == ["IfRequired", "Never", "Always"]
     assert "Security" in definitions(patch_fleet)["Classification"]["enum"]
 

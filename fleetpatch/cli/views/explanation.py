@@ -82,7 +82,7 @@ def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
         if finding.level is FindingLevel.GOOD:
             continue
         print_to_stdout(render_marked_line(finding.level, assessment.machine, finding.message))
-        print_detail(f"{finding.remedy} Assessed on {moment} UTC.", "dim", indent=2)
+        print_detail(f"{finding.remedy} Assessed on {moment} UTC.".strip(), "dim", indent=2)
         print_to_stdout("")
     if packages.live_patching is not None:
         lines = [f"live patches: {describe_live_patching(packages.live_patching)}"]

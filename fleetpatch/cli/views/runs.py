@@ -8,7 +8,14 @@ from typing import Final
 
 from rich.text import Text
 
-from fleetpatch.cli.runtime.output import print_to_stdout, render_count, render_state, to_safe_lines, to_safe_text
+from fleetpatch.cli.runtime.output import (
+    print_to_stdout,
+    render_count,
+    render_marked_line,
+    render_state,
+    to_safe_lines,
+    to_safe_text,
+)
 from fleetpatch.cli.runtime.row_table import Fact, Shown, build_list_json, build_list_table, build_row_table
 from inventory.name_lists import join_first_names
 from tasks.domain.model import RunReport
@@ -134,20 +141,38 @@ def print_assessments(report: RunReport, summary: RunSummary | None = None) -> N
     print_to_stdout(build_list_table(facts, report_tables.machines))
     print_machine_reasons(report_tables.machines)
     _print_problems(report_tables.findings)  # with their remedies
+    _print_remarks(report_tables.findings)
     _print_totals(report, report_tables.runs[0])
 
 
 def _print_problems(findings: Iterable[FindingRow]) -> None:
     """Print each warning and blocking problem once, with the machines that it is about, and its remedy."""
-    machines: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for finding in findings:
-        if finding.level in (FindingLevel.WARN, FindingLevel.BLOCK):
-            machines[finding.message, finding.remedy].append(finding.machine)
+    machines = _group_machines(findings, FindingLevel.WARN, FindingLevel.BLOCK)
     for (message, remedy), names in islice(machines.items(), MAX_PROBLEMS):
         print_to_stdout("", Text.assemble(to_safe_text(join_first_names(names), "bold"), ": ", to_safe_text(message)))
         print_to_stdout(Text.assemble("  hint: ", to_safe_text(remedy)))
     if len(machines) > MAX_PROBLEMS:
         print_to_stdout("", f"{len(machines) - MAX_PROBLEMS} more problems are in the report.")
+
+
+def _print_remarks(findings: Iterable[FindingRow]) -> None:
+    """Print each remark once, with the machines that it is about."""
+    machines = _group_machines(findings, FindingLevel.REMARK)
+    if machines:
+        print_to_stdout("")
+    for (message, _), names in islice(machines.items(), MAX_PROBLEMS):
+        print_to_stdout(render_marked_line(FindingLevel.REMARK, join_first_names(names), message))
+    if len(machines) > MAX_PROBLEMS:
+        print_to_stdout(f"{len(machines) - MAX_PROBLEMS} more remarks are in the report.")
+
+
+def _group_machines(findings: Iterable[FindingRow], *levels: FindingLevel) -> dict[tuple[str, str], list[str]]:
+    """Return the message and the remedy of each finding of these levels, with its machines."""
+    machines: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for finding in findings:
+        if finding.level in levels:
+            machines[finding.message, finding.remedy].append(finding.machine)
+    return machines
 
 
 RESULT_FACTS: Final[Sequence[Fact[MachineReportRow]]] = (
@@ -168,15 +193,16 @@ def print_patch_run(report: RunReport, summary: RunSummary | None = None) -> Non
     report_tables = build_tables(report, summary.results if summary else None)
     print_to_stdout(build_list_table(RESULT_FACTS, report_tables.machines))
     print_machine_reasons(report_tables.machines, report_tables.findings)
+    _print_remarks(report_tables.findings)
     _print_notes_and_hooks(report)
     _print_totals(report, report_tables.runs[0])
 
 
 def print_machine_reasons(rows: Iterable[MachineReportRow], findings: Iterable[FindingRow] = ()) -> None:
-    """Print the reason of each machine that did not succeed, and the remedy."""
+    """Print the reason of each machine that did not succeed, and the remedies."""
     remedies: dict[str, list[str]] = defaultdict(list)
     for finding in findings:
-        if finding.level == FindingLevel.BLOCK and finding.remedy:
+        if finding.level in (FindingLevel.WARN, FindingLevel.BLOCK) and finding.remedy:
             remedies[finding.machine].append(finding.remedy)
     for row in rows:
         if row.state == OperationState.SUCCEEDED or not row.reason:

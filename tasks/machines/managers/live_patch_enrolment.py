@@ -49,7 +49,8 @@ def _read_livepatch(_: ScriptRecord, sections: Mapping[str, ScriptSection]) -> H
     if isinstance(services, list):
         is_enabled = any(isinstance(service, dict) and service.get("name") == "livepatch" for service in services)
     if is_attached is None:
-        finding = Finding(_SUBSCRIPTION_CHECK, _WARN, "Ubuntu Pro's client did not say whether it is attached")
+        message = "Ubuntu Pro's client did not say whether it is attached"
+        finding = Finding(_SUBSCRIPTION_CHECK, _WARN, message, "On the machine: pro status.")
     elif is_attached:
         finding = Finding(_SUBSCRIPTION_CHECK, _GOOD, "it is attached to Ubuntu Pro")
     else:

@@ -37,8 +37,8 @@ def is_boot_package(name: str) -> bool:
     return any(fnmatchcase(name, mask) for mask in _BOOT_PACKAGE_MASKS)
 
 
-def warn_of_unclassified(updates: Iterable[Update], sources: str) -> tuple[str, ...]:
-    """Return a warning about the origins of pending updates without a classification, or ().
+def describe_unclassified(updates: Iterable[Update], sources: str) -> tuple[str, ...]:
+    """Return a sentence about the origins of pending updates without a classification, or ().
 
     ``sources`` says what such origins are. What is held does not count: that is a person's decision.
     """

@@ -118,6 +118,7 @@ class MachineReportRow(MachinePart):
     prediction_basis: str
     findings_block: int
     findings_warn: int
+    findings_remark: int
     kept_conffiles: str
     os_name: str
     os_version: str

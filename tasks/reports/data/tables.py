@@ -205,6 +205,7 @@ def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRe
         prediction_basis=prediction.basis if prediction else "",
         findings_block=levels[FindingLevel.BLOCK],
         findings_warn=levels[FindingLevel.WARN],
+        findings_remark=levels[FindingLevel.REMARK],
         kept_conffiles="\n".join(" ".join(path.split()) for path in install.kept_configuration_files)
         if install
         else "",

@@ -97,9 +97,9 @@ def judge_readiness(
 
 
 def explain_level(findings: Sequence[Finding]) -> str:
-    """Return the first finding of the worst level, and how many more there are; "" if all is good."""
+    """Return the first finding of the worst level, and how many more there are; "" if nothing is to be done."""
     level = find_worst_level(findings)
-    if level is FindingLevel.GOOD:
+    if not level.is_problem:
         return ""
     messages = [finding.message for finding in findings if finding.level is level]
     return messages[0] + (f"; and {len(messages) - 1} more" if messages[1:] else "")

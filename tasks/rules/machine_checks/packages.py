@@ -12,8 +12,8 @@ from tasks.rules.calendar.local_time import format_duration
 AUTO_UPDATER_CHECK = "auto-updater"
 """The check of the system's own updaters and of other patch managers."""
 
-OthersPolicy = Literal["warn", "fail", "skip"]
-"""What a run does with a machine that others patch: patch it and warn, fail its pre-check, or leave it out."""
+OthersPolicy = Literal["patch", "fail", "skip"]
+"""What a run does with a machine that others patch: patch it too, fail its pre-check, or leave it out."""
 
 
 def find_other_patchers(packages: PackageState, *, paused: bool) -> tuple[str, ...]:
@@ -39,14 +39,17 @@ def describe_left_out(packages: PackageState, policy: OthersPolicy, *, paused: b
 
 
 def check_auto_updaters(
-    packages: PackageState, policy: OthersPolicy = "warn", *, paused: bool = False
+    packages: PackageState, policy: OthersPolicy = "patch", *, paused: bool = False
 ) -> Iterable[Finding]:
-    """Yield a finding about each updater that may act by itself. With the policy "fail", those that install block."""
+    """Yield a finding about each updater that may act by itself. With the policy "fail", those that install block.
+
+    It is a remark: an updater is there at each run, and two transactions wait for each other.
+    """
     patchers = find_other_patchers(packages, paused=paused)
     for name, seconds in packages.auto_updaters:
         time = "at any time" if seconds is None else f"in {format_duration(max(0.0, seconds))}"
         is_pausable = name not in packages.unpausable_updaters
-        if paused and is_pausable and seconds != 0:  # an updater that is active now causes a wait, so it warns
+        if paused and is_pausable and seconds != 0:  # an active updater is not paused: the installation waits for it
             yield Finding.good(
                 AUTO_UPDATER_CHECK, f"{name} would act by itself {time}; it is paused before anything is installed"
             )
@@ -62,7 +65,7 @@ def check_auto_updaters(
             remedy = f"{remedy} Or leave the machine to it (patched_by_others: skip)."
             yield Finding.block(AUTO_UPDATER_CHECK, message, remedy)
             continue
-        yield Finding.warn(
+        yield Finding.remark(
             AUTO_UPDATER_CHECK, f"{name} may install updates or lock the package manager by itself {time}", remedy
         )
 
@@ -90,7 +93,7 @@ def check_packages(
     repair_allowed: bool,
     *,
     updaters_paused: bool = False,
-    patched_by_others: OthersPolicy = "warn",
+    patched_by_others: OthersPolicy = "patch",
 ) -> tuple[Finding, ...]:
     """Return findings about the package manager's state before patching."""
     findings = [
@@ -112,7 +115,7 @@ def check_known_faults(packages: PackageState) -> tuple[Finding, ...]:
     remedy = "Correct on the machine what makes the script fail, and install the same version of the package again."
     failed = join_first_names(packages.failed_scripts)
     of_scripts = (Finding.warn(_FAILED_SCRIPTS_CHECK, failed, remedy),) if failed else ()
-    # they do not block: the updates of the other repositories can be installed; what was only remarked is good
+    # they do not block: the updates of the other repositories can be installed
     remedy = "Correct it on the machine, or consider it when you select updates."
     unread = []
     for problem in packages.repository_problems:
@@ -125,7 +128,7 @@ def check_known_faults(packages: PackageState) -> tuple[Finding, ...]:
         *of_scripts,
         *unread,
         *(Finding.warn(REPOSITORIES_CHECK, warning, remedy) for warning in packages.warnings),
-        *(Finding.good(REPOSITORIES_CHECK, f"read, with a remark: {remark}") for remark in packages.remarks),
+        *(Finding.remark(REPOSITORIES_CHECK, remark) for remark in packages.remarks),
         *(Finding.remark(PACKAGES_CHECK, remark) for remark in packages.package_remarks),
     )
 
@@ -142,7 +145,7 @@ def check_package_problems(packages: PackageState, *, repair_allowed: bool) -> I
     message = f"{_NOT_HEALTHY}: {join_first_names(packages.problems)}"
     if packages.repairable and repair_allowed:
         remedy = "Nothing to do: it is repaired first, as the request allows."
-        yield Finding.warn(PACKAGES_CHECK, message, remedy)
+        yield Finding.remark(PACKAGES_CHECK, message, remedy)
     elif packages.can_install_others:
         yield Finding.warn(PACKAGES_CHECK, message, get_repair_remedy(packages))
     else:
@@ -159,14 +162,14 @@ def get_repair_remedy(packages: PackageState) -> str:
 
 
 def _check_held_packages(packages: PackageState) -> Iterable[Finding]:
-    """Yield a finding about holds. A person decided them, so they are good, and compliance tells what they prevent."""
+    """Yield a remark about holds. A person decided them, and compliance tells what they prevent."""
     held_updates = [update for update in packages.updates if update.held or update.name in packages.held]
     urgent = sorted(update.name for update in held_updates if update.classification.is_urgent)
     if urgent:
-        yield Finding.good("held", f"on hold although security updates are available: {join_first_names(urgent)}")
+        yield Finding.remark("held", f"on hold although security updates are available: {join_first_names(urgent)}")
     elif held_updates or packages.held:
         names = sorted({*packages.held, *(update.name for update in held_updates)})
-        yield Finding.good("held", f"on hold, so not updated: {join_first_names(names)}")
+        yield Finding.remark("held", f"on hold, so not updated: {join_first_names(names)}")
 
 
 def check_given_up(packages: PackageState, chosen: Sequence[Update]) -> Iterable[Finding]:

@@ -45,13 +45,15 @@ def check_machine_state(
     reboot_may_wait: bool = False,
     reboot_due: str = "",
     updaters_paused: bool = False,
-    patched_by_others: OthersPolicy = "warn",
+    patched_by_others: OthersPolicy = "patch",
     kernel_removal: str = "",
+    may_reboot: bool = True,
 ) -> list[Finding]:
     """Return findings about a machine's state before the chosen updates are installed. Pure.
 
     ``reboot_due`` says why the run does a pending reboot after the installation although live patches mitigate it, or
-    "". ``kernel_removal`` is the command that removes kernels that are no longer used, or "".
+    "". ``kernel_removal`` is the command that removes kernels that are no longer used, or "". ``may_reboot``: the
+    policy is not Never.
     """
     download = sum(update.size_bytes or 0 for update in chosen)
     of_packages = check_packages(
@@ -71,7 +73,9 @@ def check_machine_state(
         *check_given_up(packages, chosen),
         # _check_pending_reboot reports it, with the action of this run
         *(finding for finding in of_packages if finding.check != PENDING_REBOOT_CHECK),
-        _check_pending_reboot(packages.reboot, first=reboot_first, may_wait=reboot_may_wait, due=reboot_due),
+        _check_pending_reboot(
+            packages.reboot, first=reboot_first, may_wait=reboot_may_wait, due=reboot_due, may_reboot=may_reboot
+        ),
     ]
 
 
@@ -111,12 +115,12 @@ def keep_true_boot_warnings(findings: Iterable[Finding], after: Facts) -> tuple[
     return tuple(finding for finding in findings if finding.check != NEXT_BOOT_CHECK or finding in still)
 
 
-def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool, due: str) -> Finding:
+def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool, due: str, may_reboot: bool) -> Finding:
     reasons = need.explanation
     if need.answer is YesNoUnknown.NO:
         message = "no reboot is pending"
     elif need.answer is YesNoUnknown.UNKNOWN:
-        message = f"the machine can't tell whether a reboot is pending: {reasons}"
+        return Finding.remark(PENDING_REBOOT_CHECK, f"the machine can't tell whether a reboot is pending: {reasons}")
     elif may_wait:
         message = f"a reboot is pending, and may wait: {reasons}"
     elif first:
@@ -125,7 +129,8 @@ def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool, due:
         message = f"a reboot is pending: {reasons}; {due}"
     else:
         remedy = "Reboot it, or allow fleetpatch to do pending reboots first."
-        return Finding.warn(PENDING_REBOOT_CHECK, f"a reboot was pending already: {reasons}", remedy)
+        build = Finding.warn if may_reboot else Finding.remark  # the owner has decided that runs reboot nothing
+        return build(PENDING_REBOOT_CHECK, f"a reboot was pending already: {reasons}", remedy)
     return Finding.good(PENDING_REBOOT_CHECK, message)
 
 
@@ -183,7 +188,7 @@ def _check_state(facts: Facts, packages: PackageState) -> tuple[Finding, ...]:
     findings += [finding for finding in facts.findings if finding not in findings]
     if not facts.can_reboot:
         remedy = "Restart it from its host when an update asks for that, and patch it with --reboot Never."
-        findings.append(Finding.warn("pending-reboot", "it can't reboot itself: its host has to", remedy))
+        findings.append(Finding.remark(PENDING_REBOOT_CHECK, "it can't reboot itself: its host has to", remedy))
     return tuple(findings)
 
 

@@ -33,7 +33,7 @@ class RiskyOption(StrEnum):
     REBOOT_PENDING_FIRST = "reboot_pending_first", "a reboot before the installation"
     RESTART_SERVICES = "restart_services", "restarts of services"
     PAUSE_UPDATERS = "pause_updaters", "pausing the system's own updaters"
-    PATCHED_BY_OTHERS = "patched_by_others", "patching a machine that others patch, with no more than a warning"
+    PATCHED_BY_OTHERS = "patched_by_others", "patching a machine that others patch, with no more than a remark"
     NO_REFRESH = "no_refresh", "planning from old package lists"
     NO_STAGE = "no_stage", "installing before everything is downloaded"
     HOTPATCH = "hotpatch", "changes of the enrolment for hotpatches and live patches"

@@ -7,7 +7,7 @@ from datetime import datetime
 from inventory.data_class import dataclass
 from tasks.domain.model import Finding, HookResult, Outcome
 from tasks.domain.protocols.records import JournalEntry, JournalMark
-from tasks.domain.states import FAILED_UPDATE_STATES, FindingLevel, OperationState, RebootState, UpdateState
+from tasks.domain.states import FAILED_UPDATE_STATES, OperationState, RebootState, UpdateState
 from tasks.rules.calendar.local_time import format_duration
 
 POWER_ON_ACT = "power_on"
@@ -77,8 +77,10 @@ def describe_power_cycle(cycle: PowerCycle | None) -> tuple[Finding, ...]:
         return ()
     login = f"a login worked after {format_duration(cycle.seconds)}"
     began = f"powered on by this run: {login}" if cycle.was_off else f"asked to power on: {login}"
-    level = FindingLevel.WARN if cycle.needs_attention else FindingLevel.GOOD
-    return (Finding(POWER_CHECK, level, f"{began}; {cycle.note}" if cycle.note else began),)
+    message = f"{began}; {cycle.note}" if cycle.note else began
+    if cycle.needs_attention:
+        return (Finding.warn(POWER_CHECK, message, "Look whether it is on, and power it off if it should be."),)
+    return (Finding.good(POWER_CHECK, message),)
 
 
 def restore_power_cycle(entries: Iterable[JournalEntry]) -> PowerCycle | None:

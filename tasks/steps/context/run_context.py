@@ -50,7 +50,7 @@ class PatchOptions:
         remove_unused_kernels: after a validation without blocking findings, remove kernels that are in no use.
         repair: finish a package transaction that was interrupted before the run.
         native_updaters: "leave" the system's own updaters as they are, or "pause" them until the machine is done.
-        patched_by_others: what to do with a machine that others patch: "warn", "fail" its pre-check, or "skip" it.
+        patched_by_others: what to do with a machine that others patch: "patch" it, "fail" its pre-check, or "skip" it.
         restart_services: whether services that run replaced files are restarted if the machine is not rebooted.
         restart_services_exclude: masks of units that are never restarted.
         settle_seconds: the time from the last start of a service to the second look at the machine; 0: no second look.
@@ -77,7 +77,7 @@ class PatchOptions:
     remove_unused_kernels: bool = False
     repair: bool = False
     native_updaters: Literal["leave", "pause"] = "leave"
-    patched_by_others: OthersPolicy = "warn"
+    patched_by_others: OthersPolicy = "patch"
     restart_services: Literal["Never", "IfRequired"] = "Never"
     restart_services_exclude: tuple[str, ...] = ()
     stage: bool = True

@@ -198,7 +198,7 @@ def halt_if_others_patch(context: MachineContext) -> bool:
         FleetpatchError: the packages can't be read. Nothing was changed.
     """
     policy = context.options.patched_by_others
-    if policy == "warn":
+    if policy == "patch":
         return False
     packages = read_package_state_with_retry(context)
     if reason := _describe(context, packages):

@@ -44,9 +44,11 @@ def about(outcome: Outcome) -> list[Finding]:
     return [each for each in outcome.findings if each.check == AUTO_UPDATER_CHECK]
 
 
-def test_by_default_it_is_patched_with_a_warning() -> None:
-    outcome = outcome_of(owned(AGENT).patch(), "web")
-    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+def test_by_default_it_is_patched_with_a_remark() -> None:
+    report = owned(AGENT).patch()
+    outcome = outcome_of(report, "web")
+    assert (outcome.state, to_run_exit_code(report)) == (OperationState.SUCCEEDED, ExitCode.SUCCESS)
+    assert [each.level for each in about(outcome)] == [FindingLevel.REMARK]
     assert result_of(outcome, "a").state is UpdateState.INSTALLED
 
 
@@ -69,7 +71,7 @@ def test_skip_leaves_it_out_untouched_and_says_why() -> None:
     outcome, machine = outcome_of(report, "web"), fleet.machines["web"]
     assert (outcome.state, outcome.reason) == (OperationState.NOT_STARTED, LEFT_OUT)
     assert (result_of(outcome, "a").state, result_of(outcome, "a").reason) == (UpdateState.NOT_ATTEMPTED, LEFT_OUT)
-    assert [each.level for each in about(outcome)] == [FindingLevel.WARN]
+    assert [each.level for each in about(outcome)] == [FindingLevel.REMARK]
     assert classify_outcome(outcome) is OutcomeClass.NOT_STARTED
     assert {call.name for call in machine.calls} <= {"facts", "fake_assess", "fake_simulate"}
     assert outcome_of(report, "db").state is OperationState.SUCCEEDED

@@ -119,7 +119,7 @@ def test_advisories_of_rpm_ostree_classify_it() -> None:
 
 def test_layered_packages_are_told() -> None:
     state = assess("fedora-silverblue-43-advisories")
-    assert any("htop, vim-enhanced" in warning for warning in state.warnings)
+    assert any("htop, vim-enhanced" in remark for remark in state.remarks)
     assert only(state).installed == "43.20260820.0 (11aa11aa11aa) with local packages (33cc33cc33cc)"
 
 

@@ -160,7 +160,7 @@ class TestPendingUpdates:
         assert found["vlc"].classification is Classification.UNCLASSIFIED
         assert found["vlc"].cves is None
         assert found["aaa_base"].classification is Classification.OTHER
-        assert any("Packman Repository" in warning for warning in state.warnings)
+        assert any("Packman Repository" in remark for remark in state.remarks)
 
     def test_a_rolling_distribution_is_only_reported(self) -> None:
         found = updates_of("tumbleweed")

@@ -32,11 +32,11 @@ def test_who_installs_by_itself_and_is_not_paused_counts() -> None:
 @pytest.mark.parametrize(
     ("policy", "paused", "levels"),
     [
-        ("warn", False, ["Warn", "Warn", "Warn", "Warn"]),
-        ("skip", False, ["Warn", "Warn", "Warn", "Warn"]),
-        ("fail", False, ["Block", "Block", "Block", "Warn"]),
-        ("warn", True, ["Good", "Warn", "Warn", "Good"]),
-        ("fail", True, ["Good", "Warn", "Block", "Good"]),
+        ("patch", False, ["Remark", "Remark", "Remark", "Remark"]),
+        ("skip", False, ["Remark", "Remark", "Remark", "Remark"]),
+        ("fail", False, ["Block", "Block", "Block", "Remark"]),
+        ("patch", True, ["Good", "Remark", "Remark", "Good"]),
+        ("fail", True, ["Good", "Remark", "Block", "Good"]),
     ],
 )
 def test_only_fail_blocks_and_says_what_helps(policy: OthersPolicy, paused: bool, levels: list[str]) -> None:
@@ -53,12 +53,12 @@ def test_only_skip_leaves_out_and_names_who_patches_it() -> None:
     why = "left out: others patch this machine (agent), and the request skips such machines"
     assert describe_left_out(STATE, "skip", paused=True) == why
     assert "(timer, at-work, agent)" in describe_left_out(STATE, "skip", paused=False)
-    assert describe_left_out(STATE, "fail", paused=False) == describe_left_out(STATE, "warn", paused=False) == ""
+    assert describe_left_out(STATE, "fail", paused=False) == describe_left_out(STATE, "patch", paused=False) == ""
     only_lists = make_package_state(auto_updaters=(("lists", 0.0),), non_installing_updaters=("lists",))
     assert describe_left_out(only_lists, "skip", paused=False) == ""
 
 
-@pytest.mark.parametrize(("policy", "blocks"), [("warn", False), ("fail", True), ("skip", False)])
+@pytest.mark.parametrize(("policy", "blocks"), [("patch", False), ("fail", True), ("skip", False)])
 def test_the_pre_check_blocks_by_the_policy(policy: OthersPolicy, blocks: bool) -> None:
     found = check_machine_state(make_facts(), STATE, (), patched_by_others=policy)
     assert any(each.level is FindingLevel.BLOCK and each.check == AUTO_UPDATER_CHECK for each in found) is blocks

@@ -36,7 +36,7 @@ from tests.support.builders import make_facts
 from tests.unit.rules.examples import NOW, a_state, an_update
 
 MIB = 1024**2
-GOOD, WARN, BLOCK = FindingLevel.GOOD, FindingLevel.WARN, FindingLevel.BLOCK
+GOOD, REMARK, WARN, BLOCK = FindingLevel
 KERNEL = an_update("linux-image-amd64", changes_boot=True)
 
 
@@ -178,7 +178,7 @@ def test_a_healthy_package_manager_is_good():
 
 @pytest.mark.parametrize(
     ("repairable", "allowed", "level"),
-    [(False, False, BLOCK), (False, True, BLOCK), (True, False, BLOCK), (True, True, WARN)],
+    [(False, False, BLOCK), (False, True, BLOCK), (True, False, BLOCK), (True, True, REMARK)],
 )
 def test_broken_packages_block_unless_they_may_be_repaired(repairable, allowed, level):
     state = a_state(problems=("half-configured: vim",), repairable=repairable)
@@ -197,7 +197,7 @@ def test_what_failed_warns_and_a_repair_is_advised_only_where_it_may_help(interr
     (found,) = check_packages(state, repair_allowed=False)
     assert (found.level, found.remedy) == (WARN, remedy)
     (found,) = check_packages(state, repair_allowed=True)
-    assert (found.level, "repaired first" in found.remedy) == (WARN, True)
+    assert (found.level, "repaired first" in found.remedy) == (REMARK, True)
 
 
 @pytest.mark.parametrize("repairable", [True, False])
@@ -207,7 +207,7 @@ def test_no_repair_is_advised_where_nothing_was_interrupted(repairable):
     (found,) = check_packages(state, repair_allowed=False)
     assert (found.level, "--repair" in found.remedy) == (BLOCK, False)
     (found,) = check_packages(state, repair_allowed=True)
-    assert (found.level, "--repair" in found.remedy) == (WARN if repairable else BLOCK, False)
+    assert (found.level, "--repair" in found.remedy) == (REMARK if repairable else BLOCK, False)
 
 
 def test_a_lock_warns():
@@ -215,7 +215,7 @@ def test_a_lock_warns():
     assert levels(check_packages(state, repair_allowed=False)) == [WARN]
 
 
-def test_updaters_that_act_by_themselves_warn():
+def test_updaters_that_act_by_themselves_are_told():
     state = a_state(auto_updaters=(("soon", 60.0), ("later", 9000.0), ("whenever", None)))
     said = [finding.message for finding in the("auto-updater", check_packages(state, repair_allowed=False))]
     assert len(said) == 3
@@ -254,16 +254,16 @@ def test_a_pending_reboot_says_why_when_the_machine_does():
 
 def test_a_hold_without_an_update_is_still_told():
     (found,) = the("held", check_packages(a_state(held=("f", "e", "d", "c", "b", "a")), repair_allowed=False))
-    assert (found.level, found.message) == (GOOD, "on hold, so not updated: a, b, c, d, e and 1 more")
+    assert (found.level, found.message) == (REMARK, "on hold, so not updated: a, b, c, d, e and 1 more")
     (found,) = the("held", check_packages(a_state(held=("a", "b", "c", "d", "e")), repair_allowed=False))
     assert found.message.endswith("c, d, e")
 
 
 def test_a_hold_is_told_and_no_warning():
     other = an_update("vim", classification=Classification.OTHER, held=True)
-    assert levels(the("held", check_packages(a_state(other, held=("vim", "old")), repair_allowed=False))) == [GOOD]
+    assert levels(the("held", check_packages(a_state(other, held=("vim", "old")), repair_allowed=False))) == [REMARK]
     (found,) = the("held", check_packages(a_state(an_update(), held=("openssl",)), repair_allowed=False))
-    assert (found.level, found.message) == (GOOD, "on hold although security updates are available: openssl")
+    assert (found.level, found.message) == (REMARK, "on hold although security updates are available: openssl")
 
 
 def test_a_security_fix_that_is_given_up_warns_unless_it_is_tried_again():
@@ -341,7 +341,7 @@ def test_services_that_can_not_be_told_warn():
 
 
 @given(st.floats(-1000, 1000), st.floats(0, 1000), st.booleans(), st.booleans(), st.integers(0, 500))
-def test_whatever_is_not_good_has_a_remedy(skew, error, repairable, allowed, free):
+def test_whatever_must_be_handled_has_a_remedy(skew, error, repairable, allowed, free):
     state = a_state(
         an_update(held=True), problems=("p",), repairable=repairable, lock_holder="x", auto_updaters=(("y", None),),
         warnings=("w",), answer=YesNoUnknown.YES,
@@ -352,7 +352,7 @@ def test_whatever_is_not_good_has_a_remedy(skew, error, repairable, allowed, fre
         *check_disk_space(facts(disk("packages", free), disk("boot", read_only=True)), None, [KERNEL]),
         *check_services(Services((), ("tcp/1",)), Services(("u",), ())),
     ]
-    assert all(finding.remedy for finding in found if finding.level is not GOOD)
+    assert all(finding.remedy for finding in found if finding.level.is_problem)
 
 
 def test_a_run_is_told_of_settings_that_matter_to_it():

@@ -42,7 +42,7 @@ from tasks.machines.managers.apt.version_choice import find_distributions_withou
 from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
 from tasks.machines.managers.live_patches import parse_live_patches
 from tasks.machines.managers.manager_base import JUST_ENDED_PROCESS
-from tasks.machines.managers.pending_updates import warn_of_unclassified
+from tasks.machines.managers.pending_updates import describe_unclassified
 from tasks.machines.managers.repository_problems import build_repository_error
 from tasks.machines.managers.running_programs import (
     build_updaters_script,
@@ -107,6 +107,7 @@ _UNREADABLE_CODE: Final = 66
 """The exit code of apt_assess.sh if dpkg can't read its database."""
 _REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
 _REMARK_ON_CONTENT = "{} {}: a repository has other content under the installed version, which is no update"
+_FOREIGN_SOURCES = "publishers without a security archive"
 _NO_SECURITY_WARNING = "no repository with security updates{} is configured, so security updates can't be recognized"
 
 
@@ -179,6 +180,8 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
         get_text(sections, "timers"), get_text(sections, "periodic"), require_integer(state, "at")
     )
     installed = dict(split_rows(get_text(sections, "installed"), 2))
+    warnings = () if missing or may_hide_security else _describe_missing_security(releases.values())
+    is_unclear = bool(missing or may_hide_security or warnings)  # whether a publisher has a security archive
     return PackageState(
         manager="apt",
         updates=with_pro_updates(updates, get_text(sections, "pro"), native, installed),
@@ -190,17 +193,14 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
         can_install_others=problems.can_install_others,
         lock_holder=describe_lock_holders(locks),
         auto_updaters=updaters,
-        warnings=()
-        if missing or may_hide_security
-        else _describe_missing_security(releases.values())
-        or warn_of_unclassified(updates, "publishers without a security archive"),
+        warnings=warnings,
         services_to_restart=find_services_to_restart(get_text(sections, "outdated"), needrestart),
         unfinished=unfinished,
         at_work=at_work,
         updater_units=UPDATER_UNITS,
         non_installing_updaters=tuple(name for name, _ in updaters if name in NON_INSTALLING_UPDATERS),
         repository_problems=(*unread, *missing),
-        remarks=remarks,
+        remarks=remarks if is_unclear else (*remarks, *describe_unclassified(updates, _FOREIGN_SOURCES)),
         package_remarks=package_remarks,
         remounted=find_remounted(get_text(sections, "hooks")),
         live_patching=live,

@@ -58,7 +58,8 @@ class ImageState:
         next: version that the next boot starts; a newer one waits for a reboot when it differs from ``running``.
         update: the newer image, if any.
         other_names: other versions that ``next`` fulfils, if the tool could only report them before the installation.
-        warnings: what the owner should know: local packages, a rollback.
+        warnings: what the owner must handle: a rollback, a boot that fell back.
+        remarks: what the owner has decided: local packages, overrides.
         problems: why a newer image may be missed: a source that was not read, or that has none any more.
         was_asked: whether the tool keeps what an earlier check of its source found.
     """
@@ -69,6 +70,7 @@ class ImageState:
     update: ImageUpdate | None = None
     other_names: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     problems: tuple[RepositoryProblem, ...] = ()
     was_asked: bool = True
 
@@ -108,6 +110,7 @@ def build_image_package_state(
         auto_updaters=tuple(auto_updaters),
         warnings=(*state.warnings, *((_NO_ADVISORIES_WARNING,) if unknown else ())),
         updater_units=updater_units,
+        remarks=state.remarks,
         repository_problems=state.problems,
     )
 

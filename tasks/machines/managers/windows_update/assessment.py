@@ -122,6 +122,7 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
             ),
             *find_repeated_updates(offered, history),
         ),
+        remarks=managers.remarks,
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_hotpatch_enrolment(hotpatch, system, history),
         repository_problems=_find_search_problems(result, source),

@@ -84,12 +84,14 @@ class OtherManagers:
     Attributes:
         updaters: as PackageState.auto_updaters.
         unpausable: names of those among them that no run can pause.
-        warnings: what the machine's owner should know.
+        warnings: what the machine's owner must handle.
+        remarks: what is there at each run.
     """
 
     updaters: tuple[tuple[str, float | None], ...] = ()
     unpausable: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def find_other_managers(
@@ -107,12 +109,12 @@ def find_other_managers(
     if agents.aws and agents.aws_patches:
         products.append("AWS Systems Manager's Patch Manager")
     updaters = (*_find_automatic_updates(policy, system), *((name, None) for name in products))
-    warnings = _find_policy_warnings(policy)
+    warnings, remarks = _find_policy_warnings(policy), list[str]()
     if disabled := sorted(service.name for service in services if service.start.lower() == "disabled"):
         warnings.append(f"services that updates need are disabled: {', '.join(disabled)}")
     if agents.aws and not agents.aws_patches:  # many images have the agent, for other purposes
-        warnings.append("the agent of AWS Systems Manager runs: its Patch Manager may install updates too")
-    return OtherManagers(updaters, tuple(products), tuple(warnings))
+        remarks.append("the agent of AWS Systems Manager runs: its Patch Manager may install updates too")
+    return OtherManagers(updaters, tuple(products), tuple(warnings), tuple(remarks))
 
 
 def find_products_without_updates(policy: Mapping[str, str], products: ProductsRecord | None) -> tuple[str, ...]:

@@ -1,5 +1,5 @@
 # Functions that report settings of the machine that would stop or endanger a patch run: records "finding" (check;
-# level: "warn" or "block"; message; remedy). They change nothing. A setting that can't be read is not reported.
+# level: "remark", "warn" or "block"; message; remedy). They change nothing. A setting that can't be read is not reported.
 
 function Write-FpFinding {
     param([string] $Level, [string] $Message, [string] $Remedy, [string] $Check = 'settings')
@@ -81,9 +81,9 @@ function Write-FpExecutionPolicyFinding {
     $policy = [string] $key.GetValue('ExecutionPolicy', '')
     if (-not $isOff -and $policy -ne 'AllSigned') { return }
     $what = if ($isOff) { 'forbids scripts' } else { 'allows signed scripts only' }
-    $remedy = 'Nothing, if this is the only finding. Else set "Turn on Script Execution" to RemoteSigned for servers.'
+    $remedy = 'If facts are missing, set "Turn on Script Execution" to RemoteSigned for servers.'
     $message = "a group policy $what (PowerShell): some modules of Windows may not load, so that facts are missing"
-    Write-FpFinding -Level warn -Message $message -Remedy $remedy
+    Write-FpFinding -Level remark -Message $message -Remedy $remedy
 }
 
 # A cumulative update unpacks some GB, and keeps what it replaces.

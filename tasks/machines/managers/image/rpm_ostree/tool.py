@@ -152,6 +152,7 @@ def parse_ostree_status(sections: Mapping[str, ScriptSection]) -> ImageState:
         update=update,
         other_names=coming.other_names,
         warnings=tuple(warnings),
+        remarks=_list_local_changes(booted),
         problems=(*find_exact_image_problem(booted.image), *ended),
         was_asked=(status.cached_update or staged) is not None,
     )
@@ -206,17 +207,22 @@ def _find_warnings(deployments: Sequence[_Deployment], booted: _Deployment) -> l
         for deployment in deployments
         if deployment.staged and deployment.finalization_locked
     ]
-    local = [*booted.packages, *booted.requested_local_packages]
-    if local:
-        names = ", ".join(clean_image_text(name) for name in local[:5])
-        warnings.append(f"packages are layered on the image: {names}{' and more' if len(local) > 5 else ''}")
-    if booted.base_removals or booted.base_local_replacements:
-        warnings.append("packages of the image are overridden locally (rpm-ostree override)")
     if booted.unlocked not in {"none", ""}:
         warnings.append(
             f"the running image is unlocked ({clean_image_text(booted.unlocked)}): an update drops such changes"
         )
     return warnings
+
+
+def _list_local_changes(booted: _Deployment) -> tuple[str, ...]:
+    """Return what the owner has changed of the image: it is the same at each run."""
+    local, remarks = [*booted.packages, *booted.requested_local_packages], list[str]()
+    if local:
+        names = ", ".join(clean_image_text(name) for name in local[:5])
+        remarks.append(f"packages are layered on the image: {names}{' and more' if len(local) > 5 else ''}")
+    if booted.base_removals or booted.base_local_replacements:
+        remarks.append("packages of the image are overridden locally (rpm-ostree override)")
+    return tuple(remarks)
 
 
 RPM_OSTREE: Final = ImageTool(

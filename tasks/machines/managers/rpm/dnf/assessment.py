@@ -19,7 +19,7 @@ from tasks.domain.errors import (
 from tasks.domain.model import PackageState, RepositoryProblem, Update
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification
-from tasks.machines.managers.pending_updates import warn_of_unclassified
+from tasks.machines.managers.pending_updates import describe_unclassified
 from tasks.machines.managers.repository_problems import build_repository_error, build_repository_problem
 from tasks.machines.managers.rpm.advisories import Advisory, index_advisories, parse_advisories
 from tasks.machines.managers.rpm.dnf.holds import Holds, parse_holds
@@ -50,6 +50,7 @@ _REQUIRED_SECTIONS: Final = ("repositories", "advisory_sources", "upgrades", "ad
 _DISTRIBUTION_NAMES: Final = frozenset({"bash", "glibc", "openssl-libs", "rpm", "systemd"})
 """Packages that each distribution has. The scripts ask for the same ones."""
 _REGISTER: Final = "Enable the distribution's repositories (/etc/yum.repos.d), or renew the machine's subscription."
+_SILENT_SOURCES: Final = "repositories without advisories"
 _UNPACKERS: Final = frozenset({"gzip", "xz", "zstd", "bzip2"})
 
 
@@ -122,14 +123,18 @@ def build_dnf_assessment(
                 priorities=parse_repository_priorities(get_text(sections, "priorities")),
             )
         )
-    warnings = (*_warn_of_unread_reboots(sections), *warn_of_unclassified(updates, "repositories without advisories"))
+    # the fixes of the distribution itself are to be recognised; what repositories of others publish is theirs to say
+    own = {*get_text(sections, "distribution_repositories").split()}
+    unclear = [update for update in updates if not own or not own.isdisjoint(update.origins)]
+    foreign = [update for update in updates if update not in unclear]
+    warnings = (*_warn_of_unread_reboots(sections), *describe_unclassified(unclear, _SILENT_SOURCES))
     return replace(
         system.state,
         updates=updates,
         reboot=reboot,
         held=_list_held(holds.list_held(system.installed), updates),
         warnings=tuple(dict.fromkeys((*system.state.warnings, *warnings))),
-        remarks=_remark_on_silence(updates),
+        remarks=(*describe_unclassified(foreign, _SILENT_SOURCES), *_remark_on_silence(updates)),
         repository_problems=(*system.state.repository_problems, *problems),
     )
 

@@ -9,7 +9,7 @@ from typing import Final
 from tasks.domain.errors import READ_LISTS_REMEDY, ListsUnread, ManagerBusy
 from tasks.domain.model import PackageState, RepositoryProblem
 from tasks.domain.protocols.transport import ScriptResult
-from tasks.machines.managers.pending_updates import warn_of_unclassified
+from tasks.machines.managers.pending_updates import describe_unclassified
 from tasks.machines.managers.repository_problems import build_repository_error, build_repository_problem
 from tasks.machines.managers.rpm.kernels import find_rpm_reboot_need
 from tasks.machines.managers.rpm.packages import InstalledPackage, parse_reboot_suggestions, parse_rpm_packages
@@ -137,11 +137,12 @@ def _add_report(state: PackageState, result: ScriptResult, system: RpmSystem) ->
     if not upgrade.is_complete:  # then new dependencies are not known
         reasons = "; ".join(upgrade.refusals[:3])
         incomplete = [f"zypper can't say what installing all updates would do: {reasons}"]
+    unclassified = () if lost else describe_unclassified(updates, "repositories without patches")
     warnings = (
         *state.warnings,
         *filter(None, [not_refreshed]),
         *incomplete,
-        *(() if lost else warn_of_unclassified(updates, "repositories without patches")),
+        *(unclassified if is_rolling else ()),  # its own repositories have no patches
     )
     problems = (problem for problem in unread if problem.repository not in media)
     return replace(
@@ -149,7 +150,10 @@ def _add_report(state: PackageState, result: ScriptResult, system: RpmSystem) ->
         updates=updates,
         held=tuple(sorted({*locked, *(patch.name for patch in patches if patch.is_locked)})),
         warnings=tuple(dict.fromkeys(warnings)),
-        remarks=tuple(f"{problem.repository}: {_MEDIUM_WORDS}" for problem in unread if problem.repository in media),
+        remarks=(
+            *(f"{problem.repository}: {_MEDIUM_WORDS}" for problem in unread if problem.repository in media),
+            *(() if is_rolling else unclassified),
+        ),
         repository_problems=(*state.repository_problems, *problems, *lost),
     )
 
