@@ -90,7 +90,7 @@ FIELDS: Final = (
     FormField("approval.not_by_starter", "Not by the person who starts it", "flag", _MORE),
     FormField("only_machines", "Only these machines", "lines", _MORE),
     FormField("override_freeze", "Override freezes, because", "text", _MORE),
-    FormField("restart_services", "Restart services", "choice", _MORE, ("Never", "IfRequired")),
+    FormField("restart_services", "Restart services", "choice", _MORE, ("IfRequired", "Never")),
     FormField("allow_removals", "Allow removals", "flag", _MORE),
     FormField("remove_unused_kernels", "Remove unused kernels", "flag", _MORE),
 )

@@ -215,8 +215,9 @@ _ROWS = (
     RequestOption("max_reboots", help="Most reboots of one machine."),
     RequestOption(
         "restart_services",
-        help="Restart services that run replaced files, on machines that do not reboot.",
-        sets="IfRequired",
+        "--no-restart-services",
+        "Do not restart services that run replaced files on machines that do not reboot.",
+        sets="Never",
     ),
     RequestOption(
         "restart_services_exclude", "--restart-exclude", "Units not to restart.", "MASK", is_named_in_errors=False

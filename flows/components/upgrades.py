@@ -124,6 +124,7 @@ def plan_upgrade(
         component=component.name,
         component_version=wanted,
         reboot=RebootPolicy.NEVER,
+        restart_services="Never",
         dry_run=dry_run,
         roll_back=roll_back,
         window=window or WindowRequest(minutes=DEFAULT_WINDOW_MINUTES),

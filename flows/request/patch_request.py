@@ -300,10 +300,10 @@ class PatchRequest(ScopeRequest):
         "`skip` leaves it out.",
     )
     restart_services: Literal["Never", "IfRequired"] = Field(
-        default="Never",
+        default="IfRequired",
         description="Whether services that still run replaced files are restarted after the installation, on machines "
-        "that are not rebooted: `Never` (they are a warning), or `IfRequired`. Logins, the network, "
-        "containers and virtual machines are never interrupted.",
+        "that are not rebooted: `IfRequired`, or `Never` (they are a warning). Logins, the network, "
+        "containers and virtual machines are never interrupted: only a reboot renews what holds them.",
     )
     restart_services_exclude: list[Mask] = Field(
         default=[],

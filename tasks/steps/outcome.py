@@ -154,7 +154,10 @@ def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, 
             *check_known_faults(packages),
             *find_next_boot_warnings(facts),
         )
-    return (*unchecked, *check_outdated_services(packages, context.options.restart_services_exclude))
+    options = context.options
+    may_renew = options.reboot is not RebootPolicy.NEVER or options.restart_services != "Never"
+    services = check_outdated_services(packages, options.restart_services_exclude, may_renew=may_renew)
+    return (*unchecked, *services)
 
 
 def _describe_undo(context: MachineContext, results: tuple[UpdateResult, ...]) -> tuple[Finding, ...]:

@@ -15,6 +15,7 @@ from tasks.domain.states import PRESENT_UPDATE_STATES, FindingLevel, RebootPolic
 from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.precheck import check_mounts_writable
+from tasks.rules.machine_checks.services import count_reboot_only_services
 from tasks.rules.runs.reboot_decision import RebootDecision, add_updates_need, decide_reboot
 from tasks.rules.undo import LEFT_REBOOT, leaves_pending_reboot
 from tasks.rules.updates.transaction_errors import find_boot_danger
@@ -167,6 +168,11 @@ def _decide_reboot(context: MachineContext) -> RebootDecision:
     interruption = build_reboot_interruption(context, early=machine_state.install is None)
     notice = compute_notice_seconds(context, interruption)
     work = f"the reboot, {format_duration(notice)} announced," if notice else "the reboot"
+    if options.reboot is not RebootPolicy.NEVER:
+        earlier = context.packages.services_to_restart if is_undo else ()  # an undo does not reboot for others
+        services = tuple(n for n in context.latest_packages.services_to_restart if n not in earlier)
+        packages = replace(context.latest_packages, reboot=need, services_to_restart=services)
+        need = count_reboot_only_services(packages, options.restart_services_exclude)
     return decide_reboot(
         options.reboot,
         need,

@@ -46,6 +46,9 @@ _SKIP_REASONS = {
     "lock": "packages are being changed by",
     "packages": "packages are half done:",
     "manager": "the service manager does not answer",
+    "sessions": "a restart would end sessions:",
+    "login": "somebody is logged in there:",
+    "configuration": "it would not start again:",
 }
 
 
@@ -140,8 +143,8 @@ def _record_results(context: MachineContext, job_id: str, ended_job: EndedJob, u
     ends = {str(e.get("unit")): e for e in ended_job.events if e.get("kind") == "restart_ended"}
     left: dict[str, str] = {}
     for event in ended_job.events:
-        if event.get("kind") == "restart_left":
-            why = str(event.get("why"))
+        why = str(event.get("why"))
+        if event.get("kind") == "restart_left" and why != "inactive":  # then nothing runs its old files
             left[str(event.get("unit"))] = f"{_SKIP_REASONS.get(why, why)} {event.get('detail') or ''}".strip()
     running = {unit for unit, end in ends.items() if end.get("exit_code") == 0 and end.get("active") == "active"}
     good = tuple(unit for unit in units if unit in running)

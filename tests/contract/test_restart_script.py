@@ -31,6 +31,8 @@ for unit in "$@"; do
     show) for each in $properties; do case $each in
         Type) printf 'Type=%s\\n' "$(cat "$it/type" 2>/dev/null)" ;;
         ActiveState) printf 'ActiveState=%s\\n' "$(cat "$it/active" 2>/dev/null || echo inactive)" ;;
+        KillMode) printf 'KillMode=%s\\n' "$(cat "$it/mode" 2>/dev/null || echo process)" ;;
+        MainPID) printf 'MainPID=%s\\n' "$(cat "$it/pid" 2>/dev/null)" ;;
         BoundBy) printf 'BoundBy=%s\\n' "$(cat "$it/along" 2>/dev/null)" ;;
         *) printf '%s=\\n' "$each" ;;
       esac; done ;;
@@ -118,6 +120,47 @@ def test_what_does_not_run_or_runs_once_is_left(machine: Machine) -> None:
     assert machine.restarted() == []
 
 
+def test_systemd_executes_itself_anew(machine: Machine) -> None:
+    machine.unit("init.scope", kind="")
+    begun, end = machine.told("systemd")
+    assert (begun["unit"], end["unit"], end["exit_code"], end["active"]) == ("systemd", "systemd", 0, "active")
+    asked = (machine.place / "asked").read_text().splitlines()
+    assert [line.split()[0] for line in asked if "try-restart" in line or "daemon" in line] == ["daemon-reexec"]
+
+
+def test_sshd_is_restarted_only_if_it_starts_again_and_ends_no_session(machine: Machine) -> None:
+    ssh, sshd = machine.unit("ssh.service"), machine.place / "sshd"
+    sshd.write_text("#!/bin/sh\necho 'bad line 3' >&2\nexit 255\n")
+    sshd.chmod(0o755)
+    assert machine.said("ssh.service") == [("restart_left", "ssh.service", "configuration", "bad line 3")]
+    sshd.write_text('#!/bin/sh\n[ "$*" = -t ]\n')
+    (ssh / "mode").write_text("control-group\n")
+    assert machine.said("ssh.service") == [("restart_left", "ssh.service", "sessions", "KillMode=control-group")]
+    assert machine.restarted() == []
+    (ssh / "mode").write_text("process\n")
+    assert machine.said("ssh.service") == []
+    assert machine.restarted() == ["ssh.service"]
+
+
+def test_a_console_is_restarted_only_while_nobody_is_logged_in_there(machine: Machine) -> None:
+    console = machine.unit("getty@tty1.service")
+    waiting = subprocess.Popen([_copy_of_sleep(machine.place / "agetty"), "60"])
+    try:
+        (console / "pid").write_text(f"{os.getpid()}\n")
+        ((_, _, why, program),) = machine.said("getty@tty1.service")
+        assert (why, program) == ("login", Path("/proc/self/comm").read_text().strip())
+        (console / "pid").write_text(f"{waiting.pid}\n")
+        assert machine.said("getty@tty1.service") == []
+        assert machine.restarted() == ["getty@tty1.service"]
+    finally:
+        waiting.kill()
+        waiting.wait()
+
+
+def _copy_of_sleep(place: Path) -> str:
+    return shutil.copy(shutil.which("sleep") or "/bin/sleep", place)
+
+
 def test_what_must_not_go_down_is_not_taken_along_however_far_away(machine: Machine) -> None:
     machine.unit("a.service", along="b.service c.service")
     machine.unit("b.service", along="a.service display-manager.service")  # a circle
@@ -179,5 +222,5 @@ def test_services_are_told_without_needrestart_by_their_processes() -> None:
             "\t\t",
         ]
     )
-    assert find_services_to_restart(told) == ("app@one.service", "nginx.service", "ssh.service")
+    assert find_services_to_restart(told) == ("app@one.service", "nginx.service", "ssh.service", "systemd")
     assert find_services_to_restart(told, "") == ()

@@ -20,6 +20,13 @@ from tests.lab.killing import hold, is_held, let_go
 from tests.lab.process_accounting import count_starts, expect_few_processes, record_processes
 
 GOOD = (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS)
+_DAEMON = "lab-daemon.service"
+_DAEMON_PID = f"systemctl show -p MainPID --value {_DAEMON}"
+_OUTDATED_DAEMON = (
+    f"cp $(command -v sleep) /usr/bin/lab-daemon; systemd-run -q --unit={_DAEMON} /usr/bin/lab-daemon 3600;"
+    " cp /usr/bin/lab-daemon /usr/bin/lab-daemon.new; mv /usr/bin/lab-daemon.new /usr/bin/lab-daemon"
+)
+"""A service that runs a replaced file, as after an update."""
 NOBODY = "http://127.0.0.1:9/"
 
 
@@ -110,7 +117,7 @@ class FamilyStories:
 
         outcome = outcome_of(fleet.patch(), host)
 
-        assert outcome.state in GOOD, outcome.reason
+        assert outcome.state is OperationState.SUCCEEDED, outcome.reason
         assert host.pending_security() == 0
         assert host.package_versions("lab-sec", "lab-plain") == {"lab-sec": "2.0-1", "lab-plain": "1.0-1"}
         assert (outcome.reboot, host.boot_id() != boot) == (RebootState.COMPLETED, True), outcome.reason
@@ -197,6 +204,8 @@ class FamilyStories:
 
     def test_the_transaction_of_an_administrator_is_waited_for(self, fleet: Fleet) -> None:
         (host,) = fleet.hosts
+        host.sh(_OUTDATED_DAEMON, root=True)
+        before = host.sh(_DAEMON_PID)
         hold([host])
         host.sh(self.family.administrate, root=True)
         patiently(lambda: is_held(host))
@@ -209,7 +218,9 @@ class FamilyStories:
             finally:
                 let_go([host])
             outcome = outcome_of(run.result(timeout=600), host)
-        assert outcome.state in GOOD, outcome.reason
+        assert (outcome.state, outcome.services_to_restart) == (OperationState.SUCCEEDED, ()), outcome.reason
+        assert f"restarted: {_DAEMON}" in [finding.message for finding in outcome.findings]
+        assert host.sh(_DAEMON_PID) not in {before, "0\n"}
         assert self.family.flavour in watch.messages[0], "it says for whom it waits"
         assert host.package_versions("lab-plain", "lab-slow") == {"lab-plain": "2.0-1", "lab-slow": "2.0-1"}
         whole(host)

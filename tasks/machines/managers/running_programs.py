@@ -86,6 +86,8 @@ def describe_lock_holders(records: Sequence[ScriptRecord]) -> str:
 def _parse_service(line: str) -> str:
     uid, _, process = line.partition("\t")
     program, _, cgroup = process.rpartition("\t")
+    if cgroup.strip("/") == "init.scope":
+        return SYSTEM_MANAGER
     unit = find_service_unit(int(uid) if uid.isascii() and uid.isdigit() else None, program, cgroup)
     return unit if unit.endswith(".service") else ""
 

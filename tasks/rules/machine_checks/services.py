@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from inventory.name_lists import format_count, join_first_names
-from tasks.domain.model import Finding, PackageState, Services
+from tasks.domain.model import Finding, PackageState, RebootNeed, Services
+from tasks.domain.states import YesNoUnknown
 from tasks.rules.machine_checks.listeners import find_vanished_listeners
 from tasks.rules.machine_checks.units import (
     ServiceStatus,
@@ -77,16 +79,22 @@ def find_late_services(before: Services, after: Services) -> list[str]:
 SERVICE_RESTART_CHECK = "services-to-restart"
 """The check of services that use replaced files, and of their restarts."""
 
-SYSTEM_MANAGER = "systemd itself"
-"""Process 1 in the lists of services that run replaced files. It is no unit."""
+SYSTEM_MANAGER = "systemd"
+"""Process 1 in the lists of services that run replaced files. It is no unit. It executes itself anew."""
+
+_CHECKED_UNITS = ("ssh.service", "sshd.service", "*getty@*", "console-getty.service")
+"""Masks of units that a run restarts only after a look at the machine, and that go down with no other unit.
+
+sshd: its configuration is valid, and a restart ends no session. A console: nobody is logged in there.
+"""
 
 NEVER_RESTARTED_UNITS = (
-    # they hold logins and the connection of this run
-    *("ssh.service", "ssh@*", "sshd.service", "sshd@*"),
+    # they hold logins
+    *("ssh@*", "sshd@*"),
     *("dbus*", "systemd-logind.service", "elogind.service", "user@*"),
     *("display-manager.service", "gdm*", "greetd.service", "kdm*", "lightdm*", "lxdm*", "ly.service", "nodm*", "sddm*"),
-    *("slim.service", "wdm*", "xdm*", "*getty@*", "console-getty.service"),
-    # they provide the network
+    *("slim.service", "wdm*", "xdm*"),
+    # they provide the network, and perhaps the connection of this run
     *(
         "networking.service",
         "network-manager.service",
@@ -95,54 +103,89 @@ NEVER_RESTARTED_UNITS = (
         "wpa_supplicant*",
         "iwd.service",
     ),
-    *("openvpn*", "*swan*", "wg-quick@*", "bird*", "frr.service", "quagga*", "tinc*"),
+    *("openvpn*", "*swan*", "wg-quick@*", "bird*", "frr.service", "quagga*", "tinc*", "tailscaled*", "zerotier*"),
+    "firewalld*",  # it drops the rules that others have added
     # a restart also stops the programs below them
     *("docker*", "containerd*", "libvirt*", "virtlogd.service", "virtlockd.service", "virtqemud.service", "lxcfs*"),
     *("xendomains.service", "zfs-fuse.service"),
+    # a restart moves services of a cluster to other machines
+    *("corosync*", "pacemaker*", "sbd.service"),
     # they run once
     *("emergency.service", "rescue.service", "rc-local.service", "cron-*"),
     "fleetpatch-*",
 )
-"""Masks of units that no run restarts (needrestart does not restart them either). A reboot restarts them."""
+"""Masks of units that no run restarts. Only a reboot renews them."""
 
 _UNIT_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]*\.service")
 
 
 def build_protected_unit_masks(updater_units: Iterable[str], exclude: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the masks of all units that a run does not restart: the built-in masks, the updaters, and the owner's."""
-    return (*NEVER_RESTARTED_UNITS, *updater_units, *exclude)
+    """Return the masks of all units that go down with no other unit: these here, the updaters, and the owner's."""
+    return (*NEVER_RESTARTED_UNITS, *_CHECKED_UNITS, *updater_units, *exclude)
 
 
 def find_restartable_services(packages: PackageState | None, exclude: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the services that use replaced files and that a run may restart, in the machine's order."""
+    """Return the services that use replaced files and that a run may restart, in the machine's order, systemd last."""
     if packages is None:
         return ()
-    names, masks = packages.services_to_restart, build_protected_unit_masks(packages.updater_units, exclude)
-    return tuple(
-        name
-        for name in names
-        if _UNIT_PATTERN.fullmatch(name)
-        and not any(fnmatchcase(form, mask) for form in (name, name.removesuffix(".service")) for mask in masks)
-    )
+    masks = (*NEVER_RESTARTED_UNITS, *packages.updater_units, *exclude)
+    names = [name for name in packages.services_to_restart if _UNIT_PATTERN.fullmatch(name) and not _fits(name, masks)]
+    reexecutes = SYSTEM_MANAGER in packages.services_to_restart and not _fits(SYSTEM_MANAGER, exclude)
+    return (*names, *([SYSTEM_MANAGER] if reexecutes else []))
 
 
-def check_outdated_services(packages: PackageState, exclude: Iterable[str] = ()) -> tuple[Finding, ...]:
-    """Return a warning about services that use replaced files, or nothing. After a reboot there are none."""
+def find_reboot_only_services(packages: PackageState, exclude: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the services that use replaced files and that only a reboot renews.
+
+    Not those that their owner excludes: that decision is not for a reboot to go round. Nor updaters: their next start
+    renews them, and stopping one may make it install.
+    """
+    restartable, kept = find_restartable_services(packages, exclude), (*packages.updater_units, *exclude)
+    return tuple(n for n in packages.services_to_restart if n not in restartable and not _fits(n, kept))
+
+
+def _fits(name: str, masks: Iterable[str]) -> bool:
+    return any(fnmatchcase(form, mask) for form in (name, name.removesuffix(".service")) for mask in masks)
+
+
+def count_reboot_only_services(packages: PackageState, exclude: Iterable[str] = ()) -> RebootNeed:
+    """Return a machine's need to reboot, with the services that only a reboot renews. No live patch renews them."""
+    names, need = find_reboot_only_services(packages, exclude), packages.reboot
+    if not names:
+        return need
+    reasons = need.reasons if need.answer is YesNoUnknown.YES else ()
+    reason = f"only a reboot renews {join_first_services(names)}, which run replaced files"
+    return replace(need, answer=YesNoUnknown.YES, reasons=(*reasons, reason), mitigated_by="")
+
+
+def check_outdated_services(
+    packages: PackageState, exclude: Iterable[str] = (), *, may_renew: bool = True
+) -> tuple[Finding, ...]:
+    """Return a finding about services that use replaced files, or nothing. After a reboot there are none.
+
+    ``may_renew``: False on a machine where this run installed nothing, and may neither restart nor reboot anything: its
+    owner has decided that. This is a remark, and so are updaters: their next start renews them.
+    """
     names = packages.services_to_restart
     if not names:
         return ()
     restartable = find_restartable_services(packages, exclude)
-    skipped = [name for name in names if name not in restartable]
-    remedies = (
-        [f"Restart {join_first_services(restartable)}, or have a run do so (restart_services: IfRequired)."]
-        if restartable
-        else []
-    )
-    remedies += [f"No run restarts {join_first_services(skipped)}: a reboot does, or you by hand."] if skipped else []
-    remedies += ["`systemctl daemon-reexec` restarts systemd itself."] if SYSTEM_MANAGER in skipped else []
+    reboot_only = find_reboot_only_services(packages, exclude)
+    kept = [name for name in names if name not in (*restartable, *reboot_only) and _fits(name, exclude)]
+    remedies = [
+        remedy.format(join_first_services(group))
+        for group, remedy in (
+            (restartable, "Restart {}, or have a run do so (restart_services: IfRequired)."),
+            (reboot_only, "No run restarts {}: a reboot does, or you by hand."),
+            (kept, "The request excludes {}: restart them when it suits you."),
+        )
+        if group
+    ] or ["Nothing: the next start of an updater renews it."]
+    remedies += ["`systemctl daemon-reexec` renews systemd itself."] if SYSTEM_MANAGER in names else []
     counted = format_count(len(names), "service", ("still runs", "still run"))
     message = f"{counted} files that updates have replaced: {join_first_services(names)}"
-    return (Finding.warn(SERVICE_RESTART_CHECK, message, " ".join(remedies)),)
+    build = Finding.warn if may_renew and (restartable or reboot_only or kept) else Finding.remark
+    return (build(SERVICE_RESTART_CHECK, message, " ".join(remedies)),)
 
 
 def join_first_services(names: Iterable[str]) -> str:

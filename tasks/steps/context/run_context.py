@@ -78,7 +78,7 @@ class PatchOptions:
     repair: bool = False
     native_updaters: Literal["leave", "pause"] = "leave"
     patched_by_others: OthersPolicy = "patch"
-    restart_services: Literal["Never", "IfRequired"] = "Never"
+    restart_services: Literal["Never", "IfRequired"] = "IfRequired"
     restart_services_exclude: tuple[str, ...] = ()
     stage: bool = True
     download_only: bool = False

@@ -185,7 +185,9 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
     return PackageState(
         manager="apt",
         updates=with_pro_updates(updates, get_text(sections, "pro"), native, installed),
-        reboot=find_apt_reboot_need(require_single_record(result, "apt_assess", "reboot"), needrestart, live),
+        reboot=find_apt_reboot_need(
+            require_single_record(result, "apt_assess", "reboot"), needrestart, live, has_scanned="outdated" in sections
+        ),
         held=tuple(sorted(held)),
         problems=problems.messages,
         repairable=problems.repairable,

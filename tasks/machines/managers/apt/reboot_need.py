@@ -13,8 +13,8 @@ The sources of a need to reboot, and what it means if they report nothing:
   services: it is enough to restart them.
 
 So one yes means yes. A current kernel means no: on these systems only the kernel and the creators of the flag require
-reboots. Without its own kernel, the answer is no if a package would have created the flag, or if needrestart has
-looked. Otherwise the answer is unknown.
+reboots. Without its own kernel, the answer is no if a package would have created the flag, or if somebody has looked at
+what processes run: needrestart, or the scan of an assessment. Otherwise the answer is unknown.
 """
 
 import re
@@ -47,10 +47,13 @@ class _RebootIndication:
     since: datetime | None = None
 
 
-def find_apt_reboot_need(record: ScriptRecord, needrestart: str | None, live: LivePatching | None = None) -> RebootNeed:
+def find_apt_reboot_need(
+    record: ScriptRecord, needrestart: str | None, live: LivePatching | None = None, *, has_scanned: bool = False
+) -> RebootNeed:
     """Combine the sources, as the module docstring describes.
 
-    ``needrestart`` is the output of ``needrestart -b``, or None if it is not installed.
+    ``needrestart`` is the output of ``needrestart -b``, or None if it is not installed. ``has_scanned``: all processes
+    were looked at for replaced files without it.
     """
     states = dict(NEEDRESTART_PATTERN.findall(needrestart or ""))
     views = [
@@ -67,7 +70,7 @@ def find_apt_reboot_need(record: ScriptRecord, needrestart: str | None, live: Li
         return RebootNeed(YesNoUnknown.NO)
     if _has_own_kernel(record):
         return RebootNeed(YesNoUnknown.UNKNOWN, (kernel.reason,))
-    if require_boolean(record, "hook") or needrestart is not None:
+    if require_boolean(record, "hook") or needrestart is not None or has_scanned:
         return RebootNeed(YesNoUnknown.NO)
     return RebootNeed(
         YesNoUnknown.UNKNOWN,

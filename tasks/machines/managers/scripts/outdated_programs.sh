@@ -3,7 +3,8 @@
 # Requires: cgroups
 # shellcheck disable=SC2154  # variables of cgroups.sh
 
-# fp_outdated: "uid<tab>program<tab>cgroup" of each process that runs a deleted file
+# fp_outdated: "uid<tab>program<tab>cgroup" of each process that runs a deleted file. A session of sshd is not its service:
+# it outlives the restart, and ends with its login.
 fp_outdated() {
   grep -lE '^[0-9a-f]+-[0-9a-f]+ [r-][w-]x[ps] .* /(usr|opt|s?bin|lib[0-9]*)/.* \(deleted\)$' /proc/[0-9]*/maps 2>/dev/null | awk "$fp_processes"'
     function uid_of(pid,   file, line, word) {
@@ -12,6 +13,12 @@ fp_outdated() {
       close(file)
       return word[2]
     }
+    function is_session(pid,   file, line) {
+      file = "/proc/" pid "/cmdline"; line = ""
+      getline line <file
+      close(file)
+      return line ~ /^sshd[a-z-]*: / && line !~ /\[listener\]/
+    }
     { pid = $0; gsub(/[^0-9]/, "", pid); uid = uid_of(pid) }
-    uid != "" { print uid "\t" program_of(pid) "\t" own_cgroup_of(pid) }' | sort -u
+    uid != "" && !is_session(pid) { print uid "\t" program_of(pid) "\t" own_cgroup_of(pid) }' | sort -u
 }

@@ -1,11 +1,12 @@
 # shellcheck shell=sh
 # A detached job: restarts services that run replaced files, one after the other. A stopped service stays stopped. The
 # service manager decides how long a service may take, and nothing here ends a process.
-# Parameters: work ("restart"), units (list), keep (list of masks: units that must not go down with another unit),
+# Parameters: work ("restart"), units (list; "systemd" is process 1, which executes itself anew), keep (list of masks: units that must not go down with another unit),
 # latest (epoch seconds of this machine's clock: a unit that has not begun by then is left), locks (list: files that
 # are locked while packages change).
 # Records: restart_started (unit, at), restart_ended (unit, at, exit_code, active, error), restart_left (unit, at,
-# why: window, stop, inactive, oneshot, keep, lock, packages or manager; detail), finished (at).
+# why: window, stop, inactive, oneshot, keep, lock, packages, manager, sessions, login or configuration; detail),
+# finished (at).
 # Step: validate
 # Changes: it restarts services that use replaced files
 # Requires: package_locks
@@ -35,6 +36,7 @@ taken_along() { # UNIT: all units that go down with it, also indirectly
 
 kept_along() { # UNIT: the first running unit that must not go down, but would
   for each in $(taken_along "$1"); do
+    [ "$each" != "$1" ] || continue # the controller has chosen it
     for mask in $keep; do
       # shellcheck disable=SC2254  # a mask
       case $each in $mask) manager is-active --quiet -- "$each" >/dev/null && { printf '%s\n' "$each"; return; } ;; esac
@@ -51,27 +53,49 @@ find_change() { # who changes packages, or which are half changed: a service tha
   [ -n "$fp_obstacle" ] || fp_unfinished
 }
 
+check_logins() { # the unit, KillMode and main pid in variables: the reason and detail why people would lose something
+  fp_why='' fp_detail=''
+  case $unit in
+    ssh.service | sshd.service)
+      if [ "$kill_mode" != process ]; then fp_why=sessions fp_detail="KillMode=$kill_mode"
+      elif ! fp_detail=$(sshd -t 2>&1); then fp_why=configuration; fi ;;
+    *getty@* | console-getty.service)
+      fp_detail=''
+      { read -r fp_detail <"/proc/$main_pid/comm"; } 2>/dev/null
+      [ "$fp_detail" = agetty ] || fp_why=login ;;
+  esac
+}
+
 restart() { # the unit, unless there is an obstacle
   if fp_stop_requested; then left stop; return; fi
   fp_ask_time
   if [ "$fp_time" -gt "$latest" ]; then left window; return; fi
-  shown=$(manager show -p Type -p ActiveState -- "$unit" 2>/dev/null) || { left manager; return; }
-  active='' type=''
-  while IFS='=' read -r key value; do case $key in ActiveState) active=$value ;; Type) type=$value ;; esac; done <<SHOWN
+  unit_name=$unit
+  [ "$unit" != systemd ] || unit_name=init.scope
+  shown=$(manager show -p Type -p ActiveState -p KillMode -p MainPID -- "$unit_name" 2>/dev/null) || { left manager; return; }
+  active='' type='' kill_mode='' main_pid=''
+  while IFS='=' read -r key value; do
+    case $key in ActiveState) active=$value ;; Type) type=$value ;; KillMode) kill_mode=$value ;; MainPID) main_pid=$value ;; esac
+  done <<SHOWN
 $shown
 SHOWN
   if [ "$active" != active ]; then left inactive "$active"; return; fi
   if [ "$type" = oneshot ]; then left oneshot; return; fi
   find_change
   if [ -n "$fp_obstacle" ]; then left "$fp_obstacle" "${fp_who% holds *}"; return; fi
-  kept=$(kept_along "$unit")
+  kept=$(kept_along "$unit_name")
   if [ -n "$kept" ]; then left keep "$kept"; return; fi
+  check_logins
+  if [ -n "$fp_why" ]; then left "$fp_why" "$fp_detail"; return; fi
   fp_read_time
   fp_emit restart_started "unit=$unit" "at:=$fp_time"
-  error=$(manager try-restart -- "$unit" 2>&1); code=$?
+  case $unit in
+    systemd) error=$(manager daemon-reexec 2>&1); code=$? ;;
+    *) error=$(manager try-restart -- "$unit" 2>&1); code=$? ;;
+  esac
   printf '%s\n' "$unit: $error"
   fp_read_time
-  fp_emit restart_ended "unit=$unit" "at:=$fp_time" "exit_code:=$code" "active=$(manager is-active -- "$unit")" "error=$error"
+  fp_emit restart_ended "unit=$unit" "at:=$fp_time" "exit_code:=$code" "active=$(manager is-active -- "$unit_name")" "error=$error"
 }
 
 for unit in $(fp_param units); do restart; done
