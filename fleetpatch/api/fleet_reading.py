@@ -78,6 +78,7 @@ def read_overview(request: Request) -> models.Overview:
         other_patch_count=totals.other,
         reboot_required=totals.reboot,
         services_to_restart=totals.services,
+        fixes_not_in_effect=totals.waiting,
         unreachable=totals.unreachable,
         runs_in_progress=[run.id for run in context.history.read_unfinished_runs()],
         waiting_approvals=len(SqlApprovals(context.records.database, context.clock).find_pending_approvals()),

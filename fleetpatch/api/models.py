@@ -80,6 +80,7 @@ class Overview(ApiModel):
     other_patch_count: int
     reboot_required: int
     services_to_restart: int
+    fixes_not_in_effect: int
     unreachable: int
     runs_in_progress: list[str]
     waiting_approvals: int

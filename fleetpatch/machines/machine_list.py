@@ -11,7 +11,7 @@ from inventory.data_class import dataclass
 from inventory.errors import InventoryError
 from inventory.scope import Scope
 from tasks.domain.rows.machines import MachineRow
-from tasks.domain.states import Compliance, MachineKind
+from tasks.domain.states import Compliance, MachineKind, YesNoUnknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ SHOWN: Final[Mapping[str, tuple[str, Callable[[MachineRow], bool]]]] = {
         "need a restart of services",
         lambda machine: machine.is_current and bool(machine.services_to_restart),
     ),
+    "waiting": ("have fixes that are not in effect", lambda machine: machine.in_effect is YesNoUnknown.NO),
     "unreachable": ("could not be reached at the last try", lambda machine: machine.is_unreachable),
     "drift": ("update themselves otherwise than their owner says", lambda machine: bool(machine.updater_drift)),
     "windowless": ("have no window", lambda machine: machine.next_window is None),

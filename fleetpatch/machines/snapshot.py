@@ -182,6 +182,7 @@ class FleetTotals:
     security_machines: int = 0
     reboot: int = 0  # machines that need a reboot
     services: int = 0  # machines with services that use replaced files
+    waiting: int = 0  # machines with critical or security updates that are installed and not in effect
     unreachable: int = 0  # machines where the last try could not log in
 
 
@@ -204,4 +205,5 @@ def count_fleet(snapshot: FleetSnapshot) -> FleetTotals:
         totals.security_machines += bool(machine.security)
         totals.reboot += machine.reboot is YesNoUnknown.YES
         totals.services += bool(machine.services_to_restart)
+        totals.waiting += machine.in_effect is YesNoUnknown.NO
     return totals

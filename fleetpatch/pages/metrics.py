@@ -101,6 +101,7 @@ def _build_machine_counts(machines: Iterable[MachineRow]) -> Iterator[Metric]:
     reboot: Counter[tuple[str, ...]] = Counter()
     restart: Counter[tuple[str, ...]] = Counter()
     failed: Counter[tuple[str, ...]] = Counter()
+    in_effect: Counter[tuple[str, ...]] = Counter()
     drift: Counter[tuple[str, ...]] = Counter()
     unknown_updaters: Counter[tuple[str, ...]] = Counter()
     for machine in machines:
@@ -108,6 +109,7 @@ def _build_machine_counts(machines: Iterable[MachineRow]) -> Iterator[Metric]:
         counts[machine.compliance.value, environment, machine.os_family or ""] += 1
         reboot[(environment,)] += machine.reboot is YesNoUnknown.YES
         restart[(environment,)] += machine.is_current and bool(machine.services_to_restart)
+        in_effect[machine.in_effect.value, environment] += 1
         drift[(environment,)] += bool(machine.updater_drift)
         unknown_updaters[(environment,)] += machine.own_updaters is None
         if machine.error_kind:
@@ -119,6 +121,12 @@ def _build_machine_counts(machines: Iterable[MachineRow]) -> Iterator[Metric]:
         "Machines with services that use replaced files.",
         ("environment",),
         restart,
+    )
+    yield _family(
+        "fleetpatch_machines_in_effect",
+        "Machines by whether their installed critical and security updates are in effect: yes, no or unknown.",
+        ("in_effect", "environment"),
+        in_effect,
     )
     yield _family(
         "fleetpatch_machines_updater_drift",

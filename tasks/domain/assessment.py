@@ -295,6 +295,23 @@ class UnfinishedPackage:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingFixes:
+    """Critical and security updates that are installed and not in effect: something still runs their old files.
+
+    Attributes:
+        updates: the names of those that are known to wait for a reboot; others may wait for services.
+        services: services that run replaced files, and must restart.
+        needs_reboot: whether they wait for a reboot.
+        is_certain: False: whether such an update is among those that wait is not known.
+    """
+
+    updates: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    needs_reboot: bool = False
+    is_certain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class PackageState:
     """The package state that the package manager reports.
 
@@ -321,6 +338,7 @@ class PackageState:
         remounted: the mount points that its own hooks mount writable before it changes packages; "*" for all of them.
         hotpatch: its enrolment for hotpatches or live patches; None when it can't have any.
         components: the components that it was asked for. Their updates are not among ``updates``.
+        waiting: the critical and security updates that are installed and not in effect, as far as that is known.
     """
 
     manager: str
@@ -348,6 +366,7 @@ class PackageState:
     components: tuple[InstalledComponent, ...] = ()
     package_remarks: tuple[str, ...] = ()
     remounted: tuple[str, ...] = ()
+    waiting: WaitingFixes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +394,7 @@ class Assessment:
 
     @property
     def compliance(self) -> Compliance:
-        """Return Compliant when no critical or security update is pending or hidden, and no package is broken."""
+        """Return Compliant when no critical or security update is pending, hidden or not in effect, and none broken."""
         if self.packages is None:
             return Compliance.NOT_ASSESSED
         return judge_compliance(
@@ -383,4 +402,5 @@ class Assessment:
             unclassified=sum(u.classification is Classification.UNCLASSIFIED for u in self.packages.updates),
             broken=bool(self.packages.problems),
             problems=self.packages.repository_problems,
+            waiting=None if self.packages.waiting is None else self.packages.waiting.is_certain,
         )

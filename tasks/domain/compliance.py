@@ -69,15 +69,21 @@ def merge_problems(
 
 
 def judge_compliance(
-    *, urgent: int, unclassified: int, broken: bool, problems: Iterable[RepositoryProblem]
+    *,
+    urgent: int,
+    unclassified: int,
+    broken: bool,
+    problems: Iterable[RepositoryProblem],
+    waiting: bool | None = None,
 ) -> Compliance:
     """Return whether a machine whose package state is known is compliant. All that shows compliance asks here.
 
     ``urgent`` critical and security updates are pending, ``unclassified`` pending ones may be security updates.
+    ``waiting``: whether such updates are installed and not in effect; False: perhaps. None: nothing is known to wait.
     """
-    if urgent or broken:
+    if urgent or broken or waiting:
         return Compliance.NON_COMPLIANT
-    if unclassified or any(problem.hides_fixes for problem in problems):
+    if unclassified or waiting is not None or any(problem.hides_fixes for problem in problems):
         return Compliance.NOT_ASSESSED
     return Compliance.COMPLIANT
 

@@ -22,6 +22,7 @@ from tasks.domain.assessment import (  # noqa: F401 - others import them from he
     RebootNeed,
     UnfinishedPackage,
     Update,
+    WaitingFixes,
 )
 from tasks.domain.compliance import RepositoryProblem  # noqa: F401 - others import it from here
 from tasks.domain.provided_machines import SnapshotResult

@@ -23,6 +23,7 @@ from tasks.rules.machine_checks.findings import explain_level, find_worst_level,
 from tasks.rules.machine_checks.packages import describe_live_patching
 from tasks.rules.machine_checks.precheck import check_assessment
 from tasks.rules.own_updaters import UpdaterRequest, describe_drift, find_installing_updaters
+from tasks.rules.updates.effect import judge_effect
 
 _SHOWN_UPDATERS: Final = 20
 _KINDS: Final = {kind.value: kind for kind in MachineKind}
@@ -75,9 +76,12 @@ def summarize_answer(assessment: Assessment) -> dict[str, Any]:
     packages, findings = assessment.packages, check_assessment(assessment)
     if packages is None:
         return {}
+    answer, waits_for = judge_effect(packages)
     return {
         **_summarize_facts(assessment.facts),
         "service_names": list(packages.services_to_restart),
+        "in_effect": answer.value,
+        "waits_for": waits_for[:_SHOWN_CHARACTERS] or None,
         "reboot_mitigated_by": packages.reboot.mitigated_by[:_SHOWN_CHARACTERS] or None,
         "live_patches": describe_live_patching(packages.live_patching)[:_SHOWN_CHARACTERS] or None,
         "own_updaters": list(find_installing_updaters(packages))[:_SHOWN_UPDATERS],
@@ -180,7 +184,8 @@ def build_machine_row(
         reboot_since=answer.reboot_since if answer is not None else None,
         services_to_restart=answer.services_to_restart if answer is not None else None,
         service_names=tuple(names) if (names := details.get("service_names")) is not None else None,
-        **{column: details.get(column) for column in ("kernel", "reboot_mitigated_by", "live_patches")},
+        in_effect=YesNoUnknown(details.get("in_effect", "unknown")) if is_current else YesNoUnknown.UNKNOWN,
+        **{column: details.get(column) for column in ("waits_for", "kernel", "reboot_mitigated_by", "live_patches")},
         hotpatch_status=hotpatch_status,
         next_baseline_on=baseline,
         own_updaters=own_updaters,

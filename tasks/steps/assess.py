@@ -16,6 +16,7 @@ from tasks.rules.machine_checks.services import find_restartable_services, join_
 from tasks.rules.runs.approval import restrict_new_plan
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
 from tasks.rules.undo import LEFT_REBOOT, describe_no_way_back, keep_others, leaves_pending_reboot
+from tasks.rules.updates.effect import find_waiting_fixes
 from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
 from tasks.rules.updates.possible_classes import find_impossible_classes
 from tasks.rules.updates.selection import describe_server_products, describe_unapplied_limits, select_updates
@@ -58,11 +59,12 @@ def assess(context: MachineContext) -> MachineState:
     packages = query_packages(
         manager, context.transport, clock, facts, refresh=refresh, deadline=Deadline.after(clock, allowed_seconds)
     )
-    needs_previous = not refresh or packages.reboot.answer is YesNoUnknown.YES
-    previous = context.records.read_last_assessment(context.name) if needs_previous else None
+    waits = packages.reboot.answer is YesNoUnknown.YES or packages.services_to_restart
+    previous = context.records.read_last_assessment(context.name) if waits or not refresh else None
     if not refresh and previous is not None:
         packages = keep_repository_problems(packages, previous.packages)
     packages = date_reboot(packages, facts, previous, began)
+    packages = replace(packages, waiting=find_waiting_fixes(packages, facts, previous))
     seconds = (clock.now() - began).total_seconds()
     assessment = Assessment(context.name, began, seconds, facts=facts, packages=packages, run_id=context.run.id)
     context.records.save(assessment)

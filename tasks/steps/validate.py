@@ -13,7 +13,16 @@ from tasks.domain.errors import (
     RepositoryError,
     ScriptFailed,
 )
-from tasks.domain.model import Assessment, Facts, Finding, PackageState, RebootResult, UpdateResult, ValidationResult
+from tasks.domain.model import (
+    Assessment,
+    Facts,
+    Finding,
+    PackageState,
+    RebootResult,
+    UpdateResult,
+    ValidationResult,
+    WaitingFixes,
+)
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.services import Settling
 from tasks.domain.states import (
@@ -40,6 +49,7 @@ from tasks.rules.machine_checks.units import (
     find_restarted_services,
     find_starting_units,
 )
+from tasks.rules.updates.effect import find_waiting_fixes
 from tasks.rules.updates.follow_up import FOLLOW_UP_CHECK
 from tasks.rules.updates.results import check_installed_versions, find_lost_updates, find_rolled_back_updates, mark_lost
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -92,6 +102,7 @@ def validate(context: MachineContext) -> MachineState:
         if blocks:  # perhaps another process upgraded these services, and ended while packages were read
             facts, findings = _wait_for_services(context, context.options.come_back_seconds if changed_by_others else 0)
     packages = date_reboot(packages, facts, None, clock.now())  # it may have been rebooted since they were read
+    packages = replace(packages, waiting=_find_waiting_fixes(machine_state, packages, facts))
     seconds = (clock.now() - began).total_seconds()
     facts_to_keep = facts.without_active_units()
     assessment = Assessment(context.name, began, seconds, facts=facts_to_keep, packages=packages, run_id=context.run.id)
@@ -186,6 +197,15 @@ def look_again(context: MachineContext) -> MachineState:
     repeated = {finding.check for finding in findings}
     kept = (finding for finding in validation.findings if finding.check not in repeated)
     return replace(machine_state, settling=None, validation=replace(validation, findings=(*kept, *findings)))
+
+
+def _find_waiting_fixes(machine_state: MachineState, packages: PackageState, facts: Facts) -> WaitingFixes | None:
+    """Return the fixes that are not in effect. What ran when the installation began is in the boot of the baseline."""
+    assessment, baseline, install = machine_state.assessment, machine_state.baseline, machine_state.install
+    before = replace(assessment, facts=baseline) if assessment is not None and baseline is not None else assessment
+    results = install.results if install is not None else ()
+    installed = [result.update for result in results if result.state in PRESENT_UPDATE_STATES]
+    return find_waiting_fixes(packages, facts, before, installed)
 
 
 def _read_packages(context: MachineContext, *, refresh: bool) -> tuple[PackageState, Sequence[Finding]]:

@@ -158,7 +158,7 @@ def test_a_console_is_restarted_only_while_nobody_is_logged_in_there(machine: Ma
 
 
 def _copy_of_sleep(place: Path) -> str:
-    return shutil.copy(shutil.which("sleep") or "/bin/sleep", place)
+    return str(shutil.copy(shutil.which("sleep") or "/bin/sleep", str(place)))
 
 
 def test_what_must_not_go_down_is_not_taken_along_however_far_away(machine: Machine) -> None:

@@ -19,6 +19,7 @@ from tasks.rules.machine_checks.packages import (
     describe_live_patching,
 )
 from tasks.rules.machine_checks.services import check_outdated_services
+from tasks.rules.updates.effect import describe_waiting, judge_effect
 
 ALL_UPDATES_MASK = "*"
 """The mask of all updates."""
@@ -53,6 +54,7 @@ def build_why_json(
         "packageProblems": list(packages.problems) if packages else None,
         "repositoryProblems": list(map(str, packages.repository_problems)) if packages else None,
         "servicesToRestart": list(packages.services_to_restart) if packages else None,
+        "inEffect": judge_effect(packages)[0] if packages else None,
         "rebootReason": packages.reboot.explanation if packages and packages.reboot.reasons else None,
         "livePatches": (describe_live_patching(packages.live_patching) or None) if packages else None,
         "explanations": build_list_json(EXPLANATION_FACTS, explanations),
@@ -84,6 +86,9 @@ def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
         print_to_stdout(render_marked_line(finding.level, assessment.machine, finding.message))
         print_detail(f"{finding.remedy} Assessed on {moment} UTC.".strip(), "dim", indent=2)
         print_to_stdout("")
+    if packages.waiting is not None:
+        text = describe_waiting(packages.waiting)
+        print_to_stdout(render_marked_line(FindingLevel.WARN, assessment.machine, text), "")
     if packages.live_patching is not None:
         lines = [f"live patches: {describe_live_patching(packages.live_patching)}"]
         if packages.reboot.answer is YesNoUnknown.YES:

@@ -27,7 +27,7 @@ from inventory.machine import Machine
 from tasks.domain.model import Update
 from tasks.domain.rows.machines import MachineRow
 from tasks.domain.rows.updates import build_missing_update_row
-from tasks.domain.states import ReadinessState
+from tasks.domain.states import ReadinessState, YesNoUnknown
 from tasks.reports.export.tabular_formats import build_row_json
 from tasks.reports.formatting import NO_FIGURE, format_age, format_count
 from tasks.reports.sanitizing import sanitize_to_one_line
@@ -87,6 +87,10 @@ def _print_remarks(rows: Sequence[MachineRow], now: datetime) -> None:
         print_to_stdout(f"  and {len(silent) - MAX_NAMES} more")
     if any(row.services_to_restart for row in rows):
         print_to_stdout("", "restart: number of services that run replaced files. fleetpatch why MACHINE names them.")
+    waiting = [row for row in rows if row.in_effect is YesNoUnknown.NO]
+    if waiting:
+        print_to_stdout("", f"Installed, and not in effect ({format_count(len(waiting), 'machine')}):")
+        print_to_stdout(*(to_safe_text(f"  {row.name}: {row.waits_for}") for row in waiting[:MAX_NAMES]))
     never = [row.name for row in rows if row.tried_at is None]
     if never:
         print_to_stdout(

@@ -103,6 +103,13 @@ class MachineRow:
         tuple[str, ...] | None,
         Column("The services that run replaced files.", json_name="servicesToRestart", is_prose=True),
     ]
+    in_effect: Annotated[
+        YesNoUnknown,
+        Column("Whether the critical and security updates that are installed are in effect, by the last new answer."),
+    ]
+    waits_for: Annotated[
+        str | None, Column("What is installed and waits for a restart or a reboot; null: nothing does.", is_prose=True)
+    ]
     live_patches: Annotated[
         str | None, Column("Its live patches, and what they lack; null: it has none.", is_prose=True)
     ]

@@ -124,6 +124,7 @@ def compute_compliance(outcome: Outcome | None, assessment: Assessment | None, f
         unclassified=found.unclassified,
         broken=broken,
         problems=packages.repository_problems if packages is not None else (),
+        waiting=packages.waiting.is_certain if packages is not None and packages.waiting is not None else None,
     )
 
 

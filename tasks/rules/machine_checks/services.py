@@ -188,6 +188,11 @@ def check_outdated_services(
     return (build(SERVICE_RESTART_CHECK, message, " ".join(remedies)),)
 
 
+def drop_updaters(packages: PackageState) -> tuple[str, ...]:
+    """Return the services that use replaced files without the system's own updaters: their next start renews them."""
+    return tuple(name for name in packages.services_to_restart if not _fits(name, packages.updater_units))
+
+
 def join_first_services(names: Iterable[str]) -> str:
     """Return the first eight names and the number of the others."""
     return join_first_names(tuple(names), 8)

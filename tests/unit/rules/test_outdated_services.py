@@ -18,8 +18,8 @@ REBOOT_ONLY = ("dbus.service", "systemd-logind.service", "docker.service", "libv
 UPDATER = "unattended-upgrades.service"
 
 
-def state(*services: str, answer: YesNoUnknown = YesNoUnknown.NO, **fields: str) -> PackageState:
-    need = RebootNeed(answer, **fields)
+def state(*services: str, answer: YesNoUnknown = YesNoUnknown.NO) -> PackageState:
+    need = RebootNeed(answer)
     return PackageState("apt", (), need, services_to_restart=services, updater_units=("unattended-upgrades.service",))
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import ManagerBusy, ManagerError, RepositoryError
-from tasks.domain.model import PackageState, RepositoryProblem, Update
+from tasks.domain.model import PackageState, RepositoryProblem, Update, WaitingFixes
 from tasks.domain.protocols.package_manager import FailureCause
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification
@@ -123,6 +123,7 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
             *find_repeated_updates(offered, history),
         ),
         remarks=managers.remarks,
+        waiting=_find_waiting_fixes(waiting),
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_hotpatch_enrolment(hotpatch, system, history),
         repository_problems=_find_search_problems(result, source),
@@ -203,6 +204,12 @@ def _build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mon
         needs_licence=not offered.eula_accepted,
         reboot_reason=reboot.reason,
     )
+
+
+def _find_waiting_fixes(waiting: Sequence[OfferedUpdate]) -> WaitingFixes | None:
+    """Return the critical and security updates that wait for their reboot: the agent tells them."""
+    names = sorted({update.name for update in waiting if update.classification.is_urgent})
+    return WaitingFixes(tuple(names), needs_reboot=True) if names else None
 
 
 def _find_waiting_upgrades(waiting: Sequence[OfferedUpdate]) -> tuple[str, ...]:
