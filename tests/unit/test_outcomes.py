@@ -64,6 +64,8 @@ NOTHING: Mapping[str, Any] = {"urgent": 0, "unclassified": 0, "broken": False, "
 COMPLIANCE: Mapping[str, dict[str, Any] | None] = {
     "No critical or security update": {},
     "A critical or security update": {"urgent": 1, "unclassified": 1, "problems": (UNREAD,)},
+    "An installed critical or security update is not": {"waiting": True, "problems": (UNREAD,)},
+    "Perhaps an installed": {"waiting": False},
     "A package is broken": {"broken": True, "problems": (UNREAD,)},
     "Nothing urgent is known, and an update of unknown class": {"unclassified": 1},
     "Nothing urgent is known, and a repository": {"problems": (UNREAD,)},
