@@ -199,7 +199,7 @@ def find_reboot_state(machine_state: MachineState) -> RebootState:
 def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
     """Return a finding if the machine requires a reboot and no step of this run decided about it.
 
-    It is a remark if the owner has decided that runs reboot nothing.
+    It is a remark if the owner has decided that runs reboot nothing, unless the owner's own deadline is over.
     """
     machine_state, policy = context.state, context.options.reboot
     is_reported = any(finding.check == PENDING_REBOOT_CHECK for finding in machine_state.findings)
@@ -212,10 +212,13 @@ def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
     if context.options.may_reboot_wait(packages.reboot):
         wait_reason = describe_wait(packages.reboot, context.options.live_patch_policy)
         return (Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, wait_reason),)
-    level, why_not = FindingLevel.REMARK, "the reboot policy is Never"
-    if policy is not RebootPolicy.NEVER:
-        level = FindingLevel.WARN
-        why_not = "nothing was installed, and without an installation no run does a reboot that was already pending"
+    why_not = (
+        "nothing was installed, and without an installation this run does not do a reboot that was already pending"
+    )
+    if policy is RebootPolicy.NEVER:
+        why_not = "the reboot policy is Never"
+    is_decided = policy is RebootPolicy.NEVER and not context.options.live_patch_policy.is_overdue(packages.reboot)
+    level = FindingLevel.REMARK if is_decided else FindingLevel.WARN
     message = f"a reboot is still required: the machine asks for a reboot{because}; {why_not}"
     remedy = "Reboot it, or allow fleetpatch to do pending reboots first."
     return (Finding(PENDING_REBOOT_CHECK, level, message, remedy),)

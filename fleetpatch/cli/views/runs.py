@@ -213,7 +213,7 @@ def print_machine_reasons(rows: Iterable[MachineReportRow], findings: Iterable[F
                 to_safe_text(row.machine, "bold"), " ", render_state(row.state), ": ", to_safe_text(row.reason)
             ),
         )
-        for hint in [row.error_hint] * bool(row.error_hint) + remedies[row.machine]:
+        for hint in dict.fromkeys([row.error_hint] * bool(row.error_hint) + remedies[row.machine]):
             print_to_stdout(Text.assemble("  hint: ", to_safe_text(hint)))
 
 

@@ -8,7 +8,7 @@ import pytest
 from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from tasks.domain.errors import HostKeyMismatch
 from tasks.domain.protocols.transport import Script, ScriptRecord
-from tasks.domain.states import OperationState, RebootPolicy, RebootState, Step, UpdateState
+from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps.context.run_control import LoggingListener
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
@@ -305,7 +305,7 @@ def test_a_reboot_that_is_known_to_be_quick_may_use_the_time_that_was_kept_for_i
     ],
 )
 @pytest.mark.parametrize("held", [True, False])
-def test_a_reboot_that_is_required_and_not_taken_is_a_warning_also_when_nothing_was_to_be_installed(
+def test_a_reboot_that_is_required_and_not_taken_is_told_also_when_nothing_was_to_be_installed(
     fleet: SimFleet, policy: RebootPolicy, why: str, held: bool
 ) -> None:
     package = FakePackage("a", held=True) if held else FakePackage("a", installed="2.0")
@@ -315,10 +315,15 @@ def test_a_reboot_that_is_required_and_not_taken_is_a_warning_also_when_nothing_
     report = fleet.patch(reboot=policy)
 
     outcome = outcome_of(report, "web")
-    assert (outcome.state, outcome.reboot) == (OperationState.COMPLETED_WITH_WARNINGS, RebootState.REQUIRED)
-    assert f"a reboot is still required: the machine asks for a reboot (from before); {why}" in outcome.reason
-    assert [finding.check for finding in outcome.findings].count("pending-reboot") == 1
-    assert to_run_exit_code(report) is ExitCode.WARNINGS
+    message = f"a reboot is still required: the machine asks for a reboot (from before); {why}"
+    (finding,) = [finding for finding in outcome.findings if finding.check == "pending-reboot"]
+    assert (finding.message, outcome.reboot) == (message, RebootState.REQUIRED)
+    if policy is RebootPolicy.NEVER:  # its owner has decided that
+        assert (finding.level, outcome.state) == (FindingLevel.REMARK, OperationState.SUCCEEDED)
+        assert to_run_exit_code(report) is ExitCode.SUCCESS
+    else:
+        assert (finding.level, message in outcome.reason) == (FindingLevel.WARN, True)
+        assert to_run_exit_code(report) is ExitCode.WARNINGS
     assert web.boots.orders == []
 
 

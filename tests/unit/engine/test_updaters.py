@@ -191,20 +191,20 @@ def test_what_its_owner_has_masked_and_what_is_at_work_is_told() -> None:
     ]
 
 
-def test_the_pre_check_does_not_warn_of_what_is_going_to_rest() -> None:
-    for asked, level in (("leave", FindingLevel.WARN), ("pause", FindingLevel.GOOD)):
+def test_the_pre_check_does_not_remark_on_what_is_going_to_rest() -> None:
+    for asked, level in (("leave", FindingLevel.REMARK), ("pause", FindingLevel.GOOD)):
         fleet = one()
         fleet.machines["web"].world.auto_updaters = (("fake.timer", 600.0),)
         assert found(outcome_of(fleet.patch(native_updaters=asked), "web"))[0][0] is level
 
 
-def test_one_that_acts_already_is_still_warned_of() -> None:
+def test_one_that_acts_already_is_still_told() -> None:
     fleet = one()
     fleet.machines["web"].world.auto_updaters = (("fake.service", 0.0),)
-    assert found(outcome_of(fleet.patch(native_updaters="pause"), "web"))[0][0] is FindingLevel.WARN
+    assert found(outcome_of(fleet.patch(native_updaters="pause"), "web"))[0][0] is FindingLevel.REMARK
 
 
-def test_what_can_not_be_paused_still_warns() -> None:
+def test_what_can_not_be_paused_is_still_told() -> None:
     fleet = one()
     world = fleet.machines["web"].world
     world.auto_updaters, world.unpausable_updaters = (
@@ -212,7 +212,7 @@ def test_what_can_not_be_paused_still_warns() -> None:
         ("/etc/cron.daily/up",),
     )
     outcome = outcome_of(fleet.patch(native_updaters="pause"), "web")
-    assert [level for level, _ in found(outcome)][:2] == [FindingLevel.WARN, FindingLevel.GOOD]
+    assert [level for level, _ in found(outcome)][:2] == [FindingLevel.REMARK, FindingLevel.GOOD]
     (remedy,) = [each.remedy for each in outcome.findings if "/etc/cron.daily/up" in each.message]
     assert "No run pauses it" in remedy
 
