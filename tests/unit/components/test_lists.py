@@ -30,7 +30,7 @@ class TestForeignWarnings:
     )
     def test_what_was_so_before_is_a_remark(self, check, now, level):
         findings = remark_foreign(
-            [Finding.warn(check, "look")], self.BEFORE, make_package_state(services_to_restart=now)
+            [Finding.warn(check, "look", "act")], self.BEFORE, make_package_state(services_to_restart=now)
         )
         assert [finding.level for finding in findings] == [level]
 
