@@ -81,7 +81,7 @@ def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
         *check_outdated_services(packages),
     )
     for finding in findings:
-        if finding.level is FindingLevel.GOOD:
+        if not finding.level.is_problem:
             continue
         print_to_stdout(render_marked_line(finding.level, assessment.machine, finding.message))
         print_detail(f"{finding.remedy} Assessed on {moment} UTC.".strip(), "dim", indent=2)

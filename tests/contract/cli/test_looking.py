@@ -381,18 +381,24 @@ def test_live_patches_are_shown_where_the_fleet_is_looked_at(stage: Stage) -> No
 
 def test_services_that_run_replaced_files_are_shown_where_the_fleet_is_looked_at(stage: Stage) -> None:
     stage.add("web", security("openssl", used_by=("nginx.service", "cron.service")))
-    said = stage.run("patch", "*", "--no-prefect", "--yes")
+    said = stage.run("patch", "*", "--no-prefect", "--yes", "--no-restart-services")
     assert said.code == 3
     words = "2 services still run files that updates have replaced: nginx.service, cron.service"
     assert words in " ".join(said.out.split())
     (row,) = stage.run("machines", "--json").json["machines"]
     assert row["servicesToRestart"] == ["nginx.service", "cron.service"]
-    assert row["complianceState"] == "Compliant"
-    assert "fleetpatch why MACHINE" in stage.run("machines").out
+    waits = (
+        "critical or security updates installed, not in effect: replaced files still run in nginx.service, cron.service"
+    )
+    assert (row["complianceState"], row["inEffect"], row["waitsFor"]) == ("NonCompliant", "no", waits)
+    shown = stage.run("machines").out
+    assert "fleetpatch why MACHINE" in shown
+    assert f"web: {waits}" in " ".join(shown.split())
     assert "nginx.service, cron.service" in stage.run("why", "web").out
     assert stage.run("why", "web", "--json").json["servicesToRestart"] == ["nginx.service", "cron.service"]
     (row,) = stage.run("show", "last", "--json").json["machines"]
     assert row["servicesToRestart"] == ["nginx.service", "cron.service"]
-    said = stage.run("patch", "*", "--no-prefect", "--yes", "--restart-services")
+    said = stage.run("patch", "*", "--no-prefect", "--yes")
     assert said.code == 0, said.out
-    assert stage.run("machines", "--json").json["machines"][0]["servicesToRestart"] == []
+    (row,) = stage.run("machines", "--json").json["machines"]
+    assert (row["servicesToRestart"], row["complianceState"], row["inEffect"]) == ([], "Compliant", "yes")
