@@ -96,6 +96,7 @@ class SimMachine(FakeTransport):
         self._boot = 1
         self._booted_at = clock.now() - timedelta(days=10)
         self.locked_by: tuple[str, str, float] | None = None
+        self.lock_attempt = 1
         self.lock_holder = ""
         self.world.move_in(self)
         self.world.lasting_skew = self.lasting_skew
@@ -246,13 +247,14 @@ class SimMachine(FakeTransport):
             return {"kind": "released", "run": run}
         self.lock_holder = holder
         self.locked_by = (run, str(script.params["by"]), float(str(script.params["until"])))
+        self.lock_attempt = int(str(script.params["attempt"]))
         return {"kind": "locked", "run": run}
 
     def _show_lock(self, script: Script) -> list[ScriptRecord]:
         run, by, until = self.locked_by or ("", "", 0.0)
         now = self.fake_clock.now().timestamp() + self.world.skew_seconds
-        lock: dict[str, object] = {"run": self.lock_holder or run, "by": by, "until": until, "attempt": 1, "now": now}
-        told: list[ScriptRecord] = [{"kind": "lock", "job": "", "label": "", "began": None, **lock}]
+        lock: dict[str, object] = {"run": self.lock_holder or run, "by": by, "until": until, "attempt": self.lock_attempt}
+        told: list[ScriptRecord] = [{"kind": "lock", "job": "", "label": "", "began": None, "now": now, **lock}]
         if script.params.get("lift"):
             is_it = (script.params["run"], script.params["until"]) == (lock["run"], f"{until:.0f}")
             if is_it:

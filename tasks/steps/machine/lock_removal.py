@@ -160,8 +160,9 @@ def _remove_left_lock(context: MachineContext) -> str:
     """Remove the lock of a run whose last attempt is over, by its journal. Return its id; "": it may not be over."""
     lock = read_lock_status(context.name, context.transport, context.clock)
     entries = context.records.read_entries(lock.run_id, context.name) if lock.run_id else ()
-    acts = [entry.act for entry in entries if entry.act in {ATTEMPT_ACT, LOCK_LEFT_ACT}]
-    if acts[-1:] != [LOCK_LEFT_ACT]:
+    attempts, left = ([e.key for e in entries if e.act == act] for act in (ATTEMPT_ACT, LOCK_LEFT_ACT))
+    # by number: an earlier attempt may write its end late, and records that were restored lack later attempts
+    if str(len(attempts)) not in left or int(lock.raw_fields[1]) > len(attempts):
         return ""
     remove_lock(lock, f"run {context.run.id}, as that run is over", context.transport, context.clock)
     return lock.run_id

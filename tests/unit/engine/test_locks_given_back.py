@@ -7,6 +7,7 @@ import pytest
 from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
 from tasks.domain.errors import ConnectionLost, DeadlineExceeded, FleetpatchError, HostKeyMismatch
+from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import OperationState, RebootState, Step
 from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION
@@ -115,3 +116,35 @@ def test_a_machine_whose_update_makes_new_host_keys_is_told_with_the_remedy_and_
     outcome = outcome_of(second.execute(), "web")
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
     assert web.locked_by is None
+
+
+@pytest.mark.parametrize(
+    ("acts", "lock_attempt", "is_taken_over"),
+    [
+        ("attempt, lock left 1", 1, True),
+        ("attempt, attempt, lock left 1, lock left 2", 2, True),
+        ("attempt, attempt, lock left 2", 1, True),  # the second one got no lock
+        ("attempt, attempt, lock left 1", 2, False),  # the first one's process slept, and was woken late
+        ("attempt, lock left 1", 2, False),  # the records were restored, and lack the second one
+        ("attempt, lock left 1, attempt", 1, False),
+        ("", 1, False),
+    ],
+)
+def test_only_the_lock_of_the_last_attempt_is_taken_over_when_that_is_over(
+    fleet: SimFleet, acts: str, lock_attempt: int, is_taken_over: bool
+) -> None:
+    other, now = "20260310-010000-aaaaaa", fleet.clock.now()
+    web = fleet.add("web", [FakePackage("a")])
+    web.locked_by, web.lock_attempt = (other, "anna", now.timestamp() + 7200), lock_attempt
+    for act in filter(None, acts.split(", ")):
+        name, _, key = act.partition(" left ")
+        entry_act, entry_key = ("lock left", key) if key else (name, f"{len(fleet.records.journal)}")
+        fleet.records.append_entry(
+            JournalEntry(other, "web", Step.PRECHECK, JournalMark.AFTER, entry_act, entry_key, now, {})
+        )
+
+    run = FleetRun(fleet.request("a"), fleet.ports(), LocalRunner(), run_id="20260310-020000-bbbbbb")
+    outcome = outcome_of(run.execute(), "web")
+
+    assert (outcome.state is OperationState.SUCCEEDED) is is_taken_over, outcome.reason
+    assert (web.locked_by is None) is is_taken_over
