@@ -16,7 +16,7 @@ from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.precheck import check_mounts_writable
 from tasks.rules.machine_checks.services import count_reboot_only_services
-from tasks.rules.runs.reboot_decision import RebootDecision, add_updates_need, decide_reboot
+from tasks.rules.runs.reboot_decision import RebootDecision, add_updates_need, decide_reboot, is_boot
 from tasks.rules.undo import LEFT_REBOOT, leaves_pending_reboot
 from tasks.rules.updates.transaction_errors import find_boot_danger
 from tasks.steps.context import journal
@@ -121,14 +121,14 @@ def _finish_earlier_reboot(context: MachineContext, before: str, early: bool) ->
     """
 
     def is_answer_current(boot: str | None) -> bool:
-        return boot is not None and (boot != before or _try_announce_attempt(context))
+        return boot is not None and (not is_boot(before, boot) or _try_announce_attempt(context))
 
     after = read_boot_id(context) if wait_for_boot_id(context, is_answer_current) else None
     if after is None:
         reason = f"ordered before this run was resumed; it did not come back in {context.coming_up_seconds:.0f} s"
         _store_result(context, RebootResult(RebootState.FAILED, reason, boot_id_before=before, count=1), early)
         return True
-    if after == before:
+    if is_boot(before, after):
         return False
     reason = "ordered before this run was resumed"
     result = RebootResult(RebootState.COMPLETED, reason, boot_id_before=before, boot_id_after=after, count=1)

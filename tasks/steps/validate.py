@@ -259,7 +259,7 @@ def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, 
         before = context.state.baseline
         if before is None:
             return facts, []
-        rebooted = facts.boot_id != before.boot_id or any(result.count for result in context.state.reboots)
+        rebooted = not is_boot(before.boot_id, facts.boot_id) or any(result.count for result in context.state.reboots)
         paused = (*list_paused_units(context), *find_loops(before.services))
         units = read_unit_states(context, find_missing_units(before.services, facts.services, paused))
         services = read_service_states(context, find_missing_services(before.services, facts.services))
@@ -321,7 +321,7 @@ def _check_boot(context: MachineContext, facts: Facts) -> list[Finding]:
     expected = {context.state.baseline.boot_id} | {result.boot_id_after for result in context.state.reboots}
     snapshot = context.state.snapshot
     was_reverted = snapshot is not None and snapshot.reverted_at is not None
-    if facts.boot_id in expected or was_reverted:
+    if was_reverted or any(is_boot(boot_id, facts.boot_id) for boot_id in expected):
         return []
     message = "the machine was rebooted, and not by this run"
     return [Finding("boot", FindingLevel.WARN, message, "Find out who or what rebooted it.")]

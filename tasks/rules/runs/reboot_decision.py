@@ -111,6 +111,11 @@ class LivePatchPolicy:
         return need.since + timedelta(days=self.max_days)
 
 
+def is_boot(noted: str, boot_id: str) -> bool:
+    """Return whether a boot is the noted one. Release 0.1.0 has noted the kernel's boot id alone (prelude.sh)."""
+    return noted in {boot_id, boot_id.partition(".")[0]}
+
+
 def date_reboot_need(need: RebootNeed, facts: Facts | None, previous: Assessment | None, now: datetime) -> RebootNeed:
     """Return a reboot need with the time since when the machine has it: the earliest that anything says.
 
@@ -121,7 +126,7 @@ def date_reboot_need(need: RebootNeed, facts: Facts | None, previous: Assessment
         return need
     times = [now] if need.since is None else [need.since, now]
     before = previous.facts if previous is not None else None
-    is_same_boot = facts is not None and before is not None and facts.boot_id and facts.boot_id == before.boot_id
+    is_same_boot = facts is not None and before is not None and facts.boot_id and is_boot(before.boot_id, facts.boot_id)
     if previous is not None and previous.packages is not None and is_same_boot:
         earlier = previous.packages.reboot
         times += [earlier.since or previous.at] if earlier.answer is YesNoUnknown.YES else []

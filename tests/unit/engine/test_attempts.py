@@ -118,6 +118,23 @@ def _ordering(fleet: SimFleet) -> bool:
     return any(entry.act == "reboot" for entry in fleet.records.journal)
 
 
+def test_a_boot_that_an_earlier_release_has_noted_is_no_reboot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has noted the kernel's boot id alone, and died before the order was given."""
+    fleet, died = SimFleet(), 0
+    while not _ordering(fleet):
+        died += 1
+        fleet = _left(died, FakePackage("a", asks_reboot=True))
+    web, kernels_id = fleet.machines["web"], SimMachine.boot_id.fget
+    assert kernels_id is not None
+    assert web.boots.orders == []
+    monkeypatch.setattr(SimMachine, "boot_id", property(lambda machine: f"{kernels_id(machine)}.7"))
+
+    report = resume(fleet)
+
+    assert outcome_of(report, "web").reboot is RebootState.COMPLETED
+    assert web.boots.count == 1
+
+
 @pytest.mark.parametrize("error", [ConnectionLost("cut"), ProtocolViolation("cut"), AuthenticationFailed("no")])
 def test_a_machine_on_its_way_down_hears_of_it_once_it_is_up_again(error: FleetpatchError) -> None:
     fleet, died = SimFleet(), 0

@@ -150,6 +150,12 @@ def test_a_reboot_is_needed_since_the_earliest_time_of_this_boot(told, previous,
     assert need == replace(MITIGATED, since=OPENS - days * DAY)
 
 
+def test_a_boot_that_an_earlier_release_has_noted_is_the_same_one():
+    facts = replace(FACTS, boot_id="b1.17")
+    assert date_reboot_need(YES, facts, assessed(OPENS - 20 * DAY), OPENS).since == OPENS - 20 * DAY
+    assert date_reboot_need(YES, facts, assessed(OPENS - 20 * DAY, boot="b1.5"), OPENS).since == OPENS
+
+
 def test_what_is_not_needed_has_no_time():
     assert date_reboot_need(NO, FACTS, assessed(OPENS - DAY), OPENS) == NO
 
