@@ -342,6 +342,16 @@ def test_nothing_is_removed_after_its_time_when_the_simulation_took_long(
     assert not (tmp_path / "calls").exists()
 
 
+@pytest.mark.parametrize(("work", "list_"), [("remove", "apt-needless"), ("install", "apt-may")])
+def test_what_could_not_be_checked_is_not_changed(tmp_path: Path, work: str, list_: str) -> None:
+    (tmp_path / list_).symlink_to(tmp_path / "gone" / "list")  # it can neither be written nor read
+    events, said = at_work(tmp_path, work=work)
+    assert [(event["why"], event["detail"]) for event in events if event["kind"] == "not_attempted"] == [
+        ("unexpected", "it could not be checked")
+    ]
+    assert said["calls"] == []
+
+
 def test_what_is_not_needless_any_more_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "needless").write_text("Remv b [1]\n")
     events, said = at_work(tmp_path, work="remove")

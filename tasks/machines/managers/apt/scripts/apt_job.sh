@@ -134,7 +134,8 @@ unwanted() { # what the installation would do and must not: prints "why detail",
       if (removals != "" && gone != "") print "removals", gone
       else if (anew != "") print "anew", anew
       else if (other != "") print "unexpected", other
-    }' "$FP_JOB_DIR/apt-may" "$FP_JOB_DIR/apt-present" "$FP_JOB_DIR/apt-would"
+    }' "$FP_JOB_DIR/apt-may" "$FP_JOB_DIR/apt-present" "$FP_JOB_DIR/apt-would" \
+    || lines 'unexpected it could not be checked'
   if [ -n "$excluded" ]; then barred | awk '{ printf "%s%s", (NR > 1 ? ", " : "excluded "), $0 } END { if (NR) print "" }'; fi
   if [ -s "$FP_JOB_DIR/apt-stuck" ]; then dependent | awk '{ printf "%s%s", (NR > 1 ? ", " : "broken "), $0 } END { if (NR) print "" }'; fi
 }

@@ -5,13 +5,17 @@
 
 needless() { fp_apt_get -s autoremove 2>/dev/null | sed -n 's/^Remv \([^ ]*\).*/\1/p'; } # what came as a dependency, was not chosen since, and is needed by nothing
 
-also_removed() { # what speaks against a removal: prints "why detail", or nothing
+also_removed() { # what speaks against a removal: prints "why detail", or nothing. A check that fails speaks against it
   needless >"$FP_JOB_DIR/apt-needless"
-  without "$FP_JOB_DIR/apt-needless" <"$FP_JOB_DIR/apt-names" | awk '{ printf "%s%s", (NR > 1 ? ", " : "needed "), $0 } END { if (NR) print "" }'
   fp_apt_get -s remove "$@" >"$FP_JOB_DIR/apt-would" 2>/dev/null || { lines "unexpected apt refuses it"; return; }
-  awk 'FILENAME == ARGV[1] { own[$0]; next }
+  awk 'FILENAME == ARGV[1] { own[$0] = ++count; name[count] = $0; next }
+    FILENAME == ARGV[2] { needless[$0]; next }
     $1 == "Inst" || (($1 == "Remv" || $1 == "Purg") && !($2 in own)) { other = other (other == "" ? "" : ", ") $1 " " $2 }
-    END { if (other != "") print "unexpected", other }' "$FP_JOB_DIR/apt-names" "$FP_JOB_DIR/apt-would"
+    END {
+      for (k = 1; k <= count; k++) if (!(name[k] in needless)) needed = needed (needed == "" ? "" : ", ") name[k]
+      if (needed != "") print "needed", needed
+      else if (other != "") print "unexpected", other
+    }' "$FP_JOB_DIR/apt-names" "$FP_JOB_DIR/apt-needless" "$FP_JOB_DIR/apt-would" || lines "unexpected it could not be checked"
 }
 
 failed=''
