@@ -49,6 +49,7 @@ from tasks.rules.machine_checks.units import (
     find_restarted_services,
     find_starting_units,
 )
+from tasks.rules.runs.reboot_decision import is_boot
 from tasks.rules.updates.effect import find_waiting_fixes
 from tasks.rules.updates.follow_up import FOLLOW_UP_CHECK
 from tasks.rules.updates.results import check_installed_versions, find_lost_updates, find_rolled_back_updates, mark_lost

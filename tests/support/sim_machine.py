@@ -253,7 +253,12 @@ class SimMachine(FakeTransport):
     def _show_lock(self, script: Script) -> list[ScriptRecord]:
         run, by, until = self.locked_by or ("", "", 0.0)
         now = self.fake_clock.now().timestamp() + self.world.skew_seconds
-        lock: dict[str, object] = {"run": self.lock_holder or run, "by": by, "until": until, "attempt": self.lock_attempt}
+        lock: dict[str, object] = {
+            "run": self.lock_holder or run,
+            "by": by,
+            "until": until,
+            "attempt": self.lock_attempt,
+        }
         told: list[ScriptRecord] = [{"kind": "lock", "job": "", "label": "", "began": None, "now": now, **lock}]
         if script.params.get("lift"):
             is_it = (script.params["run"], script.params["until"]) == (lock["run"], f"{until:.0f}")

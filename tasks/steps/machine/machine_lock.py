@@ -51,8 +51,8 @@ ATTEMPT_ACT = "attempt"
 """The act of journal entries that number attempts: the n-th entry of a machine in a run is its n-th attempt."""
 
 LOCK_LEFT_ACT = "lock left"
-"""The act of a journal entry of an attempt that is over, and could not release its lock; the key is its number. The next
-run takes the lock of the last attempt over if no job runs on the machine."""
+"""The act of a journal entry of an attempt that is over, and could not release its lock; the key is its number. The
+next run takes the lock of the last attempt over if no job runs on the machine."""
 
 SCRIPT_TIMEOUT_SECONDS = 60.0
 _UNCERTAIN_ERRORS = (DeadlineExceeded, InternalError, JobLost)  # after these a download may still run
