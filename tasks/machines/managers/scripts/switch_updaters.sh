@@ -26,10 +26,9 @@ act() { # STEP COMMAND…: do it, and say what became of it
 
 write_file() { # all of it or nothing; everybody may read it, as its neighbours
   mkdir -p "${file%/*}" && printf '%s' "$text" >"$file.fleetpatch-new" && chmod 644 "$file.fleetpatch-new" \
-    && mv -f "$file.fleetpatch-new" "$file" || {
-    rm -f "$file.fleetpatch-new"
-    return 1
-  }
+    && mv -f "$file.fleetpatch-new" "$file" && return
+  rm -f "$file.fleetpatch-new"
+  return 1
 }
 
 switch_all() {

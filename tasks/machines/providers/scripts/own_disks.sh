@@ -2,7 +2,7 @@
 # What providers on the machine itself share: how they fail, their lock, a copy of /boot and its way back, and the reboot.
 # The kernels in /boot must fit what is in /: so each snapshot has a copy of a /boot that is a file system of its own.
 # Records: failed (why, hint), rebooting.
-# shellcheck disable=SC2034  # used by the scripts that this is put before
+# shellcheck disable=SC2034,SC2154  # used by the scripts that this is put before; variables of prelude.sh
 
 umask 077
 fp_read_boot

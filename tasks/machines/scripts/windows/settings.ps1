@@ -1,5 +1,6 @@
 # Functions that report settings of the machine that would stop or endanger a patch run: records "finding" (check;
-# level: "remark", "warn" or "block"; message; remedy). They change nothing. A setting that can't be read is not reported.
+# level: "remark", "warn" or "block"; message; remedy). They change nothing. A setting that can't be read is not
+# reported.
 
 function Write-FpFinding {
     param([string] $Level, [string] $Message, [string] $Remedy, [string] $Check = 'settings')
