@@ -238,10 +238,25 @@ def _record_left_lock(context: MachineContext) -> None:
     if context.stop_token.is_suspended:  # the run goes on later
         return
     try:
+        if _may_have_disk_order(context):
+            return
         journal.record_end(context, Step.VALIDATE, LOCK_LEFT_ACT, str(_find_attempt_number(context)))
         del context.run_context.attempts[context.name]  # whoever goes on is another attempt
     except RecordsError as error:
         logger.info("%s: that its lock is left is not recorded: %s", context.name, error.message)
+
+
+def _may_have_disk_order(context: MachineContext) -> bool:
+    """Return whether a provider may still put another disk under the machine, which can't refuse that like a job."""
+    snapshot = context.state.snapshot
+    if snapshot is not None and snapshot.revert_reason and snapshot.reverted_at is None:
+        return True
+    entries = context.records.read_entries(context.run.id, context.name)
+    orders = [entry for entry in entries if entry.act in {journal.REPLACE_ACT, journal.RESTORE_ACT}]
+    begun, ended = (
+        {(e.act, e.key) for e in orders if e.mark is mark} for mark in (JournalMark.BEFORE, JournalMark.AFTER)
+    )
+    return bool(begun - ended)
 
 
 def _may_have_running_job(context: MachineContext) -> bool:

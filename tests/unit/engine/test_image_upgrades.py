@@ -178,6 +178,7 @@ def test_an_order_without_an_answer_may_still_be_carried_out(roll_back: bool) ->
     assert result.state is (UpdateState.FAILED if roll_back else UpdateState.PENDING)
     assert fleet.orders_of("m1")[-1] is (RESTORE if roll_back else REPLACE)
     assert fleet.versions["m1"] == (OLD if roll_back else NEW)
+    assert roll_back or "lock left" not in {entry.act for entry in fleet.fleet.records.journal}
     assert fleet.broken() == []
 
 

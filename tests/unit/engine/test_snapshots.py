@@ -371,3 +371,6 @@ def test_a_revert_that_is_never_answered_is_in_doubt(fleet: SnapshotFleet) -> No
     assert "it may have been reverted: the hypervisor does not answer" in outcome.reason
     assert result_of(outcome, "a").state is UpdateState.PENDING
     assert len(fleet.find_acts("web", REVERT)) == 3
+    # the machine can't refuse an order that its provider may still execute: no other run takes its lock over
+    assert fleet.machines["web"].locked_by is not None
+    assert "lock left" not in {entry.act for entry in fleet.records.journal}
