@@ -250,6 +250,7 @@ _ROWS = (
         metavar="POLICY",
     ),
     RequestOption("repair", help="First finish an interrupted package transaction."),
+    RequestOption("keep_previous", help="Keep on the machine what is replaced, for an undo."),
     RequestOption("stage", help="Do not download everything before the first installation."),
     RequestOption("refresh", parameter=NoRefreshOption),
 )

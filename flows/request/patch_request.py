@@ -313,6 +313,12 @@ class PatchRequest(ScopeRequest):
     stage: bool = Field(
         default=True, title="Download First", description="Download everything before the first installation."
     )
+    keep_previous: bool = Field(
+        default=False,
+        title="Keep Previous Packages",
+        description="Keep on the machine the packages that are replaced: an undo has them when the repositories no "
+        "longer do. The plan says where that is not possible.",
+    )
     download_only: bool = Field(
         default=False, description="Only download, ahead of a window: install nothing and reboot nothing."
     )

@@ -23,7 +23,7 @@ from tasks.domain.model import (
     Update,
     UpdateResult,
 )
-from tasks.domain.protocols.package_manager import InstalledKernels, PackageNeeds, WayBack
+from tasks.domain.protocols.package_manager import InstalledKernels, PackageNeeds
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import INSTALLED_UPDATE_STATES, RebootPolicy, UpdateState, YesNoUnknown
 from tasks.domain.undo import InstalledChange, UndoOrder, UndoSnapshot
@@ -192,19 +192,6 @@ def describe_new_packages(order: UndoOrder, machines: Iterable[str]) -> str:
     changes = (change for name in machines for change in order.changes.get(name, ()))
     names = sorted({c.update.name for c in changes if not c.update.installed and not c.update.kb})
     return f"What the run has newly installed is removed ({REMOVAL_TERMS}): {join_first_names(names)}." if names else ""
-
-
-def describe_no_way_back(chosen: Iterable[Update], way_back: WayBack) -> tuple[str, ...]:
-    """Return notes of a plan that installs: what an undo by packages can't take back, as far as it is known."""
-    updates = [update for update in chosen if update.installed is not None and not update.goes_back]
-    if way_back.obstacle or way_back.removes or not way_back.caution or not updates:
-        return ()
-    lost = [update.name for update in updates if update.previous_offered is False]
-    unknown = sum(update.previous_offered is None for update in updates)
-    newest = "the repositories keep only the newest version"
-    no_way = f"not undoable here by packages: {len(lost)} of {len(updates)} ({newest}): {join_first_names(lost)}"
-    not_known = f"whether packages can be taken back is not known before: {unknown} of {len(updates)}"
-    return (*([no_way] if lost else ()), *([not_known] if unknown else ()))
 
 
 def describe_other_way(run_id: str, snapshot: UndoSnapshot, now: datetime) -> str:

@@ -9,13 +9,14 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
 from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, Step, YesNoUnknown
 from tasks.machines.managers.registry import POSSIBLE_CLASSES, find_kernel_removal
+from tasks.rules.kept_packages import describe_no_way_back
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.packages import check_vendor_changes, describe_live_patching, prevents_installation
 from tasks.rules.machine_checks.precheck import check_machine_state, check_same_machine
 from tasks.rules.machine_checks.services import find_restartable_services, join_first_services
 from tasks.rules.runs.approval import restrict_new_plan
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
-from tasks.rules.undo import LEFT_REBOOT, describe_no_way_back, keep_others, leaves_pending_reboot
+from tasks.rules.undo import LEFT_REBOOT, keep_others, leaves_pending_reboot
 from tasks.rules.updates.effect import find_waiting_fixes
 from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
 from tasks.rules.updates.possible_classes import find_impossible_classes
@@ -135,7 +136,11 @@ def plan_updates(context: MachineContext) -> MachineState:
             *_describe_service_restarts(packages, options),
             *describe_unapplied_limits(chosen, options.selection),
             *describe_new_packages(new_packages),
-            *(() if snapshot or options.component_order else describe_no_way_back(chosen, context.manager.way_back)),
+            *(
+                ()
+                if snapshot or options.component_order
+                else describe_no_way_back(chosen, context.manager.way_back, keep=options.keep_previous)
+            ),
             *describe_server_products(chosen),
             *(finding.message for finding in check_vendor_changes(chosen)),
         ),

@@ -14,6 +14,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import JobKind as Kind
 from tasks.domain.protocols.package_manager import Transaction
 from tasks.domain.states import FindingLevel, Step, UpdateState
+from tasks.rules.kept_packages import describe_kept
 from tasks.rules.machine_checks.packages import (
     PACKAGES_CHECK,
     check_package_problems,
@@ -32,7 +33,7 @@ from tasks.steps.jobs.install_result import (
     find_retry_candidates,
     read_current_versions,
 )
-from tasks.steps.jobs.package_job import find_submitted_transactions, run_job
+from tasks.steps.jobs.package_job import find_submitted_transactions, keeps_previous, run_job
 from tasks.steps.machine.auto_updaters import halt_if_others_patch, is_pause_wanted, pause_updaters
 from tasks.steps.machine.package_state import (
     build_package_wait_deadline,
@@ -94,9 +95,7 @@ def _install_plan(context: MachineContext, install_log: InstallLog) -> MachineSt
                 return context.state
             _repair_packages(context, install_log)
         obstacle = _send_files(context) if options.component_order is not None and context.plan.chosen else ""
-        staging = options.stage or options.download_only
-        if context.plan.chosen and staging and not obstacle:
-            obstacle = _stage_updates(context, install_log)
+        obstacle = obstacle or _stage_if_wanted(context, install_log)
         if options.download_only:
             obstacle = obstacle or (
                 DOWNLOAD_ONLY_REASON if install_log.staged_seconds is not None else install_log.staging_failure
@@ -199,6 +198,16 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
         record_new_plan(context, Step.INSTALL)
 
 
+def _stage_if_wanted(context: MachineContext, install_log: InstallLog) -> str:
+    options, keeps = context.options, keeps_previous(context)
+    if not context.plan.chosen or not (options.stage or options.download_only or keeps):
+        return ""
+    obstacle = _stage_updates(context, install_log)
+    if keeps and not obstacle:
+        context.add_finding(describe_kept(install_log.kept, install_log.staging_failure))
+    return obstacle
+
+
 def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
     """Download all chosen updates. Return why nothing may be installed, or "".
 
@@ -234,6 +243,7 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
             raise
         return f"not downloaded: {error.message}"  # a run that installs took the machine over
     install_log.ended_job_ids.add(job_result.job_id)
+    install_log.kept = job_result.kept
     downloaded = next((transaction for transaction in job_result.transactions if transaction.exit_code == 0), None)
     if downloaded is not None and downloaded.started_at is not None and downloaded.ended_at is not None:
         install_log.staged_seconds = (downloaded.ended_at - downloaded.started_at).total_seconds()

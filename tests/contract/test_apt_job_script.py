@@ -54,7 +54,8 @@ def run(
     script += f". {APT_SCRIPTS}/unmet_dependencies.sh; "
     script += f". {APT_SCRIPTS}/unfinished_packages.sh; . {POSIX_SCRIPTS}/package_locks.sh; "
     script += f". {POSIX_SCRIPTS}/transactions.sh; . {APT_SCRIPTS}/apt_download.sh; . {APT_SCRIPTS}/apt_removal.sh; "
-    script += f". {APT_SCRIPTS}/apt_errors.sh; . {APT_SCRIPTS}/apt_job.sh"
+    script += f". {APT_SCRIPTS}/apt_errors.sh; "
+    script += f". {APT_SCRIPTS}/apt_kept.sh; . {APT_SCRIPTS}/apt_keep.sh; . {APT_SCRIPTS}/apt_job.sh"
     script = f'echo "$$ 1 boot 0" >"{place}/meta"; {script}'
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", "FP_JOB_DIR": str(place), "FP_TOKEN": token.decode()}
     environment["STAND_IN"] = str(place)

@@ -13,6 +13,7 @@ from tasks.domain.model import Outcome, RunReport
 from tasks.domain.states import OperationState, RebootState, Step, UpdateState, YesNoUnknown
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
+from tasks.rules.kept_packages import KEEP_CHECK
 from tasks.rules.runs.figures import predict_reboot
 from tasks.rules.undo import LEFT_REBOOT, REMOVAL_TERMS, find_removals
 from tasks.steps.context.run_control import LoggingListener
@@ -179,3 +180,45 @@ def test_a_run_is_taken_back_and_what_can_t_be_is_said_before(
     ]  # as long as a tool needs it
     there = [r.update.name for r in again.plans[0].skipped if "there already" in r.reason]
     assert sorted(there) == ["shop", "shop-plain"]
+
+
+def test_a_run_is_taken_back_by_the_packages_that_it_has_kept(hosts: BootHosts, tmp_path: Path) -> None:
+    (host,) = hosts(1)
+    undone = UndoHost(host, tmp_path)
+    before = undone.read_versions()
+    # two are only in apt's cache, of one there is no file at all, and one is replaced although nobody chose it
+    for name in ("shop-plain", "shop-gone"):
+        host.sh(f"cp /srv/shop/{name}_1.0_all.deb /var/cache/apt/archives/", root=True)
+        undone.withdraw(name, "1.0")
+    undone.withdraw("shop-held", "1.0")
+
+    planned = undone.fleet.patch("shop*", reboot="Never", keep_previous=True, dry_run=True)
+
+    notes = "\n".join(planned.plans[0].notes)
+    assert "what this run replaces is kept on the machine for an undo" in notes
+    assert "not in the repositories any more: 3 of 5" in notes
+    assert not (host.root / "var/lib/fleetpatch/kept").exists()
+
+    patched = undone.fleet.patch("shop*", reboot="Never", keep_previous=True)
+
+    outcome = outcome_of(patched, host)
+    assert undone.read_versions() == dict.fromkeys(NAMES, "2.0")
+    (finding,) = [finding for finding in outcome.findings if finding.check == KEEP_CHECK]
+    assert finding.message.startswith("kept 4 of 5 packages that this run replaces; not kept: "), finding
+    assert finding.message.endswith("have the file of shop-held"), finding
+    folder = f"/var/lib/fleetpatch/kept/{patched.run.id}"
+    assert host.sh(f"stat -c '%a %U' /var/lib/fleetpatch/kept {folder}", root=True).split() == ["700", "root"] * 2
+    assert host.sh("ls -l /var/lib/fleetpatch/kept 2>&1 || true").endswith("Permission denied\n")
+    for name in ("shop", "shop-later"):
+        undone.withdraw(name, "1.0")
+    host.sh(f"apt-get -qq update; apt-get clean; echo x >>{folder}/shop-gone_1.0_all.deb", root=True)
+
+    _, outcome = undone.undo(patched.run.id, reboot="Never")
+
+    changed = {"shop-held": "2.0", "shop-gone": "2.0"}  # nobody has the one, and the other's file is another one now
+    assert undone.read_versions() == before | changed, outcome
+    assert "have shop-gone 1.0" in result_of(outcome, "shop-gone").reason
+    assert result_of(outcome, "shop").state is UpdateState.INSTALLED
+    assert host.half_done_packages() == ""
+    assert host.sh("apt-mark showmanual shop shop-plain", root=True).split() == ["shop", "shop-plain"]
+    assert host.sh("apt-get -s check && apt-get -s upgrade | grep -c '^Inst shop'", root=True)

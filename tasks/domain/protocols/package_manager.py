@@ -152,6 +152,7 @@ class WayBack:
     obstacle: str = ""  # why it does not, and what helps; "": it does
     caution: str = ""  # what its distribution says of older versions over newer ones
     removes: bool = False  # the way back from an update is its removal: there is no version before
+    keeps: bool = False  # a download can keep the packages that its installation will replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,8 @@ class PackageManager(Protocol):
     ``transaction_ended`` {number, at, exit_code, cause, error} (``cause``: see FailureCause, or ""; without a
     ``transaction_started``: the download failed; with ``undo`` where the package manager can say how to undo the
     transaction, or why that is not possible),
+    ``kept`` {number, kept, total, lost, full, late} (of the packages that are replaced; and words NAME=VERSION that are
+    not kept: without a file, without room, without time),
     ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "preempted" | "needed" |
     "removals" | "anew" | "unexpected" | "excluded" | "broken" or words, detail} ("download": it did not end in time;
     "preempted": it was to stop for the run that ``detail`` names), ``configuration_kept`` {path, kept_as},

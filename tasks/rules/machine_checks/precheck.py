@@ -193,9 +193,9 @@ def _check_state(facts: Facts, packages: PackageState) -> tuple[Finding, ...]:
 
 
 _MIB_BYTES = 1024**2
-_MAX_RESERVE_BYTES = 200 * _MIB_BYTES  # in addition to downloads: for unpacked files, package lists and logs
+MAX_RESERVE_BYTES = 200 * _MIB_BYTES  # in addition to downloads: for unpacked files, package lists and logs
 _MIN_RESERVE_BYTES = 32 * _MIB_BYTES
-_RESERVE_FACTOR = 4  # unpacked files are about 4 times as large as their packages
+RESERVE_FACTOR = 4  # unpacked files are about 4 times as large as their packages
 _DOWNLOAD_FACTOR = 1.2  # package lists and partial files need space in addition to the packages
 _BOOT_UPDATE_BYTES = 150 * _MIB_BYTES  # one more kernel with its boot image
 _MIN_FREE_FILES = 1000
@@ -236,11 +236,11 @@ def check_disk_space(
     are_sizes_known = all(update.size_bytes is not None for update in updates)
     reserve = (
         min(
-            _MAX_RESERVE_BYTES,
-            max(_MIN_RESERVE_BYTES, _RESERVE_FACTOR * sum(update.size_bytes or 0 for update in updates)),
+            MAX_RESERVE_BYTES,
+            max(_MIN_RESERVE_BYTES, RESERVE_FACTOR * sum(update.size_bytes or 0 for update in updates)),
         )
         if are_sizes_known
-        else _MAX_RESERVE_BYTES
+        else MAX_RESERVE_BYTES
     )
     needs = {
         "packages": _SpaceNeed(round(fetch * _DOWNLOAD_FACTOR), reserve, "downloading the updates"),

@@ -81,6 +81,7 @@ class PatchOptions:
     restart_services: Literal["Never", "IfRequired"] = "IfRequired"
     restart_services_exclude: tuple[str, ...] = ()
     stage: bool = True
+    keep_previous: bool = False
     download_only: bool = False
     settle_seconds: float = 45.0
     come_back_seconds: float = 90.0

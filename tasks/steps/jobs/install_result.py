@@ -44,6 +44,7 @@ class InstallLog:
         repaired_packages: packages that were half installed, and that a repair has finished.
         round_versions: the versions of all tracked updates right after the last round.
         staging_failure: why the download ahead failed, or "" if there was none.
+        kept: what the download ahead has kept of the packages that are replaced (its record).
     """
 
     first_number: int = 0
@@ -57,6 +58,7 @@ class InstallLog:
     is_job_lost: bool = False
     staged_seconds: float | None = None
     staging_failure: str = ""
+    kept: Mapping[str, object] | None = None
     repaired_packages: tuple[UnfinishedPackage, ...] = ()
     round_versions: Mapping[str, str] = field(default_factory=dict)
 

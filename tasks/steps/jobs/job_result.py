@@ -50,6 +50,7 @@ class JobResult:
         refusals: why transactions did not begin, also those without updates.
         rejected_update_ids: ids of updates whose transaction did not begin because of the effect of one of several
             updates in it.
+        kept: what a download has kept of the packages that are replaced: its record "kept".
     """
 
     job_id: str
@@ -61,6 +62,7 @@ class JobResult:
     is_lost: bool = False
     refusals: tuple[str, ...] = ()
     rejected_update_ids: tuple[str, ...] = ()
+    kept: ScriptRecord | None = None
 
 
 def _describe_script_error(ended_job: EndedJob) -> str:
@@ -106,6 +108,7 @@ def build_job_result(
         lost,
         tuple(builder.refusals),
         _find_rejected_updates(ended_job.events, builder.transactions_by_number),
+        builder.kept,
     )
 
 
@@ -121,6 +124,7 @@ class _JobResultBuilder:
     not_attempted: dict[str, str] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
     kept_files: dict[str, str] = field(default_factory=dict)
+    kept: ScriptRecord | None = None
 
     def add_record(self, event: ScriptRecord) -> None:
         if event.get("kind") == "configuration_kept":
@@ -138,6 +142,8 @@ class _JobResultBuilder:
                 )
             case "transaction_ended":
                 self._add_end(event, transaction)
+            case "kept":
+                self.kept = event
             case "not_attempted":
                 self._add_not_attempted(transaction, describe_not_attempted(event, transaction))
             case _:

@@ -4,6 +4,7 @@ What an earlier process of the run ordered is found in the journal, so that this
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from inventory.data_class import dataclass
@@ -15,6 +16,7 @@ from tasks.domain.protocols.package_manager import Transaction
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.protocols.transport import Job, JobPhase, JobStatus
 from tasks.domain.states import Step
+from tasks.rules.kept_packages import build_keep_parameters
 from tasks.rules.updates.selection import get_exclude_name_masks
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
@@ -77,6 +79,9 @@ def run_job(
         allow_removals=options.allow_removals,
         excluded=get_exclude_name_masks(options.selection),
     )
+    if kind is Kind.STAGE and keeps_previous(context):
+        kept = build_keep_parameters(context.run.id, (u for t in transactions for u in t.updates))
+        script = replace(script, params={**script.params, **kept})
     script = with_lock_token(context, script)
     submitted_jobs[job_id] = SubmittedJob(kind, tuple(transactions))
     try:
@@ -95,6 +100,13 @@ def run_job(
     job_result = build_job_result(job_id, ended_job, transactions, skew, now)
     journal.record_end(context, step, kind.value, job_id, {"phase": ended_job.phase.value, "error": job_result.error})
     return job_result
+
+
+def keeps_previous(context: MachineContext) -> bool:
+    """Return whether the download of this run keeps the packages that are replaced."""
+    options = context.options
+    is_other = options.download_only or options.undo_order is not None or options.component_order is not None
+    return options.keep_previous and not is_other and context.manager.way_back.keeps
 
 
 def submit_job(context: MachineContext, job: Job) -> JobStatus:

@@ -45,6 +45,7 @@ max_reboots: 1
 going_down_minutes: 11
 coming_up_minutes: 31
 allow_removals: true
+keep_previous: true
 remove_unused_kernels: true
 accept_licences: true
 repair: true

@@ -17,11 +17,13 @@ from tasks.domain.protocols.package_manager import InstalledKernels, PackageNeed
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import OperationState, RebootPolicy, RebootState, UpdateState, YesNoUnknown
 from tasks.records.queries.history import History
+from tasks.rules.kept_packages import KEEP_CHECK
 from tasks.rules.runs.figures import predict_reboot
 from tasks.rules.undo import LEFT_REBOOT, REMOVAL_TERMS, leaves_pending_reboot
 from tasks.steps import undo
 from tests.support import taking_up
 from tests.support.fake_components import PROBE
+from tests.support.fake_jobs import JobRun
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
@@ -256,3 +258,40 @@ def test_a_run_that_changed_nothing_can_t_be_taken_back(fleet: UndoFleet) -> Non
         build_undo_request(fleet.history, fleet.patched.run.id, ["wbe"])
     with pytest.raises(RequestError, match="there is no run"):
         build_undo_request(fleet.history, "20200101")
+
+
+def test_the_download_keeps_what_is_replaced_and_the_report_says_what_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stage(job: JobRun, number: str) -> None:
+        planned(job, number)
+        told.append({name: value for name, value in job.script.params.items() if name.startswith("keep")})
+        if answers:
+            job.steps.append((job.past, answers.pop()))
+
+    told: list[dict[str, object]] = []
+    answers = [{"kind": "kept", "number": 0, "kept": 1, "total": 2, "lost": " app=1.0", "full": "", "late": ""}]
+    planned = JobRun._stage
+    monkeypatch.setattr(JobRun, "_stage", stage)
+    fleet = SimFleet()
+    for name in ("web", "db"):
+        fleet.add(name, [FakePackage("shop"), FakePackage("app")])
+    request = fleet.request("shop", "app").model_copy(update={"keep_previous": True, "stage": False})
+    without = FleetRun(request, fleet.ports(), LocalRunner(), run_id=PATCHED).execute()
+    assert told == []  # its package manager can't
+    assert all(KEEP_CHECK not in {f.check for f in outcome.findings} for outcome in without.outcomes)
+    assert "is not kept here" in without.plans[0].notes[0]
+
+    monkeypatch.setattr(FakeManager, "way_back", WayBack(caution="no promise", keeps=True))
+    fleet = SimFleet()
+    for name in ("web", "db"):
+        fleet.add(name, [FakePackage("shop"), FakePackage("app")])
+    request = fleet.request("shop", "app").model_copy(update={"keep_previous": True, "stage": False})
+    report = FleetRun(request, fleet.ports(), LocalRunner(), run_id=PATCHED).execute()
+
+    assert [given["keep"] for given in told] == [PATCHED] * 2
+    findings = [f for outcome in report.outcomes for f in outcome.findings if f.check == KEEP_CHECK]
+    assert sorted(finding.message for finding in findings) == [
+        "kept 1 of 2 packages that this run replaces; not kept: neither the machine nor its repositories have the file "
+        "of app",
+        "kept none of the packages that this run replaces: the download ahead of the installation did not come so far",
+    ]
+    assert {outcome.state for outcome in report.outcomes} == {OperationState.SUCCEEDED}  # it stops nothing

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.model import InstallResult, Selection, Update, UpdateResult
-from tasks.domain.protocols.package_manager import InstalledKernels, KernelPackage, WayBack
+from tasks.domain.protocols.package_manager import InstalledKernels, KernelPackage
 from tasks.domain.states import Classification, FindingLevel, UpdateState
 from tasks.domain.undo import InstalledChange, UndoSnapshot
 from tasks.rules.undo import (
@@ -16,7 +16,6 @@ from tasks.rules.undo import (
     choose_changes,
     collect_order,
     describe_losses,
-    describe_no_way_back,
     describe_plan,
     describe_undo,
     find_removals,
@@ -217,17 +216,3 @@ def test_reasons_that_many_updates_share_are_said_once() -> None:
     ]
     (finding,) = describe_undo(results, ["x"])
     assert len(finding.message) < 500
-
-
-def test_a_plan_says_what_could_not_be_taken_back() -> None:
-    back = WayBack(caution="no promise")
-    updates = [
-        replace(a_change(f"p{n}").update, previous_offered=offered) for n, offered in enumerate([False, None, True])
-    ]
-    assert describe_no_way_back(updates, back) == (
-        "not undoable here by packages: 1 of 3 (the repositories keep only the newest version): p0",
-        "whether packages can be taken back is not known before: 1 of 3",
-    )
-    assert describe_no_way_back(updates[2:], back) == ()
-    assert describe_no_way_back([replace(updates[0], goes_back=True)], back) == ()
-    assert describe_no_way_back(updates, WayBack(obstacle="as a whole")) == ()

@@ -62,7 +62,8 @@ class AptManager(PackageTool):
     change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
     way_back = WayBack(
         caution="Debian and Ubuntu do not support older versions over newer ones: the scripts of a package need not "
-        "understand the data that its newer version has left"
+        "understand the data that its newer version has left",
+        keeps=True,
     )
 
     def simulate(

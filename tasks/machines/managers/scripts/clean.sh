@@ -137,12 +137,15 @@ clean_state() { # the folder of jobs, and what is beside it
       files "file of jobs" "$fp_jobs/.error"
     else left "$fp_jobs" "$fp_why"; fi
   fi
+  if [ -e "$above/kept" ] || [ -h "$above/kept" ]; then
+    if fp_ours "$above/kept"; then item "kept packages" "$above/kept"; else left "$above/kept" "$fp_why"; fi
+  fi
   files "machine lock" "$above/machine-lock" "$above/machine-lock.new"
   files "paused updaters" "$above/updaters.new" "$above/updaters.sh"
   for path in "$above"/* "$above"/.[!.]* "$fp_jobs"/* "$fp_jobs"/.[!.]*; do
     [ -e "$path" ] || [ -h "$path" ] || continue
     case $path in
-      "$fp_jobs" | "$fp_jobs/.lock" | "$fp_jobs/.error" | "$above/components") ;;
+      "$fp_jobs" | "$fp_jobs/.lock" | "$fp_jobs/.error" | "$above/components" | "$above/kept") ;;
       "$above/machine-lock" | "$above/machine-lock.new" | "$above/updaters" | "$above/updaters.new" | "$above/updaters.sh") ;;
       *) is_job "$path" || left "$path" "it is not fleetpatch's" ;;
     esac

@@ -3,17 +3,18 @@
 # packages change. A download changes none, so it is ended when its time is over or a stop is requested.
 # Parameters: those of transactions.sh, tx_N_packages (list of name=version), tx_N_present (list: the names of them
 # that were installed when they were chosen), allowed (list: other packages that may change), excluded (list: masks of
-# packages that must not be installed), allow_removals ("yes"), downgrades ("yes").
+# packages that must not be installed), allow_removals ("yes"), downgrades ("yes"), keep (the run; a download keeps what the
+# installation will replace), keep_bytes (at most), keep_reserve (bytes that stay free).
 # Its files are beside the job's own: apt-status (apt's progress), apt-began (created again before each change of
 # packages), apt-done, and lists.
 # Step: install
 # Changes: packages: downloads, installs, repairs, removes exactly the chosen ones
-# Requires: manager_environment, apt_options, unmet_dependencies, dpkg_query, package_locks, transactions, apt_download, apt_removal, apt_errors
+# Requires: manager_environment, apt_options, unmet_dependencies, dpkg_query, package_locks, transactions, apt_kept, apt_keep, apt_download, apt_removal, apt_errors
 # shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 
 status=$FP_JOB_DIR/apt-status began=$FP_JOB_DIR/apt-began finished=$FP_JOB_DIR/apt-done
 removals=--no-remove
-for name in allow_removals allowed excluded; do fp_set_param "$name"; done
+for name in allow_removals allowed excluded keep; do fp_set_param "$name"; done
 [ "$allow_removals" != yes ] || removals=
 
 # The scripts of packages get UTF-8, as by hand; some fail on other texts than English without it. What apt and dpkg say stays
@@ -294,6 +295,7 @@ stage() { # NAME=VERSION…
   fp_transaction_started
   download "$@" || return 0
   ended "$result"
+  [ -z "$keep" ] || keep "$@"
 }
 
 mend() { # WORDS… of apt-get: installs what a repair needs, and removes nothing
@@ -368,6 +370,8 @@ transaction() {
   fp_set_param "tx_${number}_packages"
   own=$fp_stored
   for package in $own; do names="$names${names:+ }${package%%=*}"; done
+  # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
+  [ "$downgrades" != yes ] || own=$(fp_with_kept $own)
   # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
   if [ -n "$names" ]; then lines $names; fi >"$FP_JOB_DIR/apt-names"
   # shellcheck disable=SC2086  # as above

@@ -4,10 +4,12 @@
 # without keep, "uris" (the missing downloads).
 # Step: assess
 # Changes: nothing
-# Requires: manager_environment, apt_options, unmet_dependencies
+# Requires: manager_environment, apt_options, apt_kept, unmet_dependencies
 # shellcheck disable=SC2154  # parameters
 
 fp_set_param packages
+# shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
+[ "$downgrades" != yes ] || packages=$(fp_with_kept $packages)
 fp_set_param keep
 keep_words() { # as arguments of apt: "name=version" of what is installed, "name-" of what is not
   for name in $keep; do
