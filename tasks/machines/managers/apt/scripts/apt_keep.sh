@@ -73,7 +73,7 @@ keep() { # NAME=VERSION…: what their installation replaces
   kept=0 total=0 lost='' full='' late='' lacking='' ended_for='' archives=''
   folder=$fp_kept/$keep
   eval "$(apt-config shell archives Dir::Cache::archives/d)"
-  mkdir -p -m 700 "$fp_kept" "$folder"
+  (umask 077 && mkdir -p "$folder")
   if ! { fp_is_private "$fp_kept" && fp_is_private "$folder"; }; then lines "others may write into $folder"; return; fi
   true >>"$folder/index"
   used=$(($(du -sk "$folder" | cut -f 1) * 1024))
@@ -91,7 +91,7 @@ keep() { # NAME=VERSION…: what their installation replaces
   if [ ! -s "$folder/index" ]; then rm -rf "${folder:?}"
   else
     # shellcheck disable=SC2012  # ids of runs
-    ls -1t "$fp_kept" | grep -vxF -e "$keep" | tail -n +2 | while IFS= read -r old; do rm -rf "${fp_kept:?}/$old"; done
+    ls -1t "$fp_kept" | awk -v mine="$keep" '$0 != mine && ++others > 1' | while IFS= read -r old; do rm -rf "${fp_kept:?}/$old"; done
   fi
   fp_emit kept number:="$number" kept:="$kept" total:="$total" lost="$lost" full="$full" late="$late"
 }
