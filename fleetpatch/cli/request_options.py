@@ -242,6 +242,7 @@ _ROWS = (
         "rehearse.on_copies", "--rehearse", "First patch copies of machines, and begin only if that went well."
     ),
     RequestOption("allow_removals"),
+    RequestOption("reboot_with_passphrase"),
     RequestOption("remove_unused_kernels", help="After the validation, remove kernels that are in no use."),
     RequestOption("accept_licences", help="Accept licence terms of updates."),
     RequestOption(

@@ -273,6 +273,9 @@ class PatchRequest(ScopeRequest):
         le=240,
         description="Minutes that it may then take until a login works. Empty: 30, and 60 for Windows.",
     )
+    reboot_with_passphrase: bool = Field(
+        default=False, description="Reboot a machine although its boot asks for a passphrase: somebody gives it."
+    )
     allow_removals: bool = Field(default=False, description="Allow updates that remove other packages.")
     remove_unused_kernels: bool = Field(
         default=False,

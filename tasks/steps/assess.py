@@ -30,6 +30,7 @@ from tasks.steps.machine.auto_updaters import explain_left_out
 from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health
+from tasks.steps.machine.next_boot import check_next_boot_needs
 from tasks.steps.machine.package_state import date_reboot, keep_repository_problems, query_packages, simulate
 from tasks.steps.start_checks import is_visit_needed
 from tasks.steps.undo_choice import choose_ways_back, describe_ways_back
@@ -220,8 +221,10 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
     # a patch run runs the checks of the inventory in its pre-check, just before it changes the machine
     if context.run.kind == "plan":
         check_findings = excuse_faults(context, plan, (*check_health(context), *run_all_checks(context)))
+        check_findings += check_next_boot_needs(context)
         findings += check_findings
-        warnings = (finding for finding in check_findings if finding.level is FindingLevel.WARN)
+        told_levels = {FindingLevel.WARN, FindingLevel.REMARK}
+        warnings = (finding for finding in check_findings if finding.level in told_levels)
         notes = (f"pre-check would warn: {finding.check}: {finding.message}" for finding in warnings)
         plan = replace(plan, notes=(*plan.notes, *notes))
     refusals = tuple(finding for finding in findings if finding.level is FindingLevel.BLOCK)

@@ -16,6 +16,7 @@ from tasks.steps.machine.facts import read_facts_again
 from tasks.steps.machine.health import check_health
 from tasks.steps.machine.lock_removal import lock_machine
 from tasks.steps.machine.machine_lock import acquire_lock, renew_lock
+from tasks.steps.machine.next_boot import check_next_boot_needs
 from tasks.steps.machine.package_state import read_package_state_with_retry, wait_for_idle_packages
 from tasks.steps.machine.reboot_watch import wait_for_boot
 from tasks.steps.snapshots import check_snapshot
@@ -50,6 +51,7 @@ def precheck(context: MachineContext) -> MachineState:
     of_machine = [
         *check_state_for_updates(context, facts, context.plan.chosen),
         *check_health(context),
+        *check_next_boot_needs(context),
         *check_snapshot(context),
         *(run_check(context, check) for check in context.state.machine.pre_checks),
         *(run_check(context, probe) for probe in context.state.machine.probes),

@@ -23,6 +23,7 @@ from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine.guests import bring_guests_back, put_guests_away
 from tasks.steps.machine.machine_lock import announce_attempt, with_lock_token
+from tasks.steps.machine.next_boot import explain_no_boot
 from tasks.steps.machine.reboot_obstacles import OBSTACLE_KINDS, RebootWait
 from tasks.steps.machine.reboot_watch import (
     is_still_booting,
@@ -59,7 +60,7 @@ def reboot(context: MachineContext) -> MachineState:
     if not early:
         resume_service_restarts(context)  # of an earlier process, which decided against a reboot
     decision = _decide_reboot(context)
-    obstacle = _find_reboot_obstacle(context) if decision.reboot else ""
+    obstacle = (_find_reboot_obstacle(context) or explain_no_boot(context)) if decision.reboot else ""
     if obstacle:
         _store_result(
             context,

@@ -59,6 +59,7 @@ from tasks.steps.machine.auto_updaters import list_paused_units
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health_since, read_service_states, read_unit_states
+from tasks.steps.machine.next_boot import keep_ended_by_reboot
 from tasks.steps.machine.package_state import (
     build_package_wait_deadline,
     date_reboot,
@@ -132,9 +133,10 @@ def validate(context: MachineContext) -> MachineState:
     findings += check_outdated_services(packages, context.options.restart_services_exclude)
     findings += _ask_health(context)
     validation = ValidationResult(tuple(findings), assessment)
+    earlier = keep_ended_by_reboot(context, machine_state.findings, rebooted=rebooted)
     return replace(
         machine_state,
-        findings=keep_true_boot_warnings(machine_state.findings, facts),
+        findings=keep_true_boot_warnings(earlier, facts),
         packages_after=packages,
         reboot=reboot,
         install=mark_lost(machine_state.install, lost),

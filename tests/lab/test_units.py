@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from tasks.domain.model import Outcome
-from tasks.domain.states import FindingLevel, OperationState, RebootState
+from tasks.domain.states import FindingLevel, OperationState, RebootState, Step
+from tasks.rules.machine_checks.next_boot_needs import REBOOT_LOSS_CHECK
+from tasks.steps.machine import next_boot
 from tests.lab.engine import Fleet, Telling, outcome_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost
 
@@ -38,7 +40,8 @@ def add_units(host: LabHost) -> None:
     host.sh(
         "mkdir -p /var/lib/lab-data /srv/data; touch /run/lab-once; systemctl daemon-reload;"
         f"systemctl enable -q {' '.join(WANTED)}; systemctl start {' '.join(WANTED)} lab-hand.service;"
-        "systemd-run -q --unit=lab-transient sleep infinity; mount -t tmpfs none /mnt; ip route add default dev eth0",
+        "systemd-run -q --unit=lab-transient sleep infinity; mount -t tmpfs none /mnt;"
+        "mkdir -p /srv/hand; mount --bind /var/lib/lab-data /srv/hand; ip route add default dev eth0",
         root=True,
     )
 
@@ -49,11 +52,20 @@ def told(outcome: Outcome, level: FindingLevel) -> str:
 
 @pytest.mark.parametrize("flavour", ["apt", "dnf", "zypper"])
 def test_a_mount_that_failed_at_the_boot_and_the_service_behind_it_are_told(
-    hosts: BootHosts, tmp_path: Path, flavour: Flavour
+    hosts: BootHosts, tmp_path: Path, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(next_boot, "BOOT_SECONDS", 0.0)
     (host,) = hosts(1, flavour)
     fleet = Fleet([host], tmp_path)
     add_units(host)
+    # it would not come up: as on a machine of its own, whose devices systemd waits for
+    host.sh("mount -o remount,rw /sys; echo UUID=no-such /data ext4 defaults 0 2 >> /etc/fstab", root=True)
+    boot = host.boot_id()
+    outcome = outcome_of(fleet.patch("lab-dep-a", "lab-dep-b", reboot="Always", settle_seconds=5), host)
+    assert host.boot_id() == boot
+    (refused,) = [step.message for step in outcome.steps if step.step is Step.REBOOT]
+    assert "names a device that does not exist, and the boot waits for it: UUID=no-such" in refused
+    host.sh("sed -i /no-such/d /etc/fstab", root=True)
     # all that vanishes here has a reason, except for what somebody had started by hand
     outcome = outcome_of(fleet.patch("lab-plain", reboot="Always", come_back_seconds=5), host)
     assert host.sh("cat /proc/sys/kernel/random/boot_id") == HOST_ID.read_text()
@@ -64,6 +76,8 @@ def test_a_mount_that_failed_at_the_boot_and_the_service_behind_it_are_told(
     ]
     routes = [finding.message for finding in outcome.findings if finding.check == "network"]
     assert routes == ["it has no default route any more (IPv4), and had one before: it reaches only its own networks"]
+    ended = [finding.message for finding in outcome.findings if finding.check == REBOOT_LOSS_CHECK]
+    assert [message.split(": ")[1].split()[0] for message in ended] == ["/srv/hand", "lab-transient.service"]
     assert host.sh("systemctl is-active lab-app.service srv-data.mount lab-tick.timer") == "active\n" * 3
     assert told(outcome, FindingLevel.BLOCK) == ""
     assert told(outcome, FindingLevel.WARN) == (

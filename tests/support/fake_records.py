@@ -23,6 +23,7 @@ class FakeRecords:
         fail_saves: whether every save raises RecordsError.
         away: how many of the next calls raise RecordsUnavailable and do nothing; infinity for all.
         appends: how many appends were asked for, failed ones included.
+        failed_act: the act of the append that raised RecordsError, or "".
         holds: whether a run's lease is that holder's; FakeLeases of these records answer it.
     """
 
@@ -31,6 +32,7 @@ class FakeRecords:
     fail_saves: bool = False
     away: float = 0
     appends: int = 0
+    failed_act: str = ""
     journal: list[JournalEntry] = field(default_factory=list)
     runs: dict[str, RunInfo] = field(default_factory=dict)
     reports: dict[str, RunReport] = field(default_factory=dict)
@@ -45,6 +47,7 @@ class FakeRecords:
         with self._turn:
             self.appends += 1
             if self.appends == self.fail_append_at:
+                self.failed_act = entry.act
                 raise RecordsError("can't write the journal: told to fail", hint="A test asked for this.")
             self._be_there()
             if entry not in self.journal:

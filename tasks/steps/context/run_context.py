@@ -74,6 +74,7 @@ class PatchOptions:
     window: Window | None = None
     reboot_pending_first: bool = False
     allow_removals: bool = False
+    reboot_with_passphrase: bool = False
     remove_unused_kernels: bool = False
     repair: bool = False
     native_updaters: Literal["leave", "pause"] = "leave"

@@ -243,7 +243,7 @@ def _record_left_lock(context: MachineContext) -> None:
         journal.record_end(context, Step.VALIDATE, LOCK_LEFT_ACT, str(_find_attempt_number(context)))
         del context.run_context.attempts[context.name]  # whoever goes on is another attempt
     except RecordsError as error:
-        logger.info("%s: that its lock is left is not recorded: %s", context.name, error.message)
+        context.record_failed_records(error)
 
 
 def _may_have_disk_order(context: MachineContext) -> bool:

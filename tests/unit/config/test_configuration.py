@@ -46,6 +46,7 @@ going_down_minutes: 11
 coming_up_minutes: 31
 allow_removals: true
 keep_previous: true
+reboot_with_passphrase: true
 remove_unused_kernels: true
 accept_licences: true
 repair: true

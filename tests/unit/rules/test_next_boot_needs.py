@@ -1,0 +1,135 @@
+"""What the next boot needs, and what a reboot ends."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.domain.states import FindingLevel
+from tasks.rules.machine_checks.next_boot_needs import (
+    BootSurvey,
+    EncryptedVolume,
+    FstabLine,
+    asks_passphrase,
+    find_boot_faults,
+    find_losses,
+    keep_true_losses,
+)
+
+GONE = "names a device that does not exist"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_there", "fault"),
+    [
+        ("UUID=1 /data ext4 defaults 0 2", False, GONE),
+        ("/dev/sdx1 /data ext4", False, GONE),
+        ("UUID=1 /data ext4 defaults 0 2", True, ""),
+        ("UUID=1 /data ext4 defaults 0 2", None, ""),
+        ("UUID=1 /data ext4 nofail,noatime 0 2", False, ""),
+        ("UUID=1 /data ext4 noauto 0 2", False, ""),
+        ("UUID=1 /data ext4 noauto,x-systemd.automount 0 2", False, ""),
+        ("UUID=1 /data ext4 _netdev 0 2", False, ""),
+        ("UUID=1 / ext4 defaults 0 1", False, ""),
+        ("UUID=1 none swap sw 0 0", False, ""),
+        ("nas:/export /data nfs defaults 0 0", None, ""),
+        ("UUID=1 /data", True, "is broken: it has 2 of at least 3 fields"),
+        ("UUID=1 data ext4 defaults 0 2", True, "is broken: its mount point"),
+        ("UUID=1 /data ext4 defaults, noatime 0 2", True, "is broken: its fields 5 and 6"),
+        ("tmpfs /tmp tmpfs size=1g", None, ""),
+    ],
+)
+def test_a_line_of_fstab_without_which_no_boot_ends_keeps_a_machine_from_its_reboot(
+    text: str, is_there: bool | None, fault: str
+) -> None:
+    findings = find_boot_faults(BootSurvey(fstab=(FstabLine(3, text, is_there),)))
+    assert [finding.level for finding in findings] == [FindingLevel.BLOCK] * bool(fault)
+    assert all(finding.message.startswith(f"line 3 of fstab {fault}") for finding in findings)
+    ignored = find_boot_faults(BootSurvey(fstab=(FstabLine(3, text, is_there),), ignores_devices=True))
+    assert len(ignored) == len(findings) - (fault == GONE)
+
+
+@given(st.text(max_size=80))
+def test_any_line_of_fstab_can_be_read(text: str) -> None:
+    find_boot_faults(BootSurvey(fstab=(FstabLine(1, text, is_device_there=False),)))
+
+
+@pytest.mark.parametrize(
+    ("key", "options", "tokens", "is_needed", "asks"),
+    [
+        ("none", "luks", "", True, True),
+        ("none", "luks", "", False, True),
+        ("", "", "", True, True),
+        ("-", "luks,discard", "", True, True),
+        ("none", "luks,nofail", "", False, False),
+        ("none", "luks,nofail", "", True, True),
+        ("none", "noauto", "", False, False),
+        ("none", "tpm2-device=auto", "", True, False),
+        ("none", "luks", "clevis ", True, False),
+        ("none", "luks", "systemd-tpm2 ", True, False),
+        ("none", "luks", "systemd-fido2 ", True, True),
+        ("/etc/keys/data.key", "luks", "", False, False),
+        ("/dev/urandom", "swap", "", False, False),
+    ],
+)
+def test_a_boot_that_asks_for_a_passphrase_is_known_before(
+    key: str, options: str, tokens: str, is_needed: bool, asks: bool
+) -> None:
+    volume = EncryptedVolume("data_crypt", key, options, tokens, is_needed)
+    assert asks_passphrase(volume) is asks
+    survey = BootSurvey(volumes=(volume,))
+    assert len(find_boot_faults(survey)) == asks
+    assert find_boot_faults(survey, allow_passphrase=True) == ()
+
+
+def unit(name: str, seconds: float, **properties: str) -> dict[str, str]:
+    shown = {"Id": name, "ActiveState": "active", "ActiveEnterTimestampMonotonic": f"{seconds * 1e6:.0f}"}
+    return {**shown, **properties}
+
+
+def mount(where: str, seconds: float = 5000.0, **properties: str) -> dict[str, str]:
+    return unit("x.mount", seconds, **{"Where": where, "What": "/dev/sdb1", "Type": "xfs", **properties})
+
+
+TRANSIENT = {"FragmentPath": "/run/systemd/transient/x"}
+BOOTED = unit("multi-user.target", 30)
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_lost"),
+    [
+        (mount("/srv/data"), True),
+        (mount("/srv/data", 31), False),  # by a script of the boot
+        (mount("/srv/data", Type="nfs4"), True),
+        (mount("/srv/data", Type="tmpfs"), False),
+        (mount("/var/lib/docker/overlay2/1/merged"), False),
+        (mount("/snap/core/1"), False),
+        (mount("/declared"), False),
+        (mount("/with blank"), False),
+        (mount("/srv/data", FragmentPath="/run/systemd/generator/x.mount"), False),
+        (mount("/srv/data", FragmentPath="/etc/systemd/system/x.mount"), False),
+        (mount("/srv/data", FragmentPath=TRANSIENT["FragmentPath"]), True),
+        (unit("run-r1.service", 5000, **TRANSIENT), True),
+        (unit("run-r1.service", 5000, FragmentPath="/etc/systemd/system/x.service"), False),
+        (unit("run-r1.service", 5000, **TRANSIENT, ActiveState="failed"), False),
+        (unit("fleetpatch-updaters.timer", 5000, **TRANSIENT), False),
+        (unit("backup.timer", 5000, **TRANSIENT), True),
+    ],
+)
+def test_what_no_boot_brings_back_is_told(shown: dict[str, str], is_lost: bool) -> None:
+    declared = FstabLine(1, "UUID=1 /declared ext4"), FstabLine(2, r"UUID=2 /with\040blank ext4")
+    findings = find_losses(BootSurvey(fstab=declared, units=(BOOTED, shown)), 120)
+    assert [finding.level for finding in findings] == [FindingLevel.WARN] * is_lost
+
+
+def test_after_a_reboot_only_what_it_has_ended_is_told() -> None:
+    survey = BootSurvey(
+        units=(BOOTED, mount("/srv/a"), mount("/srv/b"), unit("run-r1.service", 5000, **TRANSIENT)),
+        people=(("alice", "tmux: server"),),
+    )
+    before = find_losses(survey, 120)
+    again = BootSurvey(units=(unit("multi-user.target", 20), mount("/srv/b", 25)))
+    now = find_losses(again, boot_seconds=None)
+    told = [finding.message for finding in keep_true_losses(before, now, rebooted=True)]
+    assert [message.split()[4] for message in told] == ["/srv/a", "run-r1.service", "alice"]
+    assert keep_true_losses(before, (), rebooted=False) == ()
+    assert keep_true_losses(keep_true_losses(before, now, rebooted=True), now, rebooted=True)
