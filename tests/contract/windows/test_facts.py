@@ -58,6 +58,7 @@ def test_the_facts_of_a_machine_make_sense(warm: WarmMachine) -> None:
     assert (facts.os_id, facts.os_version) == ("windows", "20348.2700")
     assert facts.os_name == "Windows Server 2022 Standard"
     assert (facts.kernel, facts.arch) == ("20348.2700", "AMD64")
+    assert facts.default_routes == ("IPv4", "IPv6")
     assert facts.boot_id == warm.read_boot_id()
     assert abs(facts.clock_skew_seconds) < 5
     assert facts.privilege == "administrator"

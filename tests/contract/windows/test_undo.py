@@ -115,7 +115,7 @@ def test_a_run_is_taken_back_with_its_reboot() -> None:
         assert patched.count_updates(UpdateState.INSTALLED) == 3
         outcome = fleet.patch(undo_of=PATCHED)
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
-    assert "KB5000003 (the package manager would not install it: it is a servicing stack" in outcome.reason
+    assert "KB5000003: the package manager would not install it: it is a servicing stack" in outcome.reason
     for name in ("KB5000001", "KB5000002"):
         removed = result_of(outcome, guid(int(name[-1])))
         assert (removed.state, removed.version_after) == (UpdateState.INSTALLED, None), removed

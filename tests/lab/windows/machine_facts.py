@@ -83,6 +83,11 @@ def list_cim_instances(scenario: "Scenario") -> dict[str, list[JsonObject]]:
         "root/cimv2:Win32_ComputerSystemProduct": [
             {"UUID": str(uuid.uuid5(uuid.NAMESPACE_DNS, scenario.name)).upper()}
         ],
+        "root/cimv2:Win32_NetworkAdapterConfiguration": [
+            {"IPEnabled": True, "DefaultIPGateway": ["192.0.2.1", "fe80::1"]},
+            {"IPEnabled": True, "DefaultIPGateway": None},
+            {"IPEnabled": False, "DefaultIPGateway": None},
+        ],
         "root/cimv2:Win32_BIOS": [{"SerialNumber": "0", "SMBIOSBIOSVersion": "1.16"}],
         "root/Microsoft/Windows/DeviceGuard:Win32_DeviceGuard": [guard],
     }

@@ -1,8 +1,8 @@
 # Reports facts about the machine. It needs none of its parameters (managers). Records: os, kernel, clock, privilege,
 # manager, runner, hardware, disk (one for each role), service, socket (one for each and each program that holds it),
-# ports, services, routes, runtime, finding (see settings.ps1); or refused (why, remedy), if this system can't be driven. It
-# changes nothing; but the first script of a boot gives it an id. A part of Windows that does not answer leaves its own
-# records out.
+# ports, services, run (of a service), routes, runtime, finding (see settings.ps1); or refused (why, remedy), if this
+# system can't be driven. It changes nothing; but the first script of a boot gives it an id. A part of Windows that does
+# not answer leaves its own records out.
 # Step: assess
 # Changes: nothing
 # Requires: privilege_level, listeners, services, settings
@@ -99,19 +99,22 @@ function Write-FpServices {
     $Record.late_start = if ($delay -is [int] -and $delay -ge 0 -and $delay -lt 3600) { $delay } else { 120 }
 }
 
-# The runs of running services, which end with their processes. Windows counts no ends, and does not say who started one.
+# The runs of running services, which end with their processes. Windows counts no ends, and does not say who started
+# one.
 function Write-FpServiceRuns {
     param([string[]] $Names)
     $question = @{ OperationTimeoutSec = 20; ErrorAction = 'Stop' }
     $begins = @{}
     foreach ($process in @(Get-CimInstance -ClassName Win32_Process -Property ProcessId, CreationDate @question)) {
-        if ($process.CreationDate) { $begins[[long] $process.ProcessId] = ([datetime] $process.CreationDate).ToUniversalTime() }
+        if (-not $process.CreationDate) { continue }
+        $begins[[long] $process.ProcessId] = ([datetime] $process.CreationDate).ToUniversalTime()
     }
     $now = [datetime]::UtcNow
     foreach ($service in @(Get-CimInstance -ClassName Win32_Service -Filter "State='Running'" @question)) {
         $began = $begins[[long] $service.ProcessId]
         if ($Names -notcontains $service.Name -or $null -eq $began) { continue }
-        $record = [ordered]@{ name = [string] $service.Name; run = "$($service.ProcessId)@$($began.Ticks)"; restarts = $null }
+        $record = [ordered]@{ name = [string] $service.Name; run = "$($service.ProcessId)@$($began.Ticks)" }
+        $record.restarts = $null
         $record.age = ($now - $began).TotalSeconds
         $record.again = $true
         Write-FpRecord -Kind run -Fields $record
@@ -190,12 +193,11 @@ function Write-FpHardware {
 }
 
 function Write-FpRoutes {
-    $families = foreach ($card in [System.Net.NetworkInformation.NetworkInterface]::GetAllNetworkInterfaces()) {
-        if ("$($card.OperationalStatus)" -ne 'Up') { continue }
-        foreach ($gateway in $card.GetIPProperties().GatewayAddresses) {
-            if ("$($gateway.Address)" -in '0.0.0.0', '::') { continue }
-            if ("$($gateway.Address.AddressFamily)" -eq 'InterNetworkV6') { 'IPv6' } else { 'IPv4' }
-        }
+    $question = @{ ClassName = 'Win32_NetworkAdapterConfiguration'; Filter = 'IPEnabled=TRUE' }
+    $cards = @(Get-CimInstance @question -OperationTimeoutSec 20 -ErrorAction Stop)
+    $families = foreach ($gateway in $cards.DefaultIPGateway) {
+        if (-not $gateway -or $gateway -in '0.0.0.0', '::') { continue }
+        if ("$gateway".Contains(':')) { 'IPv6' } else { 'IPv4' }
     }
     Write-FpRecord -Kind routes -Fields @{ default = (@($families) | Sort-Object -Unique) -join ' ' }
 }
