@@ -38,7 +38,7 @@ live_patched_reboot_days: 30
 reboot_pending_first: true
 native_updaters: pause
 patched_by_others: skip
-restart_services: IfRequired
+restart_services: Never
 restart_services_exclude: [postgresql*]
 reboot_reserve_minutes: 20
 max_reboots: 1

@@ -96,7 +96,7 @@ def test_a_reboot_that_the_plan_did_not_expect_is_announced_when_it_is_needed(fl
 
 
 def test_a_reboot_that_is_not_needed_after_all_is_withdrawn(fleet: SimFleet) -> None:
-    web = fleet.add("web", [FakePackage("a", seconds=20, requires_reboot=True)])
+    web = fleet.add("web", [FakePackage("a", seconds=20, requires_reboot=True, ignored=True)])
 
     outcome = outcome_of(fleet.patch(**ANNOUNCE), "web")
 
