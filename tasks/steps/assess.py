@@ -13,7 +13,11 @@ from tasks.rules.kept_packages import describe_no_way_back
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.packages import check_vendor_changes, describe_live_patching, prevents_installation
 from tasks.rules.machine_checks.precheck import check_machine_state, check_same_machine
-from tasks.rules.machine_checks.services import find_restartable_services, join_first_services
+from tasks.rules.machine_checks.services import (
+    count_reboot_only_services,
+    find_restartable_services,
+    join_first_services,
+)
 from tasks.rules.runs.approval import restrict_new_plan
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
 from tasks.rules.undo import LEFT_REBOOT, keep_others, leaves_pending_reboot
@@ -113,11 +117,12 @@ def plan_updates(context: MachineContext) -> MachineState:
         download = filtered.simulation.download_bytes if filtered.simulation else 0
     if options.undo_order is not None:
         special_notes = describe_ways_back(context, chosen, skipped)
-    waits, deadline = (
-        options.may_reboot_wait(packages.reboot),
-        options.live_patch_policy.describe_deadline(packages.reboot),
-    )
-    expected = predict_reboot_need(chosen, RebootNeed(YesNoUnknown.NO) if waits else packages.reboot)
+    need = packages.reboot
+    # an undo does not reboot for others
+    if chosen and options.undo_order is None and options.reboot is not RebootPolicy.NEVER:
+        need = count_reboot_only_services(packages, options.restart_services_exclude)
+    waits, deadline = options.may_reboot_wait(need), options.live_patch_policy.describe_deadline(need)
+    expected = predict_reboot_need(chosen, RebootNeed(YesNoUnknown.NO) if waits else need)
     leaves_reboot = options.undo_order is not None and leaves_pending_reboot(packages.reboot, options.reboot, chosen)
     expected = YesNoUnknown.NO if leaves_reboot else expected
     expected = YesNoUnknown.YES if snapshot else expected  # the provider boots the machine anew

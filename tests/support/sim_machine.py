@@ -110,7 +110,7 @@ class SimMachine(FakeTransport):
         self.answer("fake_updaters", self._order_updaters)
         self.power = PowerSupply(self)
         self.answer("power", self.power.answer)
-        self.answer("next_boot", {"kind": "survey", "ignores_devices": False})
+        self.answer("next_boot", {"kind": "survey", "ignores_devices": False, "fstab_is_proven": True})
         self.answer("probe", {"kind": "probe", "exit_code": 0, "text": ""})
 
     @property

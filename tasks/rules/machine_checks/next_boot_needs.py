@@ -7,7 +7,7 @@ from typing import Final
 
 from inventory.data_class import dataclass
 from tasks.domain.model import Finding
-from tasks.domain.states import FindingLevel
+from tasks.domain.states import FindingLevel, YesNoUnknown
 
 BOOT_NEEDS_CHECK: Final = "boot needs"
 """The check whether the next boot comes up without a person. A finding keeps the machine from being rebooted."""
@@ -22,22 +22,25 @@ _VOLUME_TYPES: Final = re.compile(
 )
 _OTHERS_PLACES: Final = re.compile(
     r"/(proc|sys|dev|run|snap|tmp|media|var/(run|snap)|var/lib/(docker|containers?|containerd|kubelet|snapd|lxc|lxd|lxcfs|"
-    r"incus|machines|rancher|crio|nfs))(/|$)"
+    r"incus|machines|rancher|crio|nfs)|.+/containers/storage/overlay)(/|$)"
 )
 """Where others mount, and mount again: the kernel, container engines, snapd, desktops."""
 _OTHERS_UNITS: Final = re.compile(r"fleetpatch-|(snap|docker|libpod|crio|user|cockpit)[-.]|[0-9a-f]{32,}")
 _ACTIVE: Final = frozenset({"active", "activating", "reloading"})
 _AUTOMATIC_KEYS: Final = frozenset({"clevis", "systemd-tpm2"})
+_LINE_REMEDY: Final = (
+    "Correct or remove that line, or give it the option nofail, and look at it: findmnt --verify; mount -a"
+)
 _MAX_SHOWN: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class FstabLine:
-    """A line of fstab. ``is_device_there``: None if the line names no device, or that can't be told."""
+    """A line of fstab. ``device``: whether its device is there; None if the line names none."""
 
     number: int
     text: str
-    is_device_there: bool | None = None
+    device: YesNoUnknown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,10 @@ class BootSurvey:
 
     Attributes:
         ignores_devices: systemd ignores entries with a device: in a container.
-        units: of systemd: the default target, the mounts, and the units that were made at run time; their properties.
+        is_fstab_proven: fstab is older than this boot, which has come up with it.
+        units: of systemd: targets of the boot, the mounts, and the units that were made at run time; their properties.
+        units_fault: why the units could not be read, or "".
+        automounts: below these folders, others mount by themselves.
         people: users and what they left running.
     """
 
@@ -66,19 +72,14 @@ class BootSurvey:
     units: tuple[Mapping[str, str], ...] = ()
     people: tuple[tuple[str, str], ...] = ()
     ignores_devices: bool = False
+    is_fstab_proven: bool = False
+    units_fault: str = ""
+    automounts: tuple[str, ...] = ()
 
 
 def find_boot_faults(survey: BootSurvey, *, allow_passphrase: bool = False) -> tuple[Finding, ...]:
-    """Return blocking findings about why the next boot would not come up, or would wait for a person."""
-    faults = [
-        Finding.block(
-            BOOT_NEEDS_CHECK,
-            f"line {line.number} of fstab {fault}: {line.text.strip()[:200]}",
-            "Correct or remove that line, or give it the option nofail, and look at it: findmnt --verify; mount -a",
-        )
-        for line in survey.fstab
-        if (fault := _find_line_fault(line, ignores_devices=survey.ignores_devices))
-    ]
+    """Return findings about why the next boot would not come up, or would wait for a person. What is sure blocks."""
+    faults = [finding for line in survey.fstab if (finding := _check_line(survey, line))]
     asked = [] if allow_passphrase else sorted(volume.name for volume in survey.volumes if asks_passphrase(volume))
     if asked:
         message = f"its boot asks for the passphrase of an encrypted volume: {', '.join(asked)}"
@@ -90,32 +91,45 @@ def find_boot_faults(survey: BootSurvey, *, allow_passphrase: bool = False) -> t
     return tuple(faults)
 
 
-def _find_line_fault(line: FstabLine, *, ignores_devices: bool) -> str:
+def _check_line(survey: BootSurvey, line: FstabLine) -> Finding | None:
+    begin, text = f"line {line.number} of fstab", line.text.strip()[:200]
+    if broken := _find_break(line):
+        if survey.is_fstab_proven:
+            return Finding.remark(BOOT_NEEDS_CHECK, f"{begin} {broken}, but this boot came up with it: {text}")
+        return Finding.block(BOOT_NEEDS_CHECK, f"{begin} {broken}: {text}", _LINE_REMEDY)
+    _, target, kind, *rest = line.text.split()
+    options = set((rest[0] if rest else "defaults").split(","))
+    is_optional = options & {"noauto", "nofail", "x-systemd.automount", "_netdev"} or kind in {"swap", "ignore"}
+    if is_optional or survey.ignores_devices or _NETWORK_TYPES.fullmatch(kind) or target in {"/", "none"}:
+        return None  # the boot goes on without it; what / is, the boot loader says
+    if line.device is YesNoUnknown.NO:
+        fault = f"{begin} names a device that does not exist, and the boot waits for it: {text}"
+        return Finding.block(BOOT_NEEDS_CHECK, fault, _LINE_REMEDY)
+    if line.device is YesNoUnknown.UNKNOWN:
+        fault = f"{begin} names a device of which blkid does not say whether it exists: {text}"
+        return Finding.warn(BOOT_NEEDS_CHECK, fault, "Look for it before a reboot: lsblk -f; findmnt --verify")
+    return None
+
+
+def _find_break(line: FstabLine) -> str:
     fields = line.text.split()
     if len(fields) < 3:
         return f"is broken: it has {len(fields)} of at least 3 fields"
-    _, target, kind, *rest = fields
-    options = set((rest[0] if rest else "defaults").split(","))
-    if kind != "swap" and target != "none" and not target.startswith("/"):
+    if fields[2] != "swap" and fields[1] != "none" and not fields[1].startswith("/"):
         return "is broken: its mount point is no absolute path"
-    if any(not number.isdecimal() for number in rest[1:3]):
+    if any(not number.isdecimal() for number in fields[4:6]):
         return "is broken: its fields 5 and 6 are no numbers"
-    is_optional = options & {"noauto", "nofail", "x-systemd.automount", "_netdev"} or kind in {"swap", "ignore"}
-    if is_optional or _NETWORK_TYPES.fullmatch(kind) or target in {"/", "none"}:
-        return ""  # the boot goes on without it; what / is, the boot loader says
-    if line.is_device_there is False and not ignores_devices:
-        return "names a device that does not exist, and the boot waits for it"
     return ""
 
 
 def asks_passphrase(volume: EncryptedVolume) -> bool:
-    """Return whether a boot can't go on before a person has given the passphrase of a volume."""
-    options = {option.partition("=")[0] for option in volume.options.split(",")}
-    if not volume.is_needed and options & {"noauto", "nofail", "_netdev"}:
+    """Return whether a boot can't go on before a person has given the passphrase, or a PIN, of a volume."""
+    options = {option.partition("=")[0]: option.partition("=")[2] for option in volume.options.split(",")}
+    if not volume.is_needed and options.keys() & {"noauto", "nofail", "_netdev"}:
         return False
-    if options & {"tpm2-device", "keyscript", "swap", "plain", "tmp"} or any(
-        key in volume.tokens for key in _AUTOMATIC_KEYS
-    ):
+    if options.get("tpm2-pin", "no") not in {"no", "false", "off", "0"}:
+        return True
+    if options.keys() & {"keyscript", "swap", "plain", "tmp"} or _AUTOMATIC_KEYS & set(volume.tokens.split()):
         return False
     return volume.key in {"", "none", "-"}
 
@@ -126,10 +140,14 @@ def find_losses(survey: BootSurvey, boot_seconds: float | None) -> tuple[Finding
     What began in the boot, or up to ``boot_seconds`` after it, the boot begins again: a script, a cluster. None: all
     that was made at run time is told, whenever it began.
     """
-    by_hand = [
-        unit for unit in survey.units if unit.get("ActiveState") in _ACTIVE and _began_later(survey, unit, boot_seconds)
-    ]
+    booted = max((_read_seconds(unit) for unit in survey.units if unit.get("Id", "").endswith(".target")), default=0.0)
+    begin = -1.0 if boot_seconds is None else booted + boot_seconds
+    by_hand = [unit for unit in survey.units if unit.get("ActiveState") in _ACTIVE and _read_seconds(unit) > begin]
+    fault = survey.units_fault or ("when its boot ended is not known" if survey.units and not booted else "")
+    if fault and boot_seconds is not None:
+        by_hand = []
     findings = [
+        *build_unread_losses(fault),
         *(
             Finding.warn(
                 REBOOT_LOSS_CHECK,
@@ -158,11 +176,11 @@ def find_losses(survey: BootSurvey, boot_seconds: float | None) -> tuple[Finding
     return tuple(findings[:_MAX_SHOWN])
 
 
-def _began_later(survey: BootSurvey, unit: Mapping[str, str], boot_seconds: float | None) -> bool:
-    if boot_seconds is None:
-        return True
-    booted = max((_read_seconds(each) for each in survey.units if each.get("Id", "").endswith(".target")), default=0.0)
-    return booted > 0 and _read_seconds(unit) > booted + boot_seconds
+def build_unread_losses(fault: str) -> tuple[Finding, ...]:
+    """Return a warning that what a reboot ends is not known, or nothing without a fault."""
+    message = f"which mounts and units a reboot ends is not known: {fault}"
+    remedy = "Look at them: findmnt; systemctl list-units"
+    return (Finding.warn(BOOT_NEEDS_CHECK, message, remedy),) if fault else ()
 
 
 def _is_hand_mount(survey: BootSurvey, unit: Mapping[str, str]) -> bool:
@@ -170,7 +188,9 @@ def _is_hand_mount(survey: BootSurvey, unit: Mapping[str, str]) -> bool:
     declared = {_unescape(fields[1]) for line in survey.fstab if len(fields := line.text.split()) > 1}
     is_of_file = file != "" and not file.startswith("/run/systemd/transient/")
     is_volume = _VOLUME_TYPES.fullmatch(unit.get("Type", "")) is not None
-    return where != "" and not (is_of_file or where in declared or _OTHERS_PLACES.match(where)) and is_volume
+    is_others = any(f"{where}/".startswith(f"{_unescape(place).rstrip('/')}/") for place in survey.automounts)
+    is_known = is_of_file or is_others or where in declared or _OTHERS_PLACES.match(where)
+    return where != "" and not is_known and is_volume
 
 
 def _read_seconds(unit: Mapping[str, str]) -> float:
@@ -196,5 +216,8 @@ def keep_true_losses(findings: Iterable[Finding], now: Sequence[Finding], *, reb
 def soften_faults(faults: Iterable[Finding]) -> tuple[Finding, ...]:
     """Return faults of the next boot as warnings, for a machine that may still be patched: it is only not rebooted."""
     return tuple(
-        replace(fault, level=FindingLevel.WARN, message=f"it can't be rebooted: {fault.message}") for fault in faults
+        replace(fault, level=FindingLevel.WARN, message=f"it can't be rebooted: {fault.message}")
+        if fault.level is FindingLevel.BLOCK
+        else fault
+        for fault in faults
     )

@@ -1,20 +1,21 @@
 """Asks a machine what its next boot needs, and what a reboot ends. Only a machine that may be rebooted is asked."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.domain.errors import DeadlineExceeded, FleetpatchError, ProtocolViolation
 from tasks.domain.model import Finding
 from tasks.domain.protocols.transport import Script, ScriptResult
-from tasks.domain.states import RebootPolicy, YesNoUnknown
+from tasks.domain.states import FindingLevel, RebootPolicy, YesNoUnknown
 from tasks.rules.machine_checks.next_boot_needs import (
     BOOT_NEEDS_CHECK,
     REBOOT_LOSS_CHECK,
     BootSurvey,
     EncryptedVolume,
     FstabLine,
+    build_unread_losses,
     find_boot_faults,
     find_losses,
     keep_true_losses,
@@ -24,7 +25,6 @@ from tasks.steps.context.machine_context import MachineContext
 
 BOOT_SECONDS: Final = 120.0
 """So long after the boot has ended, what begins still counts as begun by the boot."""
-_DEVICE_ANSWERS: Final = {"yes": True, "no": False}
 
 
 class _Answer(BaseModel):
@@ -33,12 +33,13 @@ class _Answer(BaseModel):
 
 class _SurveyRecord(_Answer):
     ignores_devices: bool
+    fstab_is_proven: bool
 
 
 class _FstabRecord(_Answer):
     number: int
     line: str
-    device: str
+    device: Literal["yes", "no", "unknown", ""]
 
 
 class _CryptRecord(_Answer):
@@ -52,6 +53,16 @@ class _CryptRecord(_Answer):
 class _PeopleRecord(_Answer):
     user: str
     program: str
+
+
+class _AutomountRecord(_Answer):
+    where: str
+
+
+class _UnitsRecord(_Answer):
+    exit_code: int
+    text: str
+    stderr: str
 
 
 def read_boot_survey(context: MachineContext) -> BootSurvey:
@@ -76,19 +87,28 @@ def parse_boot_survey(answer: ScriptResult) -> BootSurvey:
         fstab = [_FstabRecord.model_validate(record) for record in answer.find_records("fstab")]
         volumes = [_CryptRecord.model_validate(record) for record in answer.find_records("crypt")]
         people = [_PeopleRecord.model_validate(record) for record in answer.find_records("people")]
+        automounts = [_AutomountRecord.model_validate(record) for record in answer.find_records("automount")]
+        units = [_UnitsRecord.model_validate(record) for record in answer.find_records("section")]
     except ValidationError as error:
         raise ProtocolViolation(f"what the machine says of its next boot can't be understood: {error}") from error
-    if len(surveys) != 1:
-        raise ProtocolViolation(f"the machine says nothing of its next boot: {answer.unframed_output[-300:]}")
-    shown = "".join(str(record.get("text", "")) for record in answer.find_records("section"))
+    if len(surveys) != 1 or answer.exit_code != 0:
+        ended = f"exit code {answer.exit_code}"
+        raise ProtocolViolation(f"its answer is not whole ({ended}): {answer.unframed_output[-300:]}")
+    faults = [f"systemctl ended with {unit.exit_code}: {unit.stderr[-300:]}" for unit in units if unit.exit_code]
     return BootSurvey(
-        fstab=tuple(FstabLine(record.number, record.line, _DEVICE_ANSWERS.get(record.device)) for record in fstab),
+        fstab=tuple(
+            FstabLine(record.number, record.line, YesNoUnknown(record.device) if record.device else None)
+            for record in fstab
+        ),
         volumes=tuple(
             EncryptedVolume(record.name, record.key, record.options, record.tokens, record.needed) for record in volumes
         ),
-        units=tuple(_parse_properties(block) for block in shown.split("\n\n") if block.strip()),
+        units=tuple(_parse_properties(block) for unit in units for block in unit.text.split("\n\n") if block.strip()),
         people=tuple((record.user, record.program) for record in people),
         ignores_devices=surveys[0].ignores_devices,
+        is_fstab_proven=surveys[0].fstab_is_proven,
+        units_fault="; ".join(faults),
+        automounts=tuple(record.where for record in automounts),
     )
 
 
@@ -123,6 +143,8 @@ def survey_next_boot(context: MachineContext) -> tuple[Finding, ...]:
 def explain_no_boot(context: MachineContext) -> str:
     """Return why a reboot that was decided is not ordered, as the machine would not come up without a person; or "".
 
+    Nor is it ordered if that can't be read.
+
     Raises:
         TransportError: no answer.
     """
@@ -131,10 +153,10 @@ def explain_no_boot(context: MachineContext) -> str:
     try:
         survey = read_boot_survey(context)
     except (ProtocolViolation, DeadlineExceeded) as error:
-        context.add_finding(_build_unread_finding(error))
-        return ""
+        unread = _build_unread_finding(error)
+        return f"{unread.message}. {unread.remedy}"
     faults = find_boot_faults(survey, allow_passphrase=context.options.reboot_with_passphrase)
-    return "; ".join(f"{fault.message}. {fault.remedy}" for fault in faults)
+    return "; ".join(f"{fault.message}. {fault.remedy}" for fault in faults if fault.level is FindingLevel.BLOCK)
 
 
 def keep_ended_by_reboot(
@@ -146,12 +168,15 @@ def keep_ended_by_reboot(
     now: tuple[Finding, ...] = ()
     if rebooted:
         try:
-            now = find_losses(read_boot_survey(context), boot_seconds=None)
+            survey = read_boot_survey(context)
         except FleetpatchError as error:
             return (*findings, _build_unread_finding(error))
+        if survey.units_fault:
+            return (*findings, *build_unread_losses(survey.units_fault))
+        now = find_losses(survey, boot_seconds=None)
     return keep_true_losses(findings, now, rebooted=rebooted)
 
 
 def _build_unread_finding(error: FleetpatchError) -> Finding:
     message = f"what its next boot needs, and what a reboot ends, could not be read: {error.message}"
-    return Finding.warn(BOOT_NEEDS_CHECK, message, "Look at it: findmnt --verify; systemctl list-units")
+    return Finding.warn(BOOT_NEEDS_CHECK, message, "Look at it: findmnt --verify; mount -a; cat /etc/crypttab")

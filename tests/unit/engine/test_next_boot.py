@@ -1,6 +1,9 @@
 """A machine whose next boot lacks files is not rebooted, and is told of it wherever somebody looks."""
 
-from tasks.domain.states import OperationState, RebootState, UpdateState
+import pytest
+
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 
@@ -44,3 +47,31 @@ def test_what_a_run_has_mended_is_no_warning(fleet: SimFleet) -> None:
     outcome = outcome_of(fleet.patch(), "web")
 
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+
+
+WHOLE = {"kind": "survey", "ignores_devices": False, "fstab_is_proven": True}
+
+
+@pytest.mark.parametrize("answer", [ScriptResult((), 1), ScriptResult((WHOLE,), 1), ScriptResult((), 0)])
+def test_a_reboot_into_what_nobody_could_look_at_is_refused(fleet: SimFleet, answer: ScriptResult) -> None:
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    web.answer("next_boot", lambda _: answer)
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert result_of(outcome, "a").state is UpdateState.INSTALLED
+    assert (outcome.reboot, web.boots.count) == (RebootState.REQUIRED, 0)
+    (refused,) = [step.message for step in outcome.steps if step.step is Step.REBOOT]
+    assert "could not be read: its answer is not whole" in refused
+
+
+def test_units_that_nobody_could_read_are_told_and_keep_no_machine_from_its_reboot(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    unread = {"kind": "section", "name": "units", "exit_code": 1, "text": "", "stderr": "no bus"}
+    web.answer("next_boot", [unread, WHOLE])
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert (outcome.reboot, web.boots.count) == (RebootState.COMPLETED, 1)
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert "which mounts and units a reboot ends is not known: systemctl ended with 1: no bus" in outcome.reason

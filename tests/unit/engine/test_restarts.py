@@ -8,8 +8,17 @@ import pytest
 from tasks.domain.errors import ConnectionLost, RequestError, ScriptFailed
 from tasks.domain.model import Outcome
 from tasks.domain.protocols.records import JournalMark
-from tasks.domain.states import FindingLevel, HookKind, OperationState, RebootPolicy, RebootState, UpdateState
+from tasks.domain.states import (
+    FindingLevel,
+    HookKind,
+    OperationState,
+    RebootPolicy,
+    RebootState,
+    UpdateState,
+    YesNoUnknown,
+)
 from tasks.rules.machine_checks.services import SERVICE_RESTART_CHECK, SYSTEM_MANAGER
+from tasks.rules.runs.figures import predict_reboot
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, choose_calls
@@ -119,6 +128,25 @@ def test_a_plan_says_what_would_be_restarted(fleet: SimFleet, web: SimMachine) -
     report = fleet.patch(dry_run=True)
     assert any(f"to be restarted unless it reboots: {WEB}, {CRON}" in note for note in report.plans[0].notes)
     assert restarted(web) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected", "boots"),
+    [
+        ({}, YesNoUnknown.YES, 1),
+        ({"restart_services_exclude": ["dbus"]}, YesNoUnknown.UNKNOWN, 0),
+        ({"reboot": RebootPolicy.NEVER}, YesNoUnknown.NO, 0),
+        ({"updates": {"exclude": ["*"]}}, YesNoUnknown.NO, 0),
+    ],
+)
+def test_a_plan_expects_the_reboot_that_outdated_services_need(
+    fleet: SimFleet, web: SimMachine, fields: dict[str, Any], expected: YesNoUnknown, boots: int
+) -> None:
+    web.world.services.outdated.append(BUS)
+    report = fleet.patch(dry_run=True, **fields)
+    assert predict_reboot(report.plans[0]) is expected
+    fleet.patch(**fields)
+    assert web.boots.count == boots
 
 
 def test_a_service_that_does_not_come_back_fails_the_machine(fleet: SimFleet, web: SimMachine) -> None:

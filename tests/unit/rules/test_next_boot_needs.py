@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.domain.states import FindingLevel
+from tasks.domain.model import Finding
+from tasks.domain.states import FindingLevel, YesNoUnknown
 from tasks.rules.machine_checks.next_boot_needs import (
     BootSurvey,
     EncryptedVolume,
@@ -13,44 +14,60 @@ from tasks.rules.machine_checks.next_boot_needs import (
     find_boot_faults,
     find_losses,
     keep_true_losses,
+    soften_faults,
 )
 
+YES, NO = YesNoUnknown.YES, YesNoUnknown.NO
 GONE = "names a device that does not exist"
 
 
+def levels(findings: tuple[Finding, ...]) -> list[FindingLevel]:
+    return [finding.level for finding in findings]
+
+
 @pytest.mark.parametrize(
-    ("text", "is_there", "fault"),
+    ("text", "device", "fault"),
     [
-        ("UUID=1 /data ext4 defaults 0 2", False, GONE),
-        ("/dev/sdx1 /data ext4", False, GONE),
-        ("UUID=1 /data ext4 defaults 0 2", True, ""),
+        ("UUID=1 /data ext4 defaults 0 2", NO, GONE),
+        ("/dev/sdx1 /data ext4", NO, GONE),
+        ("UUID=1 /data ext4 defaults 0 2", YES, ""),
         ("UUID=1 /data ext4 defaults 0 2", None, ""),
-        ("UUID=1 /data ext4 nofail,noatime 0 2", False, ""),
-        ("UUID=1 /data ext4 noauto 0 2", False, ""),
-        ("UUID=1 /data ext4 noauto,x-systemd.automount 0 2", False, ""),
-        ("UUID=1 /data ext4 _netdev 0 2", False, ""),
-        ("UUID=1 / ext4 defaults 0 1", False, ""),
-        ("UUID=1 none swap sw 0 0", False, ""),
+        ("UUID=1 /data ext4 nofail,noatime 0 2", NO, ""),
+        ("UUID=1 /data ext4 noauto 0 2", NO, ""),
+        ("UUID=1 /data ext4 noauto,x-systemd.automount 0 2", NO, ""),
+        ("UUID=1 /data ext4 _netdev 0 2", NO, ""),
+        ("UUID=1 / ext4 defaults 0 1", NO, ""),
+        ("UUID=1 none swap sw 0 0", NO, ""),
         ("nas:/export /data nfs defaults 0 0", None, ""),
-        ("UUID=1 /data", True, "is broken: it has 2 of at least 3 fields"),
-        ("UUID=1 data ext4 defaults 0 2", True, "is broken: its mount point"),
-        ("UUID=1 /data ext4 defaults, noatime 0 2", True, "is broken: its fields 5 and 6"),
+        ("UUID=1 /data", YES, "is broken: it has 2 of at least 3 fields"),
+        ("UUID=1 data ext4 defaults 0 2", YES, "is broken: its mount point"),
+        ("UUID=1 /data ext4 defaults, noatime 0 2", YES, "is broken: its fields 5 and 6"),
         ("tmpfs /tmp tmpfs size=1g", None, ""),
     ],
 )
 def test_a_line_of_fstab_without_which_no_boot_ends_keeps_a_machine_from_its_reboot(
-    text: str, is_there: bool | None, fault: str
+    text: str, device: YesNoUnknown | None, fault: str
 ) -> None:
-    findings = find_boot_faults(BootSurvey(fstab=(FstabLine(3, text, is_there),)))
-    assert [finding.level for finding in findings] == [FindingLevel.BLOCK] * bool(fault)
+    findings = find_boot_faults(BootSurvey(fstab=(FstabLine(3, text, device),)))
+    assert levels(findings) == [FindingLevel.BLOCK] * bool(fault)
     assert all(finding.message.startswith(f"line 3 of fstab {fault}") for finding in findings)
-    ignored = find_boot_faults(BootSurvey(fstab=(FstabLine(3, text, is_there),), ignores_devices=True))
+    survived = find_boot_faults(BootSurvey(fstab=(FstabLine(3, text, device),), is_fstab_proven=True))
+    assert levels(survived) == [FindingLevel.BLOCK if fault == GONE else FindingLevel.REMARK] * bool(fault)
+    ignored = find_boot_faults(BootSurvey(fstab=(FstabLine(3, text, device),), ignores_devices=True))
     assert len(ignored) == len(findings) - (fault == GONE)
+
+
+def test_a_device_of_which_nothing_is_known_is_told_and_does_not_block() -> None:
+    line = FstabLine(3, "UUID=1 /data ext4", YesNoUnknown.UNKNOWN)
+    findings = find_boot_faults(BootSurvey(fstab=(line,)))
+    assert levels(findings) == [FindingLevel.WARN]
+    assert soften_faults(findings) == findings
+    assert find_boot_faults(BootSurvey(fstab=(line,), ignores_devices=True)) == ()
 
 
 @given(st.text(max_size=80))
 def test_any_line_of_fstab_can_be_read(text: str) -> None:
-    find_boot_faults(BootSurvey(fstab=(FstabLine(1, text, is_device_there=False),)))
+    find_boot_faults(BootSurvey(fstab=(FstabLine(1, text, YesNoUnknown.NO),)))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +80,12 @@ def test_any_line_of_fstab_can_be_read(text: str) -> None:
         ("none", "luks,nofail", "", False, False),
         ("none", "luks,nofail", "", True, True),
         ("none", "noauto", "", False, False),
-        ("none", "tpm2-device=auto", "", True, False),
+        ("none", "tpm2-device=auto", "", True, True),
+        ("none", "tpm2-device=auto", "systemd-tpm2 ", True, False),
+        ("none", "tpm2-device=auto", "tpm2-pin ", True, True),
+        ("none", "tpm2-device=auto", "tpm2-pin clevis ", True, False),
+        ("none", "tpm2-device=auto,tpm2-pin=yes", "systemd-tpm2 ", True, True),
+        ("/etc/keys/blob", "tpm2-device=auto", "", True, False),
         ("none", "luks", "clevis ", True, False),
         ("none", "luks", "systemd-tpm2 ", True, False),
         ("none", "luks", "systemd-fido2 ", True, True),
@@ -103,6 +125,10 @@ BOOTED = unit("multi-user.target", 30)
         (mount("/srv/data", Type="tmpfs"), False),
         (mount("/var/lib/docker/overlay2/1/merged"), False),
         (mount("/snap/core/1"), False),
+        (mount("/home/u/.local/share/containers/storage/overlay"), False),
+        (mount("/net/nas/export", Type="nfs4"), False),
+        (mount("/direct mount", Type="cifs"), False),
+        (mount("/network", Type="nfs4"), True),
         (mount("/declared"), False),
         (mount("/with blank"), False),
         (mount("/srv/data", FragmentPath="/run/systemd/generator/x.mount"), False),
@@ -117,8 +143,23 @@ BOOTED = unit("multi-user.target", 30)
 )
 def test_what_no_boot_brings_back_is_told(shown: dict[str, str], is_lost: bool) -> None:
     declared = FstabLine(1, "UUID=1 /declared ext4"), FstabLine(2, r"UUID=2 /with\040blank ext4")
-    findings = find_losses(BootSurvey(fstab=declared, units=(BOOTED, shown)), 120)
+    automounts = "/net", r"/direct\040mount"
+    findings = find_losses(BootSurvey(fstab=declared, units=(BOOTED, shown), automounts=automounts), 120)
     assert [finding.level for finding in findings] == [FindingLevel.WARN] * is_lost
+
+
+@pytest.mark.parametrize(
+    ("targets", "fault", "told"),
+    [
+        ((unit("multi-user.target", 0), unit("basic.target", 20)), "", "was mounted by hand"),
+        ((unit("multi-user.target", 0), unit("basic.target", 0)), "", "when its boot ended is not known"),
+        ((BOOTED,), "systemctl ended with 1", "is not known: systemctl ended with 1"),
+    ],
+)
+def test_a_boot_without_a_known_end_is_told(targets: tuple[dict[str, str], ...], fault: str, told: str) -> None:
+    (finding,) = find_losses(BootSurvey(units=(*targets, mount("/srv/data")), units_fault=fault), 120)
+    assert finding.level is FindingLevel.WARN
+    assert told in finding.message
 
 
 def test_after_a_reboot_only_what_it_has_ended_is_told() -> None:
