@@ -75,3 +75,21 @@ def test_units_that_nobody_could_read_are_told_and_keep_no_machine_from_its_rebo
     assert (outcome.reboot, web.boots.count) == (RebootState.COMPLETED, 1)
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
     assert "which mounts and units a reboot ends is not known: systemctl ended with 1: no bus" in outcome.reason
+
+
+def test_what_nobody_could_read_after_a_reboot_was_not_ended_for_sure(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    shown = (
+        "Id=multi-user.target\nActiveEnterTimestampMonotonic=30000000\n\n"
+        "Id=x.mount\nActiveState=active\nWhere=/srv/x\nType=xfs\nActiveEnterTimestampMonotonic=9000000000\n"
+    )
+    read = {"kind": "section", "name": "units", "exit_code": 0, "text": shown, "stderr": ""}
+    unread = {**read, "exit_code": 1, "text": ""}
+    web.answer("next_boot", lambda _: [unread if web.boots.count else read, WHOLE])
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert web.boots.count == 1
+    assert "/srv/x (unknown) was mounted by hand" in outcome.reason
+    assert "which mounts and units a reboot ends is not known" in outcome.reason
+    assert "ended by the reboot" not in outcome.reason
