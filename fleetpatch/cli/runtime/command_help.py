@@ -56,6 +56,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "audit list": ("audit list", "audit list --who anna --limit 20"),
     "audit verify": ("audit verify",),
     "audit cut": ("audit cut 1200 --reason 'kept for two years'",),
+    "audit renew": ('audit renew --reason "the records were lost with their disk"',),
     "audit send": ("audit send",),
     "plan": (
         "plan env=prod --minutes 120",

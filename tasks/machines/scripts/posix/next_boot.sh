@@ -1,10 +1,12 @@
 #!/bin/sh
-# Reports what the next boot of this machine needs, and what a reboot ends. It changes nothing, and starts few programs.
+# Reports what the next boot of this machine needs, and what a reboot ends. It starts few programs.
 # Records: fstab (number, line, device: yes, no, unknown, or "" if it names none), crypt (name, key, options, tokens: what opens the
 # volume without a person, as its header and clevis say, needed: whether the system's own file system is on it), automount (where:
 # others mount below it), people (user, program), section "units" (under systemd: the mounts that it sees and the units that were made
 # at run time), and at the end survey (ignores_devices: systemd ignores entries with a device in this container, fstab_is_proven: this
 # boot has read fstab as it is).
+# Step: precheck
+# Changes: nothing
 # Requires: limited
 # shellcheck disable=SC2154  # variables of prelude.sh
 
