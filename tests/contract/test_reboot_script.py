@@ -28,7 +28,7 @@ TOOLS = {
     "systemd-run": 'while :; do case $1 in -p) shift 2 ;; -*) shift ;; *) break ;; esac; done; "$@" &\n',
     "systemctl": '[ "$1" != reboot ] || echo systemctl >>"$(dirname "$0")/../orders"\n',
     "busctl": 'cat "$(dirname "$0")/inhibitors" 2>/dev/null\n',
-    "dpkg-query": 'cat "$(dirname "$0")/packages" 2>/dev/null\n',
+    "dpkg-query": '[ ! -e "$(dirname "$0")/packages" ] || cat "$(dirname "$0")/packages"\n',
     "sleep": 'case $1 in 60) ;; *) exec /bin/sleep "$@" ;; esac\n',  # what keeps the locks once it goes down
 }
 ROOT = os.geteuid() == 0

@@ -8,7 +8,7 @@ fp_list_states() { fp_who=$(dpkg-query -W -f '${db:Status-Eflag} ${db:Status-Sta
 fp_unfinished() {
   # dpkg may just have removed a file of its journal, so it is asked twice. An unreadable database is not an empty one
   if ! fp_list_states && { sleep 1; ! fp_list_states; }; then
-    fp_who=$(printf '%s' "$fp_who" | tr '\n' ' ')
+    fp_who="dpkg can't read its database: $(printf '%s' "$fp_who" | tr '\n' ' ')"
     fp_obstacle=packages
     return 0
   fi
