@@ -121,7 +121,8 @@ def expect_logins(host: LabHost, count: int) -> Iterator[None]:
 
     before = count_accepted()
     yield
-    assert count_accepted() - before - 1 == count
+    accepted = count_accepted() - before - 1
+    assert accepted == count, f"{accepted} logins instead of {count}"
 
 
 def outcome_of(report: RunReport, host: LabHost) -> Outcome:

@@ -68,7 +68,7 @@ DNF = Family(
     "/etc/yum.repos.d",
     "dnf -q makecache --refresh",
     13,
-    640,
+    700,
 )
 ZYPPER = Family(
     "zypper",
@@ -80,7 +80,7 @@ ZYPPER = Family(
     "/etc/zypp/repos.d",
     "zypper -q -n refresh",
     24,
-    575,
+    640,
 )
 
 
