@@ -179,4 +179,4 @@ def keep_ended_by_reboot(
 
 def _build_unread_finding(error: FleetpatchError) -> Finding:
     message = f"what its next boot needs, and what a reboot ends, could not be read: {error.message}"
-    return Finding.warn(BOOT_NEEDS_CHECK, message, "Look at it: findmnt --verify; mount -a; cat /etc/crypttab")
+    return Finding.warn(BOOT_NEEDS_CHECK, message, "Look at it: findmnt --verify; mount -a; the file crypttab")
