@@ -80,7 +80,7 @@ class RunState:
     process: RunProcess | None  # who works on it; None: the run is over
     parts: RunParts | None  # waves, hooks and notes; None: not recorded yet
     machines: tuple[MachineLine, ...]  # in the order of the run
-    # The runs that carry out parts of it at the sites of their machines, in the order of their begin.
+    # The runs that do parts of it at other sites, in the order in which they began.
     shards: tuple[ShardRow, ...]
     message: str  # what the run itself does, or its result's message
 
