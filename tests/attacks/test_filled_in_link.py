@@ -31,7 +31,7 @@ DANGEROUS = {
     "allow_removals": "true",
     "remove_unused_kernels": "true",
     "override_freeze": "the board agreed",
-    "restart_services": "IfRequired",
+    "restart_services": "Never",
 }
 TITLES = {
     "window.minutes": "Window: minutes: 600",
@@ -49,7 +49,7 @@ TITLES = {
     "allow_removals": "Allow removals: yes",
     "remove_unused_kernels": "Remove unused kernels: yes",
     "override_freeze": "Override freezes, because: the board agreed",
-    "restart_services": "Restart services: IfRequired",
+    "restart_services": "Restart services: Never",
 }
 MARK = "filled in by the link that led here"
 

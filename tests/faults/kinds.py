@@ -20,7 +20,7 @@ Do = Callable[[World, Controller | None, FaultyMachine], None]
 Make = Callable[[random.Random], Do]
 
 FOR_GOOD = 1e6
-SERVICES = ("ssh.service", "nginx.service", "cron.service", "app@one.service")
+SERVICES = ("dbus.service", "nginx.service", "cron.service", "app@one.service")
 
 
 def _kill(dice: random.Random) -> Do:

@@ -10,6 +10,7 @@ KNOWN_SCRIPTS = frozenset(
         "facts",
         "reboot",
         "reboot_obstacles",
+        "next_boot",
         "lock",
         "machine_lock",
         "probe",
@@ -19,6 +20,7 @@ KNOWN_SCRIPTS = frozenset(
         "fake_simulate",
         "fake_installed",
         "fake_kernels",
+        "fake_needs",
         "fake_updaters",
     ]
 )

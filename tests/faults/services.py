@@ -14,7 +14,7 @@ from tests.faults.kinds import CLOCKS
 from tests.faults.machine import FaultyMachine
 from tests.faults.world import World
 
-NEVER = "ssh.service"
+NEVER = "dbus.service"
 SLACK = timedelta(
     seconds=1 + MAX_ROUND_TRIP_SECONDS / 2
 )  # the machine's clock is known to that; orders have whole seconds

@@ -4,11 +4,13 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from inventory.data_class import dataclass
 from tasks.domain.states import Step
-from tasks.rules.components.health import HealthAnswer, HealthWatch
+
+if TYPE_CHECKING:
+    from tasks.rules.components.health import HealthAnswer, HealthWatch
 
 logger = logging.getLogger(__name__)
 
@@ -94,5 +96,5 @@ class StepWait:
 
     since: datetime
     until: datetime
-    watch: HealthWatch
-    answers: tuple[HealthAnswer, ...]
+    watch: "HealthWatch"
+    answers: tuple["HealthAnswer", ...]

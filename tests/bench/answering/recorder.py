@@ -94,7 +94,7 @@ def record_machine(place: Path) -> dict[str, Any]:
             host.sh("cat /proc/sys/kernel/random/boot_id").strip(): BOOT,
             host.sh("cat /etc/machine-id").strip(): INSTALLATION,
         }
-        report = Fleet([host], place).patch(reboot="Never", come_back_seconds=0)
+        report = Fleet([host], place).patch(reboot="Never", settle_seconds=0, come_back_seconds=0)
         outcome = outcome_of(report, host)
         print(f"{outcome.state}: {outcome.reason}; {len(outcome.updates)} updates", file=sys.stderr)
     (kept,) = transports
