@@ -10,7 +10,7 @@ from tasks.domain.model import Outcome, RunInfo, UpdateResult
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.records.measures import compute_weighted_mean
-from tasks.rules.machine_checks.packages import AUTO_UPDATER_CHECK
+from tasks.rules.machine_checks.packages import AUTO_UPDATER_CHECK, PENDING_REBOOT_CHECK
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
 from tasks.steps.context.journal import MACHINE_CHANGING_ACTS
 from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
@@ -115,7 +115,7 @@ def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterato
     if machine.rests_for == outcome.run_id and not told:
         yield "its own updaters are still paused, and the report does not say so"
     if world.records.runs[outcome.run_id].kind == "patch":
-        yield from (*_left_in_order(outcome, machine), *_rebooted(outcome, machine))
+        yield from (*_left_in_order(outcome, machine), *_rebooted(world, outcome, machine))
     last = outcome.reboot_result
     if outcome.reboot is RebootState.COMPLETED:
         result = outcome.reboot_result
@@ -150,11 +150,17 @@ def _left_in_order(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
             yield f"its packages are not in order: undone {undone}, broken {broken}"
 
 
-def _rebooted(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
-    """What is told of a reboot that was not taken."""
+def _rebooted(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
+    """What is told of a reboot that was not taken. A remark is enough where a run may not reboot and installs nothing."""
     last = outcome.reboot_result
     if outcome.reboot is RebootState.REQUIRED and outcome.state is OperationState.SUCCEEDED:
-        yield "a reboot is required and was not done, and there is no warning"
+        request = PatchRequest.model_validate(dict(world.records.runs[outcome.run_id].request))
+        installed = any(result.state is UpdateState.INSTALLED for result in outcome.updates)
+        told = {(finding.check, finding.level) for finding in outcome.findings}
+        if request.reboot is not RebootPolicy.NEVER or installed:
+            yield "a reboot is required and was not done, and there is no warning"
+        elif (PENDING_REBOOT_CHECK, FindingLevel.REMARK) not in told:
+            yield "a reboot is required, and nobody is told"
     if last is not None and last.state is RebootState.FAILED and _kept_up(machine, last.reason):
         yield f"others prevent its reboot, and it is reported as failed: {last.reason}"
 

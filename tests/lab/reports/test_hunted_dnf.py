@@ -208,7 +208,7 @@ def test_a_version_before_a_change_of_the_epoch_is_not_pending_for_ever(patched:
 def test_an_update_that_no_advisory_is_about_is_told(patched: Ending) -> None:
     assert patched.of("made-silent", "2.0-1").state is UpdateState.NOT_SELECTED
     (remark,) = [each for each in patched.outcome.findings if "no advisory is about" in each.message]
-    assert (remark.level, "own: no advisory is about made-silent" in remark.message) == (FindingLevel.GOOD, True)
+    assert (remark.level, "own: no advisory is about made-silent" in remark.message) == (FindingLevel.REMARK, True)
 
 
 def test_what_is_left_out_ends_with_a_warning(patched: Ending) -> None:
