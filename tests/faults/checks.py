@@ -151,7 +151,7 @@ def _left_in_order(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
 
 
 def _rebooted(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
-    """What is told of a reboot that was not taken. A remark is enough where a run may not reboot and installs nothing."""
+    """What is told of a reboot that was not taken. A remark will do if a run may not reboot, and installed nothing."""
     last = outcome.reboot_result
     if outcome.reboot is RebootState.REQUIRED and outcome.state is OperationState.SUCCEEDED:
         request = PatchRequest.model_validate(dict(world.records.runs[outcome.run_id].request))
