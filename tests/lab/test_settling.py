@@ -22,7 +22,12 @@ LIVES = {
     "good": ("exec sleep infinity", "always"),
 }
 UNIT = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c '{}'\nRestart={}\nRestartSec=100ms\n"
-RESTART = f"touch /run/broken; systemctl restart {' '.join(f'lab-{name}' for name in LIVES)}"
+# as the units of init scripts: systemd knows no main process, and calls the service active when all have ended
+FORKING = (
+    "[Service]\nType=forking\nGuessMainPID=no\nRemainAfterExit=yes\n"
+    f"ExecStart=/bin/sh -c '(test -e /run/broken || exec sleep infinity; {WAIT}) &'\n"
+)
+RESTART = f"touch /run/broken; systemctl restart lab-forks {' '.join(f'lab-{name}' for name in LIVES)}"
 BROKEN = {
     "sudo": "mv /etc/sudoers.d /etc/sudoers.off",
     "pam": "sed -i.off '1i account required pam_deny.so' /etc/pam.d/sshd",
@@ -50,7 +55,7 @@ def add_services(root: Path) -> str:
             f"test -e /run/broken || exec {LISTEN if name == 'deaf' else 'sleep infinity'}; {life}", again
         )
         for name, (life, again) in LIVES.items()
-    } | {"old": UNIT.format("sleep 1; exit 1", "always")}
+    } | {"old": UNIT.format("sleep 1; exit 1", "always"), "forks": FORKING}
     for name, text in units.items():
         path = root / f"etc/systemd/system/lab-{name}.service"
         path.write_text(f"{text}[Install]\nWantedBy=multi-user.target\n")
@@ -91,6 +96,7 @@ def test_what_breaks_after_the_update_fails_its_machine_and_opens_no_wave(
     assert "ended since patching, and was started again: lab-dies-once.service" in blocked, blocked
     assert "ends again and again since patching, and is started again: lab-loops.service" in blocked, blocked
     assert "nothing listens any more on tcp/7001" in blocked, blocked
+    assert "nothing of it runs any more since patching: lab-forks.service" in blocked, blocked
     assert "ends again and again, as before the run: lab-old.service" in remarks, remarks
     assert "lab-good" not in f"{blocked}{remarks}"
     assert outcome_of(report, second).state is OperationState.NOT_STARTED

@@ -34,7 +34,8 @@ def check_services(
     installer. After a reboot, it has ended by itself: some do so at each boot. ``units`` and ``services`` tell what
     systemd and Windows say of those that find_missing_units and find_missing_services name.
     """
-    unread = (before.active_units and not after.active_units) or (before.running and not after.running)
+    shown = ((before.active_units, after.active_units), (before.running, after.running), (before.runs, after.runs))
+    unread = any(earlier and not now for earlier, now in shown)
     if not before.known or not after.known or unread:
         remedy = "Give this machine probes of its own, so that its health can be checked."
         return (Finding.warn("services", "the machine can't show which services run", remedy),)

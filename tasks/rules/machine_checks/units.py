@@ -80,6 +80,7 @@ class UnitFault(Enum):
     STOPPED = "stopped since patching, and not started again"
     NOT_STARTED_BY_ITSELF = "active before patching, and not started since: nothing starts it at the boot"
     MASKED = "active before patching, and masked since"
+    ENDED = "active for systemd, but nothing of it runs any more since patching"
     SKIPPED = "active before patching, and not started, because a condition of its unit is not met"
     GONE = "active before patching, and its unit does not exist any more"
 
@@ -92,6 +93,7 @@ _REMEDIES: Final[Mapping[UnitFault, str]] = {
     UnitFault.STOPPED: "Find out who stopped them, and start them.",
     UnitFault.NOT_STARTED_BY_ITSELF: "Start them if they are needed, and enable them if the system is to start them.",
     UnitFault.MASKED: "Unmask and start them, or look whether an update has removed their package.",
+    UnitFault.ENDED: _READ_LOGS,
     UnitFault.SKIPPED: "Look at the conditions of their unit files.",
     UnitFault.GONE: "Look whether an update has removed or renamed them.",
 }
@@ -104,13 +106,14 @@ def find_failed_service_units(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def find_missing_units(before: Services, after: Services, paused: Collection[str] = ()) -> tuple[str, ...]:
-    """Return the units to ask for: those that were active before and are not now, and those that have failed since.
+    """Return the units to ask for: active before and not now, failed since, or active now without the run of before.
 
     ``paused`` are the units that this run itself has stopped and masked until its end.
     """
     if not after.active_units:
         return ()
-    missing = set(before.active_units) - set(after.active_units) - set(paused)
+    ended = {run.name for run in before.runs} - {run.name for run in after.runs}
+    missing = {*before.active_units} - ({*after.active_units} - ended) - {*paused}
     inactive = {name for name in missing if not _NUMBERED_UNITS.fullmatch(name)}
     return tuple(sorted(find_failed_service_units(inactive | (set(after.failed) - set(before.failed)))))
 
@@ -229,8 +232,8 @@ def judge_unit(status: UnitStatus, before: Services, after: Services, *, reboote
 
 
 def _judge(status: UnitStatus, active_units: Collection[str], *, rebooted: bool) -> UnitFault | None:
-    if status.active in _ACTIVE_STATES:
-        return None
+    if status.active in _ACTIVE_STATES:  # where systemd has no main process to watch, as of init scripts
+        return UnitFault.ENDED if (status.kind, status.sub) == ("forking", "exited") else None
     if status.load == "masked":
         return UnitFault.MASKED
     if status.sub == "auto-restart":

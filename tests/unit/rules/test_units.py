@@ -106,6 +106,8 @@ def test_what_is_told_after_a_boot(status: UnitStatus, fault: UnitFault | None) 
         (UnitStatus("a.timer", was_active=True, wanted_by=TARGET), UnitFault.STOPPED),
         (UnitStatus("libvirtd.service", was_active=True, wanted_by=TARGET, triggered_by=("l.socket",)), None),
         (UnitStatus("by-hand.service", was_active=True), UnitFault.NOT_STARTED_BY_ITSELF),
+        (UnitStatus("init-script.service", active="active", sub="exited", kind="forking"), UnitFault.ENDED),
+        (UnitStatus("once.service", active="active", sub="exited", kind="oneshot"), None),
     ],
 )
 def test_what_is_told_without_a_boot(status: UnitStatus, fault: UnitFault | None) -> None:
@@ -258,3 +260,12 @@ def test_the_same_run_has_not_ended(before: int, after: int, is_other: bool, is_
         assert ends == is_between
     if after > before:
         assert ends >= after - before
+
+
+def test_a_service_whose_processes_are_gone_is_asked_for_though_systemd_calls_it_active() -> None:
+    runs = (ServiceRun("gone.service", "1"), ServiceRun("left.service", "2"), ServiceRun("once.service", "3"))
+    before = Services(active_units=("gone.service", "left.service", *TARGET), runs=runs)
+    now = Services(active_units=("gone.service", "left.service", "once.service", *TARGET), runs=runs[1:2])
+    assert find_missing_units(before, now) == ("gone.service",)
+    (finding,) = check_services(before, Services(active_units=now.active_units))
+    assert "can't show" in finding.message

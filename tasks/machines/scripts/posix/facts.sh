@@ -223,7 +223,7 @@ if [ "$systemd" = true ] && shown=$(systemctl list-units "--state=$states" "--ty
       restarts = value["NRestarts"] == "" ? "null" : value["NRestarts"] + 0
       between = value["SubState"] ~ /^auto-restart/
       template = name; sub(/@.*[.]/, "@.", template)
-      if ((name in file || template in file) && (between || value["MainPID"] > 0)) {
+      if ((name in file || template in file) && (between || value["MainPID"] > 0 || value["SubState"] == "running")) {
         if (run == "") run = value["MainPID"] "@" started
         print last put("{\"kind\":\"run\",\"name\":\"" quoted(name) "\",\"run\":\"" quoted(run) "\",\"restarts\":" restarts \
           ",\"age\":" (started && uptime ? uptime - started / 1000000 : "null") \
