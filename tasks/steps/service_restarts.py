@@ -47,6 +47,7 @@ _SKIP_REASONS = {
     "packages": "packages are half done:",
     "manager": "the service manager does not answer",
     "sessions": "a restart would end sessions:",
+    "guests": "a restart would end the container or virtual machine of",
     "login": "somebody is logged in there:",
     "configuration": "it would not start again:",
 }

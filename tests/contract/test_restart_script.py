@@ -157,6 +157,22 @@ def test_a_console_is_restarted_only_while_nobody_is_logged_in_there(machine: Ma
         waiting.wait()
 
 
+@pytest.mark.parametrize("mode", ["mixed", "process"])
+def test_a_service_that_holds_a_container_is_left(machine: Machine, mode: str) -> None:
+    web, neighbour = machine.unit("web.service"), machine.unit("other.service")
+    for unit in (web, neighbour):
+        (unit / "mode").write_text(f"{mode}\n")
+    holding = subprocess.Popen([_copy_of_sleep(machine.place / "conmon"), "60"])
+    try:
+        (web / "pid").write_text(f"{holding.pid}\n")
+        wanted = [("restart_left", "web.service", "guests", "conmon")]
+        assert machine.said("web.service", "other.service") == wanted
+        assert machine.restarted() == ["other.service"]
+    finally:
+        holding.kill()
+        holding.wait()
+
+
 def _copy_of_sleep(place: Path) -> str:
     return str(shutil.copy(shutil.which("sleep") or "/bin/sleep", str(place)))
 

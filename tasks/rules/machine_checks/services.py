@@ -94,7 +94,7 @@ NEVER_RESTARTED_UNITS = (
     *("ssh@*", "sshd@*"),
     *("dbus*", "systemd-logind.service", "elogind.service", "user@*"),
     *("display-manager.service", "gdm*", "greetd.service", "kdm*", "lightdm*", "lxdm*", "ly.service", "nodm*", "sddm*"),
-    *("slim.service", "wdm*", "xdm*"),
+    *("slim.service", "wdm*", "xdm*", "*vncserver@*", "x2go*", "xrdp*"),
     # they provide the network, and perhaps the connection of this run
     *(
         "networking.service",
@@ -103,6 +103,7 @@ NEVER_RESTARTED_UNITS = (
         "ModemManager*",
         "wpa_supplicant*",
         "iwd.service",
+        *("connman*", "dhcpcd*", "openvswitch*", "ovs-*", "cloudflared*", "nebula*", "netbird*", "teleport*"),
     ),
     *("openvpn*", "*swan*", "wg-quick@*", "bird*", "frr.service", "quagga*", "tinc*", "tailscaled*", "zerotier*"),
     "firewalld*",  # it drops the rules that others have added
@@ -110,7 +111,7 @@ NEVER_RESTARTED_UNITS = (
     *("docker*", "containerd*", "libvirt*", "virtlogd.service", "virtlockd.service", "virtqemud.service", "lxcfs*"),
     *("xendomains.service", "zfs-fuse.service"),
     # a restart moves services of a cluster to other machines
-    *("corosync*", "pacemaker*", "sbd.service"),
+    *("corosync*", "keepalived*", "pacemaker*", "patroni*", "sanlock*", "sbd.service", "wdmd*"),
     # they run once
     *("emergency.service", "rescue.service", "rc-local.service", "cron-*"),
     "fleetpatch-*",

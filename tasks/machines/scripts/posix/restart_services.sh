@@ -5,7 +5,7 @@
 # latest (epoch seconds of this machine's clock: a unit that has not begun by then is left), locks (list: files that
 # are locked while packages change).
 # Records: restart_started (unit, at), restart_ended (unit, at, exit_code, active, error), restart_left (unit, at,
-# why: window, stop, inactive, oneshot, keep, lock, packages, manager, sessions, login or configuration; detail),
+# why: window, stop, inactive, oneshot, keep, lock, packages, manager, sessions, login, guests or configuration; detail),
 # finished (at).
 # Step: validate
 # Changes: it restarts services that use replaced files
@@ -53,7 +53,10 @@ find_change() { # who changes packages, or which are half changed: a service tha
   [ -n "$fp_obstacle" ] || fp_unfinished
 }
 
-check_logins() { # the unit, KillMode and main pid in variables: the reason and detail why people would lose something
+# they end with the container or virtual machine that they hold
+guest_programs='conmon|lxc-start|systemd-nspawn|qemu-system-.*|qemu-kvm|kvm|containerd-shim.*|firecracker|cloud-hyperviso|VBoxHeadless'
+
+check_logins() { # the unit, KillMode and main pid in variables: the reason and detail why people or guests would lose something
   fp_why='' fp_detail=''
   case $unit in
     ssh.service | sshd.service)
@@ -63,6 +66,17 @@ check_logins() { # the unit, KillMode and main pid in variables: the reason and 
       fp_detail=''
       { read -r fp_detail <"/proc/$main_pid/comm"; } 2>/dev/null
       [ "$fp_detail" = agetty ] || fp_why=login ;;
+    *)
+      set +f
+      guests=$(grep -lxE "$guest_programs" /proc/[0-9]*/comm 2>/dev/null)
+      set -f
+      for file in $guests; do
+        file=${file%/comm}
+        case ${file#/proc/}:$kill_mode in "$main_pid":*) ;; *:process | *:none) continue ;;
+          *) grep -qF "/$unit" "$file/cgroup" 2>/dev/null || continue ;;
+        esac
+        { read -r fp_detail <"$file/comm"; } 2>/dev/null && fp_why=guests && break
+      done ;;
   esac
 }
 
