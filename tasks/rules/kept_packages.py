@@ -52,12 +52,16 @@ def describe_no_way_back(chosen: Iterable[Update], way_back: WayBack, *, keep: b
 
 def describe_kept(record: Mapping[str, object] | None, failure: str) -> Finding:
     """Return the finding about what a run has kept, by its job's record. ``failure`` is that of the download ahead."""
-    if record is None:
-        why = failure or "the download ahead of the installation did not come so far"
+    told = str((record or {}).get("failure") or "")
+    if record is None or "total" not in record:
+        why = told or failure or "the download ahead of the installation did not come so far"
         return Finding.remark(KEEP_CHECK, f"kept none of the packages that this run replaces: {why}")
     counts = f"kept {record.get('kept')} of {record.get('total')} packages that this run replaces"
     missing = {field: [word.partition("=")[0] for word in str(record.get(field) or "").split()] for field in _REASONS}
     reasons = [f"{_REASONS[field]} {join_first_names(names)}" for field, names in missing.items() if names]
-    if not reasons:
-        return Finding.good(KEEP_CHECK, counts)
-    return Finding.remark(KEEP_CHECK, f"{counts}; not kept: {'; '.join(reasons)}")
+    reasons += [told] if told else []
+    return (
+        Finding.remark(KEEP_CHECK, f"{counts}; not kept: {'; '.join(reasons)}")
+        if reasons
+        else Finding.good(KEEP_CHECK, counts)
+    )

@@ -118,6 +118,13 @@ class ImageHost:
 
         monkeypatch.setattr(PosixShell, "load_own_script", staticmethod(load_for_stand_ins))
 
+    def breaks(self, tool: str, words: str) -> None:
+        """Let a tool fail from now on if it is called with these words."""
+        path = self.place / "tools" / tool
+        first, _, rest = path.read_text().partition("\n")
+        fault = f'case "$*" in *{words}*) echo "error: no space left" >&2; exit 1 ;; esac'
+        path.write_text(f"{first}\n{fault}\n{rest}")
+
     def enter(self, phase: str) -> None:
         """Let the tools answer as in this phase from now on."""
         (self.place / "phase").write_text(f"{phase}\n")

@@ -165,6 +165,9 @@ def test_an_installation_downloads_nothing_and_finds_what_the_machine_itself_off
 APT_GET = """#!/bin/sh
 case $* in
   *--download-only* | *--print-uris*) exit 0 ;;
+  *" -s "*) [ ! -e "$STAND_IN/unsimulated" ] || { cat "$STAND_IN/unsimulated" >&2; exit 100; } ;;
+esac
+case $* in
   *" -s autoremove"*) cat "$STAND_IN/needless" 2>/dev/null || printf 'Remv %s [1]\n' a b; exit 0 ;;
   *" -s "*) cat "$STAND_IN/simulated" 2>/dev/null; exit 0 ;;
 esac
@@ -179,7 +182,7 @@ fi
 """
 # without names: states of what is unfinished; with some: their own names and states
 DPKG_QUERY = """#!/bin/sh
-[ ! -e "$STAND_IN/fatal" ] || exit 2
+[ ! -e "$STAND_IN/fatal-$#" ] || { echo 'dpkg-query: error: no database' >&2; exit 2; }
 case $# in 3) cat "$STAND_IN/unfinished" 2>/dev/null; exit 0 ;; esac
 shift 3
 code=0
@@ -195,17 +198,21 @@ for word; do case $word in -*) ;; *) echo "$word" >>"$STAND_IN/set-up" ;; esac; 
 rm -f "$STAND_IN/unfinished"
 """
 APT_MARK = """#!/bin/sh
+[ ! -e "$STAND_IN/unmarked" ] || { echo 'E: no marks' >&2; exit 100; }
 case $1 in
-  showauto) cat "$STAND_IN/automatic" 2>/dev/null ;;
+  showauto) cat "$STAND_IN/automatic" 2>/dev/null || : ;;
   auto) shift; printf '%s\\n' "$@" >>"$STAND_IN/marked" ;;
 esac
+"""
+APT_CACHE = """#!/bin/sh
+[ ! -e "$STAND_IN/unneeded" ] || { echo 'E: no cache' >&2; exit 100; }
 """
 FREE = 'rm "$STAND_IN/locked"; '
 
 
 def at_work(place: Path, **params: object) -> tuple[list[dict[str, object]], dict[str, list[str]]]:
     """Run an installation beside somebody else's work; return its records, and what the stand-ins noted, by file."""
-    tools = {"dpkg-query": DPKG_QUERY, "dpkg": DPKG, "apt-mark": APT_MARK}
+    tools = {"dpkg-query": DPKG_QUERY, "dpkg": DPKG, "apt-mark": APT_MARK, "apt-cache": APT_CACHE}
     events = run(place, APT_GET, 60, tools=tools, **params)
     notes = {name: place / name for name in ("calls", "set-up", "marked")}
     said = {name: path.read_text().splitlines() if path.exists() else [] for name, path in notes.items()}
@@ -319,10 +326,42 @@ def test_a_new_package_is_there_for_others(tmp_path: Path) -> None:
     assert said["marked"] == ["b", "a"]
 
 
-def test_a_package_of_which_nothing_is_known_stays_its_administrators(tmp_path: Path) -> None:
-    (tmp_path / "fatal").touch()
-    _, said = at_work(tmp_path)
-    assert said["marked"] == []
+@pytest.mark.parametrize(
+    ("fault", "detail"),
+    [
+        ("fatal-3", "which packages failed before: dpkg-query: error: no database"),
+        ("fatal-4", "which packages nobody has chosen: dpkg-query: error: no database"),
+        ("unmarked", "which packages nobody has chosen: E: no marks"),
+        ("unneeded", "what depends on packages that failed before: E: no cache"),
+    ],
+)
+def test_a_question_that_fails_is_no_empty_answer(tmp_path: Path, fault: str, detail: str) -> None:
+    (tmp_path / fault).touch()
+    if fault == "unneeded":
+        (tmp_path / "unfinished").write_text(STUCK)
+        (tmp_path / "simulated").write_text("Inst a (1 repo [all])\n")
+    events, said = at_work(tmp_path)
+    assert [(event["why"], event["detail"]) for event in events if event["kind"] == "not_attempted"] == [
+        ("unread", detail)
+    ]
+    assert said["calls"] == []
+
+
+def test_what_apt_refuses_in_the_last_check_is_a_failure_in_its_words(tmp_path: Path) -> None:
+    (tmp_path / "unsimulated").write_text("E: Version '1' for 'a' was not found\n")
+    events, said = at_work(tmp_path)
+    (ended,) = [event for event in events if event["kind"] == "transaction_ended"]
+    assert (ended["exit_code"], ended["error"]) == (100, "gone: Version '1' for 'a' was not found")
+    assert said["calls"] == []
+
+
+def test_a_removal_that_can_not_be_checked_says_why(tmp_path: Path) -> None:
+    (tmp_path / "unsimulated").write_text("W: old\nE: no lists\n")
+    events, said = at_work(tmp_path, work="remove")
+    assert [(event["why"], event["detail"]) for event in events if event["kind"] == "not_attempted"] == [
+        ("unread", "what nothing needs: E: no lists")
+    ]
+    assert said["calls"] == []
 
 
 def test_a_package_that_somebody_chose_meanwhile_stays_theirs(tmp_path: Path) -> None:

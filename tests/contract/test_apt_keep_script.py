@@ -121,3 +121,21 @@ def test_an_undo_uses_only_whole_files_of_root_alone(machine: Path) -> None:
     assert find_kept(machine, *specs) == ["cached=1:1", "offered_1%3a1_all.deb", "gone=1:1"]
     folder.chmod(0o770)
     assert find_kept(machine, *specs) == specs
+
+
+@pytest.mark.parametrize(
+    ("question", "failure"),
+    [
+        ("' -s '", "what the installation replaces"),
+        ("--reinstall*--print-uris", "where it gets offered=1:1 gone=1:1"),
+    ],
+)
+def test_what_apt_does_not_tell_is_not_called_lost(machine: Path, question: str, failure: str) -> None:
+    place = machine / "jobs/a"
+    place.mkdir()
+    fault = f'case "$*" in *{question}*) echo "E: no lists" >&2; exit 100 ;; esac\n'
+    deaf = APT_GET.replace('case "$*" in\n', f'{fault}case "$*" in\n')
+    limits = {"keep": "a", "keep_bytes": str(GIB), "keep_reserve": "0"}
+    events = run(place, deaf, 60, tools=TOOLS, work="stage", tx_0_packages=SPECS, **limits)
+    (record,) = [event for event in events if event["kind"] == "kept"]
+    assert (record["failure"], record.get("lost", "")) == (f"apt did not tell {failure}: E: no lists", "")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from inventory.machine import Inventory, Machine, PrivilegeMethod, TransportKind
+from tasks.domain.errors import ManagerError
 from tasks.domain.model import Selection, Update, Window
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.package_manager import JobKind, Transaction
@@ -188,6 +189,47 @@ def test_nothing_begins_when_it_is_too_late(make_host: HostMaker, transport: Tra
         ("finished", None),
     ]
     assert host.phase == "old"
+
+
+@pytest.mark.parametrize("family", ["bootc", "rpm-ostree"])
+def test_a_status_that_fails_is_told_in_the_words_of_the_tool(
+    make_host: HostMaker, transport: Transport, family: str
+) -> None:
+    host = make_host(family)
+    host.breaks(family, "status")
+    with pytest.raises(ManagerError, match=f"the status of {family} can't be read: error: no space left"):
+        host.manager.assess(transport, refresh=False, deadline=soon())
+
+
+@pytest.mark.parametrize(
+    ("family", "tool", "words", "reason"),
+    [
+        ("bootc", "bootc", "--check", "is not known, so nothing is staged: error: no space left"),
+        ("rpm-ostree", "ostree", "rev-parse", "is not known, so nothing is staged: error: no space left"),
+        ("transactional-update", "btrfs", "get-default", "do not tell the running snapshot"),
+        ("transactional-update", "zypper", "list-updates", "no space left"),
+    ],
+)
+def test_a_question_that_fails_before_staging_stages_nothing(
+    make_host: HostMaker, transport: Transport, family: str, tool: str, words: str, reason: str
+) -> None:
+    host = make_host(family)
+    (update,) = host.manager.assess(transport, refresh=False, deadline=soon()).updates
+    host.breaks(tool, words)
+    status = start_and_wait(host, transport, update, JobKind.INSTALL, 600)
+    (ended,) = [event for event in status.events if event["kind"] == "transaction_ended"]
+    assert ended["exit_code"] != 0
+    assert reason in str(ended["error"])
+    assert host.phase == "old"
+
+
+def test_bootc_downloads_nothing_apart_if_what_waits_is_not_known(make_host: HostMaker, transport: Transport) -> None:
+    host = make_host("bootc")
+    host.can_download()
+    (update,) = host.manager.assess(transport, refresh=False, deadline=soon()).updates
+    host.breaks("bootc", "status")
+    start_and_wait(host, transport, update, JobKind.INSTALL, 600)
+    assert not any("--download-only" in change for change in host.changes)
 
 
 def test_bootc_downloads_apart_when_it_can(make_host: HostMaker, transport: Transport) -> None:

@@ -27,6 +27,8 @@ pin LABEL=pin - tpm2-device=auto
 unread UUID=unread none tpm2-device=auto
 old UUID=luks1
 plain UUID=plain none luks
+lost UUID=lost /nowhere/lost.key luks
+stick UUID=stick /stick.key:LABEL=stick luks
 """
 TOOLS = {
     "blkid": r"""case $2 in UUID=there | 'LABEL=My Disk') ;; UUID=gone) exit 2 ;; *) exit 124 ;; esac""",
@@ -101,7 +103,10 @@ def test_what_a_machine_says_of_its_next_boot(shell: list[str], tmp_path: Path) 
         ("unread", "tpm2-pin "),
         ("old", "clevis "),
         ("plain", ""),
+        ("lost", ""),
+        ("stick", ""),
     ]
+    assert [volume.key for volume in survey.volumes[-2:]] == ["missing:/nowhere/lost.key", "/stick.key:LABEL=stick"]
     assert survey.volumes[0].key.endswith("/cryptsetup-keys.d/by_key.key")
     assert not survey.is_fstab_proven, "it was written in this boot, whatever date it has"
     assert survey.automounts == (r"/net\040work",)

@@ -343,6 +343,15 @@ Packages Altered:
 """
 
 
+def test_a_history_that_can_not_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "yum").write_text("#!/bin/sh\necho 'Error: database is locked' >&2\nexit 1\n")
+    (tmp_path / "yum").chmod(0o755)
+    own = '[ "$2" != dnf ] && /usr/bin/env which "$2"'
+    said = 'fp_send_section() { echo "$1 $3 $4"; }; fp_note_history; echo "$fp_history"'
+    told = execute(tmp_path, load_parts(tmp_path, "failed_scripts"), f"command() {{ {own}; }}; {said}")
+    assert told.split("\n") == ["history 1 Error: database is locked", "", ""]
+
+
 def test_yums_history_tells_which_last_script_failed_until_it_succeeds(tmp_path: Path) -> None:
     """yum (output.py, historyInfoCmd) leaves out the name of the version that replaces another one."""
     (tmp_path / "yum").write_text(

@@ -70,6 +70,15 @@ def get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
     return sections[name].text if name in sections else ""
 
 
+def describe_unread(sections: Mapping[str, ScriptSection], meanings: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a sentence for each of these sections whose command failed: an empty answer of it says nothing."""
+    failed = {name: sections[name] for name in meanings if name in sections and sections[name].exit_code}
+    return tuple(
+        describe_failure(f"{meanings[name]} can't be read", section.stderr.strip() or section.text)
+        for name, section in failed.items()
+    )
+
+
 def require_single_record(result: ScriptResult, script: str, kind: str) -> ScriptRecord:
     """Return the one record of that kind.
 

@@ -27,6 +27,8 @@ _OTHERS_PLACES: Final = re.compile(
 """Where others mount, and mount again: the kernel, container engines, snapd, desktops."""
 _OTHERS_UNITS: Final = re.compile(r"fleetpatch-|(snap|docker|libpod|crio|user|cockpit)[-.]|[0-9a-f]{32,}")
 _ACTIVE: Final = frozenset({"active", "activating", "reloading"})
+_MISSING: Final = "missing:"
+"""Before the key of a volume whose file does not exist."""
 _AUTOMATIC_KEYS: Final = frozenset({"clevis", "systemd-tpm2"})
 _LINE_REMEDY: Final = (
     "Correct or remove that line, or give it the option nofail, and look at it: findmnt --verify; mount -a"
@@ -80,7 +82,13 @@ class BootSurvey:
 def find_boot_faults(survey: BootSurvey, *, allow_passphrase: bool = False) -> tuple[Finding, ...]:
     """Return findings about why the next boot would not come up, or would wait for a person. What is sure blocks."""
     faults = [finding for line in survey.fstab if (finding := _check_line(survey, line))]
-    asked = [] if allow_passphrase else sorted(volume.name for volume in survey.volumes if asks_passphrase(volume))
+    asked = sorted(
+        f"{volume.name} (its key file {volume.key.removeprefix(_MISSING)} does not exist)"
+        if volume.key.startswith(_MISSING)
+        else volume.name
+        for volume in survey.volumes
+        if not allow_passphrase and asks_passphrase(volume)
+    )
     if asked:
         message = f"its boot asks for the passphrase of an encrypted volume: {', '.join(asked)}"
         remedy = (
@@ -131,7 +139,7 @@ def asks_passphrase(volume: EncryptedVolume) -> bool:
         return True
     if options.keys() & {"keyscript", "swap", "plain", "tmp"} or _AUTOMATIC_KEYS & set(volume.tokens.split()):
         return False
-    return volume.key in {"", "none", "-"}
+    return volume.key in {"", "none", "-"} or volume.key.startswith(_MISSING)
 
 
 def find_losses(survey: BootSurvey, boot_seconds: float | None) -> tuple[Finding, ...]:

@@ -21,6 +21,7 @@ _REJECTION_REASONS = {
     "anew": "it would have installed anew what was removed after the assessment",
     "unexpected": "it would have changed packages that were not chosen",
     "excluded": "it would have installed or removed packages that are excluded",
+    "unread": "what it would change could not be checked",
     "broken": "it would have changed packages that depend on a package whose script failed",
 }
 """Why a transaction did not begin, if its effect was not allowed."""

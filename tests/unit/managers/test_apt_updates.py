@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tasks.domain.model import Update, UpdateResult
 from tasks.domain.states import Classification, OperationState, UpdateState
+from tasks.machines.managers.apt.assessment import find_unread_pro
 from tasks.machines.managers.apt.output_parsers import AvailableVersion, PackageChange, PackagePolicy, Release
 from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates, with_pro_updates
 from tasks.machines.managers.apt.version_choice import (
@@ -15,6 +16,7 @@ from tasks.machines.managers.apt.version_choice import (
     find_distributions_without_security,
     find_security_publishers,
 )
+from tasks.machines.managers.script_output import ScriptSection
 from tasks.rules.runs.outcome import determine_outcome_state
 
 SECURITY = Release("Debian", "Debian-Security", "12", "oldstable-security", "bookworm-security")
@@ -194,6 +196,25 @@ def test_pro_tells_cves_and_what_a_subscription_would_give() -> None:
     assert (y.installed, y.available, y.cves, y.size_bytes) == ("3", "3+esm1", (), 77)
     assert x_esm.blocked == "Ubuntu Pro (esm-apps) is not enabled on this machine; run: pro enable esm-apps"
     assert len({x.id, y.id, x_esm.id}) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "stderr", "said"),
+    [
+        (
+            '{"errors": [{"code": "api-error", "title": "Unable to read the cache"}], "result": "failure"}',
+            "",
+            "Unable to read the cache",
+        ),
+        ("", "Traceback (most recent call last):\n  File\nImportError: no apt_pkg\n", "ImportError: no apt_pkg"),
+        ("", "", "no answer"),
+    ],
+)
+def test_a_client_that_fails_does_not_say_that_nothing_is_missing(text: str, stderr: str, said: str) -> None:
+    (problem,) = find_unread_pro(ScriptSection(1, text, stderr))
+    assert str(problem) == f"Ubuntu Pro: its client does not tell its updates: {said}"
+    assert problem.hides_fixes
+    assert find_unread_pro(ScriptSection(0, PRO)) == find_unread_pro(None) == ()
 
 
 @given(answer=st.text() | st.sampled_from(["[]", '{"data": null}', '{"data": {"attributes": {"updates": [1, {}]}}}']))

@@ -125,6 +125,25 @@ def test_hooks_say_what_they_mount_writable() -> None:
     assert {"/usr", "/boot"} <= {*find_remounted(hooks)}
     assert find_remounted('DPkg::Pre-Invoke:: "/usr/local/sbin/open-usr";\n  mount -o remount,rw "$place"\n') == ("*",)
     assert find_remounted('DPkg::Pre-Invoke:: "etckeeper pre-install";\nmount -o remount,ro /usr\n') == ()
+    script = "  [ -w /usr ] || mount -o remount,rw /usr\nif mount -n -w '/boot'; then exit; fi\n"
+    assert find_remounted(f"{script}ro) LC_ALL=C mount --rw /var ;;\n") == ("/usr", "/boot", "/var")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# never mount -o remount,rw /usr here",
+        "echo mount -o remount,rw /usr",
+        "grep -q 'mount rw /usr' /etc/rc.local",
+        "mount | grep -w rw /usr",
+        "umount /usr # it was rw",
+        "mountpoint -q /usr && test rw /usr",
+        "mount -o remount,ro /usr # not rw",
+        "mount /dev/rw /usr",
+    ],
+)
+def test_a_line_that_only_speaks_of_it_mounts_nothing(line: str) -> None:
+    assert find_remounted(f'{line}\nDPkg::Pre-Invoke:: "{line}";\n') == ()
 
 
 def test_a_package_that_the_run_has_mended_is_no_warning_at_its_end() -> None:

@@ -84,3 +84,17 @@ def test_a_package_whose_last_script_failed_is_told_as_long_as_it_is_installed()
     (told,) = state.failed_scripts
     assert told.startswith("lab-sec 2.0-1 is not set up since 20")
     assert told.endswith(f": {words}")
+
+
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [
+        ("history", "whether the scripts of packages failed is not known: the history of transactions"),
+        ("priorities", "which repository comes first is not known: the priorities of repositories"),
+    ],
+)
+def test_what_could_not_be_asked_is_told(name: str, meaning: str) -> None:
+    section = {"kind": "section", "name": name, "text": "", "exit_code": 1, "stderr": "Error: database is locked\n"}
+    records = (record for record in conversation("dnf-4.14-troubled").records if record.get("name") != name)
+    state = DNF.parse_assessment(ScriptResult((*records, section), 0))
+    assert f"{meaning} can't be read: Error: database is locked" in state.warnings

@@ -51,6 +51,11 @@ def test_what_is_not_kept_is_one_remark_with_the_reasons() -> None:
     none = describe_kept(None, "its download failed: no route")
     assert none.level is FindingLevel.REMARK
     assert none.message.endswith("replaces: its download failed: no route")
+    untold = describe_kept({"failure": "apt did not tell what the installation replaces: E: no"}, "")
+    assert untold.level is FindingLevel.REMARK
+    assert untold.message.endswith("replaces: apt did not tell what the installation replaces: E: no")
+    half = describe_kept({"kept": 1, "total": 2, "failure": "apt did not tell where it gets b=1: E: no"}, "")
+    assert half.message.endswith("replaces; not kept: apt did not tell where it gets b=1: E: no")
 
 
 def test_room_stays_for_the_installation() -> None:

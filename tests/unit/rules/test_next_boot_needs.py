@@ -103,6 +103,13 @@ def test_a_boot_that_asks_for_a_passphrase_is_known_before(
     assert find_boot_faults(survey, allow_passphrase=True) == ()
 
 
+def test_a_key_file_that_does_not_exist_opens_nothing() -> None:
+    volume = EncryptedVolume("data_crypt", "missing:/etc/keys/data.key", "luks", "", is_needed=False)
+    (finding,) = find_boot_faults(BootSurvey(volumes=(volume,)))
+    assert finding.level is FindingLevel.BLOCK
+    assert finding.message.endswith("volume: data_crypt (its key file /etc/keys/data.key does not exist)")
+
+
 def unit(name: str, seconds: float, **properties: str) -> dict[str, str]:
     shown = {"Id": name, "ActiveState": "active", "ActiveEnterTimestampMonotonic": f"{seconds * 1e6:.0f}"}
     return {**shown, **properties}

@@ -52,6 +52,7 @@ from tasks.machines.managers.running_programs import (
 )
 from tasks.machines.managers.script_output import (
     ScriptSection,
+    find_pro_attribute,
     get_text,
     parse_sections,
     require_boolean,
@@ -60,7 +61,7 @@ from tasks.machines.managers.script_output import (
     require_text,
     split_rows,
 )
-from tasks.machines.managers.tool_errors import describe_failure
+from tasks.machines.managers.tool_errors import describe_failure, find_tool_error
 
 UPDATER_UNITS: Final = ("apt-daily*", "unattended-upgrades.service")
 """Masks of the services that update packages by themselves."""
@@ -201,7 +202,7 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
         at_work=at_work,
         updater_units=UPDATER_UNITS,
         non_installing_updaters=tuple(name for name, _ in updaters if name in NON_INSTALLING_UPDATERS),
-        repository_problems=(*unread, *missing),
+        repository_problems=(*unread, *missing, *find_unread_pro(sections.get("pro"))),
         remarks=remarks if is_unclear else (*remarks, *describe_unclassified(updates, _FOREIGN_SOURCES)),
         package_remarks=package_remarks,
         remounted=find_remounted(get_text(sections, "hooks")),
@@ -224,6 +225,15 @@ def _require_answers(sections: Mapping[str, ScriptSection]) -> None:
             describe_failure(f"apt can't work (exit code {section.exit_code})", section.stderr or section.text),
             hint="Correct that in apt's settings on the machine (/etc/apt): apt-cache policy says it there, too.",
         )
+
+
+def find_unread_pro(section: ScriptSection | None) -> tuple[RepositoryProblem, ...]:
+    """Return a problem if Ubuntu Pro's client is there, and did not tell the updates that it knows."""
+    if section is None or find_pro_attribute(section.text, "updates") is not None:
+        return ()
+    said = "; ".join(re.findall(r'"title": *"([^"]+)"', section.text)) or find_tool_error(section.stderr)
+    remedy = "Run on the machine: pro api u.pro.packages.updates.v1, and update ubuntu-pro-client if it is old."
+    return (RepositoryProblem("Ubuntu Pro", f"its client does not tell its updates: {said or 'no answer'}", remedy),)
 
 
 def _describe_missing_security(releases: Iterable[Release]) -> tuple[str, ...]:

@@ -17,7 +17,13 @@ _UNFINISHED_PATTERN: Final = re.compile(
     r"are in a mess|not yet configured|half (?:configured|installed)|trigger processing|awaiting processing"
 )
 """Packages whose state tells the same. apt runs pending triggers by itself."""
-_HOOK_MOUNT_PATTERN: Final = re.compile(r"\bmount\b(.*\brw\b.*)")
+_HOOK_MOUNT_PATTERN: Final = re.compile(
+    r"(?:[\s({!]|\S+\)\s|[A-Za-z_]\w*=\S*\s|(?:if|while|then|else|do|exec|sudo|env)\s)*(?:/\S*/)?mount\s(.*)"
+)
+"""A command that mounts, behind what may stand before it in a shell's line."""
+_WRITABLE_PATTERN: Final = re.compile(
+    r"(?:^|\s)(?:-\w*o\s*|--options[\s=])(?:\S*,)?rw\b|(?:^|\s)(?:-w|--rw|--read-write)\b"
+)
 _PATH_PATTERN: Final = re.compile(r"(?<![\w./-])/[\w./-]*")
 EVERYWHERE: Final = "*"
 """In ``find_remounted``: a script chooses the file systems."""
@@ -74,7 +80,10 @@ def find_remounted(hooks: str) -> tuple[str, ...]:
     ``hooks`` has ``apt-config dump DPkg::Pre-Invoke``, and the lines of its scripts that mount something.
     """
     mounts: dict[str, None] = {}
-    for command in _HOOK_MOUNT_PATTERN.findall(hooks):
-        paths = _PATH_PATTERN.findall(command)
-        mounts |= dict.fromkeys(paths if paths and "$" not in command else [EVERYWHERE])
+    for line in hooks.splitlines():
+        code = re.sub(r"^DPkg::Pre-Invoke\S* |[\"']|(?:^|\s)#.*", "", line)
+        for command in filter(None, map(_HOOK_MOUNT_PATTERN.fullmatch, re.split(r"[;&|]", code))):
+            paths = _PATH_PATTERN.findall(command[1])
+            if _WRITABLE_PATTERN.search(command[1]):
+                mounts |= dict.fromkeys(paths if paths and "$" not in command[1] else [EVERYWHERE])
     return tuple(path.rstrip("/") or "/" for path in mounts)

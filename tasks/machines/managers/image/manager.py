@@ -35,7 +35,14 @@ from tasks.machines.managers.manager_base import ManagerDefaults, build_job_para
 from tasks.machines.managers.repository_problems import build_repository_error
 from tasks.machines.managers.rpm.repositories import find_rpm_repository_problems
 from tasks.machines.managers.running_programs import build_updaters_script, find_scheduled_updaters, is_unit_active
-from tasks.machines.managers.script_output import ScriptSection, get_text, parse_sections, require_integer, require_text
+from tasks.machines.managers.script_output import (
+    ScriptSection,
+    describe_unread,
+    get_text,
+    parse_sections,
+    require_integer,
+    require_text,
+)
 from tasks.machines.managers.tool_errors import find_tool_error
 
 ASSESS_SCRIPT: Final = "image_assess"
@@ -133,7 +140,7 @@ class ImageManager(ManagerDefaults):
         sections = parse_sections(result, ASSESS_SCRIPT)
         if "check" in sections:
             self._require_success(sections["check"])
-        state = self._tool.parse_state(sections)
+        state = self._parse_state(sections)
         facts = result.find_records("state")
         at_work = clean_image_text(require_text(facts[0], "at_work")) if facts else ""
         now = require_integer(facts[0], "at") if facts else 0
@@ -227,7 +234,12 @@ class ImageManager(ManagerDefaults):
         return Script(JOB_SCRIPT, params, read_only=False, package=self._tool.package)
 
     def _read_state(self, transport: Transport, deadline: Deadline) -> ImageState:
-        return self._tool.parse_state(parse_sections(self._run_assess_script(transport, {}, deadline), ASSESS_SCRIPT))
+        return self._parse_state(parse_sections(self._run_assess_script(transport, {}, deadline), ASSESS_SCRIPT))
+
+    def _parse_state(self, sections: Mapping[str, ScriptSection]) -> ImageState:
+        if failures := describe_unread(sections, {"status": f"the status of {self.name}"}):
+            raise ManagerError(failures[0])
+        return self._tool.parse_state(sections)
 
     def _run_assess_script(
         self, transport: Transport, params: Mapping[str, ScriptParameter], deadline: Deadline

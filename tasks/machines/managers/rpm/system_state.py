@@ -29,6 +29,7 @@ from tasks.machines.managers.running_programs import (
 )
 from tasks.machines.managers.script_output import (
     ScriptSection,
+    describe_unread,
     get_text,
     parse_sections,
     require_boolean,
@@ -116,6 +117,10 @@ _CHANGE_LOCK_NAMES: Final = (".rpm.lock", "rpmdb_lock.pid", "rpmtransaction.lock
 _DATABASE_PATTERN: Final = re.compile(r"(?i)rpmdb|\bdb\d? error|sqlite|database|\bPackages\b|rpmpkg|rpmxdb|rpmidx")
 """What the errors of rpm's database have in common, whatever its format is."""
 _SKIPPED_RECORD: Final = "skipping h#"
+_QUESTIONS: Final = {
+    "history": "whether the scripts of packages failed is not known: the history of transactions",
+    "priorities": "which repository comes first is not known: the priorities of repositories",
+}
 _PACKAGE_PATTERN: Final = re.compile(r"(\S+)-([^-\s]+-[^-\s]+)\.([^.\s]+)")
 
 
@@ -171,7 +176,10 @@ def parse_rpm_system(result: ScriptResult, manager: str) -> RpmSystem:
             can_install_others=bool(problems) and not database and all(package.failure for package in unfinished),
             lock_holder=describe_lock_holders(locks),
             at_work=at_work,
-            warnings=tuple(f"rpm says: {line}" for line in errors if _SKIPPED_RECORD not in line),
+            warnings=(
+                *(f"rpm says: {line}" for line in errors if _SKIPPED_RECORD not in line),
+                *describe_unread(sections, _QUESTIONS),
+            ),
             repository_problems=tuple(  # no update of these packages is seen
                 RepositoryProblem("rpm's database", line, "Repair that package's record on the machine.")
                 for line in errors

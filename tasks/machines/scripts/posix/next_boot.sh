@@ -86,7 +86,11 @@ if [ -e /etc/crypttab ]; then
     case ${key:-none} in none | -)
       for folder in /etc/cryptsetup-keys.d /run/cryptsetup-keys.d; do [ ! -e "$folder/$name.key" ] || key=$folder/$name.key; done
     esac
-    case ${key:-none} in none | -) tokens_of "$device" ;; esac
+    case ${key:-none} in
+      none | -) tokens_of "$device" ;;
+      *[\\:]*) ;; # on another device, or with escaped characters
+      /*) [ -e "$key" ] || key=missing:$key ;;
+    esac
     case $fp_newline$below_system$fp_newline in *"$fp_newline$name$fp_newline"*) needed=true ;; esac
     told="$told$name "
     fp_emit crypt "name=$name" "key=$key" "options=$options" "tokens=$tokens" "needed:=$needed"

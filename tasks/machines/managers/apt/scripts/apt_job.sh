@@ -24,6 +24,7 @@ locale=C
 
 lines() { printf '%s\n' "$@"; }
 among() { awk 'FILENAME == ARGV[1] { keep[$0]; next } $0 in keep' "$1" -; } # FILE: the lines of stdin that are in it
+unread() { lines "unread $1: $(grep . "$FP_JOB_DIR/apt-said" | tail -n 1 | cut -c 1-300)"; } # WHAT: that it is not known, and why: nothing may be changed
 without() { awk 'FILENAME == ARGV[1] { drop[$0]; next } $0 != "" && !($0 in drop)' "$1" -; } # FILE: the lines of stdin that are not in it
 
 # ---- progress
@@ -124,7 +125,11 @@ unwanted() { # what the installation would do and must not: prints "why detail",
   # shellcheck disable=SC2086  # words
   lines $names $allowed >"$FP_JOB_DIR/apt-may"
   fp_param "tx_${number}_present" >"$FP_JOB_DIR/apt-present"
-  fp_apt_get -s -y install "$@" >"$FP_JOB_DIR/apt-would" 2>/dev/null
+  if ! fp_apt_get -s -y install "$@" >"$FP_JOB_DIR/apt-would" 2>"$FP_JOB_DIR/apt-said"; then
+    cat "$FP_JOB_DIR/apt-would" "$FP_JOB_DIR/apt-said" >&2 # into the log, for complaint
+    lines refused
+    return
+  fi
   awk -v removals="$removals" '
     FILENAME == ARGV[1] { may[$0]; next }
     FILENAME == ARGV[2] { present[$0]; next }
@@ -138,27 +143,33 @@ unwanted() { # what the installation would do and must not: prints "why detail",
     }' "$FP_JOB_DIR/apt-may" "$FP_JOB_DIR/apt-present" "$FP_JOB_DIR/apt-would" \
     || lines 'unexpected it could not be checked'
   if [ -n "$excluded" ]; then barred | awk '{ printf "%s%s", (NR > 1 ? ", " : "excluded "), $0 } END { if (NR) print "" }'; fi
-  if [ -s "$FP_JOB_DIR/apt-stuck" ]; then dependent | awk '{ printf "%s%s", (NR > 1 ? ", " : "broken "), $0 } END { if (NR) print "" }'; fi
+  [ -s "$FP_JOB_DIR/apt-stuck" ] || return 0
+  if ! broken=$(dependent "$@"); then unread 'what depends on packages that failed before'
+  elif [ -n "$broken" ]; then lines "$broken" | awk '{ printf "%s%s", (NR > 1 ? ", " : "broken "), $0 } END { print "" }'; fi
 }
 
 note_busy() { busy=yes; }
 
 # What would be unpacked and depends on a package that failed before: dpkg could not set it up either. While another process
 # changes packages, nothing has failed yet; when it has ended, this is checked again.
-dependent() {
+dependent() { # WORDS… of the installation; returns 1 if that can't be read
   busy=
   fp_each_holder note_busy /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock
   [ -z "$busy" ] || return 0
-  awk '$1 == "Inst" { print $2 "=" substr($3 ~ /^\[/ ? $4 : $3, 2) }' "$FP_JOB_DIR/apt-would" | xargs apt-cache show 2>/dev/null |
-    awk 'FILENAME == ARGV[1] { sub(/:.*/, ""); failed[$0]; next }
-      $1 == "Package:" { name = $2 }
-      $1 == "Depends:" || $1 == "Pre-Depends:" {
-        sub(/^[^:]*: */, ""); count = split($0, words, /[,|] */)
-        for (i = 1; i <= count; i++) {
-          sub(/[ :(].*/, "", words[i])
-          if (words[i] in failed && !((name, words[i]) in told)) { told[name, words[i]]; print name " needs " words[i] }
-        }
-      }' "$FP_JOB_DIR/apt-stuck" -
+  for word; do case $word in /*) dpkg-deb -f "$word" Package Pre-Depends Depends ;; esac; done >"$FP_JOB_DIR/apt-needs" 2>"$FP_JOB_DIR/apt-said"
+  awk 'FILENAME == ARGV[1] { if ($1 == "Package:") kept[$2]; next }
+    $1 == "Inst" { name = $2; sub(/:.*/, "", name); if (!(name in kept)) print $2 "=" substr($3 ~ /^\[/ ? $4 : $3, 2) }' \
+    "$FP_JOB_DIR/apt-needs" "$FP_JOB_DIR/apt-would" >"$FP_JOB_DIR/apt-offered"
+  xargs -r apt-cache show <"$FP_JOB_DIR/apt-offered" >>"$FP_JOB_DIR/apt-needs" 2>"$FP_JOB_DIR/apt-said" || return 1
+  awk 'FILENAME == ARGV[1] { sub(/:.*/, ""); failed[$0]; next }
+    $1 == "Package:" { name = $2 }
+    $1 == "Depends:" || $1 == "Pre-Depends:" {
+      sub(/^[^:]*: */, ""); count = split($0, words, /[,|] */)
+      for (i = 1; i <= count; i++) {
+        sub(/[ :(].*/, "", words[i])
+        if (words[i] in failed && !((name, words[i]) in told)) { told[name, words[i]]; print name " needs " words[i] }
+      }
+    }' "$FP_JOB_DIR/apt-stuck" "$FP_JOB_DIR/apt-needs"
 }
 
 barred() { # new packages and removals that match an excluded mask
@@ -219,12 +230,8 @@ kept_conffiles() { # those that still exist: unpacked packages are configured by
   done
 }
 
-on_its_own() { # the transaction's packages that apt has marked as automatic, or that are new
-  # shellcheck disable=SC2086  # words
-  apt-mark showauto $names 2>/dev/null
-  # shellcheck disable=SC2086  # words
-  fp_new_packages $names
-}
+# shellcheck disable=SC2086  # words
+on_its_own() { apt-mark showauto $names && fp_new_packages $names; } # the transaction's packages that apt has marked as automatic, or that are new
 
 read_stamp() { exec stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # dpkg writes it again when it has changed packages; in place of this shell
 
@@ -240,7 +247,7 @@ look() { # checks before apt installs $wishes; returns 1 if that would do someth
   set_apart
   # pending triggers may belong to another process that is active, and are no failure: apt runs them with its own
   # triggers
-  fp_packages_in unpacked half-configured >"$FP_JOB_DIR/apt-stuck"
+  fp_packages_in unpacked half-configured >"$FP_JOB_DIR/apt-stuck" 2>"$FP_JOB_DIR/apt-said" || { unwanted=$(unread 'which packages failed before'); return 1; }
   if [ -s "$FP_JOB_DIR/apt-stuck" ]; then
     awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' \
       "$FP_JOB_DIR/apt-names" "$FP_JOB_DIR/apt-stuck" >"$FP_JOB_DIR/apt-stuck.new"
@@ -252,9 +259,16 @@ look() { # checks before apt installs $wishes; returns 1 if that would do someth
   [ -z "$unwanted" ] || return 1
   [ "$work" != remove ] || return 0
   # if a package is named, apt marks it as manually installed: note which ones were automatic
-  automatic=$(on_its_own)
+  automatic=$(on_its_own 2>"$FP_JOB_DIR/apt-said") || { unwanted=$(unread 'which packages nobody has chosen'); return 1; }
   pending=
   [ ! -s "$FP_JOB_DIR/apt-stuck" ] || pending='-o DPkg::ConfigurePending=false' # or apt would configure again what failed before
+}
+
+not_wanted() { # the record of what look has found
+  case $unwanted in
+    refused) ended 100 ;;
+    *) fp_not_attempted "${unwanted%% *}" "${unwanted#* }" ;;
+  esac
 }
 
 install() { # NAME=VERSION…
@@ -262,14 +276,14 @@ install() { # NAME=VERSION…
   fetch "$@" || return 0
   if fp_stop_requested; then fp_not_attempted stop 'asked to stop'; return; fi
   wishes=$*
-  if ! look; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
+  if ! look; then not_wanted; return; fi
   if fp_is_over "$latest"; then fp_not_attempted download ''; return; fi
   fp_transaction_started
   fp_mark_log
   # shellcheck disable=SC2086  # words, or none
   run_apt $without_download $removals install "$@"; result=$?
   if fp_not_begun; then return; fi
-  if [ "$ended_for" = unwanted ]; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
+  if [ "$ended_for" = unwanted ]; then not_wanted; return; fi
   if [ "$result" -ne 0 ] && ! apt_began; then ended "$result"; return; fi # packages that are half done now are not ours
   note_ours
   note_conffiles
@@ -349,10 +363,11 @@ repair() {
   again=$(displaced | tr '\n' ' ')
   # shellcheck disable=SC2046,SC2086  # lists of words
   if [ -n "$again" ] && [ -z "$ended_for" ]; then
-    automatic=$(apt-mark showauto $again 2>/dev/null)
-    mend -f --reinstall install $(cat "$FP_JOB_DIR/apt-again")
-    [ -z "$(displaced)" ] || [ -n "$ended_for" ] || mend -f --reinstall install $(displaced) # the newest: their own is not offered
-    [ -z "$automatic" ] || apt-mark auto $automatic 3>&-
+    if automatic=$(apt-mark showauto $again); then
+      mend -f --reinstall install $(cat "$FP_JOB_DIR/apt-again")
+      [ -z "$(displaced)" ] || [ -n "$ended_for" ] || mend -f --reinstall install $(displaced) # the newest: their own is not offered
+      [ -z "$automatic" ] || apt-mark auto $automatic 3>&-
+    fi
     again=$(displaced | tr '\n' ' ')
     [ -z "$again" ] || { lines "E: files of these packages are not in their places, and could not be installed anew: $again"; result=100; }
   fi

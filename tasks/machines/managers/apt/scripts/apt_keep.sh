@@ -3,10 +3,7 @@
 # downloaded and verified, of exactly what is installed. See apt_job.sh.
 # shellcheck disable=SC2154  # variables of apt_job.sh, apt_kept.sh and transactions.sh
 
-replaced() { # NAME=VERSION…: prints NAME=VERSION of each installed package that their installation replaces
-  # shellcheck disable=SC2086  # a word, or none
-  fp_apt_get -s -y $removals install "$@" 2>/dev/null | awk '$1 == "Inst" && $3 ~ /^\[/ { print $2 "=" substr($3, 2, length($3) - 2) }'
-}
+untold() { failure="apt did not tell $1: $(grep . "$FP_JOB_DIR/apt-said" | tail -n 1 | cut -c 1-300)"; } # WHAT
 
 name_file() { # NAME=VERSION: sets arch, and deb to the name that apt gives its file
   # shellcheck disable=SC2016  # dpkg-query's $
@@ -41,7 +38,8 @@ store() { # FILE: keeps the file of $spec, or notes that there is no room
 }
 
 get() { # NAME=VERSION…: downloads what there is room for, and keeps it
-  fp_apt_get -y --reinstall --print-uris install "$@" 2>/dev/null | sed -n "s/^'\([^']*\)' \([^ ]*\) \([0-9]*\).*/\2 \3 \1/p" >"$FP_JOB_DIR/apt-uris"
+  fp_apt_get -y --reinstall --print-uris install "$@" >"$FP_JOB_DIR/apt-would" 2>"$FP_JOB_DIR/apt-said" || { untold "where it gets $*"; return; }
+  sed -n "s/^'\([^']*\)' \([^ ]*\) \([0-9]*\).*/\2 \3 \1/p" "$FP_JOB_DIR/apt-would" >"$FP_JOB_DIR/apt-uris"
   wanted='' had=$used
   for spec in "$@"; do
     name_file "$spec"
@@ -70,14 +68,18 @@ get() { # NAME=VERSION…: downloads what there is room for, and keeps it
 keep() { # NAME=VERSION…: what their installation replaces
   fp_set_param keep_bytes
   fp_set_param keep_reserve
-  kept=0 total=0 lost='' full='' late='' lacking='' ended_for='' archives=''
+  kept=0 total=0 lost='' full='' late='' lacking='' ended_for='' archives='' failure=''
   folder=$fp_kept/$keep
   eval "$(apt-config shell archives Dir::Cache::archives/d)"
   (umask 077 && mkdir -p "$folder")
-  if ! { fp_is_private "$fp_kept" && fp_is_private "$folder"; }; then lines "others may write into $folder"; return; fi
+  # shellcheck disable=SC2086  # a word, or none
+  if ! { fp_is_private "$fp_kept" && fp_is_private "$folder"; }; then failure="others may write into $folder"
+  elif ! fp_apt_get -s -y $removals install "$@" >"$FP_JOB_DIR/apt-would" 2>"$FP_JOB_DIR/apt-said"; then untold 'what the installation replaces'; fi
+  [ -z "$failure" ] || { rmdir "$folder" 2>/dev/null; fp_emit kept number:="$number" failure="$failure"; return; }
   true >>"$folder/index"
   used=$(($(du -sk "$folder" | cut -f 1) * 1024))
-  for spec in $(replaced "$@"); do
+  # shellcheck disable=SC2013  # words
+  for spec in $(awk '$1 == "Inst" && $3 ~ /^\[/ { print $2 "=" substr($3, 2, length($3) - 2) }' "$FP_JOB_DIR/apt-would"); do
     total=$((total + 1))
     name_file "$spec"
     if [ -e "$folder/$deb" ] && cut -d ' ' -f 1 "$folder/index" | grep -qxF -e "$spec"; then kept=$((kept + 1))
@@ -93,5 +95,5 @@ keep() { # NAME=VERSION…: what their installation replaces
     # shellcheck disable=SC2012  # ids of runs
     ls -1t "$fp_kept" | awk -v mine="$keep" '$0 != mine && ++others > 1' | while IFS= read -r old; do rm -rf "${fp_kept:?}/$old"; done
   fi
-  fp_emit kept number:="$number" kept:="$kept" total:="$total" lost="$lost" full="$full" late="$late"
+  fp_emit kept number:="$number" kept:="$kept" total:="$total" lost="$lost" full="$full" late="$late" failure="$failure"
 }

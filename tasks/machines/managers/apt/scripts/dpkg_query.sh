@@ -16,10 +16,11 @@ fp_dpkg_query() {
   return "$fp_asked"
 }
 
-# fp_packages_in STATE…: packages in one of these states. Mostly there are none, and the shell itself sees that
+# fp_packages_in STATE…: packages in one of these states; fails if dpkg can't tell. Mostly there are none, and the shell itself sees that
 fp_packages_in() {
   # shellcheck disable=SC2016  # dpkg-query's $
   fp_ask_dpkg -W -f '${db:Status-Status} ${Package}:${Architecture}\n'
+  [ "$fp_asked" -le 1 ] || return "$fp_asked"
   for fp_state in "$@"; do
     # shellcheck disable=SC2154  # of the prelude
     case $fp_newline$fp_found in *"$fp_newline$fp_state "*)
@@ -27,14 +28,15 @@ fp_packages_in() {
       return ;;
     esac
   done
+  return 0
 }
 
 # fp_new_packages NAME…: those that dpkg does not know, or of which it has at most the configuration of one architecture. Of
-# two, or in any other state, it may be the administrator's choice
+# two, or in any other state, it may be the administrator's choice. Fails if dpkg can't tell
 fp_new_packages() {
   # shellcheck disable=SC2016  # dpkg-query's $
-  fp_found=$(dpkg-query -W -f '${Package} ${Package}:${Architecture} ${db:Status-Status}\n' "$@" 2>/dev/null); fp_asked=$?
-  [ "$fp_asked" -le 1 ] || return 0
+  fp_ask_dpkg -W -f '${Package} ${Package}:${Architecture} ${db:Status-Status}\n' "$@"
+  [ "$fp_asked" -le 1 ] || return "$fp_asked"
   printf '%s\n' "$@" = "$fp_found" | awk '
     !listed && $0 == "=" { listed = 1; next }
     !listed { if (!($0 in count)) { name[++names] = $0; count[$0] = 0 } next }

@@ -87,7 +87,7 @@ find_offer() { # sets chosen and offered; they are empty if the tool stages what
 is_chosen_image() { # after find_offer: whether that is still what the source offers, else with the record
   case $offered in
     "$chosen"*) return 0 ;;
-    '') fp_transaction_ended 1 fetch "fetch: which image the source of $image offers now is not known, so nothing is staged" ;;
+    '') fp_transaction_ended 1 fetch "fetch: which image the source of $image offers now is not known, so nothing is staged: $(describe_error)" ;;
     *) fp_transaction_ended 1 gone "gone: the source of $image no longer offers the chosen image ($chosen) but a newer one ($(printf %.12s "$offered"))" ;;
   esac
   return 1

@@ -19,6 +19,7 @@ from tasks.machines.managers.image.state import DIGEST_LENGTH, ImageState, Image
 from tasks.machines.managers.repository_problems import build_repository_problem
 from tasks.machines.managers.rpm.repositories import find_rpm_repository_problems
 from tasks.machines.managers.script_output import ScriptSection
+from tasks.machines.managers.tool_errors import describe_failure
 
 _NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.:~^\-]{0,199}")
 _CVE_PATTERN: Final = re.compile(r"CVE-[0-9]{4}-[0-9]{4,9}")
@@ -63,7 +64,9 @@ def parse_snapshot_state(sections: Mapping[str, ScriptSection]) -> ImageState:
     system = dict(line.split("=", 1) for line in sections["system"].text.splitlines() if "=" in line)
     running, default = system.get("running", ""), system.get("default", "")
     if not (_is_number(running) and _is_number(default)):
-        raise ProtocolViolation(f"the snapshots of the system are not known: {system!s:.200}")
+        raise ProtocolViolation(
+            describe_failure(f"the snapshots of the system are not known: {system!s:.200}", sections["system"].stderr)
+        )
     for name in ("updates", "patches"):
         if sections[name].exit_code not in _SUCCESS_CODES:
             error_text = clean_image_text(sections[name].stderr or sections[name].text[-300:])

@@ -239,7 +239,7 @@ assess_tool() {
   fp_answer repositories dnf_query -q repolist
   find_repository_files
   fp_text_section advisory_sources "$(fp_advisory_sources "$cache_folder")"
-  fp_text_section priorities "$(fp_priorities)"
+  fp_answer priorities fp_priorities
   fp_text_section copies "$(copies)"
   fp_answer distribution_repositories distribution_repositories
   fp_answer upgrades dnf_query -q repoquery --upgrades --qf "$details$line_end"

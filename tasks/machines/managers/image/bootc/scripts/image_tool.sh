@@ -1,9 +1,11 @@
 #!/bin/sh
 # What image_assess.sh and image_job.sh ask bootc for.
 
-slot() { # NAME: the status of "staged" and so on, from there to the end
-  status=$(bootc status --json 2>/dev/null | tr -d ' \n')
+slot() { # NAME: the status of "staged" and so on, from there to the end; fails if bootc does not tell it
+  status=$(bootc status --json) || return
+  status=$(printf '%s' "$status" | tr -d ' \n')
   case $status in *"\"$1\":{"*) printf '%s' "${status#*"\"$1\":{"}" ;; esac
+  return 0
 }
 is_downloaded() { # whether the staged image waits for --from-downloaded
   staged=$(slot staged)
@@ -15,7 +17,7 @@ is_downloaded() { # whether the staged image waits for --from-downloaded
 tool_check() { bootc upgrade --check; }
 tool_report() { fp_section status bootc status --json; }
 # bootc before 1.12 can't, and an image that is staged for the next boot would be dropped by it
-tool_can_download() { bootc upgrade --help 2>/dev/null | grep -q -e --download-only && { [ -z "$(slot staged)" ] || is_downloaded; }; }
+tool_can_download() { bootc upgrade --help 2>/dev/null | grep -q -e --download-only && staged=$(slot staged) && { [ -z "$staged" ] || is_downloaded; }; }
 tool_download() { exec bootc upgrade --download-only; }
 tool_cancel() { :; } # it ends with its process
 tool_pins() { :; } # only the chosen image is staged
@@ -24,7 +26,7 @@ tool_offer() { # the digest of what tool_stage would stage
     staged=$(slot staged)
     staged=${staged#*'"imageDigest":"'}
     printf '%s\n' "${staged%%'"'*}"
-  else bootc upgrade --check 2>/dev/null | awk '$1 == "Digest:" { print $2; exit }'; fi
+  else bootc upgrade --check | awk '$1 == "Digest:" { print $2; exit }'; fi
 }
 tool_stage() {
   if is_downloaded; then bootc upgrade --from-downloaded; else bootc upgrade; fi

@@ -14,7 +14,7 @@ tool_download() { read_only_upgrade --download-only; }
 tool_cancel() { rpm-ostree cancel; } # its daemon goes on without the client
 tool_pins() { :; } # only the chosen image is staged
 tool_offer() { # the checksum that was downloaded; nothing for a container image
-  case $image in ostree-*) ;; *) ostree rev-parse "$image" 2>/dev/null ;; esac
+  case $image in ostree-*) ;; *) ostree rev-parse "$image" ;; esac
 }
 tool_stage() { # what was downloaded, and nothing newer; a container image is looked up again. While an agent works, rpm-ostree refuses
   case $image in

@@ -7,11 +7,11 @@ export ZYPP_READONLY_HACK
 snapshot_of() { sed -n 's|.*\.snapshots/\([0-9]*\)/snapshot.*|\1|p' | head -n 1; }
 running_snapshot() { # as tukit finds it: "transactional-update apply" mounts another /usr
   for place in /usr /; do
-    found=$(findmnt --target "$place" --raw --noheadings --output FSROOT --first-only --direction backward --types btrfs 2>/dev/null | snapshot_of)
+    found=$(findmnt --target "$place" --raw --noheadings --output FSROOT --first-only --direction backward --types btrfs | snapshot_of)
     [ -z "$found" ] || { echo "$found"; return; }
   done
 }
-default_snapshot() { btrfs subvolume get-default / 2>/dev/null | snapshot_of; }
+default_snapshot() { btrfs subvolume get-default / | snapshot_of; }
 update_method() { # "up" or, on systems that only go from release to release, "dup"
   method=$(cat /usr/etc/transactional-update.conf /etc/transactional-update.conf 2>/dev/null | sed -n 's/^ *UPDATE_METHOD="\{0,1\}\([a-z]*\).*/\1/p' | tail -n 1)
   case $method in dup) echo dup ;; *) echo up ;; esac
@@ -45,9 +45,21 @@ tool_download() { false; }
 tool_cancel() { :; }
 tool_pins() { false; } # zypper reads the repositories again in the snapshot
 tool_stage() {
-  default=$(default_snapshot) command=$(update_method)
-  if [ "$command" = up ] && ! list_updates 2>/dev/null | grep -q '^v '; then command='patch'; fi # only patches are left
-  if [ -n "$default" ] && [ "$default" != "$(running_snapshot)" ]; then # what waits there must not be lost
+  default=$(default_snapshot) running=$(running_snapshot) command=$(update_method)
+  if [ -z "$default" ] || [ -z "$running" ]; then # what waits for the next boot would be lost
+    echo 'error: findmnt and btrfs do not tell the running snapshot and that of the next boot, so nothing is staged'
+    return 1
+  fi
+  if [ "$command" = up ]; then
+    updates=$(list_updates); code=$?
+    case "
+$updates" in
+      *"
+v "*) ;;
+      *) [ "$code" -eq 0 ] || return "$code"; command='patch' ;; # only patches are left
+    esac
+  fi
+  if [ "$default" != "$running" ]; then # what waits there must not be lost
     transactional-update --non-interactive --continue "$default" "$command"
   else
     transactional-update --non-interactive "$command"

@@ -129,7 +129,7 @@ describe_all() {
 priorities() {
   exec awk '
     /^\[.*\]/ { alias = $0; sub(/^\[/, "", alias); sub(/\].*/, "", alias) }
-    /^priority *= *[0-9]/ { number = $0; sub(/^[^=]*= */, "", number); print alias "\t" number + 0 }' "$repositories_folder"/*.repo 2>/dev/null
+    /^priority *= *[0-9]/ { number = $0; sub(/^[^=]*= */, "", number); print alias "\t" number + 0 }' "$repositories_folder"/*.repo
 }
 
 unpack() { # FILES
@@ -236,7 +236,7 @@ assess_tool() {
   fp_answer patch_reboots patch_reboots
   fp_answer reboot_suggested fp_rpm_query --whatprovides 'installhint(reboot-needed)'
   fp_text_section repositories "$(repositories)"
-  fp_text_section priorities "$(priorities)"
+  fp_answer priorities priorities
   fp_emit tool upgrade="$upgrade"
 }
 
