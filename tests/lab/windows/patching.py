@@ -61,7 +61,7 @@ def kb(number: int) -> str:
 
 @dataclass
 class Strike(LoggingListener):
-    """Calls back once, when a step begins or when a message begins with a word ("installing")."""
+    """Calls back once, when a step begins, or is over ("validate is over"), or a message begins with a word."""
 
     at: str = ""
     then: Callable[[], object] = lambda: None
@@ -72,7 +72,16 @@ class Strike(LoggingListener):
         """Call back when it is so far."""
         self.messages.append(f"{step.value}: {message}")
         begins = fraction == 0.0 and not message and step.value == self.at
-        if self.at and (begins or message.startswith(self.at)) and not self.struck.is_set():
+        if self.at and (begins or message.startswith(self.at)):
+            self._strike()
+
+    def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
+        """Call back when it is so far."""
+        if self.at == f"{step.value} is over":
+            self._strike()
+
+    def _strike(self) -> None:
+        if not self.struck.is_set():
             self.struck.set()
             self.then()
 

@@ -10,6 +10,7 @@ from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 from tests.lab.windows.machine_facts import POLICY, RegistryValues
 from tests.lab.windows.patching import QUICK, WindowsFleet, count, cumulative, guid, kb, offer, result_of, states
 from tests.lab.windows.scenario import Scenario, history_entry
+from tests.lab.windows.state import change_state
 from tests.support.local_powershell import require_pwsh
 
 WINDOWS_SECONDS = (45.0, 150.0, 400.0)  # on cores that others use, the shortest is over before anybody is seen at work
@@ -40,8 +41,18 @@ def test_reboots_follow_the_policy(tmp_path: Path) -> None:
         assert (outcome.state, outcome.reboot) == (OperationState.COMPLETED_WITH_WARNINGS, RebootState.REQUIRED)
         assert (fleet.state["boot"]["number"], fleet.state["ubr"]) == (1, 2700)
 
-        fleet.patch(run=AGAIN, reboot=RebootPolicy.IF_REQUIRED)
-        assert fleet.outcome(AGAIN).reboot is RebootState.COMPLETED
+        def end_spooler() -> None:
+            with change_state(fleet.one.machine.folder) as state:
+                (spooler,) = [service for service in state["services"] if service["name"] == "Spooler"]
+                spooler |= {"status": "Stopped", "exit_code": 1067}  # it ended unexpectedly
+
+        # at the first look after the reboot, all services run
+        fleet.patch(
+            at="validate is over", then=end_spooler, run=AGAIN, reboot=RebootPolicy.IF_REQUIRED, settle_seconds=20
+        )
+        outcome = fleet.outcome(AGAIN)
+        assert (outcome.state, outcome.reboot) == (OperationState.FAILED, RebootState.COMPLETED), outcome.reason
+        assert "Spooler" in outcome.reason
         assert (fleet.state["boot"]["number"], fleet.state["ubr"]) == (2, 2800)
 
         fleet.patch(run=THIRD, reboot=RebootPolicy.IF_REQUIRED)
