@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import YesNoUnknown
+from tasks.machines.managers.apt.assessment import parse_apt_assessment
 from tasks.machines.managers.apt.reboot_need import find_apt_reboot_need
 from tasks.machines.managers.running_programs import find_services_to_restart
+from tests.unit.managers.recordings import recorded
 
 OLD, NEW = "6.1.0-28-amd64", "6.1.0-41-amd64"
 CURRENT = "NEEDRESTART-VER: 3.6\nNEEDRESTART-KCUR: 6.1.0-28-amd64\nNEEDRESTART-KSTA: 1\n"
@@ -139,3 +142,12 @@ def test_own_jobs_are_no_services_to_restart() -> None:
     cgroup = "/system.slice/{}"
     outdated = f"0\tsh\t{cgroup.format(unit)}\n0\tnginx\t{cgroup.format('nginx.service')}\n"
     assert find_services_to_restart(outdated) == ("nginx.service",)
+
+
+def test_a_needrestart_that_fails_does_not_say_that_nothing_runs_replaced_files() -> None:
+    result = recorded("debian-12.apt_assess")
+    broken = {"kind": "section", "name": "needrestart", "text": "", "exit_code": 2, "stderr": "Can't locate it"}
+    scan = {"kind": "section", "name": "outdated", "text": "33\tnginx\t/system.slice/nginx.service\n", "exit_code": 0}
+    others = [one for one in result.records if one.get("name") not in {"needrestart", "outdated"}]
+    packages = parse_apt_assessment(ScriptResult((scan, broken, *others), exit_code=0))
+    assert packages.services_to_restart == ("nginx.service",)

@@ -175,7 +175,8 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
         or any(not problem.failure for problem in unfinished)
     )
     updates = block_dependent_updates(updates, stanzas, packages, setups) if unfinished else updates
-    needrestart = sections["needrestart"].text if "needrestart" in sections else None
+    answer = sections.get("needrestart")
+    needrestart = answer.text if answer is not None and answer.exit_code == 0 else None
     live = parse_live_patches(result, sections)
     updaters = find_apt_updaters(
         get_text(sections, "timers"), get_text(sections, "periodic"), require_integer(state, "at")

@@ -219,7 +219,7 @@ fp_emit reboot container:=$container flag:=$flag hook:=$hook kernel="$release" b
   package="$(dpkg-query -W -f '${Version}' "linux-image-$release" 2>/dev/null)" \
   kernel_times="$(stat -c '%n %Y' /var/lib/dpkg/info/linux-image-*.list 2>/dev/null)" \
   asked_by="$asked_by" images="$images"
-if command -v needrestart >/dev/null; then fp_answer needrestart needs_restart
+if command -v needrestart >/dev/null && fp_answer needrestart needs_restart; then :
 elif [ -d /run/systemd/system ]; then fp_section outdated fp_outdated; fi
 if [ -d /run/systemd/system ]; then
   fp_answer timers env TZ=UTC systemctl show -p Id,ActiveState,NextElapseUSecRealtime apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service
