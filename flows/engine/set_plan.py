@@ -17,6 +17,7 @@ from tasks.domain.protocols.leases import SetSlot
 from tasks.rules.runs.set_capacity import describe_left_drained
 from tasks.rules.runs.shards import build_shard_waves
 from tasks.rules.runs.waves import WavePolicy, build_waves
+from tasks.rules.undo import find_removals
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.start_checks import is_visit_needed
@@ -67,7 +68,7 @@ def prepare_waves(
 def choose_canaries(
     waves: tuple[Wave, ...], contexts: Collection[MachineContext], build: Callable[..., tuple[Wave, ...]]
 ) -> tuple[Wave, ...]:
-    """Return the waves, with canaries on which the run has something to do. Without any, those that may have it.
+    """Return the waves, with canaries on which the run installs. Without any: those that it restarts, or may change.
 
     The canaries of a component have a rule of their own: a machine with its version counts, too.
     """
@@ -75,12 +76,14 @@ def choose_canaries(
     if is_of_component or not any(wave.canary for wave in waves):
         return waves
     states = {context.name: context.state for context in contexts}
+    plans = {name: plan for name, state in states.items() if (plan := state.plan) and not plan.refusals}
+    installing = {name for name, plan in plans.items() if plan.chosen or plan.snapshot or find_removals(plan.skipped)}
     busy = {
         context.name
         for context in contexts
-        if (plan := context.state.plan) and not plan.refusals and is_visit_needed(context.state, context.options)
+        if context.name in plans and is_visit_needed(context.state, context.options)
     }
-    possible = busy or {name for name, state in states.items() if state.plan is None}
+    possible = installing or busy or {name for name, state in states.items() if state.plan is None}
     waves = build(idle=states.keys() - possible)
     for context in contexts:
         if context.keeps_connection and context.name not in waves[0].machines:  # its turn comes later now

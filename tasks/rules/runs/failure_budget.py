@@ -15,7 +15,8 @@ from tasks.domain.errors import (
     WayUnreachable,
 )
 from tasks.domain.model import ErrorInfo, Outcome, UpdateResult
-from tasks.domain.states import PRESENT_UPDATE_STATES, OperationState, Step, UpdateState
+from tasks.domain.states import PRESENT_UPDATE_STATES, FindingLevel, OperationState, Step, UpdateState
+from tasks.rules.machine_checks.services import SERVICE_RESTART_CHECK
 
 DEFAULT_FAILURE_PERCENT = 20.0  # Azure's rolling upgrades: at most 20 % of a batch may be unhealthy
 DEFAULT_UNREACHABLE_PERCENT = 50.0  # above this, the cause is probably the controller (network, login)
@@ -99,7 +100,8 @@ def _was_changed(outcome: Outcome, only_downloads: bool) -> bool:
     if only_downloads:
         return install is not None and install.staged_seconds is not None
     was_rebooted = reboot is not None and bool(reboot.count)
-    return was_rebooted or (install is not None and any(map(_was_attempted, install.results)))
+    restarted = (one.check == SERVICE_RESTART_CHECK and one.level is FindingLevel.GOOD for one in outcome.findings)
+    return was_rebooted or any(restarted) or (install is not None and any(map(_was_attempted, install.results)))
 
 
 def _was_attempted(result: UpdateResult) -> bool:

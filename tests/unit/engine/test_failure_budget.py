@@ -172,6 +172,29 @@ def test_canaries_that_are_up_to_date_let_the_others_follow(fleet: SimFleet) -> 
     assert states(report) == [OperationState.SUCCEEDED] * 4
 
 
+@pytest.mark.parametrize("options", [{}, {"reboot": "Always"}])
+def test_a_canary_is_a_machine_that_installs_and_not_one_that_only_restarts(
+    fleet: SimFleet, options: dict[str, object]
+) -> None:
+    fleet.add("canary", [FakePackage("a", available="1.0")]).world.services.outdated.append("sim.service")
+    fill(fleet, 3)
+
+    report = fleet.patch(waves={"canary_count": 1}, **options)
+
+    assert report.waves[0].machines == ("m00",)
+    assert states(report) == [OperationState.SUCCEEDED] * 4
+
+
+def test_where_no_machine_installs_the_canaries_are_those_that_restart_services(fleet: SimFleet) -> None:
+    for name in ("a", "b", "c"):
+        fleet.add(name, [FakePackage("a", available="1.0")]).world.services.outdated.append("sim.service")
+
+    report = fleet.patch(waves={"canary_count": 1})
+
+    assert states(report) == [OperationState.SUCCEEDED] * 3, report.outcomes[-1].reason
+    assert all(fleet.machines[name].world.services.restarted for name in fleet.machines)
+
+
 def test_a_canary_that_failed_before_the_crash_ends_the_run_that_is_taken_up(fleet: SimFleet) -> None:
     fill(fleet, 6, failing=1)
     life = Life()
