@@ -94,6 +94,10 @@ class ProtocolViolation(PatchError):
     """The machine's answer is not the expected JSON."""
 
 
+class NoShell(ProtocolViolation):
+    """The login was accepted, and no shell ran behind it, or none that works."""
+
+
 class ReportTooLarge(ProtocolViolation):
     """The machine reports more than any real machine: nothing of its report is taken."""
 

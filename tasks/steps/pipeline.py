@@ -13,6 +13,7 @@ from tasks.domain.errors import (
     HostKeyMismatch,
     InternalError,
     LoginBroken,
+    NoShell,
     PrivilegeError,
     RecordsError,
 )
@@ -250,6 +251,7 @@ def _run_step(
 def _find_broken_login(context: MachineContext, step: Step, error: FleetpatchError) -> FleetpatchError:
     """Return the error, or that the machine refuses the login since this run has changed it."""
     is_refused = isinstance(error, AuthenticationFailed | PrivilegeError) and step not in {Step.ASSESS, Step.PRECHECK}
+    is_refused = is_refused or (isinstance(error, NoShell) and step is Step.VALIDATE)  # over a new login
     if not is_refused or context.state.baseline is None:
         return error
     entries = context.records.read_entries(context.run.id, context.name) if step is Step.INSTALL else ()
@@ -260,7 +262,7 @@ def _find_broken_login(context: MachineContext, step: Step, error: FleetpatchErr
     return LoginBroken(
         f"the login worked before the update and is refused since: {error.message}",
         machine=context.name,
-        hint="Log in at its console, and look at what its logins and its administrator rights need.",
+        hint="Log in at its console, and look at what its logins, its shell and its administrator rights need.",
     )
 
 

@@ -9,6 +9,7 @@ from tasks.domain.errors import (
     AuthenticationFailed,
     DeadlineExceeded,
     ManagerError,
+    NoShell,
     PrivilegeError,
     RepositoryError,
     ScriptFailed,
@@ -151,7 +152,7 @@ def _log_in_and_look(context: MachineContext) -> tuple[Facts, list[Finding]]:
     """Compare services over a new login: an update may have broken it, and the open connection does not show that.
 
     Raises:
-        AuthenticationFailed, PrivilegeError: it is refused.
+        AuthenticationFailed, NoShell, PrivilegeError: it is refused.
     """
     context.transport.close()
     seconds, reference = context.options.come_back_seconds, context.state.machine.credential
@@ -159,7 +160,7 @@ def _log_in_and_look(context: MachineContext) -> tuple[Facts, list[Finding]]:
     for _ in range(1, tries):
         try:
             return _wait_for_services(context, seconds)
-        except (AuthenticationFailed, PrivilegeError):
+        except (AuthenticationFailed, NoShell, PrivilegeError):
             context.transport.close()
             context.clock.sleep(seconds / tries)
     return _wait_for_services(context, seconds)

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, cast
 
 from inventory.data_class import dataclass
-from tasks.domain.errors import ConnectionLost, ProtocolViolation
+from tasks.domain.errors import ConnectionLost, NoShell, ProtocolViolation
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.rules.redaction import redact_text, redact_value
 
@@ -304,7 +304,10 @@ class ScriptOutputDecoder:
     def _build_violation(self, why: str) -> ProtocolViolation:
         noise = self._unframed_output.render()[-500:]
         also = f"; it also said: {noise}" if noise else ""
-        return ProtocolViolation(f"the machine's answer can't be understood: {why}{also}", hint=self._hint)
+        is_silent = self._exit_code is None and not self._record_bytes
+        return (NoShell if is_silent else ProtocolViolation)(
+            f"the machine's answer can't be understood: {why}{also}", hint=self._hint
+        )
 
 
 def _quote_bytes(data: bytes) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tasks.domain.errors import AuthenticationFailed, PrivilegeError
+from tasks.domain.errors import AuthenticationFailed, NoShell, PrivilegeError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.transport import Script
 from tasks.domain.states import OperationState, Step
@@ -138,7 +138,9 @@ def test_a_member_of_a_set_keeps_its_turn_until_the_second_look_is_over() -> Non
     assert began >= looks(report, first)[1]
 
 
-@pytest.mark.parametrize("error", [AuthenticationFailed("no such account"), PrivilegeError("no rule of sudo")])
+@pytest.mark.parametrize(
+    "error", [AuthenticationFailed("no such account"), PrivilegeError("no rule of sudo"), NoShell("no answer")]
+)
 def test_a_login_that_is_refused_since_the_update_stops_the_run(error: Exception) -> None:
     fleet = fleet_of("a", "b", "c")
     machine = fleet.machines["a"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.domain.errors import ProtocolViolation, RequestError
+from tasks.domain.errors import NoShell, ProtocolViolation, RequestError
 from tasks.machines.transport.output_decoder import (
     MAX_LINE_BYTES,
     MAX_RECORDS_BYTES,
@@ -172,3 +172,14 @@ def test_a_password_that_a_shell_echoes_is_never_noise() -> None:
     decoder = ScriptOutputDecoder(NONCE, secret=b"hunter2-canary\n")
     decoder.feed_stderr(b"sh: 1: hunter2-canary: not found\n")
     assert decoder.render_unframed_output() == "sh: 1: ***: not found"
+
+
+def test_an_answer_without_any_frame_comes_from_no_shell_of_ours() -> None:
+    decoder = ScriptOutputDecoder(NONCE)
+    decoder.feed_stdout(b"This account is currently not available.\n")
+    with pytest.raises(NoShell, match="currently not available"):
+        decoder.build_output()
+    decoder.feed_stdout(MARK + b'= {"kind": "thing"}\n')
+    with pytest.raises(ProtocolViolation) as refusal:
+        decoder.build_output()
+    assert not isinstance(refusal.value, NoShell)
