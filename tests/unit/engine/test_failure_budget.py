@@ -172,14 +172,12 @@ def test_canaries_that_are_up_to_date_let_the_others_follow(fleet: SimFleet) -> 
     assert states(report) == [OperationState.SUCCEEDED] * 4
 
 
-@pytest.mark.parametrize("options", [{}, {"reboot": "Always"}])
-def test_a_canary_is_a_machine_that_installs_and_not_one_that_only_restarts(
-    fleet: SimFleet, options: dict[str, object]
-) -> None:
+@pytest.mark.parametrize("reboot", ["IfRequired", "Always"])
+def test_a_canary_is_a_machine_that_installs_and_not_one_that_only_restarts(fleet: SimFleet, reboot: str) -> None:
     fleet.add("canary", [FakePackage("a", available="1.0")]).world.services.outdated.append("sim.service")
     fill(fleet, 3)
 
-    report = fleet.patch(waves={"canary_count": 1}, **options)
+    report = fleet.patch(waves={"canary_count": 1}, reboot=reboot)
 
     assert report.waves[0].machines == ("m00",)
     assert states(report) == [OperationState.SUCCEEDED] * 4
