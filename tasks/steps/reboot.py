@@ -7,7 +7,16 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.domain.errors import FleetpatchError, HostKeyMismatch, ProtocolViolation, ScriptFailed, TransportError
+from tasks.domain.errors import (
+    AuthenticationFailed,
+    FleetpatchError,
+    HostKeyMismatch,
+    NoShell,
+    PrivilegeError,
+    ProtocolViolation,
+    ScriptFailed,
+    TransportError,
+)
 from tasks.domain.model import Finding, RebootNeed, RebootResult
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.protocols.transport import ScriptRecord
@@ -28,6 +37,7 @@ from tasks.steps.machine.reboot_obstacles import OBSTACLE_KINDS, RebootWait
 from tasks.steps.machine.reboot_watch import (
     is_still_booting,
     read_boot_id,
+    require_login,
     send_reboot_order,
     wait_for_boot,
     wait_for_boot_id,
@@ -128,6 +138,7 @@ def _finish_earlier_reboot(context: MachineContext, before: str, early: bool) ->
     if after is None:
         reason = f"ordered before this run was resumed; it did not come back in {context.coming_up_seconds:.0f} s"
         _store_result(context, RebootResult(RebootState.FAILED, reason, boot_id_before=before, count=1), early)
+        require_login(context)
         return True
     if is_boot(before, after):
         return False
@@ -284,6 +295,7 @@ def _order_and_watch(
     result = RebootResult(RebootState.STARTED, reason, boot_id_before=before, count=1)
     _store_result(context, result, early)  # from now on the machine may go down at any time
     refused: ScriptRecord | None = None
+    broken_login: FleetpatchError | None = None
     try:
         refused = send_reboot_order(context, order)
         if refused is None:
@@ -295,10 +307,13 @@ def _order_and_watch(
         if isinstance(error, HostKeyMismatch):
             message = f"{error.describe_in_run()}. {error.hint}"
         result = replace(result, state=RebootState.FAILED, reason=f"{reason}; {message}")
+        broken_login = error if isinstance(error, AuthenticationFailed | NoShell | PrivilegeError) else None
     _store_result(context, result, early)
     journal.record_end(
         context, Step.REBOOT, "reboot", before, {"state": result.state.value, "boot_id_after": result.boot_id_after}
     )
+    if broken_login is not None:
+        raise broken_login
     if refused is not None and refused.get("about") in OBSTACLE_KINDS:
         wait.record_refusal(refused)
         return None

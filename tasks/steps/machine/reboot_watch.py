@@ -10,6 +10,7 @@ from tasks.domain.errors import (
     AuthenticationFailed,
     DeadlineExceeded,
     FleetpatchError,
+    NoShell,
     PrivilegeError,
     ProtocolViolation,
     ScriptFailed,
@@ -128,7 +129,11 @@ class _RebootWatch:
 def watch_reboot(
     context: MachineContext, result: RebootResult, ordered_at: datetime
 ) -> tuple[RebootResult, ScriptRecord | None]:
-    """Watch the machine go down and come back. Return the result, and why it abandoned the order, if it did."""
+    """Watch the machine go down and come back. Return the result, and why it abandoned the order, if it did.
+
+    Raises:
+        AuthenticationFailed, NoShell, PrivilegeError: it answers, and refuses the login until the time is over.
+    """
     clock, watch, is_reachable = context.clock, _RebootWatch(context, ordered_at), True
     while True:
         asked_at = clock.now()
@@ -144,6 +149,7 @@ def watch_reboot(
         else:
             watch.note_silence(asked_at)
         if watch.waited_seconds >= watch.allowed_seconds:
+            require_login(context)
             reason = f"{result.reason}; {watch.failure}"
             return replace(_note_down(result, watch), state=RebootState.FAILED, reason=reason), None
         watch.report()
@@ -195,6 +201,18 @@ def read_boot_id(context: MachineContext) -> str | None:
         return read_facts(context.transport, clock, deadline, context.known_facts).boot_id
 
     return _ask_while_booting(context, read)
+
+
+def require_login(context: MachineContext) -> None:
+    """Raise how a machine that answers refuses the login: AuthenticationFailed, NoShell or PrivilegeError."""
+    try:
+        read_facts(context.transport, context.clock, Deadline.after(context.clock, LOGIN_TIMEOUT_SECONDS))
+    except (AuthenticationFailed, NoShell, PrivilegeError):
+        raise
+    except FleetpatchError:
+        return
+    finally:
+        context.transport.close()
 
 
 def _ask_while_booting(context: MachineContext, ask: Callable[[], _Answer]) -> _Answer | None:

@@ -141,14 +141,15 @@ def test_a_member_of_a_set_keeps_its_turn_until_the_second_look_is_over() -> Non
 @pytest.mark.parametrize(
     "error", [AuthenticationFailed("no such account"), PrivilegeError("no rule of sudo"), NoShell("no answer")]
 )
-def test_a_login_that_is_refused_since_the_update_stops_the_run(error: Exception) -> None:
+@pytest.mark.parametrize("reboot", ["IfRequired", "Always"])
+def test_a_login_that_is_refused_since_the_update_stops_the_run(error: Exception, reboot: str) -> None:
     fleet = fleet_of("a", "b", "c")
     machine = fleet.machines["a"]
     refuse_after_close(machine, error)
-    report = fleet.patch(waves={"size": 1, "failure_budget_count": 9})
+    report = fleet.patch(waves={"size": 1, "failure_budget_count": 9}, reboot=reboot)
     outcome = outcome_of(report, "a")
     assert outcome.state is OperationState.FAILED
-    assert outcome.reason == f"the login worked before the update and is refused since: {error}"
+    assert outcome.reason.startswith(f"the login worked before the update and is refused since: {error}")
     for name in ("b", "c"):
         assert outcome_of(report, name).state is OperationState.NOT_STARTED
         assert outcome_of(report, name).reason == "a refuses the login since its update, so no further machine begins"
