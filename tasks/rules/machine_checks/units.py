@@ -168,7 +168,9 @@ class RunVerdict(Enum):
 def judge_run(before: ServiceRun, first: ServiceRun | None, second: ServiceRun, seconds: float) -> RunVerdict | None:
     """Return what became of a service, or None. ``first`` and ``second`` are of the looks; see ``check_runs``."""
     ends = _count_later_ends(before, first, second)
-    if ends and has_looped(before, max(_SHORT_LIFE_SECONDS, seconds / ends)):
+    is_old = first is not None and first.run == before.run and (before.restarts or 0) >= _LOOP_RESTARTS
+    is_usual = ends == 1 and is_old and not second.is_between  # as of a worker that ends by design
+    if is_usual or (ends and has_looped(before, max(_SHORT_LIFE_SECONDS, seconds / ends))):
         return RunVerdict.AS_BEFORE
     if ends:
         return RunVerdict.LOOPS if ends > 1 or second.is_between else RunVerdict.DIED

@@ -269,3 +269,14 @@ def test_a_service_whose_processes_are_gone_is_asked_for_though_systemd_calls_it
     assert find_missing_units(before, now) == ("gone.service",)
     (finding,) = check_services(before, Services(active_units=now.active_units))
     assert "can't show" in finding.message
+
+
+def test_a_worker_that_ends_now_and_then_by_design_has_not_died_of_the_update() -> None:
+    worker = replace(OLD, restarts=40, age_seconds=3000)
+    later = replace(worker, run="3", restarts=41, age_seconds=5)
+    ((level, message),) = told(worker, worker, later)
+    assert (level, message) == ("remark", "ends again and again, as before the run: a.service")
+    assert told(worker, worker, replace(later, restarts=42))[0][0] == "block"  # twice in 45 s
+    assert told(worker, worker, replace(later, is_between=True))[0][0] == "block"
+    assert told(worker, replace(worker, run="2", restarts=0), later)[0][0] == "block"  # it was started anew, and died
+    assert told(replace(worker, restarts=0), replace(worker, restarts=0), replace(later, restarts=1))[0][0] == "block"
