@@ -72,11 +72,12 @@ def choose_version(
     if wanted:
         return _choose_ordered(component, listed, wanted)
     target, standing = _find_newest(component, rank)
-    if target is None:
+    if target is None and listed is not None and not listed.is_kept:
         return _choose_nothing(component, standing, listed, tries, machine)
-    if listed is None:
-        reason = f"the file of components does not have its version {version}: it could not be put back"
-        return ComponentChoice(ComponentStanding.UNLISTED, reason=reason)
+    if target is None or listed is None:
+        way_back = "" if listed is not None else ": it could not be put back"
+        reason = f"the file of components does not have its version {version}{way_back}"
+        return ComponentChoice(ComponentStanding.UNLISTED, installed=listed, reason=reason)
     wait = find_retry_wait([one for one in tries if one.version == target.version], machine, now)
     if wait is not None:
         return ComponentChoice(
@@ -88,13 +89,13 @@ def choose_version(
 def _choose_nothing(
     component: Component,
     standing: ComponentStanding,
-    listed: ComponentVersion | None,
+    listed: ComponentVersion,
     tries: Sequence[ComponentTry],
     machine: str,
 ) -> ComponentChoice:
     """Return the choice for a machine to which no version comes by itself."""
     reason = ""
-    if listed is not None and listed.withdrawn:
+    if listed.withdrawn:
         standing = ComponentStanding.NON_CURRENT
         command = build_way_back_command(
             component.name, machine, find_version_before(component, listed, tries, machine)

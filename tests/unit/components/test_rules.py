@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.machine import OsFamily
-from tasks.domain.components import ComponentStanding, InstalledComponent
+from tasks.domain.components import ComponentStanding, ComponentVersion, InstalledComponent
 from tasks.rules.components.choice import build_component_update, choose_version
 from tasks.rules.components.health import (
     HealthAnswer,
@@ -121,6 +121,7 @@ class TestChoice:
         [
             ("1.1.0", "", ComponentStanding.CURRENT, ""),
             ("1.0.5", "", ComponentStanding.UNLISTED, "could not be put back"),
+            ("1.1.5", "", ComponentStanding.UNLISTED, "could not be put back"),  # newer than all that the file has
             ("1.0.5", "1.1.0", ComponentStanding.UNLISTED, "could not be put back"),
             ("1.0.0", "1.0.9", ComponentStanding.CURRENT, "not in the file"),
             ("1.0.0", "1.0.0", ComponentStanding.CURRENT, ""),
@@ -132,6 +133,11 @@ class TestChoice:
         choice = choose(make_component(), version, wanted=wanted)
         assert (choice.standing, choice.target) == (standing, None)
         assert words in choice.reason
+
+    def test_a_version_that_was_removed_from_the_file_is_not_current(self):
+        kept = ComponentVersion("1.2.0", is_kept=True)  # the journal of the run that installed it still has it
+        choice = choose(make_component(versions=(kept, *make_versions("1.0.0", "1.1.0"))), "1.2.0")
+        assert (choice.standing, choice.target) == (ComponentStanding.UNLISTED, None)
 
     def test_what_is_not_known_is_not_current(self):
         component = make_component()
