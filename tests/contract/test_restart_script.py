@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -13,7 +14,7 @@ from tasks.machines.managers.apt.assessment import UPDATER_UNITS, UPDATERS_SCRIP
 from tasks.machines.managers.running_programs import find_services_to_restart
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
 from tasks.machines.transport.posix_shell import build_script_stdin
-from tasks.machines.transport.script_library import compose_script
+from tasks.machines.transport.script_library import compose_script, load_script
 from tasks.rules.machine_checks.services import build_protected_unit_masks
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
@@ -222,6 +223,25 @@ def test_masks_stay_no_file_names_after_a_look_at_packages(machine: Machine) -> 
     machine.unit("b.service", along="c.service")
     machine.unit("c.service")
     assert [left[2] for left in machine.said("a.service", "b.service", exclude=("*",))] == ["keep", "keep"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root puts programs into /opt")
+@pytest.mark.parametrize(("name", "is_told"), [("lib/old", True), ("temp/old", False), ("lib/jna123.tmp", False)])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_only_files_that_an_update_has_replaced_are_told(shell: str, name: str, *, is_told: bool) -> None:
+    with TemporaryDirectory(prefix="lab-", dir="/opt") as folder:
+        program = Path(folder, name)
+        program.parent.mkdir()
+        running = subprocess.Popen([_copy_of_sleep(program), "60"])
+        try:
+            program.unlink()
+            text = "\n".join(load_script(part, UPDATERS_SCRIPT.package) for part in ("cgroups", "outdated_programs"))
+            words = [shell, *(["sh"] if shell == "busybox" else []), "-c", f"{text}\nfp_outdated"]
+            done = subprocess.run(words, capture_output=True, check=True, text=True, timeout=60)
+        finally:
+            running.kill()
+            running.wait()
+    assert (f"0\t{program.name}\t" in done.stdout) is is_told, done.stdout
 
 
 def test_services_are_told_without_needrestart_by_their_processes() -> None:
