@@ -16,7 +16,7 @@ simulate() { # $wishes: notes the changes as lines "ACTION ID VERSION PACKAGE NA
     sleep 2
   done
   tool_changes <"$FP_JOB_DIR/rpm-said" | awk -v native="$native" '
-    { print $1, $2 ($3 == "noarch" || $3 == native ? "" : "." $3), $4, $2 "-" $4 "." $3, $2 }' >"$FP_JOB_DIR/rpm-would"
+    { print $1, $2 ($3 == "noarch" || $3 == native ? "" : "." $3), $4, $2 "-" $4 "." $3, $2 }' >"$FP_JOB_DIR/rpm-would" || code=74 # the disk is full
   [ "$code" -eq 0 ] || simulated=''
   return "$code"
 }
@@ -61,7 +61,7 @@ unwanted() { # prints "why detail", or nothing
       }
       if (removals != "yes" && gone != "") print "removals", gone
       else if (other != "") print "unexpected", other
-    }' "$FP_JOB_DIR/rpm-may" "$FP_JOB_DIR/rpm-names" "$FP_JOB_DIR/rpm-would"
+    }' "$FP_JOB_DIR/rpm-may" "$FP_JOB_DIR/rpm-names" "$FP_JOB_DIR/rpm-would" || lines 'unread its changes are not known'
   fp_has excluded || return 0
   barred=$(barred | list)
   [ -z "$barred" ] || lines "excluded $barred"

@@ -15,8 +15,7 @@ still_installed() { # an unreadable database does not say that a package is gone
   while read -r package; do case $(rpm -q "$package" 2>&1) in *' is not installed') ;; *) lines "$package" ;; esac; done <"$FP_JOB_DIR/rpm-own"
 }
 
-needed() { # PACKAGES: those that the tool does not count as needless
-  needless >"$FP_JOB_DIR/rpm-needless" 2>/dev/null
+needed() { # PACKAGES: those that the tool does not count as needless (rpm-needless)
   lines "$@" | awk 'FILENAME == ARGV[1] { needless[$0]; next }
     { name = arch = $0; sub(/.*\./, "", arch); sub(/-[^-]*-[^-]*$/, "", name); if (!((name "." arch) in needless)) print }' "$FP_JOB_DIR/rpm-needless" - | list
 }
@@ -30,7 +29,14 @@ remove() {
   # shellcheck disable=SC2046  # packages have no blanks and no wildcards
   set -- $(still_installed)
   [ "$#" -gt 0 ] || { ended 0; return; } # another process has removed them
-  if [ "$(fp_param downgrades)" = yes ] && needed=$(needed "$@") && [ -n "$needed" ]; then fp_not_attempted needed "$needed"; return; fi
+  if [ "$(fp_param downgrades)" = yes ]; then
+    if ! needless >"$FP_JOB_DIR/rpm-needless" 2>"$FP_JOB_DIR/rpm-said"; then
+      fp_not_attempted unread "what nothing needs: $(grep . "$FP_JOB_DIR/rpm-said" | tail -n 1 | cut -c 1-300)"
+      return
+    fi
+    needed=$(needed "$@")
+    [ -z "$needed" ] || { fp_not_attempted needed "$needed"; return; }
+  fi
   if ! said=$(rpm -e --test "$@" 2>&1); then
     needed=$(lines "$said" | awk '/ is needed by / { sub(/^[ \t]+/, ""); print }' | list)
     if [ -n "$needed" ]; then fp_not_attempted 'rpm refuses it' "$needed"; else lines "$said"; ended 1; failed=$error; fi

@@ -18,10 +18,12 @@ chosen() {
 readable() { if [ -r "$1" ]; then echo "$1"; else echo /dev/null; fi; }
 
 needless() { # of all
-  found=$(ZYPP_READONLY_HACK=1 zypper --non-interactive --quiet --no-refresh --disable-repositories packages --unneeded) || return 1
+  found=$(ZYPP_READONLY_HACK=1 zypper --non-interactive --quiet --no-refresh --disable-repositories packages --unneeded) || { printf '%s\n' "$found" >&2; return 1; }
   found=$(printf '%s\n' "$found" | awk -F ' *[|] *' 'NF == 5 && $1 ~ /^i/ { sub(/ +$/, "", $5); print $3 "." $5 }')
   [ -n "$found" ] || return 0
   # shellcheck disable=SC2046,SC2086  # names have no blanks and no wildcards
-  { chosen $(printf '%s\n' $found | sed 's/\.[^.]*$//'); echo; printf '%s\n' $found; } |
+  picked=$(chosen $(printf '%s\n' $found | sed 's/\.[^.]*$//')) || return 1
+  # shellcheck disable=SC2086  # as above
+  { printf '%s\n' "$picked" ''; printf '%s\n' $found; } |
     awk '$0 == "" { listed = 1; next } !listed { chosen[$0]; next } { name = $0; sub(/\.[^.]*$/, "", name) } !(name in chosen)'
 }
