@@ -100,11 +100,7 @@ def _open_secret_store() -> SecretStore:
 
 
 def read_credential(reference: str) -> Credential:
-    """Return the credential of a reference.
-
-    Raises:
-        CredentialError: the reference leads to nothing.
-    """
+    """Return the credential of a reference. Raise CredentialError if the reference leads to nothing."""
     return resolve_credential(reference, _open_secret_sources())
 
 

@@ -134,11 +134,7 @@ class AutomaticExplanation:
 
 
 def explain_automatic(status: AutomaticStatus, name: str) -> AutomaticExplanation:
-    """Return what automatic patching knows of a machine.
-
-    Raises:
-        RequestError: it takes no care of this machine.
-    """
+    """Return what automatic patching knows of a machine. Raise RequestError if it takes no care of this machine."""
     machine = next((candidate for candidate in status.view.machines if candidate.name == name), None)
     if machine is None:
         raise RequestError(

@@ -76,11 +76,7 @@ def check_server(records_url: str | None = None, *, sites: Collection[str] = ())
 
 
 def probe_server(records_url: str | None = None, *, now: datetime | None = None) -> ServerSnapshot:
-    """Read everything that doctor checks.
-
-    Raises:
-        ServerUnavailable: the server can't be used.
-    """
+    """Read everything that doctor checks. Raise ServerUnavailable if the server can't be used."""
     with open_server_client() as client:
         skew, server_version = _read_clock_and_version(client)
         now = now or datetime.now(UTC)

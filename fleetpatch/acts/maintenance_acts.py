@@ -85,11 +85,7 @@ def apply_held_package(request: Request, name: str, key: str) -> str:
 
 
 def _require_applicable(request: Request, group: HoldGroup | None, record: GroupRecord | None, name: str) -> HoldGroup:
-    """Return the group if it may be applied now.
-
-    Raises:
-        RequestError: it may not.
-    """
+    """Return the group if it may be applied now. Raise RequestError if it may not."""
     if group is None or group.problem:
         problem = group.problem if group is not None else "its configuration can't be read here"
         raise RequestError(f"what is held for {name} is not known: {problem}", hint="fleetpatch config check")

@@ -118,11 +118,7 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
 
 
 def read_details(context: WebContext, name: str) -> MachineRecords:
-    """Read what the records know of a machine.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Read what the records know of a machine. Raise RecordsError if the records can't be read."""
     history, database = context.history, context.records.database
     newest = history.read_latest_assessments([name]).get(name)
     answered = newest

@@ -64,11 +64,7 @@ class FleetCollector(Collector):
         self._with_machines = with_machines
 
     def collect(self) -> Iterator[Metric]:
-        """Return the metrics.
-
-        Raises:
-            RecordsError: the records can't be read.
-        """
+        """Return the metrics. Raise RecordsError if the records can't be read."""
         began = time.perf_counter()
         fleet = self._context.fleet.read(old_wait_seconds=OLD_WAIT_SECONDS)
         figures = read_metric_figures(self._context.records.database)

@@ -251,11 +251,7 @@ def read_state(context: WebContext, run: RunInfo) -> RunState:
 
 
 def build_head(context: WebContext, run: RunInfo) -> RunHead:
-    """Return the facts of a run.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the facts of a run. Raise RecordsError if the records can't be read."""
     approvals = SqlApprovals(context.records.database)
     approval: Approval | None = approvals.find_approval(run.id)
     zone = run.window.zone if run.window else context.settings.zone

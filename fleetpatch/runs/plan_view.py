@@ -252,11 +252,7 @@ class PlanReader:
         self._kept: dict[tuple[str, str], tuple[float, PlanView]] = {}
 
     def read(self, approval: Approval) -> PlanView:
-        """Return the recorded plan of the run of an approval.
-
-        Raises:
-            RecordsError: it can't be read.
-        """
+        """Return the recorded plan of the run of an approval. Raise RecordsError if it can't be read."""
         key = (approval.run_id, approval.digest)
         with self._lock:
             cached_plan = self._kept.get(key)

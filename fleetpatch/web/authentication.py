@@ -227,11 +227,7 @@ class ActPermission:
 
 
 async def require_csrf_token(request: Request) -> None:
-    """Refuse a form that does not carry the CSRF token of its browser.
-
-    Raises:
-        HTTPException: it does not (403).
-    """
+    """Raise HTTPException (403) if a form does not carry the CSRF token of its browser."""
     identity = get_identity(request)
     if identity.source in _NO_COOKIES:
         return

@@ -150,11 +150,7 @@ def _record_decision(
 
 
 def _require_waiting(run: RunInfo, approval: Approval | None, now: datetime) -> Approval:
-    """Return an approval that still waits for a decision.
-
-    Raises:
-        RequestError: it does not wait, with the reason.
-    """
+    """Return an approval that still waits for a decision. Raise RequestError if it does not wait, with the reason."""
     zone = run.window.zone if run.window else "UTC"
     if approval is None:
         raise RequestError(

@@ -179,11 +179,7 @@ def to_utc(wall: datetime, zone: tzinfo | None) -> datetime:
 
 
 def parse_moment(text: str, line: CalendarProperty, find_zone: ZoneFinder) -> CalendarMoment:
-    """Parse a DATE or DATE-TIME.
-
-    Raises:
-        InventoryError: the text is invalid, or its zone is unknown.
-    """
+    """Parse a DATE or DATE-TIME. Raise InventoryError if the text is invalid, or its zone is unknown."""
     kind = line.parameters.get("VALUE", "").upper()
     day, match = _DATE_PATTERN.fullmatch(text.strip()), _MOMENT_PATTERN.fullmatch(text.strip())
     try:

@@ -189,11 +189,7 @@ class EphemeralPrefectServer:
         settings.api.ssl_cert_file = name
 
     def wait_until_healthy(self) -> None:
-        """Wait until it answers.
-
-        Raises:
-            CannotRun: it ended, or it does not answer.
-        """
+        """Wait until it answers. Raise CannotRun if it ended, or it does not answer."""
         until = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < until and self._process is not None and self._process.poll() is None:
             if not find_server_fault(self._url):

@@ -33,11 +33,7 @@ class CancelRequest:
 
 
 def require_cancellable(run: RunInfo) -> RunInfo:
-    """Return the run if it can be asked to stop.
-
-    Raises:
-        RequestError: it can't, with the reason.
-    """
+    """Return the run if it can be asked to stop. Raise RequestError if it can't, with the reason."""
     if not run.may_change_machines:
         raise RequestError(
             f"run {run.id} only looks at machines", hint="It changes nothing; end its process if it is in the way."

@@ -197,11 +197,7 @@ def _is_config_map(folder: Path) -> bool:
 
 
 def _read_trust(setting: str) -> _Trust:
-    """Return whom this process trusts.
-
-    Raises:
-        UntrustedFile: the setting names somebody who does not exist.
-    """
+    """Return whom this process trusts. Raise UntrustedFile if the setting names somebody who does not exist."""
     users, groups = {0, os.geteuid()}, set()
     for word in setting.split():
         try:

@@ -59,9 +59,6 @@ def describe_kept(record: Mapping[str, object] | None, failure: str) -> Finding:
     counts = f"kept {record.get('kept')} of {record.get('total')} packages that this run replaces"
     missing = {field: [word.partition("=")[0] for word in str(record.get(field) or "").split()] for field in _REASONS}
     reasons = [f"{_REASONS[field]} {join_first_names(names)}" for field, names in missing.items() if names]
-    reasons += [told] if told else []
-    return (
-        Finding.remark(KEEP_CHECK, f"{counts}; not kept: {'; '.join(reasons)}")
-        if reasons
-        else Finding.good(KEEP_CHECK, counts)
-    )
+    if reasons := [*reasons, *filter(None, [told])]:
+        return Finding.remark(KEEP_CHECK, f"{counts}; not kept: {'; '.join(reasons)}")
+    return Finding.good(KEEP_CHECK, counts)

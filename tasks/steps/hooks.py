@@ -168,11 +168,7 @@ def _append_journal_entry(
 
 
 def parse_recorded_result(entry: JournalEntry, hook: Hook, subject: str) -> HookResult:
-    """Return the result of a hook that the journal has. Pure.
-
-    Raises:
-        RecordsError: the entry is not valid.
-    """
+    """Return the result of a hook that the journal has. Pure. Raise RecordsError if the entry is not valid."""
     try:
         end_detail = _get_end_adapter().validate_python(entry.detail, strict=False)
     except ValidationError as error:

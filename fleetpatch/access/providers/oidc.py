@@ -81,11 +81,7 @@ class OidcProvider:
         self._lock = threading.Lock()
 
     def build_login_url(self, pending: PendingLogin, redirect_uri: str) -> str:
-        """Return where the browser goes to log in.
-
-        Raises:
-            ProviderAway: the provider does not answer.
-        """
+        """Return where the browser goes to log in. Raise ProviderAway if the provider does not answer."""
         challenge = base64.urlsafe_b64encode(hashlib.sha256(pending.verifier.encode()).digest()).rstrip(b"=").decode()
         parameters = {
             "response_type": "code",

@@ -101,11 +101,7 @@ def parse_structure(value: object, variable: str) -> object:
 
 
 def parse_priority(value: LocatedData) -> int:
-    """Return the priority of a group.
-
-    Raises:
-        UnreadableValue: the value is not a whole number in its usual form.
-    """
+    """Return the priority of a group. Raise UnreadableValue if the value is not a whole number in its usual form."""
     text = resolve_value(value, "", "ansible_group_priority")
     if isinstance(text, str) and text.isascii() and _INTEGER_PATTERN.fullmatch(text):
         return int(text)

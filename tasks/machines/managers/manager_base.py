@@ -24,7 +24,7 @@ from tasks.domain.protocols.package_manager import (
     WayBack,
 )
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
-from tasks.machines.managers.script_output import clean_text, parse_sections
+from tasks.machines.managers.script_output import describe_unread, parse_sections
 
 LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
 """How long a query waits for another process that uses the tool: apt locks its lists, dnf and zypper lock even for
@@ -217,9 +217,8 @@ def parse_needs(result: ScriptResult, script: str, updates: Iterable[Update], pa
         ProtocolViolation: the answer is malformed.
     """
     sections = parse_sections(result, script, "chosen", "needless")
-    if failed := next((section for section in sections.values() if section.exit_code), None):
-        text = clean_text(failed.stderr or failed.text) or "no answer"
-        return PackageNeeds(obstacle=f"the package manager can't tell what nothing needs: {text[-300:]}")
+    if unread := describe_unread(sections, dict.fromkeys(sections, "what nothing needs")):
+        return PackageNeeds(obstacle=unread[0])
     chosen = set(sections["chosen"].text.split())
     needless = set(re.findall(f"^{pattern}", sections["needless"].text, re.MULTILINE))
     names = {update.id: {update.id, f"{update.name}.{update.arch}"} for update in updates}

@@ -80,11 +80,7 @@ def describe_unread(sections: Mapping[str, ScriptSection], meanings: Mapping[str
 
 
 def require_single_record(result: ScriptResult, script: str, kind: str) -> ScriptRecord:
-    """Return the one record of that kind.
-
-    Raises:
-        ProtocolViolation: there is none, or more than one.
-    """
+    """Return the one record of that kind. Raise ProtocolViolation if there is none, or more than one."""
     records = result.find_records(kind)
     if len(records) != 1:
         raise ProtocolViolation(f"{script} gave {len(records)} records of kind {kind!r}, not one")
@@ -104,29 +100,17 @@ def require_native(result: ScriptResult, script: str) -> str:
 
 
 def require_text(record: ScriptRecord, key: str) -> str:
-    """Return a record's string.
-
-    Raises:
-        ProtocolViolation: it is missing, or not a string.
-    """
+    """Return a record's string. Raise ProtocolViolation if it is missing, or not a string."""
     return _require(record, key, str, "text")
 
 
 def require_integer(record: ScriptRecord, key: str) -> int:
-    """Return a record's integer.
-
-    Raises:
-        ProtocolViolation: it is missing, or not an integer.
-    """
+    """Return a record's integer. Raise ProtocolViolation if it is missing, or not an integer."""
     return _require(record, key, int, "whole number")
 
 
 def require_boolean(record: ScriptRecord, key: str) -> bool:
-    """Return a record's boolean.
-
-    Raises:
-        ProtocolViolation: it is missing, or not a boolean.
-    """
+    """Return a record's boolean. Raise ProtocolViolation if it is missing, or not a boolean."""
     return _require(record, key, bool, "true or false")
 
 

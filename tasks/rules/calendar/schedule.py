@@ -48,11 +48,7 @@ class Schedule:
     expires: datetime | None = None  # naive wall time in ``zone``; no window opens at this time or later
 
     def __post_init__(self) -> None:
-        """Refuse invalid values.
-
-        Raises:
-            RequestError: a value is invalid; the error names it.
-        """
+        """Raise RequestError, which names it, if a value is invalid."""
         get_time_zone(self.zone)
         for name, moment in (("start", self.start), ("expiry", self.expires)):
             if moment is not None and moment.tzinfo is not None:

@@ -65,11 +65,7 @@ class _JobReader:
     log_offset: int = 0
 
     def add_status(self, view: JobStatus) -> None:
-        """Add what a poll returned.
-
-        Raises:
-            ReportTooLarge: the job writes more records than any real job.
-        """
+        """Add what a poll returned. Raise ReportTooLarge if the job writes more records than any real job."""
         self.events_offset, self.log_offset = view.events_offset, view.log_offset
         for event in view.events:
             self.event_characters += sum(len(value) for value in event.values() if isinstance(value, str))
@@ -82,11 +78,7 @@ class _JobReader:
             self.log.append(view.log if self.log_characters < MAX_LOG_CHARACTERS else view.log + _LOG_END)
 
     def build_ended_job(self, view: JobStatus, machine: str) -> EndedJob:
-        """Return the job with all that was read of it.
-
-        Raises:
-            JobLost: the machine does not know the job.
-        """
+        """Return the job with all that was read of it. Raise JobLost if the machine does not know the job."""
         if view.phase is JobPhase.ABSENT:
             raise JobLost(
                 f"job {view.job_id} is not known on the machine",

@@ -13,12 +13,12 @@ from tasks.domain.protocols.package_manager import InstalledKernels, KernelPacka
 from tasks.domain.protocols.transport import Script, ScriptResult
 from tasks.domain.states import Classification
 from tasks.machines.managers.script_output import (
+    describe_unread,
     parse_sections,
     require_single_record,
     require_text,
     split_rows,
 )
-from tasks.machines.managers.tool_errors import find_tool_error
 from tasks.machines.managers.versions import DebianVersion
 
 KERNEL_RELEASE_PATTERN: Final = re.compile(r"^([0-9][0-9.]*(?:[-+~][0-9](?:[^-+~]|[+~](?![0-9]))*)*)(?:[-+](.+))?$")
@@ -46,9 +46,10 @@ def parse_apt_kernels(result: ScriptResult) -> InstalledKernels:
     sections = parse_sections(result, KERNELS_SCRIPT.name, "packages", "automatic", "unused")
     state = require_single_record(result, KERNELS_SCRIPT.name, "state")
     running, native = require_text(state, "kernel"), require_text(state, "native")
-    if failed := next((section for section in (sections["automatic"], sections["unused"]) if section.exit_code), None):
-        error = find_tool_error(failed.stderr.strip() or failed.text)
-        return InstalledKernels(running, obstacle=f"apt can't tell which kernels are unused: {error}")
+    if unread := describe_unread(
+        sections, dict.fromkeys(("automatic", "unused"), "which kernels apt holds for unused")
+    ):
+        return InstalledKernels(running, obstacle=unread[0])
     unused = set(_REMOVAL_PATTERN.findall(sections["unused"].text)) & set(sections["automatic"].text.split())
     rows = [  # those of this architecture that are not gone: name, whether it is whole, and version
         (name, (flag, status) == ("ok", "installed"), version)

@@ -146,11 +146,7 @@ def _connect_once(machine: Machine, dial: Dialer, settings: SshSettings, deadlin
 
 
 def build_verifier(machine: Machine, settings: SshSettings) -> HostKeyVerifier:
-    """Return the host key rules for a machine.
-
-    Raises:
-        InventoryError: known_hosts can't be read.
-    """
+    """Return the host key rules for a machine. Raise InventoryError if known_hosts can't be read."""
     host, port = machine.host_keys_of or (machine.address, machine.port or DEFAULT_PORT)
     return HostKeyVerifier(
         settings.host_keys.policy,

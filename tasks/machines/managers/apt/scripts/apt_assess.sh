@@ -60,6 +60,7 @@ failure() { # NAME:ARCH
   # shellcheck disable=SC2012  # the names of logs have no blanks
   ls -t /var/log/apt/term.log* /var/lib/fleetpatch/jobs/*/log 2>/dev/null | while IFS= read -r file; do
     words=$(zcat -f "$file" | tr '\t\r' '  ' | awk -v name="$1" -v short="${1%:*}" '
+      { sub(/ +$/, "") }
       /^(Setting up|Unpacking|Processing triggers|Preparing|Selecting|\(Reading)/ { before = ""; next }
       found && /^ *dependency problems/ { found = 0; next } # of another package
       found { sub(/^ +/, ""); said = before == "" ? $0 : $0 " (" before ")"; found = 0 }

@@ -123,11 +123,7 @@ def get_child_text(element: XmlElement, tag: str) -> str:
 
 
 def require_element(answer: ZypperAnswer, tag: str, subject: str) -> XmlElement:
-    """Return the first element with that tag.
-
-    Raises:
-        ManagerError: zypper did not give it: it could not answer.
-    """
+    """Return the first element with that tag. Raise ManagerError if zypper did not give it."""
     element = next(answer.root.iter(tag), None)
     if element is None:
         errors_text = "; ".join(answer.errors[:3]) or f"it ended with {answer.exit_code}"
