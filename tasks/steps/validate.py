@@ -193,7 +193,7 @@ def look_again(context: MachineContext) -> MachineState:
     validation = machine_state.validation
     if settling is None or before is None or validation is None:
         return replace(machine_state, settling=None)
-    facts, findings = _wait_for_services(context, context.options.come_back_seconds)
+    facts, findings = _log_in_and_look(context)
     seconds = (context.clock.now() - settling.looked_at).total_seconds()
     first = replace(before.services, runs=settling.runs)
     findings += check_runs(before.services, first, facts.services, seconds)

@@ -171,3 +171,21 @@ def refuse_after_close(machine: SimMachine, error: Exception) -> None:
 
     is_closed: list[bool] = []
     machine.run_script, machine.close = run_script, close_connection  # type: ignore[method-assign]
+
+
+def test_a_second_look_that_is_refused_for_a_moment_stops_no_run() -> None:
+    fleet = fleet_of("a", "b")
+    machine = fleet.machines["a"]
+    restart(machine)
+    run, refusals = machine.run_script, [PrivilegeError("sssd is just starting")]
+
+    def run_script(script: Script, **more: Any) -> Any:
+        starts = machine.world.services.starts
+        if script.name == "facts" and starts and refusals and fleet.clock.now() > starts[0][0] + timedelta(seconds=30):
+            raise refusals.pop()
+        return run(script, **more)
+
+    machine.run_script = run_script  # type: ignore[method-assign]
+    report = fleet.patch(waves={"size": 1}, settle_seconds=45)
+    assert not refusals
+    assert [outcome.state for outcome in report.outcomes] == [OperationState.SUCCEEDED] * 2
