@@ -98,6 +98,10 @@ class NoShell(ProtocolViolation):
     """The login was accepted, and no shell ran behind it, or none that works."""
 
 
+LOGIN_REFUSALS = (AuthenticationFailed, NoShell, PrivilegeError)
+"""What a machine answers that lets nobody in who can work there."""
+
+
 class ReportTooLarge(ProtocolViolation):
     """The machine reports more than any real machine: nothing of its report is taken."""
 

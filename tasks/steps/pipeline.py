@@ -8,13 +8,11 @@ from datetime import datetime
 from typing import Final
 
 from tasks.domain.errors import (
-    AuthenticationFailed,
+    LOGIN_REFUSALS,
     FleetpatchError,
     HostKeyMismatch,
     InternalError,
     LoginBroken,
-    NoShell,
-    PrivilegeError,
     RecordsError,
 )
 from tasks.domain.model import Assessment, ErrorInfo, StepRecord
@@ -250,8 +248,7 @@ def _run_step(
 
 def _find_broken_login(context: MachineContext, step: Step, error: FleetpatchError) -> FleetpatchError:
     """Return the error, or that the machine refuses the login since this run has changed it."""
-    is_refused = isinstance(error, AuthenticationFailed | PrivilegeError) and step not in {Step.ASSESS, Step.PRECHECK}
-    is_refused = is_refused or (isinstance(error, NoShell) and step in {Step.REBOOT, Step.VALIDATE})  # over a new login
+    is_refused = isinstance(error, LOGIN_REFUSALS) and step not in {Step.ASSESS, Step.PRECHECK}
     if not is_refused or context.state.baseline is None:
         return error
     entries = context.records.read_entries(context.run.id, context.name) if step is Step.INSTALL else ()

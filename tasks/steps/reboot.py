@@ -8,11 +8,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tasks.domain.errors import (
-    AuthenticationFailed,
+    LOGIN_REFUSALS,
     FleetpatchError,
     HostKeyMismatch,
-    NoShell,
-    PrivilegeError,
     ProtocolViolation,
     ScriptFailed,
     TransportError,
@@ -307,7 +305,7 @@ def _order_and_watch(
         if isinstance(error, HostKeyMismatch):
             message = f"{error.describe_in_run()}. {error.hint}"
         result = replace(result, state=RebootState.FAILED, reason=f"{reason}; {message}")
-        broken_login = error if isinstance(error, AuthenticationFailed | NoShell | PrivilegeError) else None
+        broken_login = error if isinstance(error, LOGIN_REFUSALS) else None
     _store_result(context, result, early)
     journal.record_end(
         context, Step.REBOOT, "reboot", before, {"state": result.state.value, "boot_id_after": result.boot_id_after}

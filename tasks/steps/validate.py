@@ -6,11 +6,9 @@ from datetime import timedelta
 
 from inventory.credential_references import KEY_REFERENCES, parse_reference
 from tasks.domain.errors import (
-    AuthenticationFailed,
+    LOGIN_REFUSALS,
     DeadlineExceeded,
     ManagerError,
-    NoShell,
-    PrivilegeError,
     RepositoryError,
     ScriptFailed,
 )
@@ -152,7 +150,7 @@ def _log_in_and_look(context: MachineContext) -> tuple[Facts, list[Finding]]:
     """Compare services over a new login: an update may have broken it, and the open connection does not show that.
 
     Raises:
-        AuthenticationFailed, NoShell, PrivilegeError: it is refused.
+        LOGIN_REFUSALS: it is refused.
     """
     context.transport.close()
     seconds, reference = context.options.come_back_seconds, context.state.machine.credential
@@ -160,7 +158,7 @@ def _log_in_and_look(context: MachineContext) -> tuple[Facts, list[Finding]]:
     for _ in range(1, tries):
         try:
             return _wait_for_services(context, seconds)
-        except (AuthenticationFailed, NoShell, PrivilegeError):
+        except LOGIN_REFUSALS:
             context.transport.close()
             context.clock.sleep(seconds / tries)
     return _wait_for_services(context, seconds)

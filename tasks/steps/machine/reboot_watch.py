@@ -7,11 +7,10 @@ from typing import Final, TypeVar
 
 from inventory.data_class import dataclass
 from tasks.domain.errors import (
+    LOGIN_REFUSALS,
     AuthenticationFailed,
     DeadlineExceeded,
     FleetpatchError,
-    NoShell,
-    PrivilegeError,
     ProtocolViolation,
     ScriptFailed,
     TransportError,
@@ -33,7 +32,7 @@ LOGIN_TIMEOUT_SECONDS = 20.0  # one login attempt
 _WORK_SECONDS = 300.0
 """So long after a machine was last seen at work, the end of its work still counts as near: work has pauses."""
 
-_BOOTING_ERRORS = (AuthenticationFailed, DeadlineExceeded, PrivilegeError, ProtocolViolation, ScriptFailed)
+_BOOTING_ERRORS = (*LOGIN_REFUSALS, DeadlineExceeded, ProtocolViolation, ScriptFailed)
 
 # after a refused login: a booting machine refuses all logins, and accounts could be locked
 LOGIN_REFUSED_PAUSE_SECONDS = 10.0
@@ -132,7 +131,7 @@ def watch_reboot(
     """Watch the machine go down and come back. Return the result, and why it abandoned the order, if it did.
 
     Raises:
-        AuthenticationFailed, NoShell, PrivilegeError: it answers, and refuses the login until the time is over.
+        LOGIN_REFUSALS: it answers, and refuses the login until the time is over.
     """
     clock, watch, is_reachable = context.clock, _RebootWatch(context, ordered_at), True
     while True:
@@ -204,10 +203,10 @@ def read_boot_id(context: MachineContext) -> str | None:
 
 
 def require_login(context: MachineContext) -> None:
-    """Raise how a machine that answers refuses the login: AuthenticationFailed, NoShell or PrivilegeError."""
+    """Raise how a machine that answers refuses the login, one of LOGIN_REFUSALS."""
     try:
         read_facts(context.transport, context.clock, Deadline.after(context.clock, LOGIN_TIMEOUT_SECONDS))
-    except (AuthenticationFailed, NoShell, PrivilegeError):
+    except LOGIN_REFUSALS:
         raise
     except FleetpatchError:
         return
