@@ -105,6 +105,18 @@ def test_an_empty_answer_of_a_command_that_failed_is_an_error(name: str) -> None
         assess(tell(name, "", 100, f"E: {words}\n"))
 
 
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [
+        ("lists", "how old the lists of the repositories are is not known: their files"),
+        ("timers", "which updaters may start is not known: the timers of systemd"),
+        ("periodic", "which updaters may start is not known: APT::Periodic"),
+    ],
+)
+def test_what_a_command_that_failed_would_have_told_is_a_warning(name: str, meaning: str) -> None:
+    assert f"{meaning} can't be read: no bus" in assess(tell(name, "", 1, "no bus\n")).warnings
+
+
 def test_a_database_that_dpkg_cannot_read_is_told_with_the_cause() -> None:
     words = "dpkg-query: error: parsing file 'status' near line 39 package 'adduser':\n field name 'x' must"
     with pytest.raises(ManagerError, match="near line 39 package 'adduser': field name 'x' must"):

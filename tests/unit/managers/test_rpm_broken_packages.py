@@ -90,6 +90,7 @@ def test_a_package_whose_last_script_failed_is_told_as_long_as_it_is_installed()
     ("name", "meaning"),
     [
         ("history", "whether the scripts of packages failed is not known: the history of transactions"),
+        ("updaters", "which updaters may start is not known: the units of systemd"),
         ("priorities", "which repository comes first is not known: the priorities of repositories"),
     ],
 )

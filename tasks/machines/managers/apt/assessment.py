@@ -52,6 +52,7 @@ from tasks.machines.managers.running_programs import (
 )
 from tasks.machines.managers.script_output import (
     ScriptSection,
+    describe_unread,
     find_pro_attribute,
     get_text,
     parse_sections,
@@ -107,6 +108,11 @@ def find_apt_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str, 
 _UNREADABLE_CODE: Final = 66
 """The exit code of apt_assess.sh if dpkg can't read its database."""
 _REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
+_QUESTIONS: Final = {
+    "lists": "how old the lists of the repositories are is not known: their files",
+    "timers": "which updaters may start is not known: the timers of systemd",
+    "periodic": "which updaters may start is not known: APT::Periodic",
+}
 _REMARK_ON_CONTENT = "{} {}: a repository has other content under the installed version, which is no update"
 _FOREIGN_SOURCES = "publishers without a security archive"
 _NO_SECURITY_WARNING = "no repository with security updates{} is configured, so security updates can't be recognized"
@@ -197,7 +203,7 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
         can_install_others=problems.can_install_others,
         lock_holder=describe_lock_holders(locks),
         auto_updaters=updaters,
-        warnings=warnings,
+        warnings=(*warnings, *describe_unread(sections, _QUESTIONS)),
         services_to_restart=find_services_to_restart(get_text(sections, "outdated"), needrestart),
         unfinished=unfinished,
         at_work=at_work,

@@ -119,6 +119,7 @@ _DATABASE_PATTERN: Final = re.compile(r"(?i)rpmdb|\bdb\d? error|sqlite|database|
 _SKIPPED_RECORD: Final = "skipping h#"
 _QUESTIONS: Final = {
     "history": "whether the scripts of packages failed is not known: the history of transactions",
+    "updaters": "which updaters may start is not known: the units of systemd",
     "priorities": "which repository comes first is not known: the priorities of repositories",
 }
 _PACKAGE_PATTERN: Final = re.compile(r"(\S+)-([^-\s]+-[^-\s]+)\.([^.\s]+)")
