@@ -13,6 +13,9 @@
 # shellcheck disable=SC2154  # parameters, and variables of prelude.sh
 
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
+# they end with the container or virtual machine that they hold
+guests=$(grep -lxE 'conmon|lxc-start|systemd-nspawn|qemu-system-.*|qemu-kvm|kvm|containerd-shim.*|firecracker|cloud-hyperviso|VBoxHeadless' \
+  /proc/[0-9]*/comm 2>/dev/null)
 set -f              # masks must not expand to file names
 
 for name in latest keep locks; do fp_set_param "$name"; done
@@ -53,9 +56,6 @@ find_change() { # who changes packages, or which are half changed: a service tha
   [ -n "$fp_obstacle" ] || fp_unfinished
 }
 
-# they end with the container or virtual machine that they hold
-guest_programs='conmon|lxc-start|systemd-nspawn|qemu-system-.*|qemu-kvm|kvm|containerd-shim.*|firecracker|cloud-hyperviso|VBoxHeadless'
-
 check_logins() { # the unit, KillMode and main pid in variables: the reason and detail why people or guests would lose something
   fp_why='' fp_detail=''
   case $unit in
@@ -67,9 +67,6 @@ check_logins() { # the unit, KillMode and main pid in variables: the reason and 
       { read -r fp_detail <"/proc/$main_pid/comm"; } 2>/dev/null
       [ "$fp_detail" = agetty ] || fp_why=login ;;
     *)
-      set +f
-      guests=$(grep -lxE "$guest_programs" /proc/[0-9]*/comm 2>/dev/null)
-      set -f
       for file in $guests; do
         file=${file%/comm}
         case ${file#/proc/}:$kill_mode in "$main_pid":*) ;; *:process | *:none) continue ;;
