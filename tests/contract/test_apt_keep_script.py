@@ -119,6 +119,8 @@ def test_an_undo_uses_only_whole_files_of_root_alone(machine: Path) -> None:
     with (folder / "cached_1%3a1_all.deb").open("ab") as file:
         file.write(b"x")
     assert find_kept(machine, *specs) == ["cached=1:1", "offered_1%3a1_all.deb", "gone=1:1"]
+    events = max((machine / "jobs").glob("undo-*/events"), key=lambda path: int(path.parent.name[5:])).read_text()
+    assert '{"kind":"kept_changed","update":"cached"}' in events.splitlines()
     folder.chmod(0o770)
     assert find_kept(machine, *specs) == specs
 

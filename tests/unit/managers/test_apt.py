@@ -229,6 +229,16 @@ def test_rehearsal_over_a_real_answer() -> None:
     assert replay.asked[0].params == {"packages": ("lab-dep-a=2.0",), "keep": (), "downgrades": ""}
 
 
+def test_a_kept_file_that_was_changed_since_is_named_in_the_reason() -> None:
+    words = "E: Version '1.0' for 'kz' was not found\n"
+    section = {"kind": "section", "name": "simulation", "text": words, "exit_code": 100, "stderr": ""}
+    replay = Replay(ScriptResult(({"kind": "kept_changed", "update": "kz"}, section), 0))
+    update = make_update(id="kz", name="kz", installed="2.0", available="1.0", goes_back=True)
+    assert APT.simulate(replay, [update], deadline=DEADLINE).refused == {
+        "kz": "the repositories do not have kz 1.0 (any more), and the file that a run has kept is not what it was"
+    }
+
+
 def test_a_removal_is_told() -> None:
     replay = Replay(recorded("debian-12-removal.apt_simulate"))
     simulation = APT.simulate(replay, [make_update(id="lab-removes", available="2.0")], deadline=DEADLINE)

@@ -45,6 +45,7 @@ Its 5 minutes for a reboot are used here too."""
 CHANGE_LOCK_FILES: Final = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
 LOCK_FILES: Final = (*CHANGE_LOCK_FILES, "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
 
+_KEPT_CHANGED: Final = ", and the file that a run has kept is not what it was"
 PACKAGE_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._\-]*(:[a-z0-9\-]+)?")
 VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:\-]*")
 """What may be part of a command line. dpkg and apt allow more names than Debian Policy 5.6.1, and vendors use them."""
@@ -81,7 +82,10 @@ class AptManager(PackageTool):
         sections = parse_sections(result, SIMULATE_SCRIPT.name, "simulation")
         uris = sections["uris"].text if "uris" in sections else None
         simulation = sections["simulation"]
-        return build_apt_simulation_result(simulation.text, uris, updates, simulation.exit_code)
+        answer = build_apt_simulation_result(simulation.text, uris, updates, simulation.exit_code)
+        changed = {record.get("update") for record in result.find_records("kept_changed")}
+        refused = {name: f"{why}{_KEPT_CHANGED if name in changed else ''}" for name, why in answer.refused.items()}
+        return replace(answer, refused=refused)
 
     def read_installed_versions(
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline

@@ -10,7 +10,9 @@ fp_kept=/var/lib/fleetpatch/kept
 fp_is_private() { [ ! -h "$1" ] && [ -O "$1" ] && case $(ls -ld "$1") in drwx------*) ;; *) false ;; esac; } # DIR
 fp_digest() { sha256sum <"$1" 2>/dev/null | cut -d ' ' -f 1; } # FILE
 
-fp_with_kept() { # NAME=VERSION…: prints them, one in a line, and in the place of each that a run has kept its file
+# fp_with_kept NAME=VERSION…: prints them, one in a line, and in the place of each that a run has kept its file. Records:
+# kept_changed {update}, for a file that is gone or not what the run has kept
+fp_with_kept() {
   fp_indexes=''
   for fp_index in "$fp_kept"/*/index; do
     if [ -f "$fp_index" ] && fp_is_private "$fp_kept" && fp_is_private "${fp_index%/*}"; then fp_indexes="$fp_indexes $fp_index"; fi
@@ -19,9 +21,9 @@ fp_with_kept() { # NAME=VERSION…: prints them, one in a line, and in the place
     fp_word=$fp_spec
     for fp_index in $fp_indexes; do
       while read -r fp_name fp_sum fp_file; do
-        if [ "$fp_name" = "$fp_spec" ] && [ -n "$fp_sum" ] && [ "$(fp_digest "${fp_index%/*}/$fp_file")" = "$fp_sum" ]; then
-          fp_word=${fp_index%/*}/$fp_file
-        fi
+        [ "$fp_name" = "$fp_spec" ] || continue
+        if [ -n "$fp_sum" ] && [ "$(fp_digest "${fp_index%/*}/$fp_file")" = "$fp_sum" ]; then fp_word=${fp_index%/*}/$fp_file
+        else fp_emit kept_changed update="${fp_spec%%=*}"; fi
       done <"$fp_index"
     done
     printf '%s\n' "$fp_word"

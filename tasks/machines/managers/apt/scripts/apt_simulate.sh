@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # Simulates the installation of a set of packages. Changes nothing. Parameters: packages (list of name=version), keep
 # (list of names: they stay as they are, installed or not). Records: sections "simulation" and, if apt accepts the set
-# without keep, "uris" (the missing downloads).
+# without keep, "uris" (the missing downloads); those of apt_kept.sh.
 # Step: assess
 # Changes: nothing
 # Requires: manager_environment, apt_options, apt_kept, unmet_dependencies
