@@ -34,6 +34,7 @@ class FakeComponents:
         heals_after: seconds after the last change from which on the probe is good whatever is installed.
         dies_after: seconds after the last change until an unhealthy version is bad. Before, its probe is good.
         loops: whether the service of an unhealthy version ends each 20 s and is started again. Its probe is good then.
+        deaf: versions with which nothing listens on tcp/443 any more.
         seconds: how long an installation takes.
         jobs: (work, component, version) of each job that was started.
     """
@@ -50,6 +51,7 @@ class FakeComponents:
     heals_after: float | None = None
     dies_after: float = 0
     loops: bool = False
+    deaf: set[str] = field(default_factory=set)
     seconds: float = 20.0
     jobs: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -117,3 +119,5 @@ class FakeComponents:
             self.versions[component] = None
         elif not error:
             self.versions[component] = version
+            ports = set(self.machine.listening) | {"tcp/443"}
+            self.machine.listening = tuple(sorted(ports - {"tcp/443"} if version in self.deaf else ports))

@@ -143,6 +143,16 @@ def test_a_machine_that_becomes_healthy_within_five_minutes_keeps_the_version(fl
     assert set(fleet.versions.values()) == {"1.1.0"}
 
 
+def test_a_version_whose_service_listens_no_more_is_taken_back_on_the_canary(fleet: ComponentFleet) -> None:
+    """Its checks and its services are good: only the port tells."""
+    for components in fleet.on.values():
+        components.deaf.add("1.1.0")
+    report = fleet.upgrade()
+    assert set(fleet.versions.values()) == {"1.0.0"}
+    assert [name for name, components in fleet.on.items() if components.jobs] == ["m5"]
+    assert "nothing listens any more on tcp/443" in outcome_of(report, "m5").reason
+
+
 def test_health_that_is_not_known_is_no_health(fleet: ComponentFleet) -> None:
     canary = fleet.on["m5"]
     fleet.fleet.machines["m5"].on_start("install", 5, lambda: setattr(canary, "is_silent", True))
