@@ -82,7 +82,7 @@ def test_what_failed_again_and_again_is_left_until_its_name_is_asked_for_and_a_h
     with WindowsFleet.opened(tmp_path, Scenario(updates=(offer(1), hotpatch), history=before)) as fleet:
         report = fleet.patch()
         outcome, (plan,) = fleet.outcome(), report.plans
-        assert states(outcome) == {kb(1): UpdateState.EXCLUDED, kb(2): UpdateState.INSTALLED}
+        assert states(outcome) == {kb(1): UpdateState.BLOCKED, kb(2): UpdateState.INSTALLED}
         assert "0x800F0922 CBS_E_INSTALLERS_FAILED" in result_of(outcome, 1).reason
         assert plan.reboot_expected is YesNoUnknown.NO
         assert any(note.startswith(f"no reboot is expected: {kb(2)} (a hotpatch") for note in plan.notes)
