@@ -101,7 +101,7 @@ def test_an_empty_plan_is_approved_for_other_acts() -> None:
         for fields in (
             {},
             {"reboot": "Always"},
-            {"restart_services": "IfRequired"},
+            {"restart_services": "Never"},
             {"repair": True},
             {"reboot_pending_first": True},
             {"reboot_if_live_patched": False, "live_patched_reboot_days": 0.0001},

@@ -331,6 +331,10 @@ class FaultyMachine(SimMachine):
     def _preempt(self, script: Script, busy: str) -> bool:
         """As preempt in machine_lock.sh: whether the lock of another run gives way. Its job is asked to stop."""
         gives_way = bool(self.lock_kind) and self.lock_kind == script.params.get("preempts")
+        holder = self.locked_by[0] if self.locked_by else ""
+        works = {str(handed.job.script.params["work"]) for handed in self.orders.jobs if handed.run_id == holder}
+        if gives_way and works - {"stage"}:
+            self._complain(f"{self.name} gave the lock of run {holder} to another run, but that run does {works}")
         if gives_way and busy:
             self.world.stop(self, busy, by=f"{split_lock_holder(script.params['run'])[0]} ({script.params['by']})")
         return gives_way
