@@ -91,6 +91,13 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     "tests/lab/test_units.py::test_a_mount_that_failed_at_the_boot_and_the_service_behind_it_are_told[zypper]": (
         "As above: tests/lab/test_units.py."
     ),
+    "tests/lab/test_settling.py::test_what_breaks_after_the_update_fails_its_machine_and_opens_no_wave[dnf]": (
+        "The same with apt: tests/lab/test_settling.py. One script asks systemd on all machines (facts.sh), and the "
+        "judgement is that of tests/unit/rules/test_units.py."
+    ),
+    "tests/lab/test_settling.py::test_what_breaks_after_the_update_fails_its_machine_and_opens_no_wave[zypper]": (
+        "As above: tests/lab/test_settling.py."
+    ),
     "tests/lab/test_culprits.py::test_only_culprits_and_what_needs_them_are_left_out[dnf]": (
         "The search among 90 updates with apt, and a smaller one with dnf: tests/lab/test_culprits.py. How "
         "many questions it asks: tests/unit/rules/test_culprit_search.py; what each package manager answers: "
