@@ -77,6 +77,7 @@ class PrefectServer:
     host: str = "127.0.0.1"
     process: ForkedServer | None = None
     others: "list[subprocess.Popen[bytes] | ForkedServer]" = field(default_factory=list)
+    _logs: dict[int, Path] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -194,7 +195,7 @@ class PrefectServer:
         own = {"HOME": str(home), "PREFECT_HOME": str(home / "prefect"), **more}
         with log.open("ab") as out:
             started = subprocess.Popen(
-                ["setpriv", *ids, *rights, sys.executable, "-P", "-m", *words],
+                ["setpriv", *ids, *rights, sys.executable, "-X", "faulthandler", "-P", "-m", *words],
                 cwd=home,
                 env=self.environment(**own),
                 stdin=subprocess.DEVNULL,
@@ -203,13 +204,25 @@ class PrefectServer:
                 start_new_session=True,
             )
         self.others.append(started)
+        self._logs[started.pid] = log
 
     def stop_others(self) -> None:
-        """Stop what ``run``, ``fork`` and ``run_as`` have started, as a service manager does, and wait."""
+        """Stop what ``run``, ``fork`` and ``run_as`` have started, as a service manager does, and wait.
+
+        Raises:
+            RuntimeError: one does not end. What ``run_as`` has started tells what each of its threads does then.
+        """
         for process in self.others:
             process.terminate()
         for process in self.others:
-            process.wait(START_SECONDS)
+            try:
+                process.wait(START_SECONDS)
+            except subprocess.TimeoutExpired as error:
+                if (log := self._logs.get(process.pid)) is None:
+                    raise
+                process.send_signal(signal.SIGABRT)
+                process.wait(START_SECONDS)
+                raise RuntimeError(f"it does not end when it is told to: {log.read_text()[-8000:]}") from error
 
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
