@@ -71,7 +71,7 @@ echo "TOOL $*" >>calls
 phase=$(cat phase)
 case "TOOL $*" in
   'ostree rev-parse '*) cat offered ;;
-  *list-updates*) cat "updates-$phase" ;;
+  *list-updates*) cat "updates-$phase"; [ ! -e updates-code ] || exit "$(cat updates-code)" ;;
   *--cve) cat "cves-$phase" ;;
   *list-patches*) cat "patches-$phase" ;;
   'rpm '*) cat installed-staged ;;

@@ -397,9 +397,13 @@ def test_a_rolling_system_gets_a_whole_release(make_host: HostMaker, transport: 
     assert "zypper --no-refresh --non-interactive list-updates --all" in (host.place / "calls").read_text()
 
 
-def test_patches_without_packages_are_installed_as_patches(make_host: HostMaker, transport: Transport) -> None:
+@pytest.mark.parametrize("code", [0, 100, 106])
+def test_patches_without_packages_are_installed_as_patches(
+    make_host: HostMaker, transport: Transport, code: int
+) -> None:
     host = make_host("transactional-update")
     (host.place / "updates-old").write_text("No updates found.\n")
+    (host.place / "updates-code").write_text(f"{code}")
     run_job(host, transport)
     assert host.changes == ["transactional-update --non-interactive patch"]
 

@@ -169,6 +169,8 @@ def test_a_service_that_holds_a_container_is_left(machine: Machine, mode: str) -
         wanted = [("restart_left", "web.service", "guests", "conmon")]
         assert machine.said("web.service", "other.service") == wanted
         assert machine.restarted() == ["other.service"]
+        (machine.unit("init.scope") / "pid").write_text(f"{holding.pid}\n")
+        assert machine.said("systemd") == []  # it executes itself anew, and ends nothing
     finally:
         holding.kill()
         holding.wait()

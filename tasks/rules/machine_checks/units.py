@@ -120,6 +120,8 @@ def find_missing_units(before: Services, after: Services, paused: Collection[str
 
 _LOOP_RESTARTS: Final = 2
 _SHORT_LIFE_SECONDS: Final = 5.0
+_USUAL_LIVES: Final = 100
+"""A service that has lived for so many times the time between two looks hardly ends between them by design."""
 
 
 def count_ends(earlier: ServiceRun, later: ServiceRun) -> int | None:
@@ -169,6 +171,7 @@ def judge_run(before: ServiceRun, first: ServiceRun | None, second: ServiceRun, 
     """Return what became of a service, or None. ``first`` and ``second`` are of the looks; see ``check_runs``."""
     ends = _count_later_ends(before, first, second)
     is_old = first is not None and first.run == before.run and (before.restarts or 0) >= _LOOP_RESTARTS
+    is_old = is_old and before.age_seconds is not None and before.age_seconds <= _USUAL_LIVES * seconds
     is_usual = ends == 1 and is_old and not second.is_between  # as of a worker that ends by design
     if is_usual or (ends and has_looped(before, max(_SHORT_LIFE_SECONDS, seconds / ends))):
         return RunVerdict.AS_BEFORE

@@ -115,7 +115,8 @@ def _has_no_attempt(outcome: Outcome, only_downloads: bool) -> bool:
         return False
     if only_downloads:
         return install.staged_seconds is None
-    return not any(map(_was_attempted, install.results))
+    is_left = any(result.state in (UpdateState.NOT_ATTEMPTED, UpdateState.PENDING) for result in install.results)
+    return is_left and not any(map(_was_attempted, install.results))
 
 
 def check_failures(

@@ -13,6 +13,7 @@ from tasks.domain.errors import (
     BrokenPackages,
     JobLost,
     LockLost,
+    LoginBroken,
     ManagerError,
     ProtocolViolation,
     RebootFailed,
@@ -43,7 +44,7 @@ USUAL_REVERT_SECONDS: Final = 300.0
 """Of the window, as long as nothing was learned: until the machine answers again."""
 
 _CHANGING_ACTS: Final = frozenset({"install", "repair", "roll-back", "remove", "reboot", "restart"})
-_FAULTS: Final = (BrokenPackages, JobLost, ManagerError, ProtocolViolation, RebootFailed, ScriptFailed)
+_FAULTS: Final = (BrokenPackages, JobLost, LoginBroken, ManagerError, ProtocolViolation, RebootFailed, ScriptFailed)
 _UNSAFE_ID_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9-]+")
 
 

@@ -132,6 +132,12 @@ def test_a_simulation_that_failed_without_a_known_error_is_no_answer() -> None:
     assert build_apt_simulation_result("", None, [update], 1).refusal == "apt-get ended with 1"
 
 
+@pytest.mark.parametrize("word", ["(a) ", "a=) ", "if "])
+def test_no_hook_takes_long_to_read(word: str) -> None:
+    """What is below a machine's configuration must not hold up the runs of others."""
+    assert find_remounted(f"{word * 2000}xmount rw\n") == ()
+
+
 def test_hooks_say_what_they_mount_writable() -> None:
     hooks = 'DPkg::Pre-Invoke "";\nDPkg::Pre-Invoke:: "mount -o remount,rw /usr; /bin/mount -o remount,rw /boot/";\n'
     assert {"/usr", "/boot"} <= {*find_remounted(hooks)}

@@ -16,9 +16,10 @@ from tasks.domain.errors import (
     ScriptFailed,
     Unreachable,
 )
-from tasks.domain.model import ErrorInfo, InstallResult, Outcome, RebootResult, StepRecord, Wave
+from tasks.domain.model import ErrorInfo, Finding, InstallResult, Outcome, RebootResult, StepRecord, Wave
 from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.reports.formatting import format_count
+from tasks.rules.machine_checks.services import SERVICE_RESTART_CHECK
 from tasks.rules.runs.failure_budget import (
     FailureBudget,
     OutcomeClass,
@@ -177,6 +178,9 @@ def test_what_a_machine_means_for_the_budget(given_outcome, verdict):
     assert classify_outcome(given_outcome) is verdict
 
 
+RESTARTED = Finding.good(SERVICE_RESTART_CHECK, "restarted: nginx.service")
+
+
 def left(state, **install):
     """Return the outcome of a machine that was to install an update."""
     results = (make_update_result(state=state),)
@@ -192,6 +196,7 @@ def left(state, **install):
         (left(UpdateState.NOT_ATTEMPTED, staged_seconds=3.0), True, GOOD),
         (left(UpdateState.NOT_ATTEMPTED), True, OutcomeClass.NOT_STARTED),
         (left(UpdateState.INSTALLED), False, GOOD),
+        (replace(left(UpdateState.BLOCKED), install=InstallResult(()), findings=(RESTARTED,)), False, GOOD),
         (left(UpdateState.REPAIRED), False, GOOD),
         (left(UpdateState.FAILED), False, GOOD),
     ],

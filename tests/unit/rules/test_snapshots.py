@@ -12,6 +12,7 @@ from tasks.domain.errors import (
     InternalError,
     JobLost,
     LockLost,
+    LoginBroken,
     ManagerError,
     RecordsError,
     ScriptFailed,
@@ -112,6 +113,7 @@ FAILED = Outcome("r", "m", OperationState.FAILED, "it failed")
         (InternalError("a bug"), ["install"], False),
         (LockLost("another run", exit_code=1), ["install"], False),
         (ScriptFailed("no space", exit_code=1), ["install"], True),
+        (LoginBroken("the login is refused since"), ["install"], True),
     ],
 )
 def test_only_faults_of_a_changed_machine_put_it_back(

@@ -277,6 +277,8 @@ def test_a_worker_that_ends_now_and_then_by_design_has_not_died_of_the_update() 
     ((level, message),) = told(worker, worker, later)
     assert (level, message) == ("remark", "ends again and again, as before the run: a.service")
     assert told(worker, worker, replace(later, restarts=42))[0][0] == "block"  # twice in 45 s
+    steady = replace(worker, age_seconds=86_400)
+    assert told(steady, steady, later)[0][0] == "block"  # it lived a day
     assert told(worker, worker, replace(later, is_between=True))[0][0] == "block"
     assert told(worker, replace(worker, run="2", restarts=0), later)[0][0] == "block"  # it was started anew, and died
     assert told(replace(worker, restarts=0), replace(worker, restarts=0), replace(later, restarts=1))[0][0] == "block"

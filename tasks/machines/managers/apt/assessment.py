@@ -109,6 +109,7 @@ _UNREADABLE_CODE: Final = 66
 """The exit code of apt_assess.sh if dpkg can't read its database."""
 _REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
 _QUESTIONS: Final = {
+    "outdated": "which services run replaced files is not known: their open files",
     "lists": "how old the lists of the repositories are is not known: their files",
     "timers": "which updaters may start is not known: the timers of systemd",
     "periodic": "which updaters may start is not known: APT::Periodic",

@@ -18,7 +18,7 @@ _UNFINISHED_PATTERN: Final = re.compile(
 )
 """Packages whose state tells the same. apt runs pending triggers by itself."""
 _HOOK_MOUNT_PATTERN: Final = re.compile(
-    r"(?:[\s({!]|\S+\)\s|[A-Za-z_]\w*=\S*\s|(?:if|while|then|else|do|exec|sudo|env)\s)*(?:/\S*/)?mount\s(.*)"
+    r"(?:[\s({!]|\S+\)\s|[A-Za-z_]\w*=\S*\s|(?:if|while|then|else|do|exec|sudo|env)\s)*+(?:/\S*/)?mount\s(.*)"
 )
 """A command that mounts, behind what may stand before it in a shell's line."""
 _WRITABLE_PATTERN: Final = re.compile(

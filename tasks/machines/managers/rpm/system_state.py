@@ -118,6 +118,7 @@ _DATABASE_PATTERN: Final = re.compile(r"(?i)rpmdb|\bdb\d? error|sqlite|database|
 """What the errors of rpm's database have in common, whatever its format is."""
 _SKIPPED_RECORD: Final = "skipping h#"
 _QUESTIONS: Final = {
+    "outdated": "which services run replaced files is not known: their open files",
     "history": "whether the scripts of packages failed is not known: the history of transactions",
     "updaters": "which updaters may start is not known: the units of systemd",
     "priorities": "which repository comes first is not known: the priorities of repositories",

@@ -66,6 +66,7 @@ check_logins() { # the unit, KillMode and main pid in variables: the reason and 
       fp_detail=''
       { read -r fp_detail <"/proc/$main_pid/comm"; } 2>/dev/null
       [ "$fp_detail" = agetty ] || fp_why=login ;;
+    systemd) ;; # it executes itself anew, and ends nothing
     *)
       for file in $guests; do
         file=${file%/comm}

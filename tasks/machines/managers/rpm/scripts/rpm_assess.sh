@@ -50,7 +50,7 @@ failed=''
 if [ -n "$fp_history" ] || fp_has_zypper_history; then failed=$(fp_failed_scripts); fi
 fp_text_section failed_scripts "$failed"
 assess_tool
-[ ! -d /run/systemd/system ] || fp_text_section outdated "$(fp_outdated)"
+[ ! -d /run/systemd/system ] || fp_answer outdated fp_outdated
 container=false
 if [ -e /run/systemd/container ] || [ -e /.dockerenv ] || [ -e /run/.containerenv ] || grep -qz '^container=' /proc/1/environ 2>/dev/null; then container=true; fi
 flag=false; [ ! -e /run/reboot-needed ] || flag=true
