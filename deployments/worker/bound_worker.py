@@ -41,6 +41,15 @@ def use_own_temporary_folder() -> None:
     atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
 
 
+def heed_interrupts() -> None:
+    """Heed SIGINT, which a shell without job control lets its background processes ignore.
+
+    Prefect's worker sends itself SIGINT when it gets SIGTERM, so it would never end.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 logger = logging.getLogger(__name__)
 
 
@@ -123,6 +132,7 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
 
 def run_bound_worker(parent: str, pool: str, name: str) -> None:
     """Work until the process is stopped or the parent ends."""
+    heed_interrupts()
     use_own_temporary_folder()
     start_installed_flows_at_once()
     find_integrations_by_name()

@@ -4,7 +4,7 @@ import sys
 
 from prefect.cli import app
 
-from deployments.worker.bound_worker import use_own_temporary_folder
+from deployments.worker.bound_worker import heed_interrupts, use_own_temporary_folder
 from deployments.worker.installed_flow_start import start_installed_flows_at_once
 from deployments.worker.integration_packages import find_integrations_by_name
 
@@ -12,6 +12,7 @@ from deployments.worker.integration_packages import find_integrations_by_name
 def run_prefect_command() -> None:
     """Run Prefect's command with the words of this process."""
     sys.argv[0] = "prefect"
+    heed_interrupts()
     use_own_temporary_folder()
     start_installed_flows_at_once()
     find_integrations_by_name()

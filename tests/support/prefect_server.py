@@ -189,13 +189,28 @@ class PrefectServer:
         return started
 
     def run_as(self, user: int, *words: str, home: Path, log: Path, **more: str) -> None:
-        """Start ``python -m WORDS…`` as another user, who reads all files, as this checkout, and writes their own."""
+        """Start ``python -m WORDS…`` as another user, who reads all files, as this checkout, and writes their own.
+
+        It is told to ignore SIGINT, as a shell does with what it starts in the background.
+        """
         ids = (f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs")
         rights = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
         own = {"HOME": str(home), "PREFECT_HOME": str(home / "prefect"), **more}
         with log.open("ab") as out:
             started = subprocess.Popen(
-                ["setpriv", *ids, *rights, sys.executable, "-X", "faulthandler", "-P", "-m", *words],
+                [
+                    "setpriv",
+                    *ids,
+                    *rights,
+                    "env",
+                    "--ignore-signal=INT",
+                    sys.executable,
+                    "-X",
+                    "faulthandler",
+                    "-P",
+                    "-m",
+                    *words,
+                ],
                 cwd=home,
                 env=self.environment(**own),
                 stdin=subprocess.DEVNULL,
