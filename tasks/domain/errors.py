@@ -99,7 +99,7 @@ class NoShell(ProtocolViolation):
 
 
 LOGIN_REFUSALS = (AuthenticationFailed, NoShell, PrivilegeError)
-"""What a machine answers that lets nobody in who can work there."""
+"""The errors of a machine that refuses the login, or in which a run can do nothing after it."""
 
 
 class ReportTooLarge(ProtocolViolation):

@@ -151,7 +151,7 @@ def _left_in_order(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
 
 
 def _rebooted(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
-    """What is told of a reboot that was not taken. A remark will do if a run may not reboot, and installed nothing."""
+    """Each reboot that was not done is told. A remark is enough if the run may not reboot and installs nothing."""
     last = outcome.reboot_result
     if outcome.reboot is RebootState.REQUIRED and outcome.state is OperationState.SUCCEEDED:
         request = PatchRequest.model_validate(dict(world.records.runs[outcome.run_id].request))
@@ -160,7 +160,7 @@ def _rebooted(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterato
         if request.reboot is not RebootPolicy.NEVER or installed:
             yield "a reboot is required and was not done, and there is no warning"
         elif (PENDING_REBOOT_CHECK, FindingLevel.REMARK) not in told:
-            yield "a reboot is required, and nobody is told"
+            yield "a reboot is required, and the report does not say so"
     if last is not None and last.state is RebootState.FAILED and _kept_up(machine, last.reason):
         yield f"others prevent its reboot, and it is reported as failed: {last.reason}"
 

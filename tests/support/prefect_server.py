@@ -191,7 +191,7 @@ class PrefectServer:
     def run_as(self, user: int, *words: str, home: Path, log: Path, **more: str) -> None:
         """Start ``python -m WORDS…`` as another user, who reads all files, as this checkout, and writes their own.
 
-        It is told to ignore SIGINT, as a shell does with what it starts in the background.
+        The process ignores SIGINT when it starts, like the background processes of a shell.
         """
         ids = (f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs")
         rights = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
@@ -237,7 +237,7 @@ class PrefectServer:
                     raise
                 process.send_signal(signal.SIGABRT)
                 process.wait(START_SECONDS)
-                raise RuntimeError(f"it does not end when it is told to: {log.read_text()[-8000:]}") from error
+                raise RuntimeError(f"the process did not end after SIGTERM: {log.read_text()[-8000:]}") from error
 
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
