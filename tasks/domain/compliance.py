@@ -20,6 +20,7 @@ class RepositoryProblem:
     message: str  # why, in the package manager's words
     remedy: str  # what to do
     hides_fixes: bool = True  # whether it could have security fixes, which are not seen now
+    is_of_refresh: bool = True  # whether only the next refresh can take it back; else each read tells it anew
 
     def __str__(self) -> str:
         return f"{self.repository}: {self.message}" if self.repository else self.message
@@ -30,21 +31,27 @@ UNASKED_SOURCE: Final = RepositoryProblem(
 )
 """Of a system whose tool keeps nothing of a check that found nothing newer: only an earlier assessment can tell."""
 
-_ENDED_SUPPORT_REMEDY: Final = (
-    "Move the machine to a release with support. If its support goes on, correct the day in its os-release."
-)
+_ENDED_SUPPORT_REMEDY: Final = "Move the machine to a release with support."
+_OS_RELEASE_REMEDY: Final = f"{_ENDED_SUPPORT_REMEDY} If its support goes on, correct the day in its os-release."
 
 
-def find_ended_support(system: str, support_end: str, today: date) -> tuple[RepositoryProblem, ...]:
+def find_ended_support(
+    system: str, support_end: str, today: date, *, source: str = "", more: str = ""
+) -> tuple[RepositoryProblem, ...]:
     """Return a problem if the support of a system has ended. Its publisher makes no more fixes.
 
-    ``system`` is its name and version, ``support_end`` the first day without support (os-release(5)), "YYYY-MM-DD"; ""
-    when the system does not tell it.
+    Args:
+        system: its name and version.
+        support_end: the first day without support (os-release(5)), "YYYY-MM-DD"; "" when nothing tells it.
+        today: the day.
+        source: what tells the day; "": the system's os-release.
+        more: what to add to the message.
     """
     if not support_end or today.isoformat() < support_end:
         return ()
-    message = f"the support of {system} has ended on {support_end} (SUPPORT_END in its os-release)"
-    return (RepositoryProblem("", message, _ENDED_SUPPORT_REMEDY),)
+    message = f"the support of {system} has ended on {support_end} ({source or 'SUPPORT_END in its os-release'}){more}"
+    remedy = _ENDED_SUPPORT_REMEDY if source else _OS_RELEASE_REMEDY
+    return (RepositoryProblem("", message, remedy, is_of_refresh=False),)
 
 
 def merge_problems(
@@ -54,18 +61,23 @@ def merge_problems(
 
     Args:
         now: of this read. Of a repository that stands in both, the refresh told the cause.
-        earlier: of the read before. What it had asked by then does not count as unasked. The end of the system's
-            support is judged anew by each read.
+        earlier: of the read before. What it had asked by then does not count as unasked.
     """
     now, earlier = tuple(now), tuple(earlier)
-    told_repositories = {problem.repository for problem in earlier if problem.repository}
-    lasting = [problem for problem in earlier if problem != UNASKED_SOURCE and problem.remedy != _ENDED_SUPPORT_REMEDY]
+    told_repositories = {problem.repository for problem in earlier if problem.repository and problem.is_of_refresh}
+    lasting = [problem for problem in earlier if problem.is_of_refresh and not _is_unasked(problem)]
+    was_unasked = any(map(_is_unasked, earlier))
     new = (
         problem
         for problem in now
-        if problem.repository not in told_repositories and (problem != UNASKED_SOURCE or problem in earlier)
+        if problem.repository not in told_repositories and (was_unasked or not _is_unasked(problem))
     )
     return tuple(dict.fromkeys((*lasting, *new)))
+
+
+def _is_unasked(problem: RepositoryProblem) -> bool:
+    """Return whether a problem says that no source was asked lately, which a refresh does."""
+    return not problem.repository and problem.remedy == READ_LISTS_REMEDY
 
 
 def judge_compliance(

@@ -96,7 +96,7 @@ def measure_fleet(hosts: int) -> dict[str, Cost]:
         asking = contender(fleet, "assess")
         measure(asking, hosts)  # warms caches, here and there
         unwatched = measure(asking, hosts)
-        searched = count_busiest_second([each.machine.read_state()["last_search"] for each in fleet.served])
+        searched = count_busiest_second([each.machine.read_state()["last_search_of_scripts"] for each in fleet.served])
         print(f"{hosts} hosts: {searched} searches for updates in the busiest second", flush=True)
         watched = measure(asking, hosts, memory=True)
         patching = contender(fleet, "patch", "--yes", "--no-prefect", "--reboot", "never", "--wave-percent", "100")

@@ -1,5 +1,6 @@
 """What a Windows machine of the tests has in its registry and tells over CIM."""
 
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,7 @@ def build_registry(scenario: "Scenario") -> JsonObject:
         rf"{WINDOWS_UPDATE}\Auto Update": {},
         COMPONENTS: {},
         rf"{COMPONENTS}\Interface": {"ServicingInProgress": 0},
+        **build_rollup(scenario.build, scenario.ubr, scenario.rollup_age),
         r"SYSTEM\CurrentControlSet\Control\Session Manager": {"ProtectionMode": 1},
         r"SYSTEM\CurrentControlSet\Control\ComputerName\ActiveComputerName": {"ComputerName": scenario.name},
         r"SYSTEM\CurrentControlSet\Control\ComputerName\ComputerName": {"ComputerName": scenario.name},
@@ -132,6 +134,20 @@ def build_registry(scenario: "Scenario") -> JsonObject:
     for path, values in scenario.registry.items():
         keys.setdefault(path, {}).update(values)
     return {path: {"volatile": False, "values": encode_values(keys.get(path, {}))} for path in _with_parents(keys)}
+
+
+def build_rollup(build: int, ubr: int, age: float) -> dict[str, RegistryValues]:
+    """Return the key of a cumulative update in the component store. ``age``: seconds since its installation."""
+    ticks = int((time.time() - age + 11_644_473_600) * 10**7)  # FILETIME: since 1601
+    name = f"Package_for_RollupFix~31bf3856ad364e35~amd64~~{build}.{ubr}.1.10"
+    halves = [half - 2**32 if half >= 2**31 else half for half in (ticks >> 32, ticks & 0xFFFFFFFF)]
+    return {
+        rf"{COMPONENTS}\Packages\{name}": {
+            "CurrentState": 112,
+            "InstallTimeHigh": halves[0],
+            "InstallTimeLow": halves[1],
+        }
+    }
 
 
 def _with_parents(keys: dict[str, RegistryValues]) -> list[str]:

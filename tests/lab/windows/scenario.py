@@ -160,6 +160,8 @@ class Scenario:
     edition: str = "ServerStandard"
     build: int = 20348
     ubr: int = 2700
+    rollup_age: float = 3600.0
+    """Seconds since the cumulative update that runs was installed."""
     sku: int = 7
     product_type: int = 3
     """1 a workstation, 2 a domain controller, 3 a server."""
@@ -185,6 +187,8 @@ class Scenario:
     broken_cim_classes: list[str] = field(default_factory=list)
     updates: tuple[Update, ...] = ()
     search_seconds: float = 0.0
+    searched_ago: float | None = 3600.0
+    """Seconds since Automatic Updates last searched with success; None: never. Searches by scripts do not count."""
     refused: dict[str, Literal["network", "everyone"]] = field(default_factory=dict)
     """What Windows refuses (0x80070005), and to whom: COM classes ("Microsoft.Update.Session") and members of
     interfaces ("IUpdateSearcher.Search"). Tests may change it in the state."""
@@ -283,7 +287,7 @@ class Scenario:
             "search_gate": "",  # where the next search waits
             "refused": dict(self.refused),
             "found": [],
-            "last_search": None,
+            "last_search": None if self.searched_ago is None else now - self.searched_ago,
             "last_installation": None,
             "reboot_before_installation": self.reboot_before_installation,
             "reboot_required": self.reboot_pending,

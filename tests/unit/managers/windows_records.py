@@ -1,6 +1,7 @@
 """Records of the scripts for Windows, as tests need them. tests/data/windows_update/README.md has their sources."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from tasks.domain.protocols.transport import ScriptResult
@@ -90,11 +91,20 @@ def system_record(**changes: Any) -> dict[str, Any]:
 
 
 def policy_record(**values: str) -> dict[str, Any]:
-    return {"kind": "policy", "values": values}
+    return {"kind": "policy", "values": values, "unread": []}
+
+
+def running_record(day: str = "2026-11-11") -> dict[str, Any]:
+    """When the cumulative update that runs was installed."""
+    since_1601 = datetime.fromisoformat(f"{day}T00:00:00+00:00") - datetime(1601, 1, 1, tzinfo=UTC)
+    ticks = int(since_1601.total_seconds()) * 10**7
+    return {"kind": "running_update", "high": ticks >> 32, "low": ticks & 0xFFFFFFFF}
 
 
 def assessment(*records: Mapping[str, Any], bare: Sequence[Mapping[str, Any]] | None = None) -> ScriptResult:
     """What wua_assess.ps1 gives: the records, after those that every healthy machine sends."""
-    usual = [system_record(), policy_record(), search_record(), {"kind": "reboot"}] if bare is None else bare
+    usual = bare
+    if usual is None:
+        usual = [system_record(), policy_record(), search_record(), {"kind": "reboot"}, running_record()]
     kinds = {record["kind"] for record in records}
     return ScriptResult((*(each for each in usual if each["kind"] not in kinds), *records), 0)

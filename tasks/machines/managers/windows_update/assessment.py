@@ -6,10 +6,10 @@ from typing import Final
 
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import ManagerBusy, ManagerError, RepositoryError
-from tasks.domain.model import PackageState, RepositoryProblem, Update, WaitingFixes
+from tasks.domain.model import PackageState, RebootNeed, RepositoryProblem, Update, WaitingFixes
 from tasks.domain.protocols.package_manager import FailureCause
 from tasks.domain.protocols.transport import ScriptResult
-from tasks.domain.states import Classification
+from tasks.domain.states import Classification, YesNoUnknown
 from tasks.machines.managers.windows_update.hotpatch import (
     HotpatchMonth,
     HotpatchRecord,
@@ -27,11 +27,8 @@ from tasks.machines.managers.windows_update.offered_updates import (
 from tasks.machines.managers.windows_update.other_managers import (
     UPDATER_SERVICES,
     AgentsRecord,
-    ProductsRecord,
     ServiceRecord,
-    describe_update_source,
     find_other_managers,
-    find_products_without_updates,
 )
 from tasks.machines.managers.windows_update.reboot_need import RebootRecord, find_windows_reboot_need, predict_reboot
 from tasks.machines.managers.windows_update.records import (
@@ -43,6 +40,15 @@ from tasks.machines.managers.windows_update.records import (
     parse_first,
     parse_records,
     parse_values,
+)
+from tasks.machines.managers.windows_update.unseen_fixes import (
+    PolicyRecord,
+    ProductsRecord,
+    RunningUpdateRecord,
+    SearchedRecord,
+    SourceSurvey,
+    describe_update_source,
+    find_unseen_fixes,
 )
 from tasks.machines.managers.windows_update.update_history import (
     HistoryEntry,
@@ -94,17 +100,27 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
         parse_records(ServiceRecord, result.find_records("service")),
         system,
     )
-    unserved = find_products_without_updates(policy, parse_first(ProductsRecord, result, "products"))
+    policies = parse_first(PolicyRecord, result, "policy")
+    survey = SourceSurvey(
+        policy=policy,
+        unread=None if policies is None else policies.unread,
+        is_refreshed=all(search.online for search in parse_records(SearchRecord, result.find_records("search"))),
+        searched=parse_first(SearchedRecord, result, "searched"),
+        system=system,
+        running=parse_first(RunningUpdateRecord, result, "running_update"),
+        products=parse_first(ProductsRecord, result, "products"),
+        offered=(*offered, *waiting),
+        history=history,
+    )
     busy = parse_first(BusyRecord, result, "busy") or BusyRecord()
     is_servicing, installer = busy.servicing == _CBS_AT_WORK, "Windows Installer" if busy.installer else ""
+    uptime = find_uptime(system.uptime, system.boot_time, system.at)
+    marks = parse_first(RebootRecord, result, "reboot")
+    reboot = find_windows_reboot_need(marks, waiting, uptime=uptime)
     return PackageState(
         manager=MANAGER_NAME,
         updates=updates,
-        reboot=find_windows_reboot_need(
-            parse_first(RebootRecord, result, "reboot"),
-            waiting,
-            uptime=find_uptime(system.uptime, system.boot_time, system.at),
-        ),
+        reboot=reboot,
         held=tuple(update.name for update in updates if update.held),
         lock_holder="Windows servicing (TiWorker.exe)" if is_servicing or busy.worker else installer,
         at_work="Windows servicing" if is_servicing else "",
@@ -113,7 +129,6 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
         updater_units=UPDATER_SERVICES,
         warnings=(
             *managers.warnings,
-            *unserved,
             *_find_waiting_upgrades(waiting),
             *(
                 f"the history of Windows Update can't be read ({call.entry}: {explain_code(call.hresult).text}): what "
@@ -123,10 +138,10 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
             *find_repeated_updates(offered, history),
         ),
         remarks=managers.remarks,
-        waiting=_find_waiting_fixes(waiting),
+        waiting=_find_waiting_fixes(waiting, marks, reboot),
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_hotpatch_enrolment(hotpatch, system, history),
-        repository_problems=_find_search_problems(result, source),
+        repository_problems=(*_find_search_problems(result, source), *find_unseen_fixes(survey)),
     )
 
 
@@ -206,10 +221,20 @@ def _build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mon
     )
 
 
-def _find_waiting_fixes(waiting: Sequence[OfferedUpdate]) -> WaitingFixes | None:
-    """Return the critical and security updates that wait for their reboot: the agent tells them."""
+def _find_waiting_fixes(
+    waiting: Sequence[OfferedUpdate], marks: RebootRecord | None, reboot: RebootNeed
+) -> WaitingFixes | None:
+    """Return the critical and security updates that wait for their reboot: the agent tells them.
+
+    Where it tells no update, and it or Windows servicing asks for a reboot, one of them may wait.
+    """
     names = sorted({update.name for update in waiting if update.classification.is_urgent})
-    return WaitingFixes(tuple(names), needs_reboot=True) if names else None
+    if names:
+        return WaitingFixes(tuple(names), needs_reboot=True)
+    is_of_updates = marks is not None and (marks.update_agent or marks.servicing or marks.servicing_continues)
+    if waiting or not is_of_updates or reboot.answer is not YesNoUnknown.YES:
+        return None
+    return WaitingFixes(needs_reboot=True, is_certain=False)
 
 
 def _find_waiting_upgrades(waiting: Sequence[OfferedUpdate]) -> tuple[str, ...]:
@@ -230,4 +255,8 @@ def _find_search_problems(result: ScriptResult, source: str) -> tuple[Repository
         code = explain_code(warning.hresult)
         message = f": {warning.message}" if warning.message else ""
         problems.append(RepositoryProblem(source, f"part of the search failed: {code.text}{message}", code.remedy))
+    searches = parse_records(SearchRecord, result.find_records("search"))
+    if not problems and any(search.result_code == SUCCEEDED_WITH_ERRORS for search in searches):
+        message = "part of the search failed, and the agent does not say which"
+        problems.append(RepositoryProblem(source, message, "Look at Get-WindowsUpdateLog on the machine."))
     return tuple(dict.fromkeys(problems))

@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pydantic import Field
-
 from inventory.data_class import dataclass
 from tasks.domain.protocols.package_manager import UpdaterMeans
-from tasks.machines.managers.windows_update.records import Record, SystemRecord, Text, Texts
-from tasks.rules.redaction import redact_url
+from tasks.machines.managers.windows_update.records import Record, SystemRecord, Text
+from tasks.machines.managers.windows_update.unseen_fixes import WINDOWS_UPDATE, describe_update_source
 
 AUTOMATIC_UPDATES: Final = "Automatic Updates"
 """The name of Windows' own updater, also in the records of the script that pauses it."""
@@ -29,9 +27,7 @@ UPDATER_SERVICES: Final = ("wuauserv", "usosvc", "trustedinstaller", "waasmedics
 
 _ON_SCHEDULE: Final = "4"
 _AS_SET_LOCALLY: Final = "5"
-_WINDOWS_UPDATE: Final = "Windows Update"
 _FROM_WINDOWS_UPDATE: Final = "0"  # "1": from WSUS
-_MAX_PRODUCTS: Final = 5
 _CO_MANAGED_UPDATES: Final = 16  # the bit of CoManagementFlags for policies of Windows Update
 
 
@@ -63,18 +59,6 @@ class ServiceRecord(Record):
     name: Text
     status: Text = ""
     start: Text = ""
-
-
-class ProductsRecord(Record):
-    """Products whose updates come from Microsoft Update or WSUS, not from Windows Update alone: record "products".
-
-    Attributes:
-        services: the names of their services.
-        microsoft_update: whether Microsoft Update is switched on; None when unknown.
-    """
-
-    services: Texts = Field(default=[])
-    microsoft_update: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,29 +101,6 @@ def find_other_managers(
     return OtherManagers(updaters, tuple(products), tuple(warnings), tuple(remarks))
 
 
-def find_products_without_updates(policy: Mapping[str, str], products: ProductsRecord | None) -> tuple[str, ...]:
-    """Return a warning about products whose updates the machine's source does not offer, or may not offer.
-
-    ``products`` is None if the machine has none of them.
-    """
-    if products is None or products.microsoft_update or describe_update_source(policy) != _WINDOWS_UPDATE:
-        return ()
-    names = ", ".join(sorted(products.services)[:_MAX_PRODUCTS])
-    state = "which is off" if products.microsoft_update is False else "and whether that is on could not be read"
-    return (
-        f"updates of {names} come from Microsoft Update, {state} here: what Windows Update alone offers says nothing "
-        "about them (Settings, Windows Update, Advanced options, Receive updates for other Microsoft products)",
-    )
-
-
-def describe_update_source(policy: Mapping[str, str]) -> str:
-    """Return where the machine gets its updates from: "Windows Update", or "WSUS" with the server's address."""
-    server = policy.get("WUServer", "")
-    if server and policy.get("UseWUServer") == "1":
-        return f"WSUS {redact_url(server)}"
-    return _WINDOWS_UPDATE
-
-
 def _find_automatic_updates(policy: Mapping[str, str], system: SystemRecord) -> tuple[tuple[str, float | None], ...]:
     """Return Automatic Updates with the seconds until it installs, if it does so by itself.
 
@@ -171,14 +132,9 @@ def _find_seconds_until(policy: Mapping[str, str], system: SystemRecord) -> floa
 
 
 def _find_policy_warnings(policy: Mapping[str, str]) -> list[str]:
-    warnings: list[str] = []
-    if policy.get("DisableWindowsUpdateAccess") == "1":
-        warnings.append("the policy DisableWindowsUpdateAccess forbids Windows Update on this machine")
-    has_server = bool(policy.get("WUServer")) and policy.get("UseWUServer") == "1"
-    if policy.get("DoNotConnectToWindowsUpdateInternetLocations") == "1" and not has_server:
-        warnings.append("a policy forbids Windows Update by internet, and no WSUS server is set")
-    if has_server and policy.get("SetPolicyDrivenUpdateSourceForQualityUpdates") == _FROM_WINDOWS_UPDATE:
-        warnings.append("a WSUS server is set, but a policy takes quality updates from Windows Update")
-    if policy.get("PauseQualityUpdatesStartTime"):
-        warnings.append(f"a policy pauses quality updates since {policy['PauseQualityUpdatesStartTime']}")
-    return warnings
+    if (
+        describe_update_source(policy) != WINDOWS_UPDATE
+        and policy.get("SetPolicyDrivenUpdateSourceForQualityUpdates") == _FROM_WINDOWS_UPDATE
+    ):
+        return ["a WSUS server is set, but a policy takes quality updates from Windows Update"]
+    return []

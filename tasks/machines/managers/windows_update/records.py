@@ -73,6 +73,7 @@ class SearchRecord(CallRecord):
     """How a search ended: record "search". ``result_code``: 2 done, 3 done with errors; None: see ``hresult``."""
 
     result_code: int | None = None
+    online: bool = False  # whether the update server was asked
 
 
 class SystemRecord(Record):
@@ -161,5 +162,5 @@ class BusyRecord(Record):
 
     # ServicingInProgress of Component Based Servicing: 2 while it works; None when it is not set.
     servicing: int | None = None
-    worker: bool = False  # whether TiWorker.exe runs, which stays for some minutes after its work.
+    worker: bool = False  # whether TiWorker.exe was at work before the search, which itself starts it.
     installer: bool = False  # whether Windows Installer is at work

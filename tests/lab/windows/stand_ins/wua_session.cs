@@ -95,7 +95,7 @@ namespace FleetPatch.StandIns
                 {
                     state["found"] = new JsonArray(Catalogue.Applicable(true, true)
                         .Select(u => (JsonNode)JsonValue.Create(u.Id)).ToArray());
-                    state["last_search"] = Machine.Now;
+                    state["last_search_of_scripts"] = Machine.Now;
                 }
                 return failure;
             });

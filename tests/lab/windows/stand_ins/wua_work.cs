@@ -276,6 +276,15 @@ namespace FleetPatch.StandIns
             state["ubr"] = Json.Number(Offered, "ubr_after");
             state["registry"][@"SOFTWARE\Microsoft\Windows NT\CurrentVersion"]["values"]["UBR"]["data"] = Json.Number(
                 Offered, "ubr_after");
+            var ticks = Machine.FromEpoch(Machine.Now).ToFileTimeUtc();
+            var package = @"SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Packages\"
+                + "Package_for_RollupFix~31bf3856ad364e35~amd64~~" + Json.Number(state, "build") + "."
+                + Json.Number(state, "ubr") + ".1.10";
+            state["registry"][package] = new JsonObject { ["volatile"] = false, ["values"] = new JsonObject
+            {
+                ["InstallTimeHigh"] = new JsonObject { ["kind"] = "DWord", ["data"] = unchecked((int)(ticks >> 32)) },
+                ["InstallTimeLow"] = new JsonObject { ["kind"] = "DWord", ["data"] = unchecked((int)ticks) },
+            } };
         }
     }
 }

@@ -7,8 +7,11 @@
 # Changes: nothing but what Windows keeps of a search for updates
 # Requires: wua_agent, wua_facts
 
+$isWorking = Test-FpWorkerBusy # before the search, which makes TiWorker work
 Write-FpSystem
 Write-FpPolicy
+Write-FpSearched
+Write-FpRunningUpdate
 foreach ($update in @(Find-FpUpdates -Criteria 'IsInstalled=0' -Online (Test-FpParam 'refresh'))) {
     Write-FpUpdate $update
 }
@@ -17,4 +20,4 @@ Write-FpAgents
 Write-FpProducts
 Write-FpReboot
 Write-FpHotpatch
-Write-FpBusy # last: what has begun meanwhile
+Write-FpBusy -Worker $isWorking # last: what has begun meanwhile

@@ -1,6 +1,6 @@
 # Functions that write what an assessment needs beside the updates: records "system", "policy", "agents", "service",
-# "products", "busy", "reboot" and "hotpatch". They read the registry, services and processes.
-# Requires: registry_values, wua_agent
+# "products", "searched", "running_update", "busy", "reboot" and "hotpatch". They read the registry, services, processes.
+# Requires: registry_values, servicing, wua_agent
 
 $FpCurrentVersion = 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion'
 $FpPolicies = 'HKLM:\SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate'
@@ -32,26 +32,85 @@ function Write-FpSystem {
         })
 }
 
+# Where somebody may hold updates back: keys, the prefix of their values' names in the record, and the names.
+$FpUpdatePlaces = @(
+    @{ Path = $FpPolicies; Prefix = ''; Names = @(
+            'WUServer', 'DoNotConnectToWindowsUpdateInternetLocations', 'DisableWindowsUpdateAccess'
+            'PauseQualityUpdates', 'PauseQualityUpdatesStartTime', 'DeferQualityUpdates'
+            'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersionInfo', 'SetPolicyDrivenUpdateSourceForQualityUpdates'
+        )
+    }
+    @{ Path = "$FpPolicies\AU"; Prefix = ''; Names = @(
+            'UseWUServer', 'NoAutoUpdate', 'AUOptions', 'ScheduledInstallDay', 'ScheduledInstallTime'
+        )
+    }
+    @{ Path = 'HKLM:\SOFTWARE\Microsoft\PolicyManager\current\device\Update'; Prefix = 'mdm:'; Names = @(
+            'AllowUpdateService', 'PauseQualityUpdates', 'PauseQualityUpdatesStartTime'
+            'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersion'
+        )
+    }
+    # what a person has set on the machine itself
+    @{ Path = 'HKLM:\SOFTWARE\Microsoft\WindowsUpdate\UX\Settings'; Prefix = 'settings:'; Names = @(
+            'PauseQualityUpdatesStartTime', 'PauseQualityUpdatesEndTime', 'PauseUpdatesExpiryTime'
+            'DeferQualityUpdatesPeriodInDays'
+        )
+    }
+    @{ Path = 'HKLM:\SOFTWARE\Microsoft\WindowsUpdate\UpdatePolicy\Settings'; Prefix = 'state:'; Names = @(
+            'PausedQualityStatus'
+        )
+    }
+    @{ Path = "$FpCurrentVersion\WindowsUpdate\Auto Update"; Prefix = 'Local'; Names = @('AUOptions') }
+)
+
 function Write-FpPolicy {
+    # The record "policy": values (texts, by prefix and name), and unread (keys that could not be read).
     $values = [ordered]@{}
-    $names = @(
-        'WUServer', 'WUStatusServer', 'TargetGroup', 'DoNotConnectToWindowsUpdateInternetLocations'
-        'DisableWindowsUpdateAccess', 'PauseQualityUpdatesStartTime', 'DeferQualityUpdates'
-        'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersionInfo', 'SetPolicyDrivenUpdateSourceForQualityUpdates'
-    )
-    foreach ($name in $names) {
-        $value = Get-FpRegistryValue $FpPolicies $name
-        if ($null -ne $value) { $values[$name] = [string]$value }
+    $unread = @()
+    foreach ($place in $FpUpdatePlaces) {
+        try {
+            if (-not (Test-Path -LiteralPath $place.Path -ErrorAction Stop)) { continue }
+            $key = Get-Item -LiteralPath $place.Path -ErrorAction Stop
+            foreach ($name in $place.Names) {
+                $value = $key.GetValue($name, $null)
+                if ($null -ne $value -and "$value" -ne '') { $values[$place.Prefix + $name] = [string]$value }
+            }
+        } catch {
+            $unread += $place.Path
+        }
     }
-    $automatic = Join-Path -Path $FpPolicies -ChildPath 'AU'
-    foreach ($name in @('UseWUServer', 'NoAutoUpdate', 'AUOptions', 'ScheduledInstallDay', 'ScheduledInstallTime')) {
-        $value = Get-FpRegistryValue $automatic $name
-        if ($null -ne $value) { $values[$name] = [string]$value }
+    Write-FpRecord 'policy' ([ordered]@{ values = $values; unread = $unread })
+}
+
+function Write-FpSearched {
+    # The record "searched": when Automatic Updates last searched with success; null if never, or if that is not known.
+    # A search by a script does not count there.
+    $at = $null
+    try {
+        $at = ConvertTo-FpEpoch (New-Object -ComObject 'Microsoft.Update.AutoUpdate').Results.LastSearchSuccessDate
+    } catch {
+        Write-Verbose -Message "Automatic Updates: $_"
     }
-    # what an administrator has set on the machine itself; a policy replaces it
-    $local = Get-FpRegistryValue "$FpCurrentVersion\WindowsUpdate\Auto Update" 'AUOptions'
-    if ($null -ne $local) { $values['LocalAUOptions'] = [string]$local }
-    Write-FpRecord 'policy' ([ordered]@{ values = $values })
+    Write-FpRecord 'searched' @{ at = $at }
+}
+
+function Write-FpRunningUpdate {
+    # The record "running_update": when the cumulative update was installed whose build runs, as a FILETIME's halves.
+    $version = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion'
+    $packages = "$FpCurrentVersion\Component Based Servicing\Packages"
+    $build = '{0}.{1}' -f (Get-FpRegistryValue $version 'CurrentBuild'), (Get-FpRegistryNumber $version 'UBR')
+    try {
+        $names = @((Get-Item -LiteralPath $packages -ErrorAction Stop).GetSubKeyNames())
+    } catch {
+        Write-Verbose -Message "${packages}: $_"
+        return
+    }
+    foreach ($name in @($names -like "Package_for_RollupFix~*~$build.*")) {
+        Write-FpRecord 'running_update' ([ordered]@{
+                high = [int64](Get-FpRegistryNumber "$packages\$name" 'InstallTimeHigh')
+                low = [int64](Get-FpRegistryNumber "$packages\$name" 'InstallTimeLow')
+            })
+        return
+    }
 }
 
 function Write-FpAgents {
@@ -122,12 +181,9 @@ function Write-FpProducts {
 }
 
 function Write-FpBusy {
-    $servicing = "$FpCurrentVersion\Component Based Servicing"
-    $installers = @(Get-Process -Name 'msiexec' -ErrorAction SilentlyContinue)
+    param([bool] $Worker) # whether TiWorker was at work before the search
     Write-FpRecord 'busy' ([ordered]@{
-            servicing = (Get-FpRegistryNumber "$servicing\Interface" 'ServicingInProgress')
-            worker = (@(Get-Process -Name 'TiWorker' -ErrorAction SilentlyContinue).Count -gt 0)
-            installer = ($installers.Count -gt 1) # the service alone has one process
+            servicing = (Get-FpServicingState); worker = $Worker; installer = (Test-FpInstallerBusy)
         })
 }
 

@@ -1,0 +1,337 @@
+"""Why a Windows machine may lack security fixes that its agent does not offer. Pure.
+
+The agent offers what its source has for this machine. A WSUS offers what somebody has approved, Windows Update what no
+policy pauses or defers, a system without support gets nothing. So "nothing is offered" proves nothing by itself. Each
+reason here hides fixes: while there is one, the machine is never Compliant. Sources, each of Microsoft's documents:
+
+- "Configure Windows Update client policies": pauses (35 days at most), deferrals, and where their state is kept;
+- "Update Policy CSP" for the same values from Intune or another MDM;
+- "Manage additional Windows Update settings" for what forbids Windows Update.
+
+Windows with support gets a cumulative update on each second Tuesday. So a machine that is not known to have one of the
+newest month, and is offered none, is not known to have its fixes. That counts from the eighth day on: a list of
+packages may be as old. A month is proven by the title of an installed update. Where Windows Update is the source, the
+day on which the running one was installed serves as well. A WSUS may have approved an old one on that day.
+"""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from pydantic import Field
+
+from inventory.data_class import dataclass
+from tasks.domain.compliance import MAX_ANSWER_AGE, RepositoryProblem, find_ended_support
+from tasks.domain.errors import READ_LISTS_REMEDY
+from tasks.machines.managers.repository_problems import find_old_copy_problem
+from tasks.machines.managers.windows_update.offered_updates import (
+    OfferedUpdate,
+    is_cumulative_title,
+    is_hotpatch_title,
+)
+from tasks.machines.managers.windows_update.records import Epoch, Record, SystemRecord, Texts
+from tasks.machines.managers.windows_update.update_history import HistoryEntry
+from tasks.rules.hotpatch import find_second_tuesday
+from tasks.rules.redaction import redact_url
+
+WINDOWS_UPDATE: Final = "Windows Update"
+"""The source of a machine without a WSUS."""
+
+_ON: Final = "1"
+_PAUSED, _RESUMED = "1", "2"  # PausedQualityStatus
+_SETTERS: Final = {
+    "": "a policy",
+    "mdm:": "a policy of Intune or another MDM",
+    "settings:": "Settings, Windows Update, on the machine",
+}
+"""Who sets a value: the prefix of its name -> in words. With a policy of the first two, Windows may say it is over."""
+_LONGEST_PAUSE: Final = timedelta(days=35)
+_MAX_PRODUCTS: Final = 5
+_MONTH_PATTERN: Final = re.compile(r"\s*(20[0-9]{2})-(0[1-9]|1[0-2])\b")
+_ROLLUP_PATTERN: Final = re.compile(r"\bsecurity (?:monthly quality rollup|only quality update)\b", re.IGNORECASE)
+"""The monthly updates of Windows Server 2012 R2 and older."""
+_PAUSE_REMEDY: Final = "End that there, or judge the machine by another source: while it lasts, fixes are not offered."
+_FILETIME_EPOCH: Final = datetime(1601, 1, 1, tzinfo=UTC)
+
+
+class PolicyRecord(Record):
+    """Keys of policies that could not be read: record "policy". Its values: see parse_values."""
+
+    unread: Texts = Field(default=[])
+
+
+class SearchedRecord(Record):
+    """When Automatic Updates last searched with success: record "searched". ``at``: seconds since the epoch."""
+
+    at: Epoch = None
+
+
+class RunningUpdateRecord(Record):
+    """When the cumulative update that runs was installed, as the halves of a FILETIME: record "running_update"."""
+
+    high: int = 0
+    low: int = 0
+
+    @property
+    def day(self) -> date | None:
+        """The day in UTC; None if it is none."""
+        ticks = ((self.high & 0xFFFFFFFF) << 32) + (self.low & 0xFFFFFFFF)
+        moment = _FILETIME_EPOCH + timedelta(microseconds=min(ticks, 2**62) // 10)
+        return moment.date() if ticks else None
+
+
+class ProductsRecord(Record):
+    """Products whose updates come from Microsoft Update or WSUS, not from Windows Update alone: record "products".
+
+    Attributes:
+        services: the names of their services.
+        microsoft_update: whether Microsoft Update is switched on; None when unknown.
+    """
+
+    services: Texts = Field(default=[])
+    microsoft_update: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSurvey:
+    """What a machine says of its source of updates.
+
+    Attributes:
+        policy: values of the registry, by their names. The prefix says who sets a value: see _SETTERS.
+        unread: keys of policies that could not be read; None: the machine says nothing of its policies.
+        is_refreshed: whether this search asked the source.
+        searched: when Automatic Updates last did; None: unknown.
+        system: the system.
+        running: the cumulative update that runs; None: unknown.
+        products: None: there are none.
+        offered: all that the agent offers, or has installed and waits for a reboot.
+        history: the agent's history.
+    """
+
+    policy: Mapping[str, str]
+    unread: Sequence[str] | None
+    is_refreshed: bool
+    searched: SearchedRecord | None
+    system: SystemRecord
+    running: RunningUpdateRecord | None
+    products: ProductsRecord | None
+    offered: Sequence[OfferedUpdate]
+    history: Sequence[HistoryEntry]
+
+    @property
+    def now(self) -> datetime:
+        """The time that the machine's clock shows."""
+        return datetime.fromtimestamp(self.system.at, UTC)
+
+
+def describe_update_source(policy: Mapping[str, str]) -> str:
+    """Return where the machine gets its updates from: "Windows Update", or "WSUS" with the server's address."""
+    return f"WSUS {redact_url(policy['WUServer'])}" if _has_server(policy) else WINDOWS_UPDATE
+
+
+def _has_server(policy: Mapping[str, str]) -> bool:
+    return bool(policy.get("WUServer")) and policy.get("UseWUServer") == _ON
+
+
+def find_unseen_fixes(survey: SourceSurvey) -> tuple[RepositoryProblem, ...]:
+    """Return each reason why fixes may be missing that the agent does not offer. See the module's docstring."""
+    problems = [
+        RepositoryProblem("", message, remedy, is_of_refresh=False)
+        for message, remedy in (
+            *_find_unread_policies(survey),
+            *_find_forbidden(survey.policy),
+            *((message, _PAUSE_REMEDY) for message in _find_held_back(survey.policy, survey.now)),
+            *_find_unserved_products(survey),
+        )
+    ]
+    newest_title = max(_list_titled_months(survey), default=None)
+    support = _judge_support(survey, newest_title)
+    return (*problems, *_judge_search_age(survey), *(support or _judge_newest_month(survey, newest_title)))
+
+
+def _find_unread_policies(survey: SourceSurvey) -> Iterator[tuple[str, str]]:
+    if survey.unread is None or survey.unread:
+        keys = ", ".join(survey.unread or ["its policies"])
+        yield (
+            f"whether a policy holds updates back is not known: not read: {keys}",
+            "Look at these keys on the machine.",
+        )
+
+
+def _find_forbidden(policy: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    remedy = "Remove that policy, or set a WSUS server."
+    if policy.get("DisableWindowsUpdateAccess") == _ON:
+        yield "the policy DisableWindowsUpdateAccess forbids Windows Update on this machine", remedy
+    if policy.get("DoNotConnectToWindowsUpdateInternetLocations") == _ON and not _has_server(policy):
+        yield "a policy forbids Windows Update by internet, and no WSUS server is set", remedy
+    if policy.get("mdm:AllowUpdateService") == "0":
+        yield f"{_SETTERS['mdm:']} forbids all update services (AllowUpdateService)", remedy
+
+
+def _find_held_back(policy: Mapping[str, str], now: datetime) -> Iterator[str]:
+    """Yield who pauses or defers quality updates."""
+    status = policy.get("state:PausedQualityStatus")
+    is_told = False
+    for prefix, subject in _SETTERS.items():
+        if _is_paused(policy, prefix, now) and (prefix == "settings:" or status != _RESUMED):
+            is_told = True
+            start = policy.get(f"{prefix}PauseQualityUpdatesStartTime", "")
+            yield f"{subject} pauses quality updates{f' since {start}' if start else ''}"
+    if status == _PAUSED and not is_told:
+        yield "quality updates are paused (PausedQualityStatus)"
+    for prefix, subject in _SETTERS.items():
+        days = policy.get(f"{prefix}DeferQualityUpdatesPeriodInDays", "0")
+        if days != "0" and (prefix or policy.get("DeferQualityUpdates") == _ON):
+            yield f"{subject} defers quality updates by {days} days: newer fixes are not offered"
+
+
+def _is_paused(policy: Mapping[str, str], prefix: str, now: datetime) -> bool:
+    """Return whether a pause has begun and is not known to be over. Without its end, it lasts 35 days."""
+    start = policy.get(f"{prefix}PauseQualityUpdatesStartTime", "")
+    end = policy.get(f"{prefix}PauseQualityUpdatesEndTime") or policy.get(f"{prefix}PauseUpdatesExpiryTime", "")
+    if not (start or end or policy.get(f"{prefix}PauseQualityUpdates") == _ON):
+        return False
+    began, until = _parse_time(start), _parse_time(end)
+    last = until or (began + _LONGEST_PAUSE if began else None)
+    return last is None or last > now
+
+
+def _parse_time(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _find_unserved_products(survey: SourceSurvey) -> Iterator[tuple[str, str]]:
+    products = survey.products
+    if products is None or products.microsoft_update or _has_server(survey.policy):
+        return
+    names = ", ".join(sorted(products.services)[:_MAX_PRODUCTS])
+    state = "which is off" if products.microsoft_update is False else "and whether that is on could not be read"
+    yield (
+        f"updates of {names} come from Microsoft Update, {state} here: what Windows Update alone offers says nothing "
+        "about them",
+        "Switch it on there: Settings, Windows Update, Advanced options, Receive updates for other Microsoft products.",
+    )
+
+
+def _judge_search_age(survey: SourceSurvey) -> tuple[RepositoryProblem, ...]:
+    """Return a problem if neither this search nor Automatic Updates has asked the source lately."""
+    if survey.is_refreshed:
+        return ()
+    if survey.searched is None or survey.searched.at is None:
+        message = "when the agent last asked its source is not known, or it never did"
+        return (RepositoryProblem("", message, READ_LISTS_REMEDY),)
+    problem = find_old_copy_problem("", survey.searched.at, survey.system.at)
+    return (problem,) if problem else ()
+
+
+def _list_titled_months(survey: SourceSurvey) -> Iterator[date]:
+    """Yield the days of publication of the monthly updates that are installed, by their titles."""
+    entries = sorted(survey.history, key=lambda entry: entry.seconds)
+    last = {entry.id: entry for entry in entries if entry.is_installation or entry.is_removal}
+    titles = [entry.title for entry in last.values() if entry.is_installation]
+    for title in (*titles, *(update.title for update in survey.offered if update.reboot_required)):
+        month = _MONTH_PATTERN.match(title)
+        if month and _is_monthly_title(title):
+            yield find_second_tuesday(int(month[1]), int(month[2]))
+
+
+def _is_monthly_title(title: str) -> bool:
+    return is_cumulative_title(title) or is_hotpatch_title(title) or bool(_ROLLUP_PATTERN.search(title))
+
+
+def _find_release(day: date) -> date:
+    """Return the day of the newest monthly updates on a day."""
+    release = find_second_tuesday(day.year, day.month)
+    before = day.replace(day=1) - timedelta(days=1)
+    return release if release <= day else find_second_tuesday(before.year, before.month)
+
+
+def _judge_newest_month(survey: SourceSurvey, newest_title: date | None) -> tuple[RepositoryProblem, ...]:
+    """Return a problem if the newest monthly update is neither known to be installed, nor any offered."""
+    has_server = _has_server(survey.policy)
+    day = survey.running.day if survey.running and not has_server else None
+    newest = max((known for known in (newest_title, _find_release(day) if day else None) if known), default=None)
+    release = _find_release(survey.now.date() - MAX_ANSWER_AGE)
+    is_offered = any(
+        _is_monthly_title(update.title) and not (update.optional or update.hidden or update.reboot_required)
+        for update in survey.offered
+    )
+    if is_offered or (newest and newest >= release):
+        return ()
+    known = "no cumulative update of Windows is known to be installed here"
+    if newest:
+        known = f"the last cumulative update that is known here is of {newest:%Y-%m}"
+    message = f"{known}, and {describe_update_source(survey.policy)} offers none: there is a newer one since {release}"
+    remedy = "Compare the build with Microsoft's release information, and look at Get-WindowsUpdateLog on the machine."
+    if has_server:
+        remedy = "Approve the updates of Windows for this machine's group, in WSUS."
+    return (RepositoryProblem("", message, remedy, is_of_refresh=False),)
+
+
+@dataclass(frozen=True, slots=True)
+class ProductSupport:
+    """Until when a product gets updates: a row of support_ends.csv. ``last_day``: None when nothing tells it."""
+
+    build: int
+    is_client: bool
+    edition: str
+    product: str
+    last_day: date | None
+
+
+@cache
+def load_support_ends() -> tuple[ProductSupport, ...]:
+    """Return the table of products. The file has its source."""
+    text = files(__package__).joinpath("support_ends.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    return tuple(
+        ProductSupport(
+            int(row["build"]),
+            row["kind"] == "client",
+            row["edition"].lower(),
+            row["product"],
+            date.fromisoformat(row["last_day"]) if row["last_day"] else None,
+        )
+        for row in rows
+    )
+
+
+def find_product(system: SystemRecord) -> ProductSupport | None:
+    """Return the product of a system: of the rows of its build, the one with the longest beginning of its edition."""
+    rows = [
+        row
+        for row in load_support_ends()
+        if (row.build, row.is_client) == (system.build_number, system.is_client)
+        and system.edition.lower().startswith(row.edition)
+    ]
+    return max(rows, key=lambda row: len(row.edition), default=None)
+
+
+def _judge_support(survey: SourceSurvey, newest_title: date | None) -> tuple[RepositoryProblem, ...]:
+    """Return a problem if the system gets no updates any more, or that is not known.
+
+    A monthly update of a later month is installed: the machine gets extended security updates. A build that is newer
+    than the table is no old one.
+    """
+    system, product = survey.system, find_product(survey.system)
+    if product is None and system.build_number > max(row.build for row in load_support_ends()):
+        return ()
+    if product is None or product.last_day is None:
+        name = product.product if product else f"build {system.build or '?'} ({system.edition or 'unknown edition'})"
+        message = f"whether {name} still gets updates is not known here"
+        return (RepositoryProblem("", message, "Look at Microsoft's lifecycle pages.", is_of_refresh=False),)
+    if newest_title and newest_title > product.last_day:
+        return ()
+    pinned = survey.policy.get("TargetReleaseVersionInfo") or survey.policy.get("mdm:TargetReleaseVersion", "")
+    more = f"; the policy TargetReleaseVersion keeps it at {pinned}" if pinned else ""
+    end = (product.last_day + timedelta(days=1)).isoformat()
+    today = survey.now.date()
+    return find_ended_support(product.product, end, today, source="Microsoft's lifecycle pages", more=more)
