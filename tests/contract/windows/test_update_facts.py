@@ -11,6 +11,7 @@ from tests.contract.windows.update_machine import UpdateMachine, guid
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.machine_facts import COMPONENTS, CURRENT_VERSION, WINDOWS_UPDATE
 from tests.lab.windows.scenario import SERVICES, Scenario, Service, history_entry, update_service
+from tests.lab.windows.state import change_state
 
 CONTROL = r"SYSTEM\CurrentControlSet\Control"
 CLIENT = "root/ccm/ClientSDK:CCM_ClientUtilities"
@@ -97,9 +98,50 @@ def test_products_whose_updates_nobody_offers_are_told(*, is_on: bool) -> None:
     service = update_service("Microsoft Update", "7971F918-A847-4430-9279-4A52D1EFE18D", managed=False, default=True)
     registered = [service] if is_on else []
     with UpdateMachine.opened(services=(*SERVICES, Service("MSSQL$PROD")), services_registered=registered) as machine:
-        warnings = machine.assess().warnings
+        problems = machine.assess().repository_problems
     expected = "updates of MSSQL$PROD come from Microsoft Update"
-    assert [each[: len(expected)] for each in warnings] == ([] if is_on else [expected])
+    assert [problem.message[: len(expected)] for problem in problems] == ([] if is_on else [expected])
+
+
+HELD_BACK = {
+    r"SOFTWARE\Microsoft\PolicyManager\current\device\Update": {"PauseQualityUpdatesStartTime": "2999-01-01"},
+    r"SOFTWARE\Microsoft\WindowsUpdate\UX\Settings": {"DeferQualityUpdatesPeriodInDays": 5},
+    r"SOFTWARE\Microsoft\WindowsUpdate\UpdatePolicy\Settings": {"PausedQualityStatus": 1},
+}
+
+
+def test_a_server_that_approves_nothing_and_whoever_holds_updates_back_hide_fixes() -> None:
+    policies = {"WUServer": "http://wsus:8530", "AU\\UseWUServer": 1, "DisableWindowsUpdateAccess": 1}
+    with UpdateMachine.opened(registry=HELD_BACK, policies=policies, searched_ago=None) as machine:
+        state = machine.assess(refresh=False)
+        searched = machine.assess()
+    assert state.updates == ()
+    messages = [problem.message for problem in state.repository_problems]
+    assert [message[:48] for message in messages] == [
+        "the policy DisableWindowsUpdateAccess forbids Wi",
+        "a policy of Intune or another MDM pauses quality",
+        "Settings, Windows Update, on the machine defers ",
+        "when the agent last asked its source is not know",
+        "no cumulative update of Windows is known to be i",
+    ]
+    assert searched.repository_problems == tuple(p for p in state.repository_problems if "last asked" not in p.message)
+    assert all(problem.hides_fixes for problem in searched.repository_problems)
+
+
+@pytest.mark.parametrize(("age", "is_told"), [(3600.0, False), (90 * 86_400.0, True)])
+def test_windows_update_offers_nothing_to_a_machine_that_is_months_old(age: float, *, is_told: bool) -> None:
+    with UpdateMachine.opened(rollup_age=age) as machine:
+        problems = machine.assess().repository_problems
+    assert ["Windows Update offers none" in problem.message for problem in problems] == [True] * is_told
+
+
+@pytest.mark.parametrize(("work", "is_lock"), [("nothing", False), ("", True)])
+def test_the_worker_of_servicing_is_a_lock_only_while_it_works(work: str, *, is_lock: bool) -> None:
+    worker = {"pid": 1096, "name": "TiWorker", "start": 1_760_000_000.0, "work": work}
+    with UpdateMachine.opened() as machine:
+        with change_state(machine.warm.windows.folder) as state:
+            state["processes"].append(worker)
+        assert machine.assess().lock_holder == ("Windows servicing (TiWorker.exe)" if is_lock else "")
 
 
 def test_warnings_of_a_search_and_earlier_installations_are_told() -> None:

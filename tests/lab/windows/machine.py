@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.lab.windows.machine_facts import COMPONENTS, CURRENT_VERSION, WINDOWS_UPDATE
+from tests.lab.windows.machine_facts import COMPONENTS, CURRENT_VERSION, WINDOWS_UPDATE, build_rollup, encode_values
 from tests.lab.windows.powershell_process import PowerShellProcess
 from tests.lab.windows.scenario import Scenario, history_entry
 from tests.lab.windows.state import change_state, read_state
@@ -104,6 +104,8 @@ def _finish_update(state: dict[str, Any], update: dict[str, Any]) -> None:
     values = state["registry"][CURRENT_VERSION]["values"]
     values["UBR"]["data"] = state["ubr"]
     values["CurrentBuild"]["data"] = values["CurrentBuildNumber"]["data"] = str(state["build"])
+    for path, rollup in build_rollup(state["build"], state["ubr"], 0).items():
+        state["registry"][path] = {"volatile": False, "values": encode_values(rollup)}
 
 
 def add_event(
