@@ -35,7 +35,8 @@ function Write-FpSystem {
 # Where somebody may hold updates back: keys, the prefix of their values' names in the record, and the names.
 $FpUpdatePlaces = @(
     @{ Path = $FpPolicies; Prefix = ''; Names = @(
-            'WUServer', 'DoNotConnectToWindowsUpdateInternetLocations', 'DisableWindowsUpdateAccess'
+            'WUServer', 'WUStatusServer', 'TargetGroup', 'DoNotConnectToWindowsUpdateInternetLocations'
+            'DisableWindowsUpdateAccess'
             'PauseQualityUpdates', 'PauseQualityUpdatesStartTime', 'DeferQualityUpdates'
             'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersionInfo', 'SetPolicyDrivenUpdateSourceForQualityUpdates'
         )
