@@ -164,6 +164,7 @@ class Update:
             package was not there before.
         previous_offered: whether a repository still has the installed version, so that an undo can bring it back; None:
             not known.
+        server_deadline: from then on the machine installs it by itself, and restarts, as its update server says.
     """
 
     id: str
@@ -198,6 +199,7 @@ class Update:
     needed_by_classes: tuple[Classification, ...] = ()
     goes_back: bool = False
     previous_offered: bool | None = None
+    server_deadline: datetime | None = None
 
     @property
     def remark(self) -> str:
@@ -312,6 +314,17 @@ class WaitingFixes:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfRestart:
+    """Why the system may restart the machine by itself, and when, in words.
+
+    ``is_lasting``: it holds for whatever waits for a reboot, and no run can pause it.
+    """
+
+    reason: str
+    is_lasting: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class PackageState:
     """The package state that the package manager reports.
 
@@ -339,6 +352,7 @@ class PackageState:
         hotpatch: its enrolment for hotpatches or live patches; None when it can't have any.
         components: the components that it was asked for. Their updates are not among ``updates``.
         waiting: the critical and security updates that are installed and not in effect, as far as that is known.
+        self_restarts: why the system may restart the machine by itself once a reboot is pending.
     """
 
     manager: str
@@ -367,6 +381,7 @@ class PackageState:
     package_remarks: tuple[str, ...] = ()
     remounted: tuple[str, ...] = ()
     waiting: WaitingFixes | None = None
+    self_restarts: tuple[SelfRestart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

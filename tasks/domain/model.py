@@ -20,6 +20,7 @@ from tasks.domain.assessment import (  # noqa: F401 - others import them from he
     LivePatching,
     PackageState,
     RebootNeed,
+    SelfRestart,
     UnfinishedPackage,
     Update,
     WaitingFixes,

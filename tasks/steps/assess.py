@@ -11,7 +11,12 @@ from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, Step
 from tasks.machines.managers.registry import POSSIBLE_CLASSES, find_kernel_removal
 from tasks.rules.kept_packages import describe_no_way_back
 from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.rules.machine_checks.packages import check_vendor_changes, describe_live_patching, prevents_installation
+from tasks.rules.machine_checks.packages import (
+    block_server_deadlines,
+    check_vendor_changes,
+    describe_live_patching,
+    prevents_installation,
+)
 from tasks.rules.machine_checks.precheck import check_machine_state, check_same_machine
 from tasks.rules.machine_checks.services import (
     count_reboot_only_services,
@@ -86,6 +91,7 @@ def assess(context: MachineContext) -> MachineState:
 def plan_updates(context: MachineContext) -> MachineState:
     """Plan an assessed machine. The package manager simulates the installation first."""
     options, packages = context.options, context.packages
+    packages = block_server_deadlines(packages) if options.forbids_restarts else packages
     special_notes: tuple[str, ...] = ()
     download: int | None = 0
     new_packages: tuple[UpdateResult, ...] = ()
@@ -191,6 +197,7 @@ def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Seque
         patched_by_others=options.patched_by_others,
         kernel_removal=find_kernel_removal(facts),
         may_reboot=options.reboot is not RebootPolicy.NEVER,
+        forbids_restarts=options.forbids_restarts,
     )
 
 
@@ -271,6 +278,7 @@ def _describe_package_state(packages: PackageState) -> list[str]:
         lines.append(f"packages are in a broken state, and others can be installed: {'; '.join(packages.problems)}")
     if packages.reboot.answer is YesNoUnknown.YES:
         lines.append(f"a reboot is pending: {packages.reboot.explanation}")
+    lines += [f"it may restart by itself: {restart.reason}" for restart in packages.self_restarts]
     if packages.live_patching is not None:
         lines.append(f"live patches: {describe_live_patching(packages.live_patching)}")
     if not packages.updates:

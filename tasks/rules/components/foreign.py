@@ -12,12 +12,13 @@ from tasks.rules.machine_checks.packages import (
     PACKAGES_CHECK,
     PENDING_REBOOT_CHECK,
     REPOSITORIES_CHECK,
+    SELF_RESTART_CHECK,
 )
 from tasks.rules.machine_checks.precheck import NEXT_BOOT_CHECK
 from tasks.rules.machine_checks.services import SERVICE_RESTART_CHECK
 
 _FOREIGN_CHECKS: Final = frozenset(
-    {AUTO_UPDATER_CHECK, NEXT_BOOT_CHECK, PACKAGES_CHECK, REPOSITORIES_CHECK, SETTINGS_CHECK}
+    {AUTO_UPDATER_CHECK, NEXT_BOOT_CHECK, PACKAGES_CHECK, REPOSITORIES_CHECK, SELF_RESTART_CHECK, SETTINGS_CHECK}
 )
 """They are about the packages of the system, which no run of a component changes."""
 

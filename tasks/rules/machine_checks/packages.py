@@ -1,7 +1,9 @@
 """The checks of a machine's packages and package manager, and of what else installs updates there. Pure."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Literal
+from dataclasses import replace
+from datetime import datetime
+from typing import Final, Literal
 
 from inventory.name_lists import join_first_names
 from tasks.domain.assessment import TRY_AGAIN
@@ -84,6 +86,8 @@ PACKAGE_LOCK_CHECK = "package-lock"
 """The check of other processes that use the package manager."""
 PENDING_REBOOT_CHECK = "pending-reboot"
 """The check for a reboot that was pending before the run. A reboot in the run removes the warning."""
+SELF_RESTART_CHECK: Final = "self-restart"
+"""The check whether the system restarts the machine by itself."""
 REPOSITORIES_CHECK = "repositories"
 """The check of the package repositories."""
 
@@ -182,6 +186,46 @@ def check_given_up(packages: PackageState, chosen: Sequence[Update]) -> Iterable
         yield Finding.warn("given-up", f"security updates are left, as their last tries failed: {names}", remedy)
 
 
+def check_self_restarts(
+    packages: PackageState, chosen: Sequence[Update], *, forbidden: bool = False
+) -> Iterable[Finding]:
+    """Yield a finding if the system may restart the machine by itself: by a policy, or by a deadline of an update.
+
+    It does so when a reboot is pending. ``forbidden``: the request promises that nothing restarts. Where a lasting
+    reason breaks that promise, nothing is installed.
+    """
+    if not packages.self_restarts:
+        return
+    message = f"it may restart by itself: {'; '.join(restart.reason for restart in packages.self_restarts)}"
+    waits = packages.reboot.answer is not YesNoUnknown.NO
+    if not (waits or any(update.requires_reboot is not False for update in chosen)):
+        yield Finding.remark(SELF_RESTART_CHECK, message)
+    elif forbidden and chosen and any(restart.is_lasting for restart in packages.self_restarts):
+        remedy = "Let the run reboot it (reboot: IfRequired), or take the machine out of what restarts it."
+        yield Finding.block(SELF_RESTART_CHECK, f"{message}; the request says reboot: Never", remedy)
+    else:
+        remedy = "Reboot it in the window, or take the machine out of what restarts it."
+        yield Finding.warn(SELF_RESTART_CHECK, message, remedy)
+
+
+def block_server_deadlines(packages: PackageState) -> PackageState:
+    """Return the state for a run that reboots nothing: updates with a deadline are blocked, as it restarts for them."""
+    return replace(
+        packages,
+        updates=tuple(
+            replace(update, blocked=f"it {describe_server_deadline(update.server_deadline)}, and reboot is Never")
+            if update.server_deadline and update.requires_reboot is not False and not update.blocked
+            else update
+            for update in packages.updates
+        ),
+    )
+
+
+def describe_server_deadline(deadline: datetime) -> str:
+    """Return what a deadline of the update server means: "has a deadline, …"."""
+    return f"has a deadline on its update server: the machine restarts for it from {deadline:%Y-%m-%d %H:%M} UTC on"
+
+
 def _check_package_lock(packages: PackageState) -> Iterable[Finding]:
     """Yield warnings about other processes. They do not block: package managers wait for the lock."""
     unjudged = "whether they are whole was not checked"
@@ -211,6 +255,8 @@ def clear_passed_warnings(findings: Iterable[Finding], after: PackageState | Non
 
 
 def _describe_now(finding: Finding, after: PackageState) -> Iterable[Finding]:
+    if finding.check == SELF_RESTART_CHECK and finding.level is FindingLevel.WARN:
+        return check_self_restarts(after, ())
     if not finding.message.startswith(_NOT_HEALTHY):
         return (finding,)
     if not after.problems:

@@ -28,6 +28,7 @@ from tasks.rules.machine_checks.packages import (
     OthersPolicy,
     check_given_up,
     check_packages,
+    check_self_restarts,
     check_vendor_changes,
 )
 
@@ -48,12 +49,13 @@ def check_machine_state(
     patched_by_others: OthersPolicy = "patch",
     kernel_removal: str = "",
     may_reboot: bool = True,
+    forbids_restarts: bool = False,
 ) -> list[Finding]:
     """Return findings about a machine's state before the chosen updates are installed. Pure.
 
     ``reboot_due`` says why the run does a pending reboot after the installation although live patches mitigate it, or
     "". ``kernel_removal`` is the command that removes kernels that are no longer used, or "". ``may_reboot``: the
-    policy is not Never.
+    policy is not Never. ``forbids_restarts``: it is, and the run installs.
     """
     download = sum(update.size_bytes or 0 for update in chosen)
     of_packages = check_packages(
@@ -71,6 +73,7 @@ def check_machine_state(
         ),
         *check_vendor_changes(chosen),
         *check_given_up(packages, chosen),
+        *check_self_restarts(packages, chosen, forbidden=forbids_restarts),
         # _check_pending_reboot reports it, with the action of this run
         *(finding for finding in of_packages if finding.check != PENDING_REBOOT_CHECK),
         _check_pending_reboot(

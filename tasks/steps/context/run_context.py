@@ -99,6 +99,11 @@ class PatchOptions:
         """Return whether the system's own updaters are paused before anything is installed."""
         return self.native_updaters == "pause"
 
+    @property
+    def forbids_restarts(self) -> bool:
+        """Whether updates are installed, and the request promises that nothing restarts the machine."""
+        return self.reboot is RebootPolicy.NEVER and not self.download_only and self.component_order is None
+
     def may_reboot_wait(self, need: RebootNeed) -> bool:
         """Return whether a required reboot is left for later because live patches mitigate it."""
         return self.live_patch_policy.may_wait(need, self.reboot)

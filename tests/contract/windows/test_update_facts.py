@@ -78,7 +78,8 @@ def test_every_manager_and_every_reason_for_a_reboot_is_told() -> None:
         "marks": ["PackagesPending", "PostRebootReporting", "DVDRebootSignal", "UpdateExeVolatile",
                   "CurrentRebootAttempts"],
     }  # fmt: skip
-    assert one(result, "policy")["values"] == {"WUServer": "http://wsus:8530", "UseWUServer": "1"}
+    values = {"WUServer": "http://wsus:8530", "UseWUServer": "1", "mdm:AllowAutoUpdate": "3"}
+    assert one(result, "policy")["values"] == values
     assert one(result, "system")["ubr"] == 42
     assert one(result, "hotpatch")["arc"] is True
 

@@ -54,6 +54,8 @@ class Update:
     description: str = ""
     size: int = 100_000_000
     published: float = 1_760_000_000.0
+    deadline: float = 0.0
+    """Of its update server, in seconds since the epoch; 0: none."""
     cves: tuple[str, ...] = ()
     supersedes: tuple[str, ...] = ()
     eula_accepted: bool = True

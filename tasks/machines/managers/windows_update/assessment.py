@@ -41,6 +41,7 @@ from tasks.machines.managers.windows_update.records import (
     parse_records,
     parse_values,
 )
+from tasks.machines.managers.windows_update.self_restarts import find_self_restarts
 from tasks.machines.managers.windows_update.unseen_fixes import (
     PolicyRecord,
     ProductsRecord,
@@ -142,6 +143,7 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_hotpatch_enrolment(hotpatch, system, history),
         repository_problems=(*_find_search_problems(result, source), *find_unseen_fixes(survey)),
+        self_restarts=find_self_restarts(policy, survey.unread, managers.updaters, waiting, offered),
     )
 
 
@@ -218,6 +220,7 @@ def _build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mon
         optional=offered.optional,
         needs_licence=not offered.eula_accepted,
         reboot_reason=reboot.reason,
+        server_deadline=offered.deadline_at,
     )
 
 

@@ -84,6 +84,7 @@ class OfferedUpdate(Record):
     impact: int | None = None  # 0 normal, 1 minor, 2 it must be installed alone; None when unknown
     reboot_behavior: int | None = None  # 0 never reboots, 1 always, 2 can ask for it; None when unknown
     user_input: bool | None = None
+    deadline: Epoch = None  # its server's: from then on Windows installs it by itself, and restarts
 
     @property
     def version(self) -> str:
@@ -135,6 +136,11 @@ class OfferedUpdate(Record):
     def published_at(self) -> datetime | None:
         """When it was published, or last changed by its publisher."""
         return datetime.fromtimestamp(self.published, UTC) if self.published else None
+
+    @property
+    def deadline_at(self) -> datetime | None:
+        """From when on Windows installs it by itself, and restarts; None: its server does not say that."""
+        return datetime.fromtimestamp(self.deadline, UTC) if self.deadline else None
 
     @property
     def is_servicing_stack(self) -> bool:

@@ -62,7 +62,8 @@ namespace FleetPatch.StandIns
         public string ReleaseNotes => null;
         public string SupportUrl => "https://support.microsoft.com/";
         public string UninstallationNotes => "";
-        public object Deadline => null;
+        public object Deadline => Json.Real(Facts.Offered, "deadline") is var deadline && deadline > 0
+            ? DateTime.SpecifyKind(Machine.FromEpoch(deadline), DateTimeKind.Unspecified) : (object)null;
         public DateTime LastDeploymentChangeTime => DateTime.SpecifyKind(
             Machine.FromEpoch(Json.Real(Facts.Offered, "published")), DateTimeKind.Unspecified);
         public int DeploymentAction => Array.IndexOf(new[] { "None", "Installation", "Uninstallation", "Detection",

@@ -165,6 +165,7 @@ function Write-FpUpdate {
             impact = $(if ($null -eq $impact) { $null } else { [int]$impact })
             reboot_behavior = $(if ($null -eq $reboots) { $null } else { [int]$reboots })
             user_input = $(if ($null -eq $asks) { $null } else { [bool]$asks })
+            deadline = (ConvertTo-FpEpoch $Update.Deadline)
         })
 }
 

@@ -32,22 +32,31 @@ function Write-FpSystem {
         })
 }
 
-# Where somebody may hold updates back: keys, the prefix of their values' names in the record, and the names.
+# Where somebody may hold updates back, or let Windows restart: keys, the prefix of their values' names in the record,
+# and the names.
 $FpUpdatePlaces = @(
     @{ Path = $FpPolicies; Prefix = ''; Names = @(
             'WUServer', 'WUStatusServer', 'TargetGroup', 'DoNotConnectToWindowsUpdateInternetLocations'
             'DisableWindowsUpdateAccess'
             'PauseQualityUpdates', 'PauseQualityUpdatesStartTime', 'DeferQualityUpdates'
             'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersionInfo', 'SetPolicyDrivenUpdateSourceForQualityUpdates'
+            'SetComplianceDeadline', 'SetComplianceDeadlineForQU', 'ConfigureDeadlineForQualityUpdates'
+            'ConfigureDeadlineGracePeriod', 'ConfigureDeadlineNoAutoReboot'
+            'ConfigureDeadlineNoAutoRebootForQualityUpdates', 'SetAutoRestartDeadline'
+            'AutoRestartDeadlinePeriodInDays', 'SetEngagedRestartTransitionSchedule', 'EngagedRestartDeadline'
         )
     }
     @{ Path = "$FpPolicies\AU"; Prefix = ''; Names = @(
             'UseWUServer', 'NoAutoUpdate', 'AUOptions', 'ScheduledInstallDay', 'ScheduledInstallTime'
+            'AlwaysAutoRebootAtScheduledTime', 'AlwaysAutoRebootAtScheduledTimeMinutes', 'NoAutoRebootWithLoggedOnUsers'
         )
     }
     @{ Path = 'HKLM:\SOFTWARE\Microsoft\PolicyManager\current\device\Update'; Prefix = 'mdm:'; Names = @(
             'AllowUpdateService', 'PauseQualityUpdates', 'PauseQualityUpdatesStartTime'
-            'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersion'
+            'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersion', 'AllowAutoUpdate'
+            'ConfigureDeadlineForQualityUpdates', 'ConfigureDeadlineGracePeriod', 'ConfigureDeadlineNoAutoReboot'
+            'ConfigureDeadlineNoAutoRebootForQualityUpdates', 'AutoRestartDeadlinePeriodInDays'
+            'EngagedRestartDeadline'
         )
     }
     # what a person has set on the machine itself
