@@ -45,6 +45,7 @@ from tasks.reports.formatting import format_count
 from tasks.rules.runs.hooks import MACHINE_PLACES, determine_state_with_hooks
 from tasks.rules.runs.outcome import determine_run_state
 from tasks.rules.runs.shard_limits import lower_limits
+from tasks.rules.runs.shared_roles import describe_shared_roles
 from tasks.rules.runs.waves import describe_canaries
 from tasks.rules.updates.selection import describe_unmatched_masks
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -254,6 +255,9 @@ class FleetRun:
         contexts = {context.name: context for context in self._assess_all(machines, request)}
         self._order_machines(choose_canaries(self._waves, contexts.values(), build))
         self._lifecycle.notes += describe_canaries(self._waves, policy)
+        facts = {name: c.state.assessment.facts for name, c in contexts.items() if c.state.assessment is not None}
+        roles = {name: of_machine.roles or () for name, of_machine in facts.items() if of_machine is not None}
+        self._lifecycle.notes += describe_shared_roles(roles, self._waves, self._ports.inventory.sets)
         for name, number in [(name, wave.number) for wave in self._waves for name in wave.machines]:
             contexts[name].state = replace(contexts[name].state, wave=number)
         return contexts

@@ -95,6 +95,7 @@ class Facts:
         support_end: the first day ("YYYY-MM-DD") without support of the system, by its own os-release(5); "" for none.
         boot_id: tells a boot of the machine from all others (prelude.sh, fp_read_boot).
         default_routes: the families ("IPv4", "IPv6") with a default route. None: not asked, or not known.
+        roles: what others need it for, with the name that it shares with others of that role. None: not known.
         is_arc: whether Azure Arc's agent is connected. None, as for ``container_engines``: it was not asked.
     """
 
@@ -123,6 +124,7 @@ class Facts:
     container_engines: tuple[str, ...] | None = None
     is_arc: bool | None = None
     default_routes: tuple[str, ...] | None = None
+    roles: tuple[str, ...] | None = None
 
     def without_active_units(self) -> Self:
         """Return the facts without what only the checks of this run compare."""

@@ -136,6 +136,10 @@ class _RoutesRecord(_Record):
     default: str
 
 
+class _RolesRecord(_Record):
+    names: list[str]
+
+
 class _PortsRecord(_Record):
     ephemeral: str
     reserved: str
@@ -214,6 +218,8 @@ def read_facts(
     )
     for routes in _parse_records(answer, "routes", _RoutesRecord):
         facts = replace(facts, default_routes=tuple(routes.default.split()))
+    for roles in _parse_records(answer, "roles", _RolesRecord):
+        facts = replace(facts, roles=tuple(roles.names))
     for hardware in list(_parse_records(answer, "hardware", _HardwareRecord))[:1]:
         facts = _add_kind(facts, hardware)
     require_within_limits(facts)

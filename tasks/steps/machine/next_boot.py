@@ -12,6 +12,7 @@ from tasks.domain.states import FindingLevel, RebootPolicy, YesNoUnknown
 from tasks.rules.machine_checks.next_boot_needs import (
     BOOT_NEEDS_CHECK,
     REBOOT_LOSS_CHECK,
+    BitLockerDrive,
     BootSurvey,
     EncryptedVolume,
     FstabLine,
@@ -50,6 +51,15 @@ class _CryptRecord(_Answer):
     needed: bool
 
 
+class _BitLockerRecord(_Answer):
+    drive: str
+    protection: int | None
+    protectors: list[int]
+    code: int
+    why: str
+    service: bool
+
+
 class _PeopleRecord(_Answer):
     user: str
     program: str
@@ -86,6 +96,7 @@ def parse_boot_survey(answer: ScriptResult) -> BootSurvey:
         surveys = [_SurveyRecord.model_validate(record) for record in answer.find_records("survey")]
         fstab = [_FstabRecord.model_validate(record) for record in answer.find_records("fstab")]
         volumes = [_CryptRecord.model_validate(record) for record in answer.find_records("crypt")]
+        drives = [_BitLockerRecord.model_validate(record) for record in answer.find_records("bitlocker")]
         people = [_PeopleRecord.model_validate(record) for record in answer.find_records("people")]
         automounts = [_AutomountRecord.model_validate(record) for record in answer.find_records("automount")]
         units = [_UnitsRecord.model_validate(record) for record in answer.find_records("section")]
@@ -109,6 +120,7 @@ def parse_boot_survey(answer: ScriptResult) -> BootSurvey:
         is_fstab_proven=surveys[0].fstab_is_proven,
         units_fault="; ".join(faults),
         automounts=tuple(record.where for record in automounts),
+        bitlocker=tuple(BitLockerDrive(**drive.model_dump()) for drive in drives),
     )
 
 
@@ -119,7 +131,7 @@ def _parse_properties(block: str) -> Mapping[str, str]:
 def check_next_boot_needs(context: MachineContext) -> tuple[Finding, ...]:
     """Return warnings about what keeps a machine from being rebooted, and about what a reboot would end.
 
-    Nothing is asked where no reboot is possible in this run, nor on Windows.
+    Nothing is asked where no reboot is possible in this run.
     """
     plan, options = context.state.plan, context.options
     is_excluded = plan is not None and plan.reboot_expected is YesNoUnknown.NO
@@ -130,7 +142,7 @@ def check_next_boot_needs(context: MachineContext) -> tuple[Finding, ...]:
 
 def survey_next_boot(context: MachineContext) -> tuple[Finding, ...]:
     """Return the warnings, also where no run is planned."""
-    if not context.facts.can_reboot or context.facts.os_id == "windows":
+    if not context.facts.can_reboot:
         return ()
     try:
         survey = read_boot_survey(context)
@@ -148,8 +160,6 @@ def explain_no_boot(context: MachineContext) -> str:
     Raises:
         TransportError: no answer.
     """
-    if context.facts.os_id == "windows":
-        return ""
     try:
         survey = read_boot_survey(context)
     except (ProtocolViolation, DeadlineExceeded) as error:
@@ -179,4 +189,6 @@ def keep_ended_by_reboot(
 
 def _build_unread_finding(error: FleetpatchError) -> Finding:
     message = f"what its next boot needs, and what a reboot ends, could not be read: {error.message}"
-    return Finding.warn(BOOT_NEEDS_CHECK, message, "Look at it: findmnt --verify; mount -a; the file crypttab")
+    return Finding.warn(
+        BOOT_NEEDS_CHECK, message, "Look at it: findmnt --verify; crypttab (Windows: manage-bde -status)"
+    )

@@ -15,11 +15,13 @@ from fleetpatch.cli.main import main
 from tasks.domain.model import Assessment, Facts
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
+from tests.contract.windows.test_next_boot import encrypted
+from tests.contract.windows.test_self_restarts import DEADLINE, rebooting
 from tests.contract.windows.test_settings import BAD
 from tests.lab.windows.accounts import Account
 from tests.lab.windows.certificates import Authority
 from tests.lab.windows.powershell_process import find_powershell
-from tests.lab.windows.scenario import Scenario, Service, Update, history_entry
+from tests.lab.windows.scenario import SERVICES, Scenario, Service, Update, history_entry
 from tests.lab.windows.served_machine import ServedMachine
 from tests.lab.windows.windows_host import ADMINISTRATOR, Options
 from tests.support.bundles import Bundle, play
@@ -37,9 +39,15 @@ NAMED = Scenario(
         history_entry("2026-10 Cumulative Update (KB5000002)", GUID.format(2), at=1_790_000_000),
         history_entry("Intel - net - 12.19.2.45 for payroll-7", GUID.format(3), at=1_780_000_000),
     ],
+    registry={
+        r"SYSTEM\CurrentControlSet\Control\ProductOptions": {"ProductType": "LanmanNT"},
+        r"SYSTEM\CurrentControlSet\Services\Tcpip\Parameters": {"Domain": "acme.example"},
+        r"Cluster": {"ClusterName": "LEDGER-9"},
+    },
+    services=(*SERVICES, Service("ClusSvc")),
     policies={"WUServer": "http://wsus.acme.example:8530", "WUStatusServer": "http://10.44.0.5:8530"},
 )
-NAMES = ("win-1", "payroll-7", "acme", "svc-patch", "wsus", "10.44.0.5", "127.0.0.1", "Pa:ss")
+NAMES = ("win-1", "payroll-7", "ledger-9", "acme", "svc-patch", "wsus", "10.44.0.5", "127.0.0.1", "Pa:ss")
 """What nobody may read in a recording of that machine."""
 
 
@@ -135,15 +143,15 @@ def require_recording_without_names(folder: Path) -> None:
         text = f"{path.name} {path.read_text(encoding='utf-8')}".casefold()
         assert [name for name in NAMES if name.casefold() in text] == [], path.name
     bundle = Bundle.read(folder)
-    assert {each.script for each in bundle.answers} == {"facts", "wua_assess", "wua_installed", "health"}
+    assert {each.script for each in bundle.answers} == {"facts", "wua_assess", "wua_installed", "health", "next_boot"}
     assert [each.error for each in bundle.answers if each.error] == []
     assert bundle.about["system"]["version"] == "20348.2700"
     (policy,) = [record for each in bundle.answers if each.result for record in each.result.find_records("policy")]
-    assert policy["values"] == {"WUServer": "http://host-3.domain-1:8530", "WUStatusServer": "http://address-1:8530"}
+    assert policy["values"] == {"WUServer": "http://host-4.domain-1:8530", "WUStatusServer": "http://address-1:8530"}
 
 
 def stop_clocks(facts: Facts) -> Facts:
-    return replace(facts, clock_skew_seconds=0.0, clock_error_seconds=0.0)
+    return replace(facts, clock_skew_seconds=0.0, clock_error_seconds=0.0, roles=None)  # these have names
 
 
 def require_same_assessment(bundle: Bundle, live: Assessment) -> None:
@@ -155,6 +163,31 @@ def require_same_assessment(bundle: Bundle, live: Assessment) -> None:
     ids = ((getattr(live.facts, name), getattr(facts, name)) for name in ("machine_id", "boot_id", "instance_id"))
     text = functools.reduce(lambda text, pair: text.replace(*pair), ids, json.dumps(assessed))
     assert played == json.loads(text)
+
+
+RESTARTING = encrypted(1, updates=(rebooting(1),), policies=DEADLINE)
+
+
+@pytest.mark.parametrize("doctor", [RESTARTING], indirect=True)
+def test_restarts_by_windows_and_a_boot_that_asks_are_told_and_a_plan_keeps_its_promise(
+    doctor: Doctor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, findings = doctor.ask()
+    assert code == 3, findings
+    assert [findings[name]["level"] for name in ("self-restart", "boot needs")] == ["warn", "warn"]
+    assert "restarts it at the latest 3 days after an update is offered" in findings["self-restart"]["message"]
+    assert "asks for the PIN, the password or the key of BitLocker on C:" in findings["boot needs"]["message"]
+    plan = ["plan", "*", "-i", str(tmp_path / "fleet.yaml"), "--records", f"sqlite:///{tmp_path / 'records.db'}"]
+    capsys.readouterr()
+    code = main(plan)
+    told = " ".join(capsys.readouterr().out.split())
+    assert code == 0, told
+    assert "the key of BitLocker on C:" in told
+    assert "it may restart by itself: a group policy (ConfigureDeadlineForQualityUpdates)" in told
+    assert "pre-check would refuse" not in told
+    code = main([*plan, "--reboot", "Never"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert (code, "pre-check would refuse: self-restart: it may restart" in told) == (1, True), told
 
 
 @pytest.mark.parametrize("doctor", [BAD], indirect=True)

@@ -20,6 +20,7 @@ from tasks.rules.machine_checks.units import ServiceFault, find_missing_services
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import build_states_script, parse_service_states
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
+from tests.lab.windows.machine_facts import RegistryValues
 from tests.lab.windows.scenario import SERVICES, Scenario, Service
 from tests.lab.windows.state import change_state
 from tests.support.builders import make_update
@@ -73,6 +74,23 @@ def test_the_facts_of_a_machine_make_sense(warm: WarmMachine) -> None:
     assert facts.services.failed == ()
     assert "tcp/5985" in facts.services.listening
     assert "tcp/49664" not in facts.services.listening  # of the ports that change at each boot
+
+
+def test_what_others_need_a_machine_for_is_told_with_the_name_that_it_shares() -> None:
+    registry: dict[str, RegistryValues] = {
+        r"SYSTEM\CurrentControlSet\Control\ProductOptions": {"ProductType": "LanmanNT"},
+        rf"{CONTROL}\Tcpip\Parameters": {"Domain": "CORP.example.org"},
+        r"Cluster": {"ClusterName": "HV1"},
+    }
+    names = ("vmms", "MSSQLSERVER", "MSSQL$PROD")
+    services = (*SERVICES, *map(Service, names), Service("ClusSvc", "Stopped", "Manual"))
+    with facts_of(Scenario(registry=registry, services=services)) as facts:
+        assert facts.roles == (
+            "domain controller of corp.example.org", "node of the cluster HV1", "Hyper-V host", "SQL Server",
+        )  # fmt: skip
+    off = (*SERVICES, Service("vmms", "Stopped"), Service("ClusSvc", "Stopped", "Disabled"))
+    with facts_of(Scenario(services=off)) as facts:
+        assert facts.roles == ()
 
 
 def test_a_physical_container_host_with_azure_arc_says_all_three() -> None:

@@ -185,7 +185,8 @@ class Scenario:
     cim: dict[str, list[JsonObject]] = field(default_factory=dict)
     """More classes: "root/cimv2:Win32_X", and their instances. {"uint64": n} is an unsigned number of 64 bits."""
     cim_methods: dict[str, JsonObject] = field(default_factory=dict)
-    """Static methods: "root/ccm/ClientSDK:CCM_ClientUtilities.DetermineIfRebootPending", and what they return."""
+    """Methods: "root/ccm/ClientSDK:CCM_ClientUtilities.DetermineIfRebootPending", and what they return. Behind the name
+    stand the arguments that it answers: "….GetKeyProtectors(0)"."""
     broken_cim_classes: list[str] = field(default_factory=list)
     updates: tuple[Update, ...] = ()
     search_seconds: float = 0.0

@@ -1,6 +1,6 @@
 # Reports facts about the machine. It needs none of its parameters (managers). Records: os, kernel, clock, privilege,
 # manager, runner, hardware, disk (one for each role), service, socket (one for each and each program that holds it),
-# ports, services, run (of a service), routes, runtime, finding (see settings.ps1); or refused (why, remedy), if this
+# ports, services, run (of a service), routes, roles, runtime, finding (see settings.ps1); or refused (why, remedy), if this
 # system can't be driven. It changes nothing; but the first script of a boot gives it an id. A part of Windows that does
 # not answer leaves its own records out.
 # Step: assess
@@ -202,6 +202,24 @@ function Write-FpRoutes {
     Write-FpRecord -Kind routes -Fields @{ default = (@($families) | Sort-Object -Unique) -join ' ' }
 }
 
+# What others need the machine for: the record "roles" (names), with the name that it shares with others of that role.
+function Write-FpRoles {
+    $system = 'HKLM:\SYSTEM\CurrentControlSet'
+    $names = @()
+    if ((Read-FpValue -Path "$system\Control\ProductOptions" -Name ProductType) -eq 'LanmanNT') {
+        $domain = "$(Read-FpValue -Path "$system\Services\Tcpip\Parameters" -Name Domain)"
+        $names += "domain controller of $($domain.ToLowerInvariant())"
+    }
+    if ((Read-FpValue -Path "$system\Services\ClusSvc" -Name Start) -in 2, 3) {
+        $names += "node of the cluster $(Read-FpValue -Path 'HKLM:\Cluster' -Name ClusterName)"
+    }
+    $services = Get-Service -Name vmms, MSSQLSERVER, 'MSSQL$*' -ErrorAction SilentlyContinue
+    foreach ($service in @($services | Where-Object { "$($_.Status)" -eq 'Running' })) {
+        $names += if ($service.Name -eq 'vmms') { 'Hyper-V host' } else { 'SQL Server' }
+    }
+    Write-FpRecord -Kind roles -Fields @{ names = @($names | Select-Object -Unique) }
+}
+
 function Invoke-FpPart { # returns whether a part of the facts could be read
     param([string] $Name, [scriptblock] $Part)
     try {
@@ -224,6 +242,7 @@ if ($PSVersionTable.PSVersion -lt $needed) {
     $null = Invoke-FpPart -Name disks -Part { Write-FpDisks }
     $null = Invoke-FpPart -Name hardware -Part { Write-FpHardware }
     $null = Invoke-FpPart -Name routes -Part { Write-FpRoutes }
+    $null = Invoke-FpPart -Name roles -Part { Write-FpRoles }
     Write-FpSettingFindings
     $services = [ordered]@{}
     $services.failed_known = Invoke-FpPart -Name services -Part { Write-FpServices -Record $services }

@@ -25,6 +25,9 @@ function Write-FpNamesOfClass { # CLASS, @{ property = kind of its value }
 
 Write-FpName -Of host -Value $env:COMPUTERNAME
 Write-FpName -Of user -Value $env:USERNAME
+if (Test-Path -LiteralPath 'HKLM:\Cluster') {
+    Write-FpName -Of host -Value (Get-Item -LiteralPath 'HKLM:\Cluster').GetValue('ClusterName')
+}
 Write-FpName -Of domain -Value $env:USERDOMAIN
 Write-FpName -Of domain -Value $env:USERDNSDOMAIN
 Write-FpNamesOfClass -Class Win32_ComputerSystem -Kinds ([ordered]@{

@@ -80,7 +80,7 @@ namespace Microsoft.Management.Infrastructure.CimCmdlets
 
     public abstract class CimCommand : PSCmdlet
     {
-        [Parameter(Position = 0, Mandatory = true)]
+        [Parameter(Position = 0, Mandatory = true, ParameterSetName = "Class")]
         public string ClassName { get; set; }
 
         [Parameter]
@@ -89,7 +89,7 @@ namespace Microsoft.Management.Infrastructure.CimCmdlets
         [Parameter]
         public uint OperationTimeoutSec { get; set; }
 
-        protected string Whole => Cim.Name(Namespace, ClassName);
+        protected virtual string Whole => Cim.Name(Namespace, ClassName);
 
         protected void Fail(uint code, string text, ErrorCategory category) =>
             WriteError(new ErrorRecord(ComError.Of(code, text),
@@ -103,7 +103,7 @@ namespace Microsoft.Management.Infrastructure.CimCmdlets
         }
     }
 
-    [Cmdlet(VerbsCommon.Get, "CimInstance")]
+    [Cmdlet(VerbsCommon.Get, "CimInstance", DefaultParameterSetName = "Class")]
     public sealed class GetCimInstanceCommand : CimCommand
     {
         static readonly Regex Term = new Regex(
@@ -134,7 +134,11 @@ namespace Microsoft.Management.Infrastructure.CimCmdlets
                 return;
             }
             foreach (var instance in instances.Where(Matches))
-                WriteObject(Shown(instance, Property ?? instance.Keys.AsEnumerable()));
+            {
+                var shown = Shown(instance, Property ?? instance.Keys.AsEnumerable());
+                shown.TypeNames.Insert(0, InvokeCimMethodCommand.OfInstance + Whole.Replace(':', '/'));
+                WriteObject(shown);
+            }
         }
 
         // Terms with "and" between; a filter that this does not understand is an error, not everything or nothing.
@@ -177,9 +181,17 @@ namespace Microsoft.Management.Infrastructure.CimCmdlets
         }
     }
 
-    [Cmdlet(VerbsLifecycle.Invoke, "CimMethod")]
+    [Cmdlet(VerbsLifecycle.Invoke, "CimMethod", DefaultParameterSetName = "Class")]
     public sealed class InvokeCimMethodCommand : CimCommand
     {
+        internal const string OfInstance = "Microsoft.Management.Infrastructure.CimInstance#";
+
+        [Parameter(Position = 0, Mandatory = true, ParameterSetName = "Instance")]
+        public PSObject InputObject { get; set; }
+
+        protected override string Whole => InputObject == null ? base.Whole
+            : Regex.Replace(InputObject.TypeNames[0].Substring(OfInstance.Length), "/(?=[^/]*$)", ":");
+
         [Parameter(Position = 1, Mandatory = true)]
         public string MethodName { get; set; }
 
@@ -189,8 +201,10 @@ namespace Microsoft.Management.Infrastructure.CimCmdlets
         protected override void ProcessRecord()
         {
             var methods = Machine.Current.Scenario["cim_methods"].AsObject();
+            // An answer to one argument has it behind the method's name: "root/cimv2:Win32_X.Method(1)".
+            var asked = Arguments == null ? "" : "(" + string.Join(",", Arguments.Values.Cast<object>()) + ")";
             var key = methods.Select(m => m.Key).FirstOrDefault(k =>
-                k.Equals(Whole + "." + MethodName, StringComparison.OrdinalIgnoreCase));
+                k.Equals(Whole + "." + MethodName + asked, StringComparison.OrdinalIgnoreCase));
             if (key == null) { Fail(0x80041010, "Invalid class or method", ErrorCategory.MetadataError); return; }
             var answer = methods[key].AsObject().ToDictionary(f => f.Key, f =>
                 Json.Plain(f.Value), StringComparer.OrdinalIgnoreCase);
