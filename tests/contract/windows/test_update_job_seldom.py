@@ -8,10 +8,14 @@ import pytest
 from tasks.domain.protocols.package_manager import JobKind
 from tasks.domain.protocols.transport import Script
 from tests.contract.windows.update_machine import UpdateMachine, guid, of_kind, offer, one, soon
+from tests.lab.windows.scenario import three_failures
 from tests.lab.windows.state import change_state
 
 NO_NAME = 0x80240438  # the server can't be reached
-HTTP = 0x8024400D  # no line of its own in the table, but one for its facility
+HTTP = 0x80244FFE  # no line of its own in the table, but one for its family
+UNKNOWN_SERVICING = 0x800F0ABC
+STALLED = 0x80D02002  # Delivery Optimization's download did not go on
+UNKNOWN_STALL = 0x80D0FFFE
 UNKNOWN = 0x87654321
 DISABLED = 0x80070422  # of a service
 
@@ -41,7 +45,12 @@ def test_definitions_of_defender_that_fail_name_its_own_tool() -> None:
 
 @pytest.mark.parametrize(
     ("code", "words", "cause"),
-    [(UNKNOWN, "not in the table", "maintainer-script"), (HTTP, "0x8024400D", "fetch")],
+    [
+        (UNKNOWN, "not in the table", "failed"),
+        (UNKNOWN_SERVICING, "an error of Windows servicing", "failed"),
+        (HTTP, "0x80244FFE", "fetch"),
+        (UNKNOWN_STALL, "an error of Delivery Optimization", "fetch"),
+    ],
 )
 def test_a_code_without_a_line_of_its_own_is_told(code: int, words: str, cause: str) -> None:
     with UpdateMachine.opened(offer(1, install_hresult=code)) as machine:
@@ -49,6 +58,23 @@ def test_a_code_without_a_line_of_its_own_is_told(code: int, words: str, cause: 
         (end,) = of_kind(machine.follow(machine.start(one(0, update))), "transaction_ended")
         assert (end["exit_code"], end["cause"]) == (code, cause)
         assert words in str(end["error"])
+
+
+def test_stalls_and_faults_of_the_machine_and_of_others_block_no_update() -> None:
+    """Three tries each: only those count that the table blames on the update, and that fleetpatch itself made."""
+    blameless = {1: STALLED, 2: 0x80240069, 3: 0x8007041D, 4: 0x80073712, 5: UNKNOWN_SERVICING}
+    history = [entry for number, code in blameless.items() for entry in three_failures(guid(number), code)]
+    history += three_failures(guid(6), 0x800F0922, client="UpdateOrchestrator") + three_failures(guid(7), 0x800F0922)
+    first = offer(1, download_hresult=STALLED, download_failures=2)
+    with UpdateMachine.opened(first, *map(offer, range(2, 8)), history=history) as machine:
+        state = machine.assess()
+        assert [update.name for update in state.updates if update.given_up] == ["KB5000007"]
+        told = [remark.split()[0] for remark in state.remarks if "fails again and again" in remark]
+        assert told == ["KB5000002", "KB5000004", "KB5000005"]
+        (update,) = (update for update in state.updates if update.name == "KB5000001")
+        status = machine.install(update)
+        assert "try 2 of the download" in status.log
+        assert machine.installed(update) == {"KB5000001": "rev 200"}
 
 
 def test_a_download_that_fails_again_and_again_is_given_up() -> None:

@@ -322,7 +322,9 @@ def _begin(update: Update) -> JsonObject:
     }
 
 
-def history_entry(title: str, update_id: str, *, at: float, result: int = 2, hresult: int = 0) -> JsonObject:
+def history_entry(
+    title: str, update_id: str, *, at: float, result: int = 2, hresult: int = 0, client: str = "UpdateOrchestrator"
+) -> JsonObject:
     """Return an entry of the agent's history."""
     return {
         "time": at,
@@ -332,10 +334,16 @@ def history_entry(title: str, update_id: str, *, at: float, result: int = 2, hre
         "title": title,
         "id": update_id,
         "revision": 200,
-        "client": "UpdateOrchestrator",
+        "client": client,
         "server_selection": 2,
         "service": "9482f4b4-e343-43b6-b170-9a65bc822c77",
     }
+
+
+def three_failures(update_id: str, hresult: int, *, client: str = "fleetpatch") -> list[JsonObject]:
+    """Return the entries of three tries that failed, a day apart."""
+    times = [time.time() - days * 86_400 for days in (3, 2, 1)]
+    return [history_entry("", update_id, at=at, result=4, hresult=hresult, client=client) for at in times]
 
 
 def update_service(name: str, service_id: str, *, managed: bool, default: bool) -> JsonObject:

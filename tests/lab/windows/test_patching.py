@@ -11,7 +11,7 @@ from flows.request.patch_request import UpdatesRequest
 from tasks.domain.model import Outcome
 from tasks.domain.states import FindingLevel, OperationState, RebootState, UpdateState
 from tests.lab.windows.patching import WindowsFleet, cumulative, guid, kb, offer, result_of, states
-from tests.lab.windows.scenario import SERVICES, Scenario, Service
+from tests.lab.windows.scenario import SERVICES, Scenario, Service, three_failures
 from tests.support.local_powershell import require_pwsh
 
 FAILED = 0x800F0922
@@ -61,6 +61,11 @@ MACHINES = (
             offer(3, "2026-03 Cumulative Update for .NET Framework 4.8", appears_after=(guid(2),)),
             offer(4, classification="definition", appears_after=(guid(1),)),
         ),
+        # stalls of the download, and what Automatic Updates could not do, block nothing
+        history=[
+            *three_failures(guid(2), 0x80D02002),
+            *three_failures(guid(1), FAILED, client="UpdateOrchestrator"),
+        ],
     ),
     Scenario(
         name="ROLLED-BACK",

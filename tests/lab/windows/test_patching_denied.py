@@ -1,7 +1,6 @@
 """Runs of the real engine where Windows refuses to a login over the network what it refuses to no other login."""
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +9,7 @@ from tasks.domain.states import Compliance, OperationState, RebootPolicy, Update
 from tasks.reports.data.machine_reports import compute_compliance
 from tasks.rules.runs.figures import UpdateCounts
 from tests.lab.windows.patching import WindowsFleet, count, guid, kb, offer, result_of, states
-from tests.lab.windows.scenario import Scenario, history_entry
+from tests.lab.windows.scenario import Scenario, three_failures
 from tests.lab.windows.state import change_state
 from tests.support.local_powershell import require_pwsh
 
@@ -23,8 +22,7 @@ ENTRIES = ("Microsoft.Update.Session", "IUpdateSession.CreateUpdateSearcher", SE
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WindowsFleet]:
     """One machine; each test says what it refuses."""
     require_pwsh()
-    now = time.time()
-    history = [history_entry("", guid(3), at=now - days * 86_400, result=4, hresult=0x800F0922) for days in (3, 2, 1)]
+    history = three_failures(guid(3), 0x800F0922)
     scenario = Scenario(updates=(offer(1, install_gate="go"), offer(2), offer(3)), history=history)
     with WindowsFleet.opened(tmp_path_factory.mktemp("denied"), scenario) as it:
         yield it

@@ -1,6 +1,5 @@
 """Runs of the real engine on a Windows machine: the window, the policy of reboots, and others who change it."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from tasks.domain.states import OperationState, RebootPolicy, RebootState, Updat
 from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 from tests.lab.windows.machine_facts import POLICY, RegistryValues
 from tests.lab.windows.patching import QUICK, WindowsFleet, count, cumulative, guid, kb, offer, result_of, states
-from tests.lab.windows.scenario import Scenario, history_entry
+from tests.lab.windows.scenario import Scenario, three_failures
 from tests.lab.windows.state import change_state
 from tests.support.local_powershell import require_pwsh
 
@@ -76,13 +75,15 @@ def test_licence_terms_are_accepted_as_asked_and_a_machine_that_needs_no_reboot_
 def test_what_failed_again_and_again_is_left_until_its_name_is_asked_for_and_a_hotpatch_is_rebooted_if_it_asks(
     tmp_path: Path,
 ) -> None:
-    now = time.time()
-    before = [history_entry("", guid(1), at=now - days * 86_400, result=4, hresult=0x800F0922) for days in (3, 2, 1)]
+    stalled, by_others = 0x80D02002, "UpdateOrchestrator"
+    before = three_failures(guid(1), 0x800F0922) + three_failures(guid(3), stalled)
+    before += three_failures(guid(3), 0x800F0922, client=by_others)
     hotpatch = offer(2, "Hotpatch Update for Windows Server 2022", needs_reboot=True)
-    with WindowsFleet.opened(tmp_path, Scenario(updates=(offer(1), hotpatch), history=before)) as fleet:
+    with WindowsFleet.opened(tmp_path, Scenario(updates=(offer(1), hotpatch, offer(3)), history=before)) as fleet:
         report = fleet.patch()
         outcome, (plan,) = fleet.outcome(), report.plans
-        assert states(outcome) == {kb(1): UpdateState.BLOCKED, kb(2): UpdateState.INSTALLED}
+        installed = dict.fromkeys([kb(2), kb(3)], UpdateState.INSTALLED)
+        assert states(outcome) == {kb(1): UpdateState.BLOCKED, **installed}
         assert "0x800F0922 CBS_E_INSTALLERS_FAILED" in result_of(outcome, 1).reason
         assert plan.reboot_expected is YesNoUnknown.NO
         assert any(note.startswith(f"no reboot is expected: {kb(2)} (a hotpatch") for note in plan.notes)

@@ -4,10 +4,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tasks.domain.model import MachinePlan, PackageState, Selection
 from tasks.domain.states import Classification, UpdateState, YesNoUnknown
 from tasks.machines.managers.windows_update.assessment import parse_windows_assessment
+from tasks.machines.managers.windows_update.hresults import ERROR_CODES, explain_code
 from tasks.machines.managers.windows_update.update_history import MAX_TRIES
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
 from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
@@ -167,6 +170,48 @@ class TestGivenUp:
     )
     def test_the_network_locks_the_disk_and_settings_are_no_fault_of_the_update(self, hresult: int) -> None:
         assert given_up(*(failure(days, hresult) for days in (5, 4, 3, 2, 1))) == ""
+
+    @given(st.one_of(st.sampled_from(sorted(ERROR_CODES)), st.integers(-(2**31), 2**31 - 1)))
+    @example(0x80D02002)
+    @example(0x80240069)
+    @example(0x8007041D)
+    @example(0x80073712)
+    @example(0x80242FFE)
+    @example(0x800F0ABC)
+    def test_only_a_code_that_the_table_blames_on_the_update_excludes_it(self, hresult: int) -> None:
+        known = explain_code(hresult)
+        state = state_of(update_record(), *(failure(days, hresult) for days in (5, 4, 3, 2, 1)))
+        assert (state.updates[0].given_up != "") is known.is_update_fault
+        assert not known.is_update_fault or known.name
+
+    def test_a_fault_of_the_machine_is_told_with_its_remedy_and_excludes_nothing(self) -> None:
+        state = state_of(update_record(), *(failure(days, 0x80073712) for days in (3, 2, 1)))
+        assert select_updates(state, Selection())[0] == state.updates
+        (remark,) = state.remarks
+        assert remark.startswith("KB5000001 fails again and again: its last 3 tries on this machine failed")
+        assert "dism /online /cleanup-image /restorehealth" in remark
+        assert remark.endswith("mend the cause on the machine")
+
+    @pytest.mark.parametrize(
+        ("hresult", "days", "is_told"),
+        [
+            (0x800F1234, (3, 2, 1), True),
+            (0x800F1234, (2, 1), False),
+            (0x80070005, (3, 2, 1), True),
+            (0x80D02002, (3, 2, 1), False),
+            (0x800F0922, (3, 2, 1), False),
+        ],
+    )
+    def test_what_fails_for_an_unknown_cause_is_told_after_three_tries(
+        self, hresult: int, days: tuple[int, ...], *, is_told: bool
+    ) -> None:
+        assert bool(state_of(update_record(), *(failure(ago, hresult) for ago in days)).remarks) is is_told
+
+    def test_tries_of_others_do_not_count_but_what_a_boot_undid_does(self) -> None:
+        foreign = {"client": "UpdateOrchestrator"}
+        assert given_up(*(each | foreign for each in FAILED)) == ""
+        assert given_up(*FAILED[1:], FAILED[0] | foreign) == ""
+        assert "3 times Windows undid it" in given_up(*(success(days, **foreign) for days in (3, 2, 1)))
 
     @pytest.mark.parametrize(
         "changes",

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ from tasks.machines.managers.windows_update.records import parse_record
 from tasks.rules.updates.selection import select_updates
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
+from tests.unit.managers.recordings import DATA
 from tests.unit.managers.windows_records import (
     DEFINITION,
     DRIVER,
@@ -49,6 +51,8 @@ from tests.unit.managers.windows_records import (
     update_record,
 )
 
+NAMES = DATA / "windows_update" / "error_names.tsv"
+TABLE = Path(__file__).parents[3] / "tasks/machines/managers/windows_update/error_codes.tsv"
 STACK = update_record(1, title="Servicing Stack Update for Windows Server 2016 (KB5000001)", impact=2)
 ALONE = update_record(2, title="Security Intelligence Platform (KB5000002)", impact=2)
 PLAIN = update_record(3)
@@ -336,16 +340,56 @@ class TestCodes:
             (0x00240005, "WU_S_REBOOT_REQUIRED", FailureCause.FAILED, RetryClass.DONE),
             (0x80244444, "", FailureCause.FETCH, RetryClass.TRANSIENT),
             (0x800F1234, "", FailureCause.FAILED, RetryClass.PERMANENT),
-            (0x800F0ABC, "", FailureCause.SCRIPT, RetryClass.PERMANENT),
+            (0x800F0ABC, "", FailureCause.FAILED, RetryClass.PERMANENT),
+            (0x80242ABC, "", FailureCause.FAILED, RetryClass.PERMANENT),
+            (0x80D02002, "DO_E_DOWNLOAD_NO_PROGRESS", FailureCause.FETCH, RetryClass.TRANSIENT),
+            (0x80D0FFFF, "", FailureCause.FETCH, RetryClass.TRANSIENT),
+            (0x80070424, "ERROR_SERVICE_DOES_NOT_EXIST", FailureCause.FAILED, RetryClass.CONFIGURATION),
+            (0x8007041D, "ERROR_SERVICE_REQUEST_TIMEOUT", FailureCause.FAILED, RetryClass.TRANSIENT),
             (0x80070643, "ERROR_INSTALL_FAILURE", FailureCause.SCRIPT, RetryClass.PERMANENT),
             (0x80070663, "ERROR_PATCH_PACKAGE_OPEN_FAILED", FailureCause.SCRIPT, RetryClass.PERMANENT),
             (0x80070669, "ERROR_SUCCESS_REBOOT_INITIATED", FailureCause.FAILED, RetryClass.DONE),
-            (0x80508009, "", FailureCause.SCRIPT, RetryClass.PERMANENT),
+            (0x80508009, "", FailureCause.FAILED, RetryClass.PERMANENT),
         ],
     )
     def test_what_a_code_means(self, code: int, name: str, cause: FailureCause, retry: RetryClass) -> None:
         known = explain_code(code)
         assert (known.name, known.cause, known.retry) == (name, cause, retry)
+
+    def test_every_name_is_the_one_of_a_public_list(self) -> None:
+        """The lists themselves: README.md beside them. In the table, the source of each name is one that has it."""
+        names: dict[int, dict[str, str]] = {}
+        for line in NAMES.read_text(encoding="utf-8").splitlines():
+            if not line.startswith("#"):
+                code, name, source = line.split("\t")
+                names.setdefault(int(code, 16), {})[name] = source
+        table = [line.split("\t") for line in TABLE.read_text(encoding="utf-8").splitlines() if line[0] not in "#c"]
+        rows = {int(row[0], 16): (row[1], row[5]) for row in table if row[1]}
+        assert len(rows) == len([row for row in table if row[1]]) == len(ERROR_CODES)
+        assert {code: row for code, row in rows.items() if names.get(code, {}).get(row[0]) != row[1]} == {}
+
+    def test_the_whole_list_of_delivery_optimization_is_a_passing_fault_of_the_download(self) -> None:
+        listed = [line for line in NAMES.read_text(encoding="utf-8").splitlines() if line.startswith("80D0")]
+        codes = [explain_code(int(line.split("\t")[0], 16)) for line in listed]
+        assert len(codes) >= 26
+        assert {(each.cause, each.retry, each.name != "") for each in codes} == {
+            (FailureCause.FETCH, RetryClass.TRANSIENT, True)
+        }
+
+    @given(st.integers(-(2**31), 2**32 - 1))
+    @settings(max_examples=500)
+    def test_only_the_table_says_that_an_update_itself_has_failed(self, code: int) -> None:
+        known = explain_code(code)
+        assert not known.is_update_fault or known.name
+        assert known.name or known.cause is not FailureCause.SCRIPT
+
+    def test_no_fault_of_the_machine_is_one_of_the_update(self) -> None:
+        faults = [each for each in ERROR_CODES.values() if each.is_update_fault]
+        assert faults
+        assert {each.retry for each in faults} == {RetryClass.PERMANENT}
+        assert {each.cause for each in faults} <= {FailureCause.SCRIPT, FailureCause.FAILED}
+        for mended in ("restorehealth", "SoftwareDistribution", "start wuauserv", "winhttp"):
+            assert [each.text for each in faults if mended in each.remedy] == []
 
     def test_no_installation_that_fails_is_a_passing_fault_of_the_download(self) -> None:
         installers = [each for each in ERROR_CODES.values() if each.cause is FailureCause.SCRIPT]

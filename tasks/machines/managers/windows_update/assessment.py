@@ -54,6 +54,7 @@ from tasks.machines.managers.windows_update.unseen_fixes import (
 from tasks.machines.managers.windows_update.update_history import (
     HistoryEntry,
     explain_failing_updates,
+    find_blameless_failures,
     find_repeated_updates,
 )
 from tasks.rules.runs.reboot_decision import find_uptime
@@ -138,7 +139,7 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
             ),
             *find_repeated_updates(offered, history),
         ),
-        remarks=managers.remarks,
+        remarks=(*managers.remarks, *find_blameless_failures(offered, history)),
         waiting=_find_waiting_fixes(waiting, marks, reboot),
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_hotpatch_enrolment(hotpatch, system, history),

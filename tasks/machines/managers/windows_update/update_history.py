@@ -1,33 +1,31 @@
 """What the agent's own history tells: which updates are installed, and which fail again and again. Pure.
 
-That history also has the tries of Automatic Updates and of other tools, and a machine that is reset to an earlier state
-has the history of that state. Clearing the agent's data (SoftwareDistribution) ends the count, and so does a new
-revision of the update.
+That history also has the tries of Automatic Updates and of other tools: of those, only what a boot undid counts. A
+machine that is reset to an earlier state has the history of that state. Clearing the agent's data
+(SoftwareDistribution) ends the count, and so does a new revision of the update.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Final
 
 from inventory.data_class import dataclass
 from inventory.name_lists import format_count
 from tasks.domain.model import Update
-from tasks.domain.protocols.package_manager import FailureCause
 from tasks.domain.protocols.transport import ScriptResult
-from tasks.machines.managers.windows_update.hresults import RetryClass, explain_code
+from tasks.machines.managers.windows_update.hresults import ErrorCode, RetryClass, explain_code
 from tasks.machines.managers.windows_update.offered_updates import OfferedUpdate, format_update_revision
 from tasks.machines.managers.windows_update.records import Count, Epoch, Guid, Record, Text, parse_records
 
 MAX_TRIES: Final = 3
-"""After so many failed tries in a row, only an include that names the update selects it."""
+"""After so many tries that failed by the update's own fault, only an include that names it selects it."""
 
 _ONE_TRY_SECONDS: Final = 7200
 """A failure so soon after another entry belongs to the same try: a boot undid it, or it was repeated at once."""
-_OWN_CAUSES: Final = frozenset({FailureCause.SCRIPT, FailureCause.FAILED})
-"""Causes that the next try meets again. A lock, a full disk, licence terms or the network say nothing about it."""
-_PASSING: Final = frozenset({RetryClass.TRANSIENT, RetryClass.REBOOT, RetryClass.CONFIGURATION})
+_PASSING: Final = frozenset({RetryClass.TRANSIENT, RetryClass.REBOOT})
+_OWN_CLIENT: Final = "fleetpatch"  # the ClientApplicationID of wua_agent.ps1
 _FAILED: Final = 4
-_MAX_WARNINGS: Final = 20
+_MAX_TOLD: Final = 20
 
 
 class HistoryEntry(Record):
@@ -40,6 +38,7 @@ class HistoryEntry(Record):
     result_code: int  # 2 succeeded, 3 succeeded with errors, 4 failed, 5 aborted
     hresult: int = 0
     title: Text = ""
+    client: Text = ""  # which program asked for it
 
     @property
     def is_installation(self) -> bool:
@@ -53,10 +52,8 @@ class HistoryEntry(Record):
 
     @property
     def has_failed(self) -> bool:
-        """Whether its installation failed for a cause of its own."""
-        error_code = explain_code(self.hresult)
-        is_failure = self.operation == 1 and self.result_code == _FAILED
-        return is_failure and error_code.cause in _OWN_CAUSES and error_code.retry not in _PASSING
+        """Whether fleetpatch's own try to install it failed."""
+        return self.operation == 1 and self.result_code == _FAILED and self.client == _OWN_CLIENT
 
     @property
     def seconds(self) -> int:
@@ -78,9 +75,24 @@ class _Try:
 
 
 def explain_failing_updates(offered: Sequence[OfferedUpdate], history: Sequence[HistoryEntry]) -> dict[str, str]:
-    """Return the offered updates whose last MAX_TRIES tries or more failed: id -> how, in words."""
-    tries_by_update = _find_tries(offered, history)
-    return {update_id: _describe(tries) for update_id, tries in tries_by_update.items() if len(tries) >= MAX_TRIES}
+    """Return the offered updates whose last MAX_TRIES tries or more failed by their own fault: id -> how, in words."""
+    return _describe_failing(_find_tries(offered, history, lambda code: code.is_update_fault))
+
+
+def find_blameless_failures(offered: Sequence[OfferedUpdate], history: Sequence[HistoryEntry]) -> tuple[str, ...]:
+    """Return remarks about updates that fail again and again, by no fault of theirs that is known.
+
+    They stay selected: the machine may be repaired before the next try. A passing failure is not among them, and the
+    run in which a try fails has failed itself.
+    """
+    described = _describe_failing(_find_tries(offered, history, lambda code: code.retry not in _PASSING))
+    given_up = explain_failing_updates(offered, history)
+    return tuple(
+        f"{update.name} fails again and again: {described[update.id]}. It is tried again, as nothing says that it is "
+        "the update's own fault: mend the cause on the machine"
+        for update in offered
+        if update.id in described and update.id not in given_up
+    )[:_MAX_TOLD]
 
 
 def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[HistoryEntry]) -> tuple[str, ...]:
@@ -89,7 +101,7 @@ def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[Hi
     Windows undid them during a boot, or their installer does not tell the agent that they are there. To install them
     again and again, with a reboot each time, does not help. What somebody removed since is not among them.
     """
-    tries_by_update = _find_tries(offered, history)
+    tries_by_update = _find_tries(offered, history, lambda code: code.is_update_fault)
     counts = ((update, sum(entry.was_installed for entry in tries_by_update[update.id])) for update in offered)
     return tuple(
         f"{update.name} was installed {'once' if count == 1 else f'{count} times'}, and is offered again: "
@@ -97,11 +109,16 @@ def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[Hi
         "next try"
         for update, count in counts
         if count
-    )[:_MAX_WARNINGS]
+    )[:_MAX_TOLD]
 
 
-def _find_tries(offered: Sequence[OfferedUpdate], history: Sequence[HistoryEntry]) -> Mapping[str, Sequence[_Try]]:
-    """Return id -> the tries of an offered update in its revision, since somebody removed it: none of them has held."""
+def _find_tries(
+    offered: Sequence[OfferedUpdate], history: Sequence[HistoryEntry], counts: Callable[[ErrorCode], bool]
+) -> Mapping[str, Sequence[_Try]]:
+    """Return id -> the tries of an offered update in its revision, since somebody removed it: none of them has held.
+
+    A try that failed with a code is among them if the code ``counts``.
+    """
     entries_by_update: dict[str, list[HistoryEntry]] = {update.id: [] for update in offered}
     for entry in sorted(history, key=lambda entry: entry.seconds):
         entries_by_update.setdefault(entry.id, []).append(entry)
@@ -115,12 +132,18 @@ def _find_tries(offered: Sequence[OfferedUpdate], history: Sequence[HistoryEntry
                 continue
             if entry.is_installation:
                 tries.append(_Try(entry, was_installed=True))
-            elif entry.has_failed and tries and entry.seconds - tries[-1].last.seconds <= _ONE_TRY_SECONDS:
+            elif not entry.has_failed or not counts(explain_code(entry.hresult)):
+                continue
+            elif tries and entry.seconds - tries[-1].last.seconds <= _ONE_TRY_SECONDS:
                 tries[-1] = _Try(entry, tries[-1].was_installed)
-            elif entry.has_failed:
+            else:
                 tries.append(_Try(entry, was_installed=False))
         tries_by_update[update.id] = tries
     return tries_by_update
+
+
+def _describe_failing(tries_by_update: Mapping[str, Sequence[_Try]]) -> dict[str, str]:
+    return {update_id: _describe(tries) for update_id, tries in tries_by_update.items() if len(tries) >= MAX_TRIES}
 
 
 def _describe(tries: Sequence[_Try]) -> str:

@@ -1,5 +1,5 @@
 # Functions that look up error codes in the table that the controller sends: parameter codes, a list of
-# "0x80240022|CAUSE|RETRY|TEXT". A code "0x80244xxx" stands for all codes of a facility that have no line of their own.
+# "0x80240022|CAUSE|RETRY|TEXT". A code "0x80244xxx" stands for all codes of a family that have no line of their own.
 # "NAME:0x80070643" is the code of the update of that name.
 
 $FpCodes = @{}
@@ -10,18 +10,14 @@ foreach ($line in @(Get-FpListParam 'codes')) {
 
 function Get-FpCode {
     # What is known of a code: Code, Cause, Retry and Text ("0x80240022 NAME: meaning"). Name is that of an update.
-    # Other is the cause of a code that is not in the table.
-    param(
-        [Parameter(Mandatory = $true, Position = 0)][int64] $Code,
-        [string] $Name = '',
-        [string] $Other = 'failed'
-    )
+    param([Parameter(Mandatory = $true, Position = 0)][int64] $Code, [string] $Name = '')
     $hex = '0x{0:X8}' -f $Code
     $known = $FpCodes["${Name}:$hex"]
     if ($null -eq $known) { $known = $FpCodes[$hex] }
     if ($null -eq $known) { $known = $FpCodes[$hex.Substring(0, 7) + 'xxx'] }
+    if ($null -eq $known) { $known = $FpCodes[$hex.Substring(0, 6) + 'xxxx'] }
     if ($null -eq $known) {
-        $known = @{ Cause = $Other; Retry = 'permanent'; Text = ': an error that is not in the table' }
+        $known = @{ Cause = 'failed'; Retry = 'permanent'; Text = ': an error that is not in the table' }
     }
     $joint = ' '
     if ($known.Text.StartsWith(':')) { $joint = '' }

@@ -105,9 +105,7 @@ function Get-FpOutcome {
         if ($number -eq 2149842978) { $number = [int64]0 } # 0x80240022, all updates failed: of one, it says nothing
     }
     $code = $null
-    $other = 'failed'
-    if ($Installs) { $other = 'maintainer-script' } # the agent hands on what the update's own installer ended with
-    if ($number -ne 0) { $code = Get-FpCode $number -Other $other }
+    if ($number -ne 0) { $code = Get-FpCode $number }
     if ($null -eq $code -and -not $ok) {
         $ended = 'failed'
         if ([int]$own.ResultCode -eq 5) { $ended = 'was aborted' }
