@@ -3,6 +3,7 @@
 import fcntl
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from tasks.domain.errors import DeadlineExceeded, ScriptFailed
 from tasks.domain.protocols.transport import JobPhase
 from tests.contract.windows.job_places import Place, cut_start, wait
 from tests.contract.windows.warm_machine import WarmMachine
+from tests.lab.windows.state import change_state
 
 NOT_RUN = """
 function Register-FpBrokenTask {
@@ -57,6 +59,24 @@ Set-Alias -Name Start-Sleep -Value Start-FpSeenSleep
 A_MINUTE_LATER = """
 function Start-FpLongSleep { (Get-Variable -Name watch).Value = @{ Elapsed = @{ TotalSeconds = 61 } } }
 Set-Alias -Name Start-Sleep -Value Start-FpLongSleep
+"""
+CONSTRAINED = """
+function Get-FpConstrainedArguments {
+    $text = & (Get-Command -Name Get-FpTaskArguments -CommandType Function) @args
+    $mode = '-Command "$ExecutionContext.SessionState.LanguageMode = ''ConstrainedLanguage''; '
+    $text.Replace('-Command "', $mode)
+}
+Set-Alias -Name Get-FpTaskArguments -Value Get-FpConstrainedArguments
+"""
+SCANNED = """
+function Save-FpScannedText {
+    param([string] $Path, [string] $Text)
+    if ($Path -like '*run.ps1') {
+        $Text = "Write-Error -ErrorId ScriptContainedMaliciousContent -Message 'It contains malicious content.'"
+    }
+    & (Get-Command -Name Save-FpText -CommandType Function) -Path $Path -Text $Text
+}
+Set-Alias -Name Save-FpText -Value Save-FpScannedText
 """
 START_DIES = """
 $FpLooks = @(0)
@@ -116,12 +136,52 @@ def test_what_a_late_job_said_is_part_of_why_it_did_not_begin(place: Place) -> N
     place.before["job_start"] = """
 function Get-FpTaskStateOfLateJob {
     Save-FpText -Path (Join-Path -Path $FpJobs -ChildPath 'one' | Join-Path -ChildPath 'note') -Text "it is late`n"
-    'its task has ended'
+    @{ Words = 'its task has ended'; Ended = $false }
 }
 Set-Alias -Name Get-FpTaskState -Value Get-FpTaskStateOfLateJob
 """
-    with pytest.raises(ScriptFailed, match="never begins: its task has ended; it is late"):
+    with pytest.raises(ScriptFailed, match=r"never begins: its task has ended; it is late$"):
         place.start()
+
+
+@pytest.mark.parametrize(
+    ("before", "cause"),
+    [
+        (CONSTRAINED, r"MethodInvocationNotSupportedInConstrainedLanguage, ConstrainedLanguage\)"),
+        (SCANNED, r"malicious content\. \(ScriptContainedMaliciousContent.*, FullLanguage\)"),
+    ],
+)
+def test_what_windows_does_not_let_run_says_why_at_once(place: Place, before: str, cause: str) -> None:
+    place.before["job_start"] = before
+    began = time.monotonic()
+    with pytest.raises(ScriptFailed, match=f"never begins: .*; its text was not run: .*{cause}; what stopped it is in"):
+        place.start()
+    assert time.monotonic() - began < 30
+    place.before.clear()
+    assert place.warm.windows.read_state()["tasks"] == {}
+    if before is CONSTRAINED:  # the job's own text comes late
+        place.run_task()
+    assert place.phase() is JobPhase.ABSENT
+    assert not (place.job() / "events").exists()
+
+
+def test_a_process_that_ends_before_it_runs_anything_is_told_at_once(place: Place) -> None:
+    """AppLocker, or a virus scanner that ends powershell.exe for its command line: nothing could write a note."""
+    began = time.monotonic()
+    with change_state(place.warm.windows.folder) as state:
+        state["task_stopped"] = 1
+    try:
+        told = r"ended before it ran fleetpatch's text \(its task has state 3 and last result 0x1\): what stopped it"
+        with pytest.raises(ScriptFailed, match=told):
+            place.start()
+    finally:
+        with change_state(place.warm.windows.folder) as state:
+            state["task_stopped"] = 0
+    assert time.monotonic() - began < 30
+    place.run_task()
+    assert place.phase() is JobPhase.ABSENT
+    assert place.start("two").attached is False
+    assert place.ended("two").exit_code == 5
 
 
 def test_a_start_that_can_not_note_that_the_job_began_begins_it_once(place: Place) -> None:

@@ -301,6 +301,7 @@ class Scenario:
             "hot_fixes": list(self.hot_fixes),
             "events": [],
             "tasks": {},
+            "task_stopped": 0,  # what the processes of tasks end with before they run anything
             "processes": [{"pid": 4, "name": "System", "start": now - 3600}],
             "next_pid": 4000,
             "acls": {},

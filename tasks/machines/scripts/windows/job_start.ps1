@@ -11,6 +11,9 @@
 # Requires: job_common, task_scheduler
 # Brings: wrapper=job_run
 
+$lookFor = 'what stopped it is in the event logs of this time: Microsoft-Windows-Windows Defender/Operational, ' +
+    'Microsoft-Windows-PowerShell/Operational, Microsoft-Windows-AppLocker/MSI and Script, ' +
+    'Microsoft-Windows-CodeIntegrity/Operational, or in that of another virus scanner; allow there what fleetpatch runs'
 $patience = 180 # PowerShell starts slowly after an update of .NET: its assemblies are compiled anew
 $reads = Test-FpParam -Name reads
 $maxReaders = 4 # else those that hang would use up the machine's memory
@@ -88,9 +91,11 @@ function Invoke-FpLaunch {
             $null = Add-FpWithdrawal -Folder $Folder -Why "the task scheduler did not run it: $(Get-FpCause $_)"
         }
         $watch = [System.Diagnostics.Stopwatch]::StartNew()
+        $FpLook = @{ Next = 0.0; Ended = $null }
         while (-not [System.IO.File]::Exists($meta)) {
-            if ($watch.Elapsed.TotalSeconds -gt $patience) {
-                $null = Add-FpWithdrawal -Folder $Folder -Why "$(Get-FpTaskState -Id $Id)$(Read-FpNote -Folder $Folder)"
+            $why = Find-FpObstacle -Id $Id -Folder $Folder -Watch $watch
+            if ($why) {
+                $null = Add-FpWithdrawal -Folder $Folder -Why $why # nothing, if it has begun just before
                 break
             }
             Start-Sleep -Milliseconds 50
@@ -105,6 +110,25 @@ function Invoke-FpLaunch {
     }
 }
 
+# Why a job that has not begun is waited for no longer, or ''. Its process writes a note only if it does not begin. A task
+# that was just ordered may still show its last end: it counts once it has been seen for three seconds.
+function Find-FpObstacle {
+    param([string] $Id, [string] $Folder, $Watch)
+    $seconds = $Watch.Elapsed.TotalSeconds
+    $hasNote = [System.IO.File]::Exists((Join-Path -Path $Folder -ChildPath 'note'))
+    if (-not $hasNote -and $seconds -lt [System.Math]::Min($FpLook.Next, $patience)) { return '' }
+    $FpLook.Next = $seconds + 1
+    $task = Get-FpTaskState -Id $Id
+    $note = Read-FpNote -Folder $Folder
+    if ($note -like '; its text was not run*') { $note += "; $lookFor" }
+    if ($note) { return "$($task.Words)$note" }
+    if ($seconds -gt $patience) { return "within $patience seconds, $($task.Words)" }
+    if (-not $task.Ended) { $FpLook.Ended = $null; return '' }
+    if ($null -eq $FpLook.Ended) { $FpLook.Ended = $seconds }
+    if ($seconds - $FpLook.Ended -lt 3) { return '' }
+    "its process ended before it ran fleetpatch's text ($($task.Words)): $lookFor"
+}
+
 function Find-FpOccupant { # the id of a job that must end before this one may begin, or ''
     if (-not $reads) { return (Find-FpRunningJob) }
     $readers = @(Get-FpRunningJob -Reads $true)
@@ -117,7 +141,7 @@ function Add-FpWithdrawal { # creates the job's meta.json, so that it never begi
         Add-FpMeta -Folder $Folder -Content ([ordered]@{ withdrawn = $Why })
     } catch {
         $cause = "it can't be told whether it begins: cannot write $Folder"
-        Deny-FpOrder -Why "it did not begin within $patience seconds, and $cause" -About unsure
+        Deny-FpOrder -Why "it did not begin, and $cause" -About unsure
     }
 }
 
@@ -131,7 +155,7 @@ function Invoke-FpStart {
     param([string] $Id)
     $folder = Get-FpJobFolder -Id $Id
     $token = ConvertFrom-FpParamText -Text (Get-FpParam -Name token)
-    $never = "it did not begin within $patience seconds when it was handed over, so it never begins"
+    $never = 'it did not begin when it was handed over, so it never begins'
     $job = Get-FpJob -Folder $folder
     $attached = $job.Phase -ne 'absent'
     Confirm-FpLock -Token $token -IsAttached $attached

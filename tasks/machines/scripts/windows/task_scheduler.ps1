@@ -14,12 +14,16 @@ function Connect-FpTaskFolder { # the service and its top folder
 
 # The arguments for powershell.exe. Not -File: a group policy may allow only signed files. -MTA: a job may call the
 # Update Agent from two threads. The folder's name is the only text in it that is not always the same. The parameter
-# "policy" is the execution policy.
+# "policy" is the execution policy. If Windows does not let the job's text run, the file "note" says why: in the
+# constrained language, only commands can write it, and nothing of .NET.
 function Get-FpTaskArguments {
     param([string] $Folder)
     $quoted = $Folder.Replace("'", "''")
-    $text = "`$ErrorActionPreference = 'Stop'; `$FpJobDirectory = '$quoted'; " +
-        '. ([ScriptBlock]::Create([System.IO.File]::ReadAllText((Join-Path -Path $FpJobDirectory -ChildPath run.ps1))))'
+    $text = "`$ErrorActionPreference = 'Stop'; `$FpJobDirectory = '$quoted'; try { " +
+        '. ([ScriptBlock]::Create([System.IO.File]::ReadAllText((Join-Path -Path $FpJobDirectory -ChildPath run.ps1))))' +
+        ' } catch { $FpWhy = ''its text was not run: {0} ({1}, {2})'' -f $_, $_.FullyQualifiedErrorId, ' +
+        '$ExecutionContext.SessionState.LanguageMode; Set-Content -Encoding UTF8 -Value $FpWhy ' +
+        '-LiteralPath (Join-Path -Path $FpJobDirectory -ChildPath note); exit 1 }'
     "-NoProfile -NonInteractive -MTA -ExecutionPolicy $(Get-FpParam -Name policy) -Command `"$text`""
 }
 
@@ -64,13 +68,19 @@ function Clear-FpLostTasks { # a job removes its task at its end, and one that w
     }
 }
 
-function Get-FpTaskState { # in words, for a job that did not begin
+# What is known of the task of a job that did not begin: Words, and Ended: whether its process has ended.
+function Get-FpTaskState {
     param([string] $Id)
     try {
         $tasks = Connect-FpTaskFolder
         $task = $tasks.Folder.GetTask((Get-FpTaskName -Id $Id))
-        'its task has state {0} and last result 0x{1:X}' -f $task.State, $task.LastTaskResult
+        $state, $result = [int] $task.State, [int] $task.LastTaskResult
+        $waiting = 0x41301, 0x41303, 0x41325 # it runs, has not run yet, or is queued
+        @{
+            Words = 'its task has state {0} and last result 0x{1:X}' -f $state, $result
+            Ended = ($state -eq 3 -and $waiting -notcontains $result) # 3: it is ready to run again
+        }
     } catch {
-        "its task can't be read: $(Get-FpCause $_)"
+        @{ Words = "its task can't be read: $(Get-FpCause $_)"; Ended = $false }
     }
 }

@@ -209,6 +209,13 @@ namespace FleetPatch.StandIns
                 task["last_run"] = Machine.Now;
                 task["runs"] = (int)task["runs"] + 1;
             });
+            // What stops a process before it runs its command line: AppLocker, a virus scanner. It ends with that code.
+            var stopped = Machine.Current.Read(s => Json.Number(s, "task_stopped"));
+            if (stopped != 0)
+            {
+                Machine.Current.Change(s => { In(s)["instance"] = null; In(s)["last_result"] = stopped; });
+                return new RunningTask(Name, instance, null);
+            }
             var request = Host.StartTask(Path, instance, arguments, Ended);
             return new RunningTask(Name, instance, request);
         }
