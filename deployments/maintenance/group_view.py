@@ -8,6 +8,7 @@ from deployments.maintenance.groups import HoldGroup, HoldGroups
 from inventory.guests import GuestAction
 from tasks.domain.model import Assessment, Selection
 from tasks.domain.states import ImpactType
+from tasks.records.automatic.sightings import with_first_seen
 from tasks.records.maintenance import GroupRecord, PackageUpdate, SqlMaintenance
 from tasks.records.queries.newest_assessments import NewestAssessments, read_newest_assessments
 from tasks.records.queries.pending_since import read_pending_since
@@ -49,7 +50,8 @@ def read_group_machines(database: Database, group: HoldGroup, now: datetime) -> 
     names = [machine.name for machine in group.machines]
     newest = read_newest_assessments(database, names, now + CLOCK_TOLERANCE)
     since = read_pending_since(database, names)
-    selection = group.scheduled.request.to_patch_options().selection
+    states = (found.answered.packages for found in newest.values() if found.answered is not None)
+    selection = with_first_seen(database, group.scheduled.request.to_patch_options().selection, states)
     return tuple(_build_machine(name, newest.get(name), since, selection, group.policy) for name in names)
 
 

@@ -133,13 +133,14 @@ def read_machine(request: Request, name: str) -> models.MachineDetails:
     machine, row = snapshot.rows.get(name), snapshot.machines.get(name)
     if row is None:
         raise HTTPException(404, f"there is no machine {name!r} in the inventory")
-    automatic = read_automatic_state(context.records.database, snapshot, context.clock.now())
+    database = context.records.database
+    automatic = read_automatic_state(database, snapshot, context.clock.now())
     details = read_details(context, name)
     patches = tuple(
         build_missing_update_row(
             name, pending_update.update, pending_update.since, pending_update.reason, pending_update.run_id
         )
-        for pending_update in explain_waiting(snapshot, automatic, machine, details.pending, details.packages)
+        for pending_update in explain_waiting(snapshot, automatic, machine, details.pending, details.packages, database)
     )
     return copy_row(models.MachineDetails, row, patches=patches)
 

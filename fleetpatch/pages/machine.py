@@ -103,7 +103,7 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
         details=details,
         pending=build_page(
             request,
-            explain_waiting(snapshot, automatic, row, details.pending, details.packages),
+            explain_waiting(snapshot, automatic, row, details.pending, details.packages, database),
             updates,
             parameter="updates",
         ),

@@ -189,7 +189,7 @@ def _find_lacking(
     results = read_last_update_results(context.records.database, name)
     own_rows = [row for row in pending if row.machine in fleet.rows]
     packages = _read_packages(context, _choose_machines(own_rows, results))
-    forecaster = Forecaster(fleet, automatic, results, packages)
+    forecaster = Forecaster(fleet, automatic, results, packages, context.records.database)
     rows = [
         LackingRow(row, machine.machine.environment, forecaster.forecast(row, machine))
         for row in own_rows

@@ -12,6 +12,7 @@ from tasks.domain.model import PackageState, Update
 from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, Classification
 from tasks.records.queries.explanations import AVAILABLE_REASON, Explanation
 from tasks.records.queries.updates import PendingUpdateRow
+from tasks.records.storage.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ def explain_waiting(
     machine: FleetMachine | None,
     pending: Sequence[ExplainedUpdate],
     packages: PackageState | None,
+    database: Database,
 ) -> tuple[ExplainedUpdate, ...]:
     """Return what a machine lacks, with the reason why an update waits where the records only say that it is there.
 
@@ -78,10 +80,11 @@ def explain_waiting(
         machine: the machine; None if it is not in the inventory any more.
         pending: what it lacks.
         packages: the answer that says so; None: it has never given one.
+        database: the records.
     """
     if machine is None or packages is None:
         return tuple(pending)
-    forecaster = Forecaster(fleet, automatic, {}, {machine.machine.name: packages})
+    forecaster = Forecaster(fleet, automatic, {}, {machine.machine.name: packages}, database)
     return tuple(_explain(forecaster, machine, pending_update) for pending_update in pending)
 
 

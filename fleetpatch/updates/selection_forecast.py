@@ -11,7 +11,9 @@ from inventory.machine import PatchOwner
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import PackageState, RebootNeed, Selection, Update
 from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, Classification, UpdateState, YesNoUnknown
+from tasks.records.automatic.sightings import with_first_seen
 from tasks.records.queries.updates import LastResult, PendingUpdateRow
+from tasks.records.storage.database import Database
 from tasks.rules.automatic.model import RolloutState
 from tasks.rules.updates.selection import select_updates
 
@@ -47,6 +49,7 @@ class Forecaster:
         results: the last result of the update on each machine.
         packages: the newest answers of some machines. The selection of a request needs more of an update than the rows
             have: of the other machines, it is taken from a machine here that lacks the same version.
+        database: the records, which know when updates were first seen.
     """
 
     def __init__(
@@ -55,11 +58,13 @@ class Forecaster:
         automatic: AutomaticState,
         results: Mapping[str, LastResult],
         packages: Mapping[str, PackageState],
+        database: Database,
     ) -> None:
         self._fleet = fleet
         self._automatic = automatic
         self._results = results
         self._packages = packages
+        self._database = database
         self._examples = {
             (update.name, update.available): replace(update, given_up="")  # so it failed on that machine only
             for state in packages.values()
@@ -178,7 +183,10 @@ class Forecaster:
             policy = automatic.to_policy() if automatic is not None else None
             return Selection(classifications=policy.classifications, exclude=policy.exclude) if policy else None
         known_configuration = self._configurations.get(configuration)
-        return known_configuration.build_request(zone).to_patch_options().selection if known_configuration else None
+        if known_configuration is None:
+            return None
+        selection = known_configuration.build_request(zone).to_patch_options().selection
+        return with_first_seen(self._database, selection, self._packages.values())
 
 
 def _build_update(row: PendingUpdateRow, example: Update | None) -> Update:

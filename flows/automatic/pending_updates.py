@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 
 from inventory.data_class import dataclass
-from tasks.domain.model import Assessment, PackageState, Selection, Update
+from tasks.domain.model import Assessment, PackageState, Selection, Update, UpdateKey
 from tasks.domain.states import Classification, Severity
-from tasks.records.automatic.sightings import MissingKey, SightingChanges
+from tasks.records.automatic.sightings import MissingChanges, MissingKey
 from tasks.rules.automatic.deadlines import Sighting, find_missing_since
 from tasks.rules.automatic.fleet_index import CLOCK_TOLERANCE
-from tasks.rules.automatic.model import AutomaticPolicy, UpdateKey
+from tasks.rules.automatic.model import AutomaticPolicy
 from tasks.rules.updates.selection import select_updates
 
 
@@ -93,82 +93,52 @@ class PendingUpdateFinder:
             yield result.update, result.reason if is_wanted else ""
 
 
-def drop_later_sightings(sightings: Mapping[UpdateKey, Sighting], limit: datetime) -> dict[UpdateKey, Sighting]:
-    """Return the sightings until a time. Of one that is later, a publication before that time is kept."""
-    earlier_sightings: dict[UpdateKey, Sighting] = {}
-    for key, sighting in sightings.items():
-        published = sighting.published if sighting.published is not None and sighting.published <= limit else None
-        if published is not None or sighting.first_seen <= limit:
-            earlier_sightings[key] = (
-                sighting if published == sighting.published else Sighting(sighting.first_seen, published)
-            )
-    return earlier_sightings
-
-
 @dataclass(frozen=True, slots=True)
 class MissingFixes:
     """Since when machines lack fixes."""
 
     since: Mapping[MissingKey, datetime]  # by machine and name of the update
-    changes: SightingChanges  # what the records do not have yet
+    changes: MissingChanges  # what the records do not have yet
 
 
 def compute_missing_fixes(
     rows: Mapping[str, tuple[PendingRow, ...]],
-    sightings: Mapping[UpdateKey, Sighting],
+    first_seen: Mapping[UpdateKey, datetime],
     stored: Mapping[MissingKey, datetime],
     assessed: Collection[str],
     now: datetime,
 ) -> MissingFixes:
     """Return since when machines lack fixes, and what is new about that.
 
-    ``stored`` is what the records have of these machines. Only machines that were ``assessed``, with an answer, can
-    show that a fix is installed.
+    ``first_seen`` says when the fleet first saw updates. ``stored`` is what the records have of these machines. Only
+    machines that were ``assessed``, with an answer, can show that a fix is installed.
     """
     limit = now + CLOCK_TOLERANCE
-    valid = drop_later_sightings(sightings, limit)
-    new_sightings = _find_new_sightings(rows, valid, limit)
-    merged = {**valid, **new_sightings}
+    seen = {key: at for key, at in first_seen.items() if at <= limit}
+    for row in (row for machine_rows in rows.values() for row in machine_rows):
+        seen[row.key] = min(seen.get(row.key, row.seen_at), row.seen_at)
     since: dict[MissingKey, datetime] = {}
     for machine, updates in rows.items():
         earlier = ((row.name, stored.get((machine, row.name))) for row in updates)
         before = {name: moment for name, moment in earlier if moment is not None and moment <= limit}
-        fixed = {row.name for row in updates if row.name in before and _has_fix(row, before[row.name], merged)}
-        claimed = {row.key: Sighting(merged[row.key].first_seen, _find_publication(row, limit)) for row in updates}
+        fixed = {row.name for row in updates if row.name in before and _has_fix(row, before[row.name], seen)}
+        claimed = {row.key: Sighting(seen[row.key], _find_publication(row, limit)) for row in updates}
         missing_since = find_missing_since(before, list(claimed), claimed, now, fixed)
         since |= {(machine, name): moment for name, moment in missing_since.items()}
     answered = frozenset(assessed)
-    changes = SightingChanges(
-        sightings=new_sightings,
+    changes = MissingChanges(
         missing={key: moment for key, moment in since.items() if stored.get(key) != moment},
         fixed=tuple(key for key in stored if key not in since and key[0] in answered),
     )
     return MissingFixes(since, changes)
 
 
-def _has_fix(row: PendingRow, since: datetime, sightings: Mapping[UpdateKey, Sighting]) -> bool:
+def _has_fix(row: PendingRow, since: datetime, seen: Mapping[UpdateKey, datetime]) -> bool:
     """Return whether a machine has installed a version since then: it has what was released until that version."""
-    installed = sightings.get((row.name, row.installed)) if row.installed is not None else None
-    return installed is not None and since <= installed.first_seen
+    installed_seen = seen.get((row.name, row.installed)) if row.installed is not None else None
+    return installed_seen is not None and since <= installed_seen
 
 
 def _find_publication(row: PendingRow, limit: datetime) -> datetime | None:
     """Return the publication that the machine itself reports. It counts for no other machine: it may be a lie."""
     return row.published if row.published is not None and row.published <= limit else None
-
-
-def _find_new_sightings(
-    rows: Mapping[str, tuple[PendingRow, ...]], sightings: Mapping[UpdateKey, Sighting], limit: datetime
-) -> dict[UpdateKey, Sighting]:
-    """Return updates that were never seen, and those whose publication was not known before."""
-    new_sightings: dict[UpdateKey, Sighting] = {}
-    for machine_rows in rows.values():
-        for row in machine_rows:
-            stored = sightings.get(row.key)
-            published = _find_publication(row, limit)
-            if stored is not None and (stored.published is not None or published is None):
-                continue
-            earlier = new_sightings.get(row.key) or stored or Sighting(row.seen_at, published)
-            first_seen = earlier.first_seen if stored is not None else min(earlier.first_seen, row.seen_at)
-            new_sightings[row.key] = Sighting(first_seen, earlier.published or published)
-    return new_sightings

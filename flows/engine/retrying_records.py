@@ -1,14 +1,14 @@
 """Records that wait for an unavailable database, and refuse to write once the lease of the run is lost."""
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Set
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from flows.ports.audit import AuditAppender
 from tasks.domain.errors import RecordsUnavailable
-from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport, Window
+from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport, UpdateKey, Window
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalEntry, Records, build_lease_lost_error
@@ -178,6 +178,10 @@ class RetryingRecords(_RetryingStore[Records]):
     def read_last_assessment(self, machine: str) -> Assessment | None:
         """See Records."""
         return self._retry_while_unavailable(lambda: self._inner.read_last_assessment(machine))
+
+    def read_first_seen(self, updates: Set[UpdateKey]) -> dict[UpdateKey, datetime]:
+        """See Records."""
+        return self._retry_while_unavailable(lambda: self._inner.read_first_seen(updates))
 
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "RetryingRecords":
         """See Records."""

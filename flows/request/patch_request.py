@@ -170,8 +170,8 @@ class UpdatesRequest(FormModel):
     )
     published_before: datetime | None = Field(
         default=None,
-        description="Leave out updates that were published later, if the machine knows the date. Without an offset it "
-        "is read in the window's zone.",
+        description="Leave out updates that were published later, or, if that is not known, that the fleet first saw "
+        "later. Without an offset it is read in the window's zone.",
     )
     as_in_run: str = Field(
         default="",
@@ -389,6 +389,7 @@ class PatchRequest(ScopeRequest):
                 Selection,
                 classifications=frozenset(self.updates.classifications),
                 published_before=self._localize_published_before(),
+                first_seen={},
                 severities=frozenset(self.updates.severities),
                 accept_licences=self.accept_licences,
                 pinned_updates=pinned_updates,

@@ -11,6 +11,9 @@ from tasks.domain.components import InstalledComponent
 from tasks.domain.services import Services
 from tasks.domain.states import Classification, Compliance, FindingLevel, MachineKind, YesNoUnknown
 
+UpdateKey = tuple[str, str]
+"""Name and version of an update."""
+
 TRY_AGAIN = "to try it again, name it in include, without wildcards"
 """What helps for an update that is given up."""
 
@@ -384,6 +387,16 @@ class PackageState:
     remounted: tuple[str, ...] = ()
     waiting: WaitingFixes | None = None
     self_restarts: tuple[SelfRestart, ...] = ()
+
+    @property
+    def versions(self) -> frozenset[UpdateKey]:
+        """Return all versions that are offered: a run may install an older one than ``available``."""
+        return frozenset(
+            (update.name, version)
+            for update in self.updates
+            for version in (update.available, update.security_version, *update.older_versions)
+            if version
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from tasks.domain.assessment import (  # noqa: F401 - others import them from he
     SelfRestart,
     UnfinishedPackage,
     Update,
+    UpdateKey,
     WaitingFixes,
 )
 from tasks.domain.compliance import RepositoryProblem  # noqa: F401 - others import it from here
@@ -69,6 +70,8 @@ class Selection:
     exclude_requiring_reboot: bool = False
     newest: bool = False  # for a security fix: the newest version of any origin, not the newest of a security origin
     published_before: datetime | None = None
+    # When the fleet first saw updates, by name and version: their date where the publication is not known.
+    first_seen: Mapping[UpdateKey, datetime] = field(default_factory=dict)
     severities: frozenset[Severity] = frozenset()  # empty: any
     accept_licences: bool = False
     pinned_updates: PinnedUpdates | None = None

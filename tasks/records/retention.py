@@ -6,7 +6,7 @@ A new history keeps assessments for months and runs that changed machines for ye
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, delete, exists, func, insert, select
+from sqlalchemy import Connection, delete, exists, func, insert, or_, select
 
 from inventory.data_class import dataclass
 from tasks.domain.model import READ_ONLY_RUN_KINDS
@@ -220,11 +220,12 @@ def _prune_days(records: SqlRecords, before: datetime) -> None:
 def _prune_automatic_patching(records: SqlRecords, before: datetime) -> None:
     """Delete what automatic patching no longer needs. The newest rollouts are kept: they give the next one its number.
 
-    The first sight of an update is kept while any machine lacks a fix of its name: deadlines count from it.
+    The first sight of an update is kept while any machine lacks a fix of its name: deadlines and limits count from it.
     """
     rollouts, sightings, opt_outs = schema.rollouts, schema.update_sightings, schema.opt_outs
     newest = select(rollouts.c.id).order_by(rollouts.c.created_at.desc(), rollouts.c.id.desc()).limit(_KEPT_ROLLOUTS)
-    is_missing = exists().where(schema.missing_fixes.c.name == sightings.c.name)
+    missing, pending = schema.missing_fixes, schema.assessment_updates
+    is_missing = or_(*(exists().where(table.c.name == sightings.c.name) for table in (missing, pending)))
     with records.database.begin_write("forget old automatic patching") as connection:
         for table in (schema.announcements, schema.automatic_runs):
             connection.execute(delete(table).where(table.c.at < before))

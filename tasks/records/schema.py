@@ -344,7 +344,7 @@ update_sightings = Table(
     Column("first_seen", UtcDateTime, nullable=False),
     Column("published", UtcDateTime),
 )
-"""When an update was first seen pending on any machine, and its publication if that is known."""
+"""When an update was first seen pending on any machine. Nothing writes or reads ``published`` any more."""
 
 missing_fixes = Table(
     "missing_fixes",

@@ -1,6 +1,6 @@
 """Implements the Records protocol on SQLite and PostgreSQL. tasks/records/setup.py creates the objects."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
@@ -11,10 +11,21 @@ from typing import Self, cast
 from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select, text
 
 from inventory.data_class import dataclass
-from tasks.domain.model import Assessment, HookResult, JobOutput, MachinePlan, Outcome, RunInfo, RunReport, Wave
+from tasks.domain.model import (
+    Assessment,
+    HookResult,
+    JobOutput,
+    MachinePlan,
+    Outcome,
+    RunInfo,
+    RunReport,
+    UpdateKey,
+    Wave,
+)
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalEntry
 from tasks.records import schema, statements
+from tasks.records.automatic.sightings import read_first_seen, save_first_seen
 from tasks.records.encoding import row_encoding
 from tasks.records.encoding.codec import decode, encode
 from tasks.records.leases import SqlLeases, require_lease
@@ -72,6 +83,7 @@ class SqlRecords:
         self._lease_holder = lease_holder
         self._saved_parts: dict[_CacheKey, _CachedPart] = {}
         self._updates_with_cves: SavedUpdates = set()
+        self._first_seen: dict[UpdateKey, datetime] = {}
         self._group: WriteGroup[_GroupItem] = WriteGroup(self._write_group)
 
     @property
@@ -161,10 +173,12 @@ class SqlRecords:
             for part in parts:
                 self._save_part(connection, part, run)
             stored = save_update_cves(connection, assessments, self._updates_with_cves)
+            first_seen = save_first_seen(connection, assessments, self._first_seen)
             if journal:
                 connection.execute(build_journal_insert(connection.dialect.name), journal)
         self._cache_parts(parts)
         self._updates_with_cves |= stored
+        self._first_seen |= first_seen
 
     def _save_run_and_plans(self, report: RunReport) -> None:
         """Store the run, waves, hooks, notes and plans of a report in one transaction."""
@@ -211,6 +225,10 @@ class SqlRecords:
         with self.database.begin_read("read the last assessment") as connection:
             document = connection.execute(query, {"of_machine": machine}).scalar_one_or_none()
         return decode(Assessment, document) if document is not None else None
+
+    def read_first_seen(self, updates: Set[UpdateKey]) -> dict[UpdateKey, datetime]:
+        """See the Records protocol."""
+        return read_first_seen(self.database, updates)
 
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "SqlRecords":
         """Return records that write only while this holder has the run lease. See the Records protocol."""

@@ -40,7 +40,13 @@ from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health
 from tasks.steps.machine.next_boot import check_next_boot_needs
-from tasks.steps.machine.package_state import date_reboot, keep_repository_problems, query_packages, simulate
+from tasks.steps.machine.package_state import (
+    date_reboot,
+    date_selection,
+    keep_repository_problems,
+    query_packages,
+    simulate,
+)
 from tasks.steps.start_checks import is_visit_needed
 from tasks.steps.undo_choice import choose_ways_back, describe_ways_back
 
@@ -104,6 +110,7 @@ def plan_updates(context: MachineContext) -> MachineState:
         chosen, skipped, selection = choice.back, choice.skipped, keep_others(selection, choice.skipped)
         snapshot = choice.snapshot
     else:
+        selection = date_selection(context, packages)
         chosen, skipped = select_updates(packages, selection)
         if selection.pinned_updates is None:
             special_notes = find_impossible_classes(selection.classifications, [packages.manager], POSSIBLE_CLASSES)
@@ -146,7 +153,7 @@ def plan_updates(context: MachineContext) -> MachineState:
             *([LEFT_REBOOT] if leaves_reboot and not snapshot else []),
             *([f"the pending reboot is {deadline}"] if deadline else []),
             *_describe_service_restarts(packages, options),
-            *describe_unapplied_limits(chosen, options.selection),
+            *describe_unapplied_limits(chosen, selection),
             *describe_new_packages(new_packages),
             *(
                 ()

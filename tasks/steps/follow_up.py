@@ -16,6 +16,7 @@ from tasks.rules.runs.approval import is_approval_required, is_rehearsal_require
 from tasks.rules.updates.follow_up import MAX_FOLLOW_UPS, find_new_updates, select_new_updates, warn_of_new_updates
 from tasks.steps.assess import plan_updates
 from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.machine.package_state import date_selection
 from tasks.steps.start_checks import divide_into_transactions, explain_stop_request
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,9 @@ def plan_follow_up(context: MachineContext) -> MachineState:
     if packages is None or machine_state.install is None:
         return machine_state
     new = find_new_updates(context.packages, packages)
-    pinned = context.options.selection.pinned_updates
-    included, unpinned = select_new_updates(packages, new, context.options.selection)
+    selection = date_selection(context, packages)
+    pinned = selection.pinned_updates
+    included, unpinned = select_new_updates(packages, new, selection)
     findings = warn_of_new_updates(unpinned, f"run {pinned.run_id} has not installed them" if pinned else "")
     plan = None
     if included:

@@ -1,11 +1,12 @@
 """A rehearsal: a copy of a machine is started by its provider, patched by the same steps, and thrown away."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
+from datetime import datetime
 
 from inventory.machine import Machine, TransportKind
 from tasks.domain.errors import FleetpatchError, ProviderError
-from tasks.domain.model import Assessment, ErrorInfo, JobOutput, Outcome, RunInfo, RunReport, Window
+from tasks.domain.model import Assessment, ErrorInfo, JobOutput, Outcome, RunInfo, RunReport, UpdateKey, Window
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalEntry, Records
@@ -49,6 +50,10 @@ class CopyRecords:
     def read_last_assessment(self, machine: str) -> Assessment | None:
         """Return that of the machine."""
         return self._records.read_last_assessment(machine)
+
+    def read_first_seen(self, updates: Set[UpdateKey]) -> dict[UpdateKey, datetime]:
+        """Return those of the fleet."""
+        return self._records.read_first_seen(updates)
 
     def with_lease(self, run_id: str, holder: LeaseHolder) -> Records:  # noqa: ARG002 - the protocol's
         """Return these records: nothing of them outlives the copy."""

@@ -21,7 +21,6 @@ from tasks.machines.managers.rpm.manager import DNF, DNF5, RpmManager
 from tasks.machines.managers.rpm.zypper import assessment as zypper
 from tasks.machines.managers.windows_update import assessment as windows
 from tasks.records import schema
-from tasks.rules.automatic.deadlines import Sighting
 from tasks.rules.machine_checks.report_limits import (
     MAX_ALL_CHARACTERS,
     MAX_ALL_ITEMS,
@@ -332,8 +331,7 @@ def test_the_date_of_one_machine_moves_no_other_machine_s_deadline() -> None:
     row = PendingRow("openssl", "2", Classification.SECURITY, Severity.UNSPECIFIED, (), "", "1", None, NOW - DAY)
     lie = replace(row, published=NOW - 400 * DAY)
     key = ("openssl", "2")
-    stored = {key: Sighting(NOW - 3 * DAY, NOW - 400 * DAY)}
-    for sightings in ({}, stored):
-        found = compute_missing_fixes({"bad": (lie,), "good": (row,)}, sightings, {}, ("bad", "good"), NOW)
-        assert found.since["good", "openssl"] == (sightings[key].first_seen if sightings else NOW - DAY)
+    for seen in ({}, {key: NOW - 3 * DAY}):
+        found = compute_missing_fixes({"bad": (lie,), "good": (row,)}, seen, {}, ("bad", "good"), NOW)
+        assert found.since["good", "openssl"] == seen.get(key, NOW - DAY)
         assert found.since["bad", "openssl"] == NOW - 400 * DAY

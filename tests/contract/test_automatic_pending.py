@@ -9,10 +9,9 @@ from inventory.machine import Inventory, Machine, PatchOwner
 from tasks.domain.model import Assessment, ErrorInfo, Update, UpdateResult
 from tasks.domain.states import Classification, OperationState, Severity, UpdateState
 from tasks.records.automatic.rollouts import read_rollout_results
-from tasks.records.automatic.sightings import SqlSightings
+from tasks.records.automatic.sightings import SqlMissingFixes, read_first_seen
 from tasks.records.queries.newest_assessments import read_newest_assessments
 from tasks.records.sql_records import SqlRecords
-from tasks.rules.automatic.deadlines import Sighting
 from tasks.rules.automatic.model import AutomaticPolicy, Rollout
 from tests.support.builders import make_assessment, make_outcome, make_package_state, make_run, make_update
 
@@ -39,8 +38,8 @@ def snapshot(records: SqlRecords, *names: str, **policy: Any) -> AssessedFleet:
 
 
 def since(records: SqlRecords, machine: str = "web-1") -> dict[tuple[str, str], datetime]:
-    SqlSightings(records.database).save(snapshot(records, machine).missing.changes)
-    return SqlSightings(records.database).read_missing([machine])
+    SqlMissingFixes(records.database).save(snapshot(records, machine).missing.changes)
+    return SqlMissingFixes(records.database).read_missing([machine])
 
 
 def test_the_newest_assessments_with_and_without_an_answer(records: SqlRecords) -> None:
@@ -123,7 +122,7 @@ def test_the_first_sight_on_any_machine_counts_until_the_publication_is_known(re
     assert since(records, "web-2") == {("web-2", "bash"): NOW}
     records.save(assessed("web-2", NOW + 2 * DAY, bash("1", NOW - DAY)))
     assert since(records, "web-2") == {("web-2", "bash"): NOW - DAY}
-    assert SqlSightings(records.database).read_sightings() == {("bash", "1"): Sighting(NOW, NOW - DAY)}
+    assert read_first_seen(records.database) == {("bash", "1"): NOW}
 
 
 def test_what_is_stored_once_is_not_stored_again(records: SqlRecords) -> None:

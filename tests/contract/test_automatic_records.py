@@ -16,14 +16,13 @@ from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRun
 from tasks.records.automatic.held_updates import SqlHeldUpdates
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
-from tasks.records.automatic.sightings import SightingChanges, SqlSightings
+from tasks.records.automatic.sightings import MissingChanges, SqlMissingFixes, read_first_seen
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.rules.automatic.deadlines import Sighting
 from tasks.rules.automatic.model import HeldUpdate, Phase, Rollout, RolloutState, RunPlan
 from tests.contract.records_subjects import BOTH, new_database
-from tests.support.builders import make_run
+from tests.support.builders import make_assessment, make_package_state, make_run, make_update
 
 NOW = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -162,12 +161,17 @@ def test_old_history_of_automatic_patching_is_pruned_and_what_counts_is_kept(rec
         SqlAutomaticRuns(database).add(automatic_run(key=key, at=at))
         SqlOptOuts(database).add(OptOut(key, "anne", "", at, at + HOUR))
     SqlOptOuts(database).add(OptOut("for ever", "anne", "", old))
-    sightings = {("curl", "8"): Sighting(old), ("bash", "5"): Sighting(old), ("zlib", "1"): Sighting(NOW)}
-    SqlSightings(database).save(SightingChanges(sightings, {("web-1", "bash"): old}))
+    seen = [("curl", "8", old), ("bash", "5", old), ("zlib", "1", NOW), ("tzdata", "2", old)]
+    for name, version, at in seen:
+        update = make_update(name=name, available=version)
+        records.save(make_assessment(machine=name, at=at, packages=make_package_state(updates=(update,))))
+    for gone in ("curl", "bash"):
+        records.save(make_assessment(machine=gone, at=NOW, packages=make_package_state(updates=())))
+    SqlMissingFixes(database).save(MissingChanges({("web-1", "bash"): old}))
     prune_history(records, NOW - HOUR)
     assert SqlAnnouncements(database).read_keys() == {"new"}
     assert [each.run.key for each in SqlAutomaticRuns(database).read_since(old)] == ["new"]
-    assert SqlSightings(database).read_sightings().keys() == {("bash", "5"), ("zlib", "1")}
+    assert read_first_seen(database) == {("bash", "5"): old, ("zlib", "1"): NOW, ("tzdata", "2"): old}
     with database.begin_read("read the pauses") as connection:
         assert set(connection.execute(select(schema.opt_outs.c.scope)).scalars()) == {"for ever", "new"}
     left = {each.id for each in SqlRollouts(database).read_newest(100)}

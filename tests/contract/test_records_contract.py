@@ -44,6 +44,19 @@ def test_it_is_a_records(records: AnyRecords) -> None:
     assert seam.read_entries("nothing-yet") == ()
 
 
+def test_the_first_sight_of_a_version_is_the_earliest_of_any_machine(records: AnyRecords) -> None:
+    long = make.make_update(name="n" * 400, available="1", published=None)
+    fix = make.make_update(name="curl", available="9", security_version="8", older_versions=("8", "7"))
+    keys = frozenset({(long.name, "1"), ("curl", "9"), ("curl", "8"), ("curl", "7")})
+    assert records.read_first_seen(keys) == {}
+    for machine, day in (("ahead", 9), ("first", 1), ("second", 3)):
+        packages = make.make_package_state(updates=(long, fix))
+        at = make.START + timedelta(days=day)
+        records.save(make.make_assessment(machine=machine, at=at, run_id=machine, packages=packages))
+    records.save(replace(make.make_assessment(at=make.START), packages=None))
+    assert records.read_first_seen({*keys, ("curl", "6")}) == dict.fromkeys(keys, make.START + timedelta(days=1))
+
+
 class TestJournal:
     def test_entries_come_back_as_they_were_oldest_first(self, records: AnyRecords) -> None:
         first = make.make_journal_entry(detail={"updates": ["a", "b"], "nested": {"x": None, "y": 1.5}, "ok": True})

@@ -1,6 +1,6 @@
 """A controller: one process that carries a run, with its own clock, its own lines, and a life that may end anywhere."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from flows.engine.run_lease import LeaseRenewer
 from tasks.domain.errors import ConnectionLost, DeadlineExceeded, RecordsUnavailable
-from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport, UpdateKey
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, Leases, LeaseStatus
 from tasks.domain.protocols.records import JournalEntry, Records
@@ -219,6 +219,10 @@ class RecordsLine:
     def read_last_assessment(self, machine: str) -> Assessment | None:
         """See Records. Answered at once, as a measure is."""
         return self._outage.ask(lambda: self._records.read_last_assessment(machine))
+
+    def read_first_seen(self, updates: Set[UpdateKey]) -> dict[UpdateKey, datetime]:
+        """See Records. Answered at once, as a measure is."""
+        return self._outage.ask(lambda: self._records.read_first_seen(updates))
 
     def _ask(self, name: str, act: Callable[[], T]) -> T:
         return self._of.call("records", name, lambda: self._outage.ask(act))

@@ -1,12 +1,12 @@
 """Records in memory, with faults on demand. Held to the same contract as the real ones."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from tasks.domain.errors import RecordsError, RecordsUnavailable, RunNotFound
-from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport, UpdateKey
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalEntry, build_lease_lost_error
 from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
@@ -102,6 +102,14 @@ class FakeRecords:
             known = [each for each in self.assessments.values() if each.machine == machine and each.packages]
         return max(known, key=lambda each: each.at, default=None)
 
+    def read_first_seen(self, updates: Set[UpdateKey]) -> dict[UpdateKey, datetime]:
+        with self._turn:
+            self._be_there()
+            seen = [
+                (key, each.at) for each in self.assessments.values() if each.packages for key in each.packages.versions
+            ]
+        return {key: min(at for of, at in seen if of == key) for key, _ in seen if key in updates}
+
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "HeldRecords":
         return HeldRecords(self, run_id, holder)
 
@@ -145,6 +153,9 @@ class HeldRecords:
 
     def read_last_assessment(self, machine: str) -> Assessment | None:
         return self.records.read_last_assessment(machine)
+
+    def read_first_seen(self, updates: Set[UpdateKey]) -> dict[UpdateKey, datetime]:
+        return self.records.read_first_seen(updates)
 
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "HeldRecords":
         return HeldRecords(self.records, run_id, holder)

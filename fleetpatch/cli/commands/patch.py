@@ -115,19 +115,22 @@ def _confirm_patch(
     """Ask the person at the terminal. RequestError: there is no terminal."""
     from fleetpatch.cli.runtime.run_lookup import open_history
     from fleetpatch.cli.views.patch_request import print_patch_request
+    from tasks.records.automatic.sightings import with_first_seen
 
     subject, hint = (
         f"patching {format_count(len(machines), 'machine')}",
         "Add --yes, or see what would be done: fleetpatch plan.",
     )
     require_terminal(subject, hint)
+    selection = request.to_patch_options().selection
     try:
-        assessments = open_history(records).read_latest_assessments(
-            [machine.name for machine in machines], answered=True
-        )
+        history = open_history(records)
+        assessments = history.read_latest_assessments([machine.name for machine in machines], answered=True)
+        states = (assessment.packages for assessment in assessments.values())
+        selection = with_first_seen(history.database, selection, states)
     except RecordsError:  # the question has no numbers then; the run says what is wrong with the records
         assessments = None
-    print_patch_request(request, machines, SystemClock().now(), sets, assessments)
+    print_patch_request(request, machines, SystemClock().now(), sets, assessments, selection)
     if not confirm("Patch them?", subject, hint):
         raise typer.Exit(0)
 

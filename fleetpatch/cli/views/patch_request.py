@@ -12,7 +12,7 @@ from flows.request.patch_request import PatchRequest
 from inventory.machine import Machine, MachineSet
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import RequestError
-from tasks.domain.model import Assessment
+from tasks.domain.model import Assessment, Selection
 from tasks.domain.states import RebootPolicy, YesNoUnknown
 from tasks.reports.formatting import format_count
 from tasks.rules.calendar.local_time import format_duration
@@ -31,8 +31,12 @@ def print_patch_request(
     now: datetime,
     sets: Sequence[MachineSet] = (),
     assessments: Mapping[str, Assessment] | None = None,
+    selection: Selection | None = None,
 ) -> None:
-    """Print what the run will do, before the confirmation. None as assessments: they can't be read."""
+    """Print what the run will do, before the confirmation. None as assessments: they can't be read.
+
+    ``selection``: the request's, with the first sights of updates; None: without them.
+    """
     names = frozenset(request.only_machines)
     patched = [machine for machine in machines if machine.owner.is_patchable and (not names or machine.name in names)]
     now = now.replace(microsecond=0)
@@ -42,7 +46,9 @@ def print_patch_request(
     selected = [*request.updates.classifications, *(f"and {mask}" for mask in request.updates.include)]
     kinds = ", ".join(str(machine) for machine in selected) or "none"
     exclusions = f", without {', '.join(request.updates.exclude)}" if request.updates.exclude else ""
-    updates, reboots = _count_pending(request, patched, assessments, now)
+    updates, reboots = _count_pending(
+        request, selection or request.to_patch_options().selection, patched, assessments, now
+    )
     reserve_text = "" if request.reboot is RebootPolicy.NEVER else f", {request.reboot_reserve_minutes:g} min reserved"
     rows = {
         "Machines": f"{len(patched)}: {join_first_names([machine.name for machine in patched], MAX_MACHINE_NAMES)}",
@@ -71,7 +77,11 @@ def _describe_waves(request: PatchRequest, machines: Sequence[Machine], sets: Se
 
 
 def _count_pending(
-    request: PatchRequest, machines: Sequence[Machine], assessments: Mapping[str, Assessment] | None, now: datetime
+    request: PatchRequest,
+    selection: Selection,
+    machines: Sequence[Machine],
+    assessments: Mapping[str, Assessment] | None,
+    now: datetime,
 ) -> tuple[str, str]:
     """Return how many updates and reboots the last assessments let expect, in words."""
     if assessments is None:
@@ -81,7 +91,7 @@ def _count_pending(
     ]
     if not known_assessments:
         return "how many is not known: none was assessed yet. `fleetpatch plan` tells", ""
-    counts = list(_select(request, known_assessments))
+    counts = list(_select(selection, known_assessments))
     updates, pending = sum(count for count, _ in counts), sum(count > 0 for count, _ in counts)
     reboots = sum(reboots for count, reboots in counts if count)
     oldest = format_duration((now - min(assessment.at for assessment in known_assessments)).total_seconds())
@@ -92,9 +102,8 @@ def _count_pending(
     return text, f"; expected on {format_count(reboots, 'machine')}" if expects else ""
 
 
-def _select(request: PatchRequest, assessments: Sequence[Assessment]) -> Iterator[tuple[int, bool]]:
+def _select(selection: Selection, assessments: Sequence[Assessment]) -> Iterator[tuple[int, bool]]:
     """Yield of each machine the number of its selected updates, and whether a reboot is expected after them."""
-    selection = request.to_patch_options().selection
     for assessment in assessments:
         if assessment.packages is not None:
             chosen, _ = select_updates(assessment.packages, selection)

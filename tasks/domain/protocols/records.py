@@ -1,6 +1,6 @@
 """The protocols of records: the journal and the history of runs, and the progress that the pages show."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError
-from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport, UpdateKey
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.states import Step
 
@@ -71,6 +71,9 @@ class Records(Protocol):
 
     def read_last_assessment(self, machine: str) -> Assessment | None:
         """Return a machine's newest assessment that has an answer; None: it has none. Its updates may be missing."""
+
+    def read_first_seen(self, updates: Set[UpdateKey]) -> dict[UpdateKey, datetime]:
+        """Return when an assessment of any machine first saw each of these, as far as that is known."""
 
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "Records":
         """Return these records, limited to writes while this holder has the lease of the run.

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, or_, select
 
 from inventory.data_class import dataclass
 from tasks.domain.errors import SealBroken, SealKeyMissing, Unreachable
-from tasks.domain.model import Outcome, RunInfo, RunReport, UpdateResult
+from tasks.domain.model import Outcome, RunInfo, RunReport, UpdateKey, UpdateResult
 from tasks.domain.protocols.records import ROLLOUT_PREFIX
 from tasks.domain.states import (
     FAILED_UPDATE_STATES,
@@ -30,7 +30,7 @@ from tasks.records.encoding.row_encoding import DocumentReader, compress_text, d
 from tasks.records.seals import RUN_KEY, Seals
 from tasks.records.statements import build_row, upsert_row
 from tasks.records.storage.database import Database
-from tasks.rules.automatic.model import Rollout, RolloutState, Try, UpdateKey
+from tasks.rules.automatic.model import Rollout, RolloutState, Try
 from tasks.rules.automatic.progress import RolloutProgress, measure_recorded_rollout
 
 _ROLLOUTS = schema.rollouts

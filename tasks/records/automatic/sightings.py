@@ -1,16 +1,17 @@
 """Stores when updates were first seen, and since when machines lack a fix, on SQLite and PostgreSQL."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, select
 
 from inventory.data_class import dataclass
+from tasks.domain.model import Assessment, PackageState, Selection, UpdateKey
 from tasks.records import schema
-from tasks.records.statements import build_insert, build_upsert
+from tasks.records.statements import build_insert, build_upsert, iterate_batches
+from tasks.records.storage.column_types import to_index_key
 from tasks.records.storage.database import Database
-from tasks.rules.automatic.deadlines import Sighting
-from tasks.rules.automatic.model import UpdateKey
 
 _SIGHTINGS, _MISSING = schema.update_sightings, schema.missing_fixes
 
@@ -19,29 +20,23 @@ MissingKey = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class SightingChanges:
+class MissingChanges:
     """What is to be stored after new assessments."""
 
-    sightings: Mapping[UpdateKey, Sighting]  # new updates, and those whose publication was not known before
     missing: Mapping[MissingKey, datetime]  # since when a machine lacks a fix of an update: new rows and changed ones
     fixed: Sequence[MissingKey] = ()  # rows of ``missing`` that end: the machine does not lack the fix any more
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to store."""
-        return not (self.sightings or self.missing or self.fixed)
+        return not (self.missing or self.fixed)
 
 
-class SqlSightings:
-    """Sightings and missing fixes in a database. All threads of one process may share an object."""
+class SqlMissingFixes:
+    """Missing fixes in a database. All threads of one process may share an object."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def read_sightings(self) -> dict[UpdateKey, Sighting]:
-        """Return all sightings."""
-        rows = self._database.read_rows("read when updates were first seen", select(_SIGHTINGS))
-        return {(name, version): Sighting(first_seen, published) for name, version, first_seen, published in rows}
 
     def read_missing(self, machines: Collection[str] | None = None) -> dict[MissingKey, datetime]:
         """Return since when machines lack fixes; of all machines if no names are given."""
@@ -51,12 +46,11 @@ class SqlSightings:
             (machine, name): since for machine, name, since in rows if machine_names is None or machine in machine_names
         }
 
-    def save(self, changes: SightingChanges) -> None:
+    def save(self, changes: MissingChanges) -> None:
         """Store changes in one transaction."""
         if changes.is_empty:
             return
         with self._database.begin_write("record which fixes are missing") as connection:
-            _save_sightings(connection, changes.sightings)
             if changes.missing:
                 rows = [
                     {"machine": machine, "name": name, "since": since}
@@ -71,18 +65,52 @@ class SqlSightings:
                 connection.execute(gone, rows)
 
 
-def _save_sightings(connection: Connection, sightings: Mapping[UpdateKey, Sighting]) -> None:
-    if not sightings:
-        return
-    insertion = build_insert(connection.dialect.name, _SIGHTINGS)
-    insertion = insertion.on_conflict_do_update(
-        index_elements=["name", "version"],
-        set_={"first_seen": insertion.excluded.first_seen, "published": insertion.excluded.published},
-        # A sighting that a wrong clock has dated later than it can be is replaced.
-        where=_SIGHTINGS.c.published.is_(None) | (_SIGHTINGS.c.first_seen > insertion.excluded.first_seen),
-    )
-    rows = [
-        {"name": name, "version": version, "first_seen": seen.first_seen, "published": seen.published}
-        for (name, version), seen in sorted(sightings.items())  # a fixed order prevents deadlocks
-    ]
-    connection.execute(insertion, rows)
+def read_first_seen(database: Database, updates: Set[UpdateKey] | None = None) -> dict[UpdateKey, datetime]:
+    """Return when an assessment of any machine first saw each of these updates (None: all), as far as that is known."""
+    query = select(_SIGHTINGS.c.name, _SIGHTINGS.c.version, _SIGHTINGS.c.first_seen)
+    if updates is None:
+        rows = database.read_rows("read when updates were first seen", query)
+        return {(name, version): first_seen for name, version, first_seen in rows}
+    by_stored_key = {(to_index_key(name), to_index_key(version)): (name, version) for name, version in updates}
+    with database.begin_read("read when updates were first seen") as connection:
+        return {
+            by_stored_key[name, version]: first_seen
+            for names in iterate_batches(sorted({name for name, _ in by_stored_key}))
+            for name, version, first_seen in connection.execute(query.where(_SIGHTINGS.c.name.in_(names))).tuples()
+            if (name, version) in by_stored_key
+        }
+
+
+def with_first_seen(database: Database, selection: Selection, states: Iterable[PackageState | None]) -> Selection:
+    """Return a selection, with the first sights of what machines were offered if it has a limit of publication."""
+    if selection.published_before is None:
+        return selection
+    updates = frozenset(key for state in states if state is not None for key in state.versions)
+    return replace(selection, first_seen=read_first_seen(database, updates))
+
+
+def save_first_seen(
+    connection: Connection, assessments: Iterable[Assessment], stored: Mapping[UpdateKey, datetime]
+) -> dict[UpdateKey, datetime]:
+    """Store the first sights of the updates of all assessments of a transaction, and return them.
+
+    ``stored``: what need not be stored again. All machines of a fleet lack the same updates, so most is.
+    """
+    first_seen: dict[UpdateKey, datetime] = {}
+    for assessment in assessments:
+        for key in assessment.packages.versions if assessment.packages is not None else ():
+            if key not in stored or assessment.at < stored[key]:
+                first_seen[key] = min(first_seen.get(key, assessment.at), assessment.at)
+    if first_seen:
+        insertion = build_insert(connection.dialect.name, _SIGHTINGS)
+        insertion = insertion.on_conflict_do_update(
+            index_elements=["name", "version"],
+            set_={"first_seen": insertion.excluded.first_seen},
+            where=_SIGHTINGS.c.first_seen > insertion.excluded.first_seen,
+        )
+        rows = [
+            {"name": name, "version": version, "first_seen": at}
+            for (name, version), at in sorted(first_seen.items())  # a fixed order prevents deadlocks
+        ]
+        connection.execute(insertion, rows)
+    return first_seen

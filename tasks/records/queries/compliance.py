@@ -123,7 +123,7 @@ class _Reader:
                 yield Installation(machine, name, version, ended_at or started_at)
 
     def read_first_seen(self) -> dict[tuple[str, str], datetime]:
-        """Return when updates were first seen, as automatic patching has stored it.
+        """Return when updates were first seen, as assessments have stored it.
 
         When they were published is what one machine says, and would count for all of them.
         """

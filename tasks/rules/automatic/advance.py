@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from inventory.data_class import dataclass
 from inventory.name_lists import format_count
+from tasks.domain.model import UpdateKey
 from tasks.rules.automatic.fleet_index import CANARY_PATIENCE, PATIENCE, SUCCESSFUL_STATES, FleetIndex
 from tasks.rules.automatic.model import (
     HeldUpdate,
@@ -16,7 +17,6 @@ from tasks.rules.automatic.model import (
     Rollout,
     RolloutState,
     Try,
-    UpdateKey,
 )
 from tasks.rules.automatic.rollout import count_canary_phases
 

@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, time, timedelta
 
 from inventory.data_class import dataclass
-from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, DueUpdate, RiskRule, UpdateKey
+from tasks.domain.model import UpdateKey
+from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, DueUpdate, RiskRule
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 
-from tasks.domain.model import Window
+from tasks.domain.model import UpdateKey, Window
 from tasks.domain.states import OperationState, include_esm
 from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.model import (
@@ -20,7 +20,6 @@ from tasks.rules.automatic.model import (
     Rollout,
     RolloutState,
     Try,
-    UpdateKey,
 )
 from tasks.rules.calendar.local_time import get_time_zone, to_wall_time, wall_time_to_utc
 

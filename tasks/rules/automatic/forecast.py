@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from inventory.data_class import dataclass
+from tasks.domain.model import UpdateKey
 from tasks.domain.states import OperationState
 from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.decision import decide, decide_steps
@@ -26,7 +27,6 @@ from tasks.rules.automatic.model import (
     RunPlan,
     StartRun,
     Try,
-    UpdateKey,
 )
 from tasks.rules.automatic.rollout import find_next_creation
 

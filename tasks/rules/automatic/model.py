@@ -11,11 +11,9 @@ from enum import StrEnum
 from typing import Self
 
 from inventory.data_class import dataclass
+from tasks.domain.assessment import UpdateKey
 from tasks.domain.states import Classification, OperationState, Severity
 from tasks.rules.calendar.freezes import Freeze
-
-UpdateKey = tuple[str, str]
-"""Name and version of an update."""
 
 
 @dataclass(frozen=True, slots=True)

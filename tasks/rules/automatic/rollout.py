@@ -4,9 +4,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from tasks.domain.model import UpdateKey
 from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.fleet_index import CANARY_PATIENCE, FleetIndex
-from tasks.rules.automatic.model import AutomaticPolicy, MachineView, Phase, Rollout, UpdateKey
+from tasks.rules.automatic.model import AutomaticPolicy, MachineView, Phase, Rollout
 
 
 def build_phases(

@@ -7,6 +7,7 @@ server products, whose services may stop while they are updated.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -29,8 +30,9 @@ def select_updates(packages: PackageState, selection: Selection) -> SelectionRes
     classification and severity or by an include mask, optional ones only by a mask. Security includes Security-ESM. A
     selected update is Blocked when the machine can't install it (``blocked``), or when it is ``given_up`` and no
     include mask without wildcards names it. It is Excluded when its licence terms may not be accepted, when it is
-    newer than ``published_before``, or when it needs a reboot and the request excludes such updates. If the date or the
-    reboot need is unknown, the update stays chosen (see ``describe_unapplied_limits``).
+    newer than ``published_before``, or when it needs a reboot and the request excludes such updates. Its date is its
+    publication, or else its first sight in the fleet. If the date or the reboot need is unknown, the update stays
+    chosen (see ``describe_unapplied_limits``).
 
     An update of what installs updates goes with the classifications that may need it (``needed_by_classes``), whatever
     its own classification and severity.
@@ -81,7 +83,7 @@ def describe_unapplied_limits(chosen: Iterable[Update], selection: Selection) ->
     unknown_reboot = [update.name for update in chosen if update.requires_reboot is None]
     if selection.exclude_requiring_reboot and unknown_reboot:
         notes.append(f"kept although it is not known whether they need a reboot: {join_first_names(unknown_reboot)}")
-    undated = [update.name for update in chosen if update.published is None]
+    undated = [update.name for update in chosen if _find_date(update, selection) is None]
     if selection.published_before is not None and undated:
         notes.append(f"kept although their day of publication is not known: {join_first_names(undated)}")
     return tuple(notes)
@@ -144,7 +146,7 @@ def _pin_to_security_version(update: Update, selection: Selection) -> Update:
     older = update.older_versions
     number = older.index(update.security_version) + 1 if update.security_version in older else len(older)
     secure = replace(update, available=update.security_version, security_version="", vendor_change="")
-    return replace(secure, older_versions=older[number:])
+    return replace(secure, older_versions=older[number:], published=None)
 
 
 def _pin_to_tested_version(update: Update, frozen: PinnedUpdates | None) -> Update:
@@ -154,7 +156,8 @@ def _pin_to_tested_version(update: Update, frozen: PinnedUpdates | None) -> Upda
     for number, version in enumerate(update.older_versions, start=1):
         if (update.name, version) in frozen.updates:
             other_versions = update.older_versions[number:]
-            return replace(update, available=version, security_version="", older_versions=other_versions)
+            tested = replace(update, available=version, security_version="", older_versions=other_versions)
+            return replace(tested, published=None)
     return update
 
 
@@ -237,12 +240,17 @@ def _check_install_limits(update: Update, selection: Selection) -> str:
     if update.needs_licence and not selection.accept_licences:
         return "its licence terms are not accepted on the machine, and the request does not accept them"
     limit = selection.published_before
-    if limit is not None and update.published is not None and update.published > limit:
-        published = format_date_and_time(update.published)
-        return f"published {published}, after the limit of {format_date_and_time(limit)}"
+    date = _find_date(update, selection)
+    if limit is not None and date is not None and date > limit:
+        known_as = "published" if update.published else "of unknown publication, and first seen in the fleet"
+        return f"{known_as} {format_date_and_time(date)}, after the limit of {format_date_and_time(limit)}"
     if selection.exclude_requiring_reboot and update.requires_reboot:
         return "it needs a reboot, and the request excludes such updates"
     return ""
+
+
+def _find_date(update: Update, selection: Selection) -> datetime | None:
+    return update.published or selection.first_seen.get((update.name, update.available))
 
 
 def _is_named(update: Update, selection: Selection) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from tasks.domain.compliance import find_ended_support, merge_problems
-from tasks.domain.model import Assessment, Facts, PackageState, Update
+from tasks.domain.model import Assessment, Facts, PackageState, Selection, Update
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS, PackageManager, SimulationResult
 from tasks.domain.protocols.transport import Transport
@@ -70,6 +70,15 @@ def read_package_state(context: MachineContext, *, refresh: bool = False) -> Pac
     if not refresh:
         packages = keep_repository_problems(packages, assessment.packages if assessment else None)
     return date_reboot(packages, context.known_facts, context.state.assessment, clock.now())
+
+
+def date_selection(context: MachineContext, packages: PackageState) -> Selection:
+    """Return the run's selection, with the first sight of each offered version if it needs them: some are seen now."""
+    selection = context.options.selection
+    if selection.published_before is None:
+        return selection
+    seen, now = context.records.read_first_seen(packages.versions), context.clock.now()
+    return replace(selection, first_seen={key: seen.get(key, now) for key in packages.versions})
 
 
 def keep_repository_problems(packages: PackageState, earlier: PackageState | None) -> PackageState:

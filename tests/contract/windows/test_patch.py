@@ -1,13 +1,17 @@
 """A whole run of the real engine over Windows, with the real scripts on a stand-in for the Windows Update Agent."""
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Literal
 
 from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, RebootState, UpdateState
 from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 from tests.contract.windows.update_machine import guid, offer, soon
+from tests.contract.windows.warm_machine import CLOCK
 from tests.contract.windows.windows_fleet import WindowsFleet, results
 from tests.lab.windows.scenario import SERVICES, Scenario, Service, Update
 
+DAY = timedelta(days=1)
 LCU = "2026-11 Cumulative Update for Microsoft server operating system version 21H2"
 STACK = "2026-11 Servicing Stack Update for Windows Server 2022"
 
@@ -108,12 +112,30 @@ def test_an_installer_that_windows_refuses_to_system_is_named() -> None:
     assert "(in New-FpInstaller)" in outcome.reason
 
 
+WSUS: dict[str, int | str | list[str]] = {"WUServer": "http://wsus.example.com:8530", r"AU\UseWUServer": 1}
+
+
+def test_the_approval_of_a_wsus_server_is_no_publication_and_the_first_sight_in_the_fleet_is() -> None:
+    """A later ring's approval is younger than its limit of publication: the update was never installed there."""
+    approved = CLOCK.now()
+    limited = {"published_before": approved - 10 * DAY}
+    for policies, published in ((WSUS, None), ({}, approved.replace(microsecond=0))):
+        scenario = Scenario(updates=(offer(1, published=approved.timestamp()),), policies=policies)
+        with WindowsFleet.opened(scenario) as fleet:
+            new = fleet.patch(updates=limited)
+            first = next(iter(fleet.records.assessments.values()))
+            fleet.records.save(replace(first, machine="of an earlier ring", at=approved - 20 * DAY))
+            known = fleet.patch(updates=limited)
+        (left,) = new.updates
+        assert (left.update.published, left.state) == (published, UpdateState.EXCLUDED)
+        assert ("first seen in the fleet" in left.reason) is (published is None), left.reason
+        assert new.reason == "nothing to install, 1 excluded"
+        expected = UpdateState.INSTALLED if published is None else UpdateState.EXCLUDED
+        assert results(known)["KB5000001"].state is expected
+
+
 def test_a_server_of_updates_that_is_down_is_named() -> None:
-    policies: dict[str, int | str | list[str]] = {
-        "WUServer": "http://wsus.example.com:8530",
-        r"AU\UseWUServer": 1,
-    }
-    scenario = Scenario(updates=(offer(1),), policies=policies, search_hresults=[0x80244022])
+    scenario = Scenario(updates=(offer(1),), policies=WSUS, search_hresults=[0x80244022])
     with WindowsFleet.opened(scenario) as fleet:
         outcome = fleet.patch()
         journal = fleet.warm.windows.read_state()["journal"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
 
+from tasks.domain.model import UpdateKey
 from tasks.domain.states import Classification, OperationState
 from tasks.rules.automatic.deadlines import Sighting, find_missing_since
 from tasks.rules.automatic.model import (
@@ -25,7 +26,6 @@ from tasks.rules.automatic.model import (
     StartRun,
     Tell,
     Try,
-    UpdateKey,
 )
 from tests.support.automatic_year.fleet import (
     DAY,

@@ -207,7 +207,8 @@ def _build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mon
         blocked=UPGRADE_REASON if offered.is_upgrade else _INPUT_REASON if offered.user_input else "",
         requires_reboot=reboot.required,
         kb=name if offered.kbs else "",
-        published=offered.published_at,
+        # a WSUS server says when it was approved for the machine's group
+        published=None if source.startswith("WSUS") else offered.published_at,
         replaces=tuple(
             update_id
             for update_id in map(str.lower, offered.superseded)
