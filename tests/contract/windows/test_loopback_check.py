@@ -55,7 +55,8 @@ def run(served: ServedMachine, home: Path, **changes: str) -> subprocess.Complet
 def test_it_looks_over_the_network_and_as_system_and_installs_only_what_is_named(
     served: ServedMachine, tmp_path: Path
 ) -> None:
-    done = run(served, tmp_path, WINDOWS_INSTALL="KB9999999 KB2267602")
+    output = tmp_path / "output"
+    done = run(served, tmp_path, WINDOWS_INSTALL="KB9999999 KB2267602", WINDOWS_OUTPUT=str(output))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 updates over the network, 2 as SYSTEM" in done.stdout
     assert "KB5050001" in done.stdout
@@ -67,6 +68,11 @@ def test_it_looks_over_the_network_and_as_system_and_installs_only_what_is_named
     assert state["last_installation"] is not None
     assert not state["tasks"]
     assert not served.machine.stand_in_errors()
+    assert (output / "output.txt").read_text() == done.stdout
+    assert (output / "recording/bundle.json").exists()
+    nothing = run(served, tmp_path, WINDOWS_INSTALL="KB9999999")
+    assert nothing.returncode == 1
+    assert "NOTHING WAS INSTALLED" in nothing.stdout
 
 
 def test_it_fails_for_a_machine_that_is_not_the_pinned_one(served: ServedMachine, tmp_path: Path) -> None:
