@@ -320,13 +320,10 @@ class WaitingFixes:
 
 @dataclass(frozen=True, slots=True)
 class SelfRestart:
-    """Why the system may restart the machine by itself, and when, in words.
-
-    ``is_lasting``: it holds for whatever waits for a reboot, and no run can pause it.
-    """
+    """Why the system may restart the machine by itself, and when, in words."""
 
     reason: str
-    is_lasting: bool = True
+    is_lasting: bool = True  # for whatever waits for a reboot, and no run can pause it
 
 
 @dataclass(frozen=True, slots=True)

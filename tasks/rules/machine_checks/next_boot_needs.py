@@ -34,10 +34,11 @@ _LINE_REMEDY: Final = (
     "Correct or remove that line, or give it the option nofail, and look at it: findmnt --verify; mount -a"
 )
 _MAX_SHOWN: Final = 10
-_OPENED_ALONE: Final = frozenset({1, 9})
-"""Types of protectors of Win32_EncryptableVolume that need nobody: TPM, and the network's key (Network Unlock)."""
-_NO_BITLOCKER: Final = frozenset({0x8004100E, 0x80041010})
-"""Codes of WMI: it has no such namespace, or no such class."""
+_BITLOCKER: Final = "bitlocker"
+"""The key of a volume of Windows: its options are the state, and its tokens the types of Win32_EncryptableVolume."""
+_BITLOCKER_OFF, _BITLOCKER_ON = "0", "1"
+_OPENED_ALONE: Final = frozenset({"1", "9"})
+"""Types of BitLocker's protectors that need nobody: the TPM, and the network's key (Network Unlock)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +62,6 @@ class EncryptedVolume:
 
 
 @dataclass(frozen=True, slots=True)
-class BitLockerDrive:
-    """How BitLocker protects the drive of Windows, in the numbers of Win32_EncryptableVolume.
-
-    ``protection``: 0 off or suspended, 1 on, 2 unknown; None: not read, with its ``code`` and ``why``. ``service``:
-    whether BitLocker's service is there.
-    """
-
-    drive: str
-    protection: int | None = None
-    protectors: Sequence[int] = ()
-    code: int = 0
-    why: str = ""
-    service: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class BootSurvey:
     """What a machine says of its next boot, and of what a reboot ends.
 
@@ -97,7 +82,6 @@ class BootSurvey:
     is_fstab_proven: bool = False
     units_fault: str = ""
     automounts: tuple[str, ...] = ()
-    bitlocker: tuple[BitLockerDrive, ...] = ()
 
 
 def find_boot_faults(survey: BootSurvey, *, allow_passphrase: bool = False) -> tuple[Finding, ...]:
@@ -111,31 +95,22 @@ def find_boot_faults(survey: BootSurvey, *, allow_passphrase: bool = False) -> t
         if not allow_passphrase and asks_passphrase(volume)
     )
     if asked:
-        message = f"its boot asks for the passphrase of an encrypted volume: {', '.join(asked)}"
+        message = f"its boot asks for the passphrase, PIN or key of an encrypted volume: {', '.join(asked)}"
         remedy = (
-            "Reboot it with a person at its console, let its TPM or a tang server open the volume, or say that "
-            "somebody answers: reboot_with_passphrase."
+            "Reboot it with a person at its console, let its TPM or a tang server open the volume, suspend BitLocker "
+            "for it (Suspend-BitLocker), or say that somebody answers: reboot_with_passphrase."
         )
         faults.append(Finding.block(BOOT_NEEDS_CHECK, message, remedy))
-    return (*faults, *(fault for drive in survey.bitlocker for fault in _check_bitlocker(drive, allow_passphrase)))
-
-
-def _check_bitlocker(volume: BitLockerDrive, allow_passphrase: bool) -> Iterable[Finding]:
-    """Yield why a boot waits for a person. A Windows without BitLocker has neither its class nor its service."""
-    is_missing = volume.code in _NO_BITLOCKER and not volume.service
-    if is_missing or allow_passphrase or volume.protection == 0 or _OPENED_ALONE & set(volume.protectors):
-        return
-    drive, remedy = volume.drive, f"Look at it: manage-bde -protectors -get {volume.drive}"
-    if volume.protection == 1 and any(volume.protectors):
-        message = f"its boot asks for the PIN, the password or the key of BitLocker on {drive}"
-        remedy = (
-            f"Suspend it for the reboot (Suspend-BitLocker -MountPoint {drive} -RebootCount 1), let its TPM or Network "
-            "Unlock open the drive, or say that somebody answers: reboot_with_passphrase."
+    faults += [
+        Finding.warn(
+            BOOT_NEEDS_CHECK,
+            f"whether its boot asks for BitLocker's PIN or key of {volume.name} is not known: {volume.options}",
+            f"Look at it: manage-bde -protectors -get {volume.name}",
         )
-        yield Finding.block(BOOT_NEEDS_CHECK, message, remedy)
-    else:
-        message = f"whether its boot asks for a PIN or a key of BitLocker on {drive} is not known"
-        yield Finding.warn(BOOT_NEEDS_CHECK, f"{message}{f': {volume.why}' if volume.why else ''}", remedy)
+        for volume in survey.volumes
+        if volume.key == _BITLOCKER and volume.options not in {_BITLOCKER_OFF, _BITLOCKER_ON}
+    ]
+    return tuple(faults)
 
 
 def _check_line(survey: BootSurvey, line: FstabLine) -> Finding | None:
@@ -171,6 +146,8 @@ def _find_break(line: FstabLine) -> str:
 
 def asks_passphrase(volume: EncryptedVolume) -> bool:
     """Return whether a boot can't go on before a person has given the passphrase, or a PIN, of a volume."""
+    if volume.key == _BITLOCKER:
+        return volume.options == _BITLOCKER_ON and not _OPENED_ALONE & set(volume.tokens.split())
     options = {option.partition("=")[0]: option.partition("=")[2] for option in volume.options.split(",")}
     if not volume.is_needed and options.keys() & {"noauto", "nofail", "_netdev"}:
         return False

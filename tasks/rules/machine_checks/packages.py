@@ -186,19 +186,16 @@ def check_given_up(packages: PackageState, chosen: Sequence[Update]) -> Iterable
         yield Finding.warn("given-up", f"security updates are left, as their last tries failed: {names}", remedy)
 
 
-def check_self_restarts(
-    packages: PackageState, chosen: Sequence[Update], *, forbidden: bool = False
-) -> Iterable[Finding]:
-    """Yield a finding if the system may restart the machine by itself: by a policy, or by a deadline of an update.
+def check_self_restarts(packages: PackageState, chosen: Sequence[Update], *, forbidden: bool) -> Iterable[Finding]:
+    """Yield a finding if the system may restart the machine by itself, which it does when a reboot is pending.
 
-    It does so when a reboot is pending. ``forbidden``: the request promises that nothing restarts. Where a lasting
-    reason breaks that promise, nothing is installed.
+    ``forbidden``: the request promises no restart. Where a lasting reason breaks that, nothing is installed.
     """
     if not packages.self_restarts:
         return
     message = f"it may restart by itself: {'; '.join(restart.reason for restart in packages.self_restarts)}"
-    waits = packages.reboot.answer is not YesNoUnknown.NO
-    if not (waits or any(update.requires_reboot is not False for update in chosen)):
+    may_wait = packages.reboot.answer is not YesNoUnknown.NO or any(u.requires_reboot is not False for u in chosen)
+    if not may_wait:
         yield Finding.remark(SELF_RESTART_CHECK, message)
     elif forbidden and chosen and any(restart.is_lasting for restart in packages.self_restarts):
         remedy = "Let the run reboot it (reboot: IfRequired), or take the machine out of what restarts it."
@@ -210,15 +207,13 @@ def check_self_restarts(
 
 def block_server_deadlines(packages: PackageState) -> PackageState:
     """Return the state for a run that reboots nothing: updates with a deadline are blocked, as it restarts for them."""
-    return replace(
-        packages,
-        updates=tuple(
-            replace(update, blocked=f"it {describe_server_deadline(update.server_deadline)}, and reboot is Never")
-            if update.server_deadline and update.requires_reboot is not False and not update.blocked
-            else update
-            for update in packages.updates
-        ),
+    updates = tuple(
+        replace(update, blocked=f"it {describe_server_deadline(update.server_deadline)}, and reboot is Never")
+        if update.server_deadline and update.requires_reboot is not False and not update.blocked
+        else update
+        for update in packages.updates
     )
+    return replace(packages, updates=updates)
 
 
 def describe_server_deadline(deadline: datetime) -> str:
@@ -256,7 +251,7 @@ def clear_passed_warnings(findings: Iterable[Finding], after: PackageState | Non
 
 def _describe_now(finding: Finding, after: PackageState) -> Iterable[Finding]:
     if finding.check == SELF_RESTART_CHECK and finding.level is FindingLevel.WARN:
-        return check_self_restarts(after, ())
+        return check_self_restarts(after, (), forbidden=False)
     if not finding.message.startswith(_NOT_HEALTHY):
         return (finding,)
     if not after.problems:

@@ -12,7 +12,6 @@ from tasks.domain.states import FindingLevel, RebootPolicy, YesNoUnknown
 from tasks.rules.machine_checks.next_boot_needs import (
     BOOT_NEEDS_CHECK,
     REBOOT_LOSS_CHECK,
-    BitLockerDrive,
     BootSurvey,
     EncryptedVolume,
     FstabLine,
@@ -51,15 +50,6 @@ class _CryptRecord(_Answer):
     needed: bool
 
 
-class _BitLockerRecord(_Answer):
-    drive: str
-    protection: int | None
-    protectors: list[int]
-    code: int
-    why: str
-    service: bool
-
-
 class _PeopleRecord(_Answer):
     user: str
     program: str
@@ -96,7 +86,6 @@ def parse_boot_survey(answer: ScriptResult) -> BootSurvey:
         surveys = [_SurveyRecord.model_validate(record) for record in answer.find_records("survey")]
         fstab = [_FstabRecord.model_validate(record) for record in answer.find_records("fstab")]
         volumes = [_CryptRecord.model_validate(record) for record in answer.find_records("crypt")]
-        drives = [_BitLockerRecord.model_validate(record) for record in answer.find_records("bitlocker")]
         people = [_PeopleRecord.model_validate(record) for record in answer.find_records("people")]
         automounts = [_AutomountRecord.model_validate(record) for record in answer.find_records("automount")]
         units = [_UnitsRecord.model_validate(record) for record in answer.find_records("section")]
@@ -120,7 +109,6 @@ def parse_boot_survey(answer: ScriptResult) -> BootSurvey:
         is_fstab_proven=surveys[0].fstab_is_proven,
         units_fault="; ".join(faults),
         automounts=tuple(record.where for record in automounts),
-        bitlocker=tuple(BitLockerDrive(**drive.model_dump()) for drive in drives),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script
 from tasks.domain.states import FindingLevel, OperationState, RebootState, UpdateState
-from tasks.rules.machine_checks.next_boot_needs import BitLockerDrive, BootSurvey, find_boot_faults
+from tasks.rules.machine_checks.next_boot_needs import BootSurvey, EncryptedVolume, find_boot_faults
 from tasks.steps.machine.next_boot import parse_boot_survey
 from tests.contract.windows.test_self_restarts import rebooting
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
@@ -14,7 +14,7 @@ from tests.lab.windows.scenario import SERVICES, Scenario, Service
 
 VOLUME = "root/cimv2/Security/MicrosoftVolumeEncryption:Win32_EncryptableVolume"
 PROTECTORS = {"{1}": 3, "{2}": 4}
-ASKS = "its boot asks for the PIN, the password or the key of BitLocker on C:"
+ASKS = "its boot asks for the passphrase, PIN or key of an encrypted volume: C:"
 
 
 def encrypted(protection: int, **changes: Any) -> Scenario:
@@ -49,16 +49,14 @@ def test_a_machine_that_asks_for_a_pin_is_patched_and_not_rebooted_until_that_is
     assert outcome.reboot_result is not None
     assert ASKS in outcome.reboot_result.reason
     assert [f.level for f in outcome.findings if f.check == "boot needs"] == [FindingLevel.WARN]
-    assert survey_of(encrypted(0)).bitlocker == (BitLockerDrive("C:", 0, [], 0, "", service=True),)
+    suspended = survey_of(encrypted(0))
+    assert suspended.volumes == (EncryptedVolume("C:", "bitlocker", "0", "3 4", is_needed=True),)
+    assert find_boot_faults(suspended) == ()
 
 
 def test_without_bitlocker_nothing_is_asked_and_what_could_not_be_read_is_not_known() -> None:
-    (missing,) = survey_of(Scenario()).bitlocker
-    assert (missing.code, missing.service) == (0x8004100E, False)
-    assert find_boot_faults(BootSurvey(bitlocker=(missing,))) == ()
+    assert survey_of(Scenario()) == BootSurvey(is_fstab_proven=True)
     broken = survey_of(encrypted(1, broken_cim_classes=["Win32_EncryptableVolume"]))
     (finding,) = find_boot_faults(broken)
     assert finding.level is FindingLevel.WARN
-    assert (
-        "whether its boot asks for a PIN or a key of BitLocker on C: is not known: Generic failure" in finding.message
-    )
+    assert "whether its boot asks for BitLocker's PIN or key of C: is not known: Generic failure" in finding.message

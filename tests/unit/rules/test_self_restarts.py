@@ -44,7 +44,7 @@ def test_nothing_is_installed_where_a_lasting_reason_breaks_the_promise_and_only
 
 def test_the_warning_is_over_when_nothing_waits_any_more() -> None:
     packages = make_package_state(reboot=RebootNeed(YesNoUnknown.NO), self_restarts=(POLICY,))
-    before = tuple(check_self_restarts(packages, [make_update(requires_reboot=True)]))
+    before = tuple(check_self_restarts(packages, [make_update(requires_reboot=True)], forbidden=False))
     waits = make_package_state(reboot=RebootNeed(YesNoUnknown.YES), self_restarts=(POLICY,))
     gone = make_package_state(reboot=RebootNeed(YesNoUnknown.NO))
     assert [finding.level for finding in before] == [FindingLevel.WARN]

@@ -41,22 +41,19 @@ $FpUpdatePlaces = @(
             'PauseQualityUpdates', 'PauseQualityUpdatesStartTime', 'DeferQualityUpdates'
             'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersionInfo', 'SetPolicyDrivenUpdateSourceForQualityUpdates'
             'SetComplianceDeadline', 'SetComplianceDeadlineForQU', 'ConfigureDeadlineForQualityUpdates'
-            'ConfigureDeadlineGracePeriod', 'ConfigureDeadlineNoAutoReboot'
-            'ConfigureDeadlineNoAutoRebootForQualityUpdates', 'SetAutoRestartDeadline'
-            'AutoRestartDeadlinePeriodInDays', 'SetEngagedRestartTransitionSchedule', 'EngagedRestartDeadline'
+            'SetAutoRestartDeadline', 'AutoRestartDeadlinePeriodInDays', 'SetEngagedRestartTransitionSchedule'
+            'EngagedRestartDeadline'
         )
     }
     @{ Path = "$FpPolicies\AU"; Prefix = ''; Names = @(
             'UseWUServer', 'NoAutoUpdate', 'AUOptions', 'ScheduledInstallDay', 'ScheduledInstallTime'
-            'AlwaysAutoRebootAtScheduledTime', 'AlwaysAutoRebootAtScheduledTimeMinutes', 'NoAutoRebootWithLoggedOnUsers'
+            'AlwaysAutoRebootAtScheduledTime', 'NoAutoRebootWithLoggedOnUsers'
         )
     }
     @{ Path = 'HKLM:\SOFTWARE\Microsoft\PolicyManager\current\device\Update'; Prefix = 'mdm:'; Names = @(
             'AllowUpdateService', 'PauseQualityUpdates', 'PauseQualityUpdatesStartTime'
             'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersion', 'AllowAutoUpdate'
-            'ConfigureDeadlineForQualityUpdates', 'ConfigureDeadlineGracePeriod', 'ConfigureDeadlineNoAutoReboot'
-            'ConfigureDeadlineNoAutoRebootForQualityUpdates', 'AutoRestartDeadlinePeriodInDays'
-            'EngagedRestartDeadline'
+            'ConfigureDeadlineForQualityUpdates', 'AutoRestartDeadlinePeriodInDays', 'EngagedRestartDeadline'
         )
     }
     # what a person has set on the machine itself
