@@ -73,8 +73,8 @@ def test_a_policy_of_a_group_needs_its_switch_and_one_of_an_mdm_does_not() -> No
     assert policies(mdm=days) == [f"the MDM {words}"]
     older = {"SetAutoRestartDeadline": "1", "AutoRestartDeadlinePeriodInDays": "7"}
     assert "AutoRestartDeadlinePeriodInDays) restarts it at the latest 7 days" in policies(group=older)[0]
-    always = {"AlwaysAutoRebootAtScheduledTime": "1", "AlwaysAutoRebootAtScheduledTimeMinutes": "30"}
-    assert "restarts it 30 minutes after an installation" in policies(group=always)[0]
+    always = {"AlwaysAutoRebootAtScheduledTime": "1"}
+    assert "restarts it 15 minutes or more after an installation" in policies(group=always)[0]
     assert policies(group={**always, "NoAutoRebootWithLoggedOnUsers": "1"}) == []
     assert policies(mdm={"AllowAutoUpdate": "1", "EngagedRestartDeadline": "0"}) == []
 
