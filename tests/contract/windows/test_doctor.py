@@ -182,7 +182,7 @@ def test_restarts_by_windows_and_a_boot_that_asks_are_told_and_a_plan_keeps_its_
     code = main(plan)
     told = " ".join(capsys.readouterr().out.split())
     assert code == 0, told
-    assert "the key of BitLocker on C:" in told
+    assert "PIN or key of an encrypted volume: C:" in told
     assert "it may restart by itself: a group policy (ConfigureDeadlineForQualityUpdates)" in told
     assert "pre-check would refuse" not in told
     code = main([*plan, "--reboot", "Never"])

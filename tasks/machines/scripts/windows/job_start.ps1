@@ -91,9 +91,9 @@ function Invoke-FpLaunch {
             $null = Add-FpWithdrawal -Folder $Folder -Why "the task scheduler did not run it: $(Get-FpCause $_)"
         }
         $watch = [System.Diagnostics.Stopwatch]::StartNew()
-        $FpLook = @{ Next = 0.0; Ended = $null }
+        $look = @{ Next = 0.0; Ended = $null }
         while (-not [System.IO.File]::Exists($meta)) {
-            $why = Find-FpObstacle -Id $Id -Folder $Folder -Watch $watch
+            $why = Find-FpFailedStart -Id $Id -Folder $Folder -Watch $watch -Look $look
             if ($why) {
                 $null = Add-FpWithdrawal -Folder $Folder -Why $why # nothing, if it has begun just before
                 break
@@ -112,20 +112,20 @@ function Invoke-FpLaunch {
 
 # Why a job that has not begun is waited for no longer, or ''. Its process writes a note only if it does not begin. A task
 # that was just ordered may still show its last end: it counts once it has been seen for three seconds.
-function Find-FpObstacle {
-    param([string] $Id, [string] $Folder, $Watch)
+function Find-FpFailedStart {
+    param([string] $Id, [string] $Folder, $Watch, [hashtable] $Look)
     $seconds = $Watch.Elapsed.TotalSeconds
     $hasNote = [System.IO.File]::Exists((Join-Path -Path $Folder -ChildPath 'note'))
-    if (-not $hasNote -and $seconds -lt [System.Math]::Min($FpLook.Next, $patience)) { return '' }
-    $FpLook.Next = $seconds + 1
+    if (-not $hasNote -and $seconds -lt [System.Math]::Min($Look.Next, $patience)) { return '' }
+    $Look.Next = $seconds + 1
     $task = Get-FpTaskState -Id $Id
     $note = Read-FpNote -Folder $Folder
     if ($note -like '; its text was not run*') { $note += "; $lookFor" }
     if ($note) { return "$($task.Words)$note" }
     if ($seconds -gt $patience) { return "within $patience seconds, $($task.Words)" }
-    if (-not $task.Ended) { $FpLook.Ended = $null; return '' }
-    if ($null -eq $FpLook.Ended) { $FpLook.Ended = $seconds }
-    if ($seconds - $FpLook.Ended -lt 3) { return '' }
+    if (-not $task.Ended) { $Look.Ended = $null; return '' }
+    if ($null -eq $Look.Ended) { $Look.Ended = $seconds }
+    if ($seconds - $Look.Ended -lt 3) { return '' }
     "its process ended before it ran fleetpatch's text ($($task.Words)): $lookFor"
 }
 
