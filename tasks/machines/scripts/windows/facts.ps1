@@ -1,8 +1,8 @@
 # Reports facts about the machine. It needs none of its parameters (managers). Records: os, kernel, clock, privilege,
 # manager, runner, hardware, disk (one for each role), service, socket (one for each and each program that holds it),
-# ports, services, run (of a service), routes, roles, runtime, finding (see settings.ps1); or refused (why, remedy), if this
-# system can't be driven. It changes nothing; but the first script of a boot gives it an id. A part of Windows that does
-# not answer leaves its own records out.
+# ports, services, run (of a service), routes, roles, runtime, finding (see settings.ps1); or refused (why, remedy), if
+# this system can't be driven. It changes nothing; but the first script of a boot gives it an id. A part of Windows that
+# does not answer leaves its own records out.
 # Step: assess
 # Changes: nothing
 # Requires: privilege_level, listeners, services, settings

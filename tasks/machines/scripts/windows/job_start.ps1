@@ -110,8 +110,8 @@ function Invoke-FpLaunch {
     }
 }
 
-# Why a job that has not begun is waited for no longer, or ''. Its process writes a note only if it does not begin. A task
-# that was just ordered may still show its last end: it counts once it has been seen for three seconds.
+# Why a job that has not begun is waited for no longer, or ''. Its process writes a note only if it does not begin. A
+# task that was just ordered may still show its last end: it counts once it has been seen for three seconds.
 function Find-FpFailedStart {
     param([string] $Id, [string] $Folder, $Watch, [hashtable] $Look)
     $seconds = $Watch.Elapsed.TotalSeconds

@@ -21,7 +21,8 @@ function Get-FpTaskArguments {
     $quoted = $Folder.Replace("'", "''")
     $text = "`$ErrorActionPreference = 'Stop'; `$FpJobDirectory = '$quoted'; try { " +
         '. ([ScriptBlock]::Create([System.IO.File]::ReadAllText(' +
-        '(Join-Path -Path $FpJobDirectory -ChildPath run.ps1)))) } catch { $FpWhy = ''its text was not run: {0} ({1}, {2})'' -f $_, $_.FullyQualifiedErrorId, ' +
+        '(Join-Path -Path $FpJobDirectory -ChildPath run.ps1)))) } catch { ' +
+        '$FpWhy = ''its text was not run: {0} ({1}, {2})'' -f $_, $_.FullyQualifiedErrorId, ' +
         '$ExecutionContext.SessionState.LanguageMode; Set-Content -Encoding UTF8 -Value $FpWhy ' +
         '-LiteralPath (Join-Path -Path $FpJobDirectory -ChildPath note); exit 1 }'
     "-NoProfile -NonInteractive -MTA -ExecutionPolicy $(Get-FpParam -Name policy) -Command `"$text`""

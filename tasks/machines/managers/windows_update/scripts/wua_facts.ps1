@@ -1,5 +1,6 @@
 # Functions that write what an assessment needs beside the updates: records "system", "policy", "agents", "service",
-# "products", "searched", "running_update", "busy", "reboot" and "hotpatch". They read the registry, services, processes.
+# "products", "searched", "running_update", "busy", "reboot" and "hotpatch". They read the registry, services and
+# processes.
 # Requires: registry_values, servicing, wua_agent
 
 $FpCurrentVersion = 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion'
@@ -39,7 +40,8 @@ $FpUpdatePlaces = @(
             'WUServer', 'WUStatusServer', 'TargetGroup', 'DoNotConnectToWindowsUpdateInternetLocations'
             'DisableWindowsUpdateAccess'
             'PauseQualityUpdates', 'PauseQualityUpdatesStartTime', 'DeferQualityUpdates'
-            'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersionInfo', 'SetPolicyDrivenUpdateSourceForQualityUpdates'
+            'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersionInfo'
+            'SetPolicyDrivenUpdateSourceForQualityUpdates'
             'SetComplianceDeadline', 'SetComplianceDeadlineForQU', 'ConfigureDeadlineForQualityUpdates'
             'SetAutoRestartDeadline', 'AutoRestartDeadlinePeriodInDays', 'SetEngagedRestartTransitionSchedule'
             'EngagedRestartDeadline'
