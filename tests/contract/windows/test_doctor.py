@@ -175,7 +175,7 @@ def test_restarts_by_windows_and_a_boot_that_asks_are_told_and_a_plan_keeps_its_
     code, findings = doctor.ask()
     assert code == 3, findings
     assert [findings[name]["level"] for name in ("self-restart", "boot needs")] == ["warn", "warn"]
-    assert "restarts it at the latest 3 days after an update is offered" in findings["self-restart"]["message"]
+    assert "restarts it with a deadline of 3 days after an update is offered" in findings["self-restart"]["message"]
     assert "asks for the passphrase, PIN or key of an encrypted volume: C:" in findings["boot needs"]["message"]
     plan = ["plan", "*", "-i", str(tmp_path / "fleet.yaml"), "--records", f"sqlite:///{tmp_path / 'records.db'}"]
     capsys.readouterr()

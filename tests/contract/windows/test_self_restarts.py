@@ -32,8 +32,8 @@ def test_policies_of_groups_and_of_an_mdm_and_deadlines_of_the_server_are_read()
         state = machine.assess()
     assert state.self_restarts == (
         SelfRestart(
-            "a group policy (ConfigureDeadlineForQualityUpdates) restarts it at the latest 3 days after an update is "
-            "offered"
+            "a group policy (ConfigureDeadlineForQualityUpdates) restarts it with a deadline of 3 days after an "
+            "update is offered"
         ),
         SelfRestart("the MDM (EngagedRestartDeadline) restarts it at the latest 14 days after a reboot is due"),
         SelfRestart("the MDM (AllowAutoUpdate 4) lets Windows restart it after its installations"),

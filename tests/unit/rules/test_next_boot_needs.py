@@ -181,3 +181,29 @@ def test_after_a_reboot_only_what_it_has_ended_is_told() -> None:
     assert [message.split()[4] for message in told] == ["/srv/a", "run-r1.service", "alice"]
     assert keep_true_losses(before, (), rebooted=False) == ()
     assert keep_true_losses(keep_true_losses(before, now, rebooted=True), now, rebooted=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "kinds", "level"),
+    [
+        ("1", "1 3", None),  # the TPM alone, and a recovery password
+        ("1", "4 9", None),  # Network Unlock beside a PIN
+        ("1", "4 3", FindingLevel.BLOCK),
+        ("1", "5", FindingLevel.BLOCK),
+        ("1", "6", FindingLevel.BLOCK),
+        ("1", "2", FindingLevel.BLOCK),
+        ("1", "8", FindingLevel.BLOCK),
+        ("1", "3", FindingLevel.BLOCK),
+        ("1", "", FindingLevel.BLOCK),
+        ("0", "4", None),
+        ("2", "4", FindingLevel.WARN),
+        ("access denied", "", FindingLevel.WARN),
+    ],
+)
+def test_bitlocker_asks_unless_it_is_off_or_opened_without_a_person(
+    state: str, kinds: str, level: FindingLevel | None
+) -> None:
+    survey = BootSurvey(volumes=(EncryptedVolume("C:", "bitlocker", state, kinds, is_needed=True),))
+    assert levels(find_boot_faults(survey)) == [level] * (level is not None)
+    answered = find_boot_faults(survey, allow_passphrase=True)
+    assert levels(answered) == [FindingLevel.WARN] * (level is FindingLevel.WARN)

@@ -66,8 +66,8 @@ def test_a_deadline_blocks_an_update_that_may_need_a_reboot(
 
 
 def test_a_policy_of_a_group_needs_its_switch_and_one_of_an_mdm_does_not() -> None:
-    days = {"ConfigureDeadlineForQualityUpdates": "0", "ConfigureDeadlineNoAutoReboot": "1"}
-    words = "(ConfigureDeadlineForQualityUpdates) restarts it at the latest 0 days after an update is offered"
+    days = {"ConfigureDeadlineForQualityUpdates": "0"}
+    words = "(ConfigureDeadlineForQualityUpdates) restarts it with a deadline of 0 days after an update is offered"
     assert policies(group=days) == policies(group={**days, "SetComplianceDeadline": "0"}) == []
     assert policies(group={**days, "SetComplianceDeadlineForQU": "1"}) == [f"a group policy {words}"]
     assert policies(mdm=days) == [f"the MDM {words}"]

@@ -17,7 +17,7 @@ _POLICIES: Final = (
     (
         _QUALITY,
         ("SetComplianceDeadline", "SetComplianceDeadlineForQU"),
-        "at the latest {} days after an update is offered",
+        "with a deadline of {} days after an update is offered",
     ),
     ("AutoRestartDeadlinePeriodInDays", ("SetAutoRestartDeadline",), "at the latest {} days after a reboot is due"),
     ("EngagedRestartDeadline", ("SetEngagedRestartTransitionSchedule",), "at the latest {} days after a reboot is due"),
