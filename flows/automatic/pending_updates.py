@@ -12,7 +12,7 @@ from inventory.data_class import dataclass
 from tasks.domain.model import Assessment, PackageState, Selection, Update, UpdateKey
 from tasks.domain.states import Classification, Severity
 from tasks.records.automatic.sightings import MissingChanges, MissingKey
-from tasks.rules.automatic.deadlines import Sighting, find_missing_since
+from tasks.rules.automatic.deadlines import find_missing_since
 from tasks.rules.automatic.fleet_index import CLOCK_TOLERANCE
 from tasks.rules.automatic.model import AutomaticPolicy
 from tasks.rules.updates.selection import select_updates
@@ -122,8 +122,8 @@ def compute_missing_fixes(
         earlier = ((row.name, stored.get((machine, row.name))) for row in updates)
         before = {name: moment for name, moment in earlier if moment is not None and moment <= limit}
         fixed = {row.name for row in updates if row.name in before and _has_fix(row, before[row.name], seen)}
-        claimed = {row.key: Sighting(seen[row.key], _find_publication(row, limit)) for row in updates}
-        missing_since = find_missing_since(before, list(claimed), claimed, now, fixed)
+        released = {row.key: _find_publication(row, limit) or seen[row.key] for row in updates}
+        missing_since = find_missing_since(before, list(released), released, now, fixed)
         since |= {(machine, name): moment for name, moment in missing_since.items()}
     answered = frozenset(assessed)
     changes = MissingChanges(

@@ -14,6 +14,7 @@ from sqlalchemy import Select, and_, func, select
 
 from tasks.domain.states import Classification, OperationState, RebootState, UpdateState
 from tasks.records import page_schema, schema
+from tasks.records.automatic.sightings import read_first_seen
 from tasks.records.encoding.row_encoding import decompress_text
 from tasks.records.maintenance_schema import held_groups, held_packages
 from tasks.records.queries.shards import is_of_whole_run
@@ -121,15 +122,6 @@ class _Reader:
         for machine, name, version, ended_at, started_at in self._execute(query):
             if machine in self._machines:
                 yield Installation(machine, name, version, ended_at or started_at)
-
-    def read_first_seen(self) -> dict[tuple[str, str], datetime]:
-        """Return when updates were first seen, as assessments have stored it.
-
-        When they were published is what one machine says, and would count for all of them.
-        """
-        table = schema.update_sightings
-        query = select(table.c.name, table.c.version, table.c.first_seen)
-        return {(name, version): at for name, version, at in self._execute(query)}
 
     def read_days(self) -> Iterator[MachineDay]:
         """Return the days of the month."""
@@ -273,13 +265,13 @@ def read_compliance_data(
     ``machines``: names of the machines of the scope.
     ``until``: installations until then are read, also after the month.
     """
-    retention = read_retention(records)
+    retention, first_seen = read_retention(records), read_first_seen(records.database)
     with records.database.begin_read("read the compliance of a month") as connection:
         reader = _Reader(connection, machines, month, until)
         return ComplianceData(
             sights=tuple(reader.read_sights()),
             installations=tuple(reader.read_installations()),
-            first_seen=reader.read_first_seen(),
+            first_seen=first_seen,
             days=tuple(reader.read_days()),
             runs=tuple(reader.read_runs()),
             exceptions=tuple(reader.read_exceptions()),

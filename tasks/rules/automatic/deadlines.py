@@ -3,22 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, time, timedelta
 
-from inventory.data_class import dataclass
 from tasks.domain.model import UpdateKey
 from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, DueUpdate, RiskRule
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """When an update was first seen pending on any machine, and its publication if that is known."""
-
-    first_seen: datetime
-    published: datetime | None = None
-
-    @property
-    def released(self) -> datetime:
-        """Its publication, or else its first sight: its deadline counts from here."""
-        return self.published or self.first_seen
 
 
 def compute_due(policy: AutomaticPolicy, update: DueUpdate, risks: Mapping[str, CveRisk]) -> datetime:
@@ -46,7 +32,7 @@ def compute_due(policy: AutomaticPolicy, update: DueUpdate, risks: Mapping[str, 
 def find_missing_since(
     known: Mapping[str, datetime],
     pending: Iterable[UpdateKey],
-    sightings: Mapping[UpdateKey, Sighting],
+    released: Mapping[UpdateKey, datetime],
     now: datetime,
     installed: Collection[str] = (),
 ) -> dict[str, datetime]:
@@ -58,15 +44,14 @@ def find_missing_since(
     Args:
         known: the result of the last time, for this machine.
         pending: the updates that are pending on the machine now.
-        sightings: of these updates; one without a sighting is seen for the first time now.
+        released: their publications, or else first sights; one that has none is seen for the first time now.
         now: the current time, aware.
         installed: names of which the machine has installed a version since the last time. What is still pending of
             them was missing since the publication of that version only.
     """
     due_by_name: dict[str, datetime] = {}
     for name, version in pending:
-        sighting = sightings.get((name, version))
-        since = now if sighting is None else sighting.released
+        since = released.get((name, version), now)
         before = None if name in installed else known.get(name)
         due_by_name[name] = min(time for time in (since, before, due_by_name.get(name)) if time is not None)
     return due_by_name

@@ -7,7 +7,7 @@ from random import Random
 
 from tasks.domain.model import UpdateKey
 from tasks.domain.states import Classification, OperationState
-from tasks.rules.automatic.deadlines import Sighting, find_missing_since
+from tasks.rules.automatic.deadlines import find_missing_since
 from tasks.rules.automatic.model import (
     ActiveRun,
     AssessMachines,
@@ -84,7 +84,7 @@ class World:
         self.asked: set[str] = set()
         self.held: dict[UpdateKey, HeldUpdate] = {}
         self.told: dict[str, datetime] = {}
-        self.sightings: dict[UpdateKey, Sighting] = {}
+        self.sightings: dict[UpdateKey, datetime] = {}
         self._views: dict[str, MachineView] = {}
         self._shared: dict[tuple[DueUpdate, ...], tuple[DueUpdate, ...]] = {}
         self._manual = 0
@@ -112,7 +112,7 @@ class World:
 
     def _release(self, release: Release) -> None:
         key = (release.package, release.version)
-        self.sightings.setdefault(key, Sighting(release.at, release.at))
+        self.sightings.setdefault(key, release.at)
         for host in self.hosts.values():
             if release.kind in host.kinds:
                 _, since = host.lacks.get(release.package, ("", release.at))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.states import Classification
-from tasks.rules.automatic.deadlines import Sighting, compute_due, find_missing_since
+from tasks.rules.automatic.deadlines import compute_due, find_missing_since
 from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, DueUpdate, RiskRule
 
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -47,20 +47,20 @@ def test_an_exploited_vulnerability_counts_from_the_day_it_became_known():
 
 
 def test_a_newer_version_does_not_postpone():
-    sightings = {("a", "1"): Sighting(START), ("a", "2"): Sighting(START + 20 * DAY)}
+    sightings = {("a", "1"): START, ("a", "2"): START + 20 * DAY}
     first = find_missing_since({}, [("a", "1")], sightings, START + DAY)
     assert first == {"a": START}
     assert find_missing_since(first, [("a", "2")], sightings, START + 21 * DAY) == {"a": START}
 
 
 def test_the_publication_counts_before_the_first_sight():
-    sightings = {("a", "1"): Sighting(START, START - 5 * DAY), ("b", "1"): Sighting(START)}
+    sightings = {("a", "1"): START - 5 * DAY, ("b", "1"): START}
     found = find_missing_since({}, [("a", "1"), ("b", "1"), ("c", "1")], sightings, START + DAY)
     assert found == {"a": START - 5 * DAY, "b": START, "c": START + DAY}
 
 
 def test_what_is_fixed_is_forgotten_and_what_was_installed_counts_anew():
-    sightings = {("a", "2"): Sighting(START + 20 * DAY)}
+    sightings = {("a", "2"): START + 20 * DAY}
     known = {"a": START, "b": START}
     assert find_missing_since(known, [("a", "2")], sightings, START + 21 * DAY, {"a"}) == {"a": START + 20 * DAY}
     assert find_missing_since(known, [], sightings, START) == {}
@@ -72,7 +72,7 @@ def test_a_deadline_never_moves_on_while_nothing_is_installed(days):
     earliest = None
     for number, day in enumerate(sorted(days)):
         now = START + day * DAY
-        known = find_missing_since(known, [("a", str(number))], {("a", str(number)): Sighting(now)}, now)
+        known = find_missing_since(known, [("a", str(number))], {("a", str(number)): now}, now)
         earliest = earliest or now
         assert known == {"a": earliest}
         update = replace(UPDATE, since=known["a"])
