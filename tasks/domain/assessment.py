@@ -355,6 +355,7 @@ class PackageState:
         components: the components that it was asked for. Their updates are not among ``updates``.
         waiting: the critical and security updates that are installed and not in effect, as far as that is known.
         self_restarts: why the system may restart the machine by itself once a reboot is pending.
+        asked_at: when a refresh last asked the source of updates; None: unknown.
     """
 
     manager: str
@@ -384,6 +385,7 @@ class PackageState:
     remounted: tuple[str, ...] = ()
     waiting: WaitingFixes | None = None
     self_restarts: tuple[SelfRestart, ...] = ()
+    asked_at: datetime | None = None
 
     @property
     def versions(self) -> frozenset[UpdateKey]:

@@ -30,7 +30,12 @@ UNASKED_SOURCE: Final = RepositoryProblem(
     "", "whether there is a newer image is not known: its source was not asked", READ_LISTS_REMEDY
 )
 """Of a system whose tool keeps nothing of a check that found nothing newer: only an earlier assessment can tell."""
+UNASKED_AGENT: Final = RepositoryProblem(
+    "", "Automatic Updates is not known to have asked the source of updates for 7 days", READ_LISTS_REMEDY
+)
+"""Of Windows, which does not count a search by a script: only an earlier assessment can tell."""
 
+_LONGEST_SKEW: Final = timedelta(days=1)
 _ENDED_SUPPORT_REMEDY: Final = "Move the machine to a release with support."
 _OS_RELEASE_REMEDY: Final = f"{_ENDED_SUPPORT_REMEDY} If its support goes on, correct the day in its os-release."
 
@@ -54,30 +59,33 @@ def find_ended_support(
     return (RepositoryProblem("", message, remedy, is_of_refresh=False),)
 
 
+def find_clock_problem(skew_seconds: float, error_seconds: float) -> tuple[RepositoryProblem, ...]:
+    """Return a problem if a machine's clock is a day wrong or more: no age that it tells is true."""
+    if abs(skew_seconds) - error_seconds < _LONGEST_SKEW.total_seconds():
+        return ()
+    message = "the machine's clock is wrong by a day or more: how old its answers are is not known"
+    return (RepositoryProblem("", message, "Let the machine's clock be set from a time server.", is_of_refresh=False),)
+
+
 def merge_problems(
-    now: Iterable[RepositoryProblem], earlier: Iterable[RepositoryProblem]
+    now: Iterable[RepositoryProblem], earlier: Iterable[RepositoryProblem], *, was_asked: bool
 ) -> tuple[RepositoryProblem, ...]:
     """Return the problems of a read without a refresh, with those that only the next refresh can take back.
 
     Args:
         now: of this read. Of a repository that stands in both, the refresh told the cause.
-        earlier: of the read before. What it had asked by then does not count as unasked.
+        earlier: of the read before.
+        was_asked: whether a refresh has asked the source lately, so that it does not count as unasked.
     """
-    now, earlier = tuple(now), tuple(earlier)
+    unasked, earlier = {UNASKED_SOURCE, UNASKED_AGENT}, tuple(earlier)
     told_repositories = {problem.repository for problem in earlier if problem.repository and problem.is_of_refresh}
-    lasting = [problem for problem in earlier if problem.is_of_refresh and not _is_unasked(problem)]
-    was_unasked = any(map(_is_unasked, earlier))
+    lasting = [problem for problem in earlier if problem.is_of_refresh and problem not in unasked]
     new = (
         problem
         for problem in now
-        if problem.repository not in told_repositories and (was_unasked or not _is_unasked(problem))
+        if problem.repository not in told_repositories and not (was_asked and problem in unasked)
     )
     return tuple(dict.fromkeys((*lasting, *new)))
-
-
-def _is_unasked(problem: RepositoryProblem) -> bool:
-    """Return whether a problem says that no source was asked lately, which a refresh does."""
-    return not problem.repository and problem.remedy == READ_LISTS_REMEDY
 
 
 def judge_compliance(

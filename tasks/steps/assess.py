@@ -79,7 +79,7 @@ def assess(context: MachineContext) -> MachineState:
     waits = packages.reboot.answer is YesNoUnknown.YES or packages.services_to_restart
     previous = context.records.read_last_assessment(context.name) if waits or not refresh else None
     if not refresh and previous is not None:
-        packages = keep_repository_problems(packages, previous.packages)
+        packages = keep_repository_problems(packages, previous.packages, began)
     packages = date_reboot(packages, facts, previous, began)
     packages = replace(packages, waiting=find_waiting_fixes(packages, facts, previous))
     seconds = (clock.now() - began).total_seconds()

@@ -5,6 +5,7 @@ The words are those of dnf, yum, zypper and apt with LC_ALL=C; tests/data/reposi
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -188,9 +189,8 @@ def find_old_copy_problem(repository: str, read_at: int, now: int) -> Repository
     if now - read_at <= MAX_ANSWER_AGE.total_seconds():
         return None
     days = int((now - read_at) // 86_400)
-    return build_repository_problem(
-        repository, [f"the machine's copy of it was last read {format_count(days, 'day')} ago"]
-    )
+    message = f"the machine's copy of it was last read {format_count(days, 'day')} ago"
+    return replace(build_repository_problem(repository, [message]), is_of_refresh=False)
 
 
 def redact_complaint(text: str) -> str:

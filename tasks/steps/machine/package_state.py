@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from tasks.domain.compliance import find_ended_support, merge_problems
+from tasks.domain.compliance import MAX_ANSWER_AGE, find_clock_problem, find_ended_support, merge_problems
 from tasks.domain.model import Assessment, Facts, PackageState, Selection, Update
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS, PackageManager, SimulationResult
@@ -40,7 +40,9 @@ def query_packages(
     require_within_limits(packages)
     now = clock.now()
     ended = find_ended_support(facts.os_name, facts.support_end, now.date()) if facts else ()
-    packages = replace(packages, repository_problems=(*ended, *packages.repository_problems))
+    wrong = find_clock_problem(facts.clock_skew_seconds, facts.clock_error_seconds) if facts else ()
+    problems = (*ended, *wrong, *packages.repository_problems)
+    packages = replace(packages, repository_problems=problems, asked_at=now if refresh else None)
     return drop_impossible_dates(packages, now)
 
 
@@ -68,7 +70,7 @@ def read_package_state(context: MachineContext, *, refresh: bool = False) -> Pac
         deadline=Deadline.after(clock, seconds),
     )
     if not refresh:
-        packages = keep_repository_problems(packages, assessment.packages if assessment else None)
+        packages = keep_repository_problems(packages, assessment.packages if assessment else None, clock.now())
     return date_reboot(packages, context.known_facts, context.state.assessment, clock.now())
 
 
@@ -81,15 +83,16 @@ def date_selection(context: MachineContext, packages: PackageState) -> Selection
     return replace(selection, first_seen={key: seen.get(key, now) for key in packages.versions})
 
 
-def keep_repository_problems(packages: PackageState, earlier: PackageState | None) -> PackageState:
+def keep_repository_problems(packages: PackageState, earlier: PackageState | None, now: datetime) -> PackageState:
     """Return a package state that was read without a refresh, with the repositories that the last refresh left unread.
 
     See merge_problems.
     """
     if earlier is None:
         return packages
-    problems = merge_problems(packages.repository_problems, earlier.repository_problems)
-    return replace(packages, repository_problems=problems)
+    was_asked = earlier.asked_at is not None and now - earlier.asked_at <= MAX_ANSWER_AGE
+    problems = merge_problems(packages.repository_problems, earlier.repository_problems, was_asked=was_asked)
+    return replace(packages, repository_problems=problems, asked_at=earlier.asked_at)
 
 
 def date_reboot(

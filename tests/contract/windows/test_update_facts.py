@@ -7,9 +7,10 @@ import pytest
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptResult
 from tasks.machines.managers.windows_update.manager import PACKAGE
+from tasks.machines.managers.windows_update.unseen_fixes import RunningUpdateRecord
 from tests.contract.windows.update_machine import UpdateMachine, guid
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
-from tests.lab.windows.machine_facts import COMPONENTS, CURRENT_VERSION, WINDOWS_UPDATE
+from tests.lab.windows.machine_facts import COMPONENTS, CURRENT_VERSION, WINDOWS_UPDATE, build_rollup
 from tests.lab.windows.scenario import SERVICES, Scenario, Service, history_entry, update_service
 from tests.lab.windows.state import change_state
 
@@ -122,10 +123,12 @@ def test_a_server_that_approves_nothing_and_whoever_holds_updates_back_hide_fixe
         "the policy DisableWindowsUpdateAccess forbids Wi",
         "a policy of Intune or another MDM pauses quality",
         "Settings, Windows Update, on the machine defers ",
-        "when the agent last asked its source is not know",
+        "Automatic Updates is not known to have asked the",
         "no cumulative update of Windows is known to be i",
     ]
-    assert searched.repository_problems == tuple(p for p in state.repository_problems if "last asked" not in p.message)
+    assert searched.repository_problems == tuple(
+        p for p in state.repository_problems if "Automatic Updates" not in p.message
+    )
     assert all(problem.hides_fixes for problem in searched.repository_problems)
 
 
@@ -134,6 +137,21 @@ def test_windows_update_offers_nothing_to_a_machine_that_is_months_old(age: floa
     with UpdateMachine.opened(rollup_age=age) as machine:
         problems = machine.assess().repository_problems
     assert ["Windows Update offers none" in problem.message for problem in problems] == [True] * is_told
+
+
+def test_the_package_of_the_build_that_shares_its_files_is_the_running_one() -> None:
+    """Windows 10 22H2 (19045) has the package of 19041, Windows 11 23H2 (22631) that of 22621."""
+    with WarmMachine.opened(Scenario(registry=build_rollup(20300, 2700, 3600.0), ubr=2700, rollup_age=9e8)) as warm:
+        with change_state(warm.windows.folder) as state:
+            keys = state["registry"]
+            del keys[next(key for key in keys if key.endswith("~20348.2700.1.10"))]
+        result = ask(warm)
+    assert RunningUpdateRecord.model_validate(dict(one(result, "running_update"))).day
+
+
+def test_the_internal_database_of_windows_is_no_product() -> None:
+    with UpdateMachine.opened(services=(*SERVICES, Service("MSSQL$MICROSOFT##WID"))) as machine:
+        assert machine.assess().repository_problems == ()
 
 
 @pytest.mark.parametrize(("work", "is_lock"), [("nothing", False), ("", True)])

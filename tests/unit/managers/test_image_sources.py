@@ -1,5 +1,6 @@
 """Sources of images in which a newer one may be missed: such a machine is not compliant because nothing is offered."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tasks.machines.managers.image.manager import ImageManager, ImageTool
 from tasks.machines.managers.image.rpm_ostree.tool import RPM_OSTREE
 from tasks.machines.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE
 from tasks.steps.machine.package_state import keep_repository_problems
-from tests.support.builders import make_assessment
+from tests.support.builders import START, make_assessment
 from tests.unit.managers.test_image import DEADLINE, Replay, change, manager_of, replay
 
 DIGEST = f"@sha256:{'ab' * 32}"
@@ -67,8 +68,10 @@ def test_a_source_that_was_never_asked_leaves_the_judgement_open(name: str, key:
 
     asked = manager.assess(never, refresh=True, deadline=DEADLINE)
     assert asked.repository_problems == ()
-    assert keep_repository_problems(state, asked).repository_problems == (), "as after the reboot of a run"
-    assert keep_repository_problems(state, state).repository_problems == (UNASKED_SOURCE,)
+    assert keep_repository_problems(state, replace(asked, asked_at=START), START).repository_problems == (), (
+        "as after the reboot of a run"
+    )
+    assert keep_repository_problems(state, state, START).repository_problems == (UNASKED_SOURCE,)
 
 
 @pytest.mark.parametrize("name", ["rhel-image-mode-9-update", "fedora-coreos-43-staged", "rhel-image-mode-9-staged"])

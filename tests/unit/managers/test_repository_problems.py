@@ -8,7 +8,7 @@ from tasks.domain.model import RepositoryProblem
 from tasks.machines.managers.repository_problems import MAX_PROBLEMS, build_repository_error, redact_complaint
 from tasks.machines.managers.rpm.repositories import find_rpm_repository_problems
 from tasks.steps.machine.package_state import keep_repository_problems
-from tests.support.builders import make_package_state
+from tests.support.builders import START, make_package_state
 from tests.unit.managers.recordings import DATA
 
 SECRETS = ("tellnobody", "SECRET123", "user@", "word@")
@@ -173,5 +173,5 @@ def test_of_one_repository_the_cause_that_the_refresh_told_is_kept_alone() -> No
     slow, other = (RepositoryProblem(name, "it is too slow", "") for name in ("slow", "other"))
     state = make_package_state(repository_problems=(RepositoryProblem("slow", "it was never read", "Read it."), other))
     earlier = make_package_state(repository_problems=(slow,))
-    assert keep_repository_problems(state, earlier).repository_problems == (slow, other)
-    assert keep_repository_problems(state, None) == state
+    assert keep_repository_problems(state, earlier, START).repository_problems == (slow, other)
+    assert keep_repository_problems(state, None, START) == state

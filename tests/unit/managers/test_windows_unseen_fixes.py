@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.domain.compliance import judge_compliance, merge_problems
+from tasks.domain.compliance import UNASKED_AGENT, judge_compliance, merge_problems
 from tasks.domain.model import Assessment, PackageState
 from tasks.domain.states import Compliance
 from tasks.machines.managers.windows_update.assessment import parse_windows_assessment
 from tasks.machines.managers.windows_update.unseen_fixes import load_support_ends
 from tests.unit.managers.windows_records import (
     NOW,
+    UPDATES,
     assessment,
     guid,
     history_record,
@@ -28,6 +29,7 @@ from tests.unit.managers.windows_records import (
 WSUS = {"WUServer": "http://wsus:8530", "UseWUServer": "1"}
 CURRENT = "2026-11 Cumulative Update for Windows Server 2022 (KB5068861)"
 OLD = "2026-08 Cumulative Update for Windows Server 2022 (KB5064861)"
+PREVIEW = "2026-10 Cumulative Update Preview for Windows Server 2022 (KB5064862)"
 SQL = {"kind": "products", "services": ["MSSQLSERVER"], "microsoft_update": False}
 NEVER = {"kind": "searched", "at": None}
 HEALTHY = history_record(9, title=CURRENT)
@@ -80,9 +82,27 @@ def test_a_machine_with_the_newest_month_that_is_offered_nothing_is_compliant() 
         ([system_record(edition="ServerAzureStackHCICor")], "whether Azure Stack HCI 21H2 still gets updates"),
         ([SQL], "MSSQLSERVER come from Microsoft Update, which is off here"),
         ([SQL | {"microsoft_update": None}], "and whether that is on could not be read"),
-        ([search_record(online=False)], "when the agent last asked its source is not known, or it never did"),
-        ([search_record(online=False), NEVER], "or it never did"),
-        ([search_record(online=False), {"kind": "searched", "at": NOW - 9 * 86_400}], "last read 9 days ago"),
+        ([search_record(online=False)], UNASKED_AGENT.message),
+        ([search_record(online=False), NEVER], UNASKED_AGENT.message),
+        ([search_record(online=False), {"kind": "searched", "at": NOW - 9 * 86_400}], UNASKED_AGENT.message),
+        ([search_record(online=False), {"kind": "searched", "at": NOW + 9 * 86_400}], UNASKED_AGENT.message),
+        ([running_record("2027-06-01")], "no cumulative update"),  # by a clock that was wrong
+        ([policy_record(**WSUS), HEALTHY, {**HEALTHY, "result_code": 4, "at": NOW}], "no cumulative update"),
+        ([policy_record(**WSUS), history_record(9, title=f"{CURRENT} (20348.2701)")], "no cumulative update"),
+        ([policy_record(**WSUS), update_record(title=PREVIEW, categories=[UPDATES])], "no cumulative update"),
+        ([policy_record(PauseQualityUpdatesStartTime="2026-11-10", **{"state:PausedQualityStatus": "2"})], "pauses"),
+        (
+            [
+                policy_record(
+                    **{
+                        "settings:PauseQualityUpdatesEndTime": "2026-11-01T00:00:00Z",
+                        "settings:PauseUpdatesExpiryTime": "2051-01-01T00:00:00Z",
+                    }
+                )
+            ],
+            "pauses",
+        ),
+        ([system_record(installation_type="")], "whether build 20348 (ServerDatacenter) still gets updates"),
         ([search_record(result_code=3)], "the agent does not say which"),
     ],
 )
@@ -103,7 +123,7 @@ def test_a_machine_that_says_nothing_of_its_policies_is_not_assessed() -> None:
     [
         {"PauseQualityUpdatesStartTime": "2026-10-01"},
         {"settings:PauseQualityUpdatesStartTime": "2026-11-01", "settings:PauseQualityUpdatesEndTime": "2026-11-08"},
-        {"PauseQualityUpdatesStartTime": "2026-11-10", "state:PausedQualityStatus": "2"},
+        {"PauseQualityUpdates": "1", "state:PausedQualityStatus": "2"},
         {"DeferQualityUpdates": "0", "DeferQualityUpdatesPeriodInDays": "7"},
         {"DeferQualityUpdates": "1", "DeferQualityUpdatesPeriodInDays": "0"},
         {"DoNotConnectToWindowsUpdateInternetLocations": "1"} | WSUS,
@@ -141,10 +161,10 @@ def test_an_update_that_is_offered_speaks_for_its_source() -> None:
 def test_a_later_read_judges_policies_anew_and_asks_nobody_for_the_age_of_the_search() -> None:
     held = state_of(policy_record(DisableWindowsUpdateAccess="1")).repository_problems
     stored = state_of(search_record(online=False)).repository_problems
-    assert merge_problems((), held) == merge_problems(stored, ()) == ()
-    assert merge_problems(stored, stored) == stored
+    assert merge_problems((), held, was_asked=True) == merge_problems(stored, (), was_asked=True) == ()
+    assert merge_problems(stored, stored, was_asked=False) == stored
     partial = state_of(search_record(result_code=3)).repository_problems
-    assert merge_problems((), partial) == partial
+    assert merge_problems((), partial, was_asked=True) == partial
 
 
 @pytest.mark.parametrize(
@@ -271,6 +291,20 @@ def test_the_end_of_support_is_that_of_the_edition(build: str, edition: str, kin
         problems = state_of(system_record(at=int(moment.timestamp()), **system), running).repository_problems
         assert ["has ended" in problem.message for problem in problems] == [True] * is_over
         assert not is_over or end in problems[0].message
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "2026-11 Security Update (KB5068861) (20348.2700)",
+        "2026-11 Kumulatives Update für Windows Server 2022 für x64-basierte Systeme (KB5068861) (20348.2700)",
+        "2026-11安全更新 (KB5068861) (20348.2700)",
+        "2026-11 x64 ベース システム用の累積更新プログラム (KB5068861) (20348.2699)",
+        "2026-11 Hotpatch-Update für Windows Server (KB5068861) (20348.9999)",
+    ],
+)
+def test_titles_in_other_languages_prove_their_month(title: str) -> None:
+    assert judge(policy_record(**WSUS), history_record(9, title=title)) is Compliance.COMPLIANT
 
 
 def test_updates_of_others_prove_no_month() -> None:

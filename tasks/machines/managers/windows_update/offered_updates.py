@@ -54,7 +54,7 @@ _DRIVER_TYPE: Final = 2
 _EXCLUSIVE_IMPACT: Final = 2
 _STACK_PATTERN: Final = re.compile(r"\bservicing stack update\b", re.IGNORECASE)
 _CUMULATIVE_PATTERN: Final = re.compile(r"\bcumulative update (?:preview )?for (?!.*\.net)", re.IGNORECASE)
-_BUILD_PATTERN: Final = re.compile(r"\(KB\d+\)\s*\(\d{5}\.\d{1,6}\)\s*$", re.IGNORECASE)
+_BUILD_PATTERN: Final = re.compile(r"\(KB\d+\)\s*\(\d{4,5}\.(\d{1,6})\)\s*$", re.IGNORECASE)
 """Since late 2025, titles end with the build that results: "2025-11 Security Update (KB5068861) (26200.7171)"."""
 _OTHERS_WITH_BUILD_PATTERN: Final = re.compile(r"\.net\b|\bdynamic update\b|\bdriver\b|\bcomponent\b", re.IGNORECASE)
 _HOTPATCH_PATTERN: Final = re.compile(r"\bhotpatch\b", re.IGNORECASE)
@@ -159,6 +159,12 @@ def is_cumulative_title(title: str) -> bool:
         _STACK_PATTERN.search(title) or _OTHERS_WITH_BUILD_PATTERN.search(title)
     )
     return bool(_CUMULATIVE_PATTERN.search(title) or leads_to_build) and not is_hotpatch_title(title)
+
+
+def find_title_revision(title: str) -> int:
+    """Return the revision (UBR) of the build to which the cumulative update of a title leads; 0 when it tells none."""
+    build = _BUILD_PATTERN.search(title) if is_cumulative_title(title) else None
+    return int(build[1]) if build else 0
 
 
 def is_hotpatch_title(title: str) -> bool:

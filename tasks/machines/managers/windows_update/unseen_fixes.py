@@ -25,11 +25,10 @@ from typing import Final
 from pydantic import Field
 
 from inventory.data_class import dataclass
-from tasks.domain.compliance import MAX_ANSWER_AGE, RepositoryProblem, find_ended_support
-from tasks.domain.errors import READ_LISTS_REMEDY
-from tasks.machines.managers.repository_problems import find_old_copy_problem
+from tasks.domain.compliance import MAX_ANSWER_AGE, UNASKED_AGENT, RepositoryProblem, find_ended_support
 from tasks.machines.managers.windows_update.offered_updates import (
     OfferedUpdate,
+    find_title_revision,
     is_cumulative_title,
     is_hotpatch_title,
 )
@@ -51,7 +50,9 @@ _SETTERS: Final = {
 """Who sets a value: the prefix of its name -> in words. With a policy of the first two, Windows may say it is over."""
 _LONGEST_PAUSE: Final = timedelta(days=35)
 _MAX_PRODUCTS: Final = 5
-_MONTH_PATTERN: Final = re.compile(r"\s*(20[0-9]{2})-(0[1-9]|1[0-2])\b")
+_MONTH_PATTERN: Final = re.compile(
+    r"\s*(20[0-9]{2})-(0[1-9]|1[0-2])(?![0-9])"
+)  # in Chinese, a letter may follow at once
 _ROLLUP_PATTERN: Final = re.compile(r"\bsecurity (?:monthly quality rollup|only quality update)\b", re.IGNORECASE)
 """The monthly updates of Windows Server 2012 R2 and older."""
 _PAUSE_REMEDY: Final = "End that there, or judge the machine by another source: while it lasts, fixes are not offered."
@@ -177,7 +178,7 @@ def _find_held_back(policy: Mapping[str, str], now: datetime) -> Iterator[str]:
     status = policy.get("state:PausedQualityStatus")
     is_told = False
     for prefix, subject in _SETTERS.items():
-        if _is_paused(policy, prefix, now) and (prefix == "settings:" or status != _RESUMED):
+        if _is_paused(policy, prefix, now):
             is_told = True
             start = policy.get(f"{prefix}PauseQualityUpdatesStartTime", "")
             yield f"{subject} pauses quality updates{f' since {start}' if start else ''}"
@@ -190,14 +191,19 @@ def _find_held_back(policy: Mapping[str, str], now: datetime) -> Iterator[str]:
 
 
 def _is_paused(policy: Mapping[str, str], prefix: str, now: datetime) -> bool:
-    """Return whether a pause has begun and is not known to be over. Without its end, it lasts 35 days."""
+    """Return whether a pause is set and not known to be over. Without its end, it lasts 35 days.
+
+    PausedQualityStatus may be of an earlier pause: it counts only where no time tells the end.
+    """
     start = policy.get(f"{prefix}PauseQualityUpdatesStartTime", "")
-    end = policy.get(f"{prefix}PauseQualityUpdatesEndTime") or policy.get(f"{prefix}PauseUpdatesExpiryTime", "")
-    if not (start or end or policy.get(f"{prefix}PauseQualityUpdates") == _ON):
+    ends = [policy.get(f"{prefix}{name}", "") for name in ("PauseQualityUpdatesEndTime", "PauseUpdatesExpiryTime")]
+    if not (start or any(ends) or policy.get(f"{prefix}PauseQualityUpdates") == _ON):
         return False
-    began, until = _parse_time(start), _parse_time(end)
-    last = until or (began + _LONGEST_PAUSE if began else None)
-    return last is None or last > now
+    began, known_ends = _parse_time(start), [end for end in map(_parse_time, ends) if end]
+    last = max(known_ends, default=began + _LONGEST_PAUSE if began else None)
+    if last is None:
+        return prefix == "settings:" or policy.get("state:PausedQualityStatus") != _RESUMED
+    return last > now
 
 
 def _parse_time(text: str) -> datetime | None:
@@ -223,20 +229,24 @@ def _find_unserved_products(survey: SourceSurvey) -> Iterator[tuple[str, str]]:
 
 def _judge_search_age(survey: SourceSurvey) -> tuple[RepositoryProblem, ...]:
     """Return a problem if neither this search nor Automatic Updates has asked the source lately."""
-    if survey.is_refreshed:
-        return ()
-    if survey.searched is None or survey.searched.at is None:
-        message = "when the agent last asked its source is not known, or it never did"
-        return (RepositoryProblem("", message, READ_LISTS_REMEDY),)
-    problem = find_old_copy_problem("", survey.searched.at, survey.system.at)
-    return (problem,) if problem else ()
+    at = survey.searched.at if survey.searched else None
+    age = None if at is None else timedelta(seconds=survey.system.at - at)
+    is_recent = age is not None and -timedelta(days=1) < age <= MAX_ANSWER_AGE
+    return () if survey.is_refreshed or is_recent else (UNASKED_AGENT,)
 
 
 def _list_titled_months(survey: SourceSurvey) -> Iterator[date]:
-    """Yield the days of publication of the monthly updates that are installed, by their titles."""
+    """Yield the days of publication of the monthly updates that are installed, by their titles.
+
+    A failure after an installation is a boot that undid it. A build that is newer than the one that runs was removed.
+    """
     entries = sorted(survey.history, key=lambda entry: entry.seconds)
-    last = {entry.id: entry for entry in entries if entry.is_installation or entry.is_removal}
-    titles = [entry.title for entry in last.values() if entry.is_installation]
+    last = {entry.id: entry for entry in entries if entry.operation == 1 or entry.is_removal}
+    titles = [
+        entry.title
+        for entry in last.values()
+        if entry.is_installation and find_title_revision(entry.title) <= (survey.system.ubr or 0)
+    ]
     for title in (*titles, *(update.title for update in survey.offered if update.reboot_required)):
         month = _MONTH_PATTERN.match(title)
         if month and _is_monthly_title(title):
@@ -258,10 +268,13 @@ def _judge_newest_month(survey: SourceSurvey, newest_title: date | None) -> tupl
     """Return a problem if the newest monthly update is neither known to be installed, nor any offered."""
     has_server = _has_server(survey.policy)
     day = survey.running.day if survey.running and not has_server else None
-    newest = max((known for known in (newest_title, _find_release(day) if day else None) if known), default=None)
+    days = [day] if day and day <= survey.now.date() else []  # a later one is of a clock that was wrong
+    newest = max((known for known in (newest_title, *map(_find_release, days)) if known), default=None)
     release = _find_release(survey.now.date() - MAX_ANSWER_AGE)
     is_offered = any(
-        _is_monthly_title(update.title) and not (update.optional or update.hidden or update.reboot_required)
+        _is_monthly_title(update.title)
+        and update.classification.is_urgent
+        and not (update.optional or update.hidden or update.reboot_required)
         for update in survey.offered
     )
     if is_offered or (newest and newest >= release):
@@ -272,7 +285,7 @@ def _judge_newest_month(survey: SourceSurvey, newest_title: date | None) -> tupl
     message = f"{known}, and {describe_update_source(survey.policy)} offers none: there is a newer one since {release}"
     remedy = "Compare the build with Microsoft's release information, and look at Get-WindowsUpdateLog on the machine."
     if has_server:
-        remedy = "Approve the updates of Windows for this machine's group, in WSUS."
+        remedy = "Look in WSUS whether that month's update of Windows is approved for this machine's group."
     return (RepositoryProblem("", message, remedy, is_of_refresh=False),)
 
 
@@ -310,6 +323,7 @@ def find_product(system: SystemRecord) -> ProductSupport | None:
         row
         for row in load_support_ends()
         if (row.build, row.is_client) == (system.build_number, system.is_client)
+        and system.installation_type
         and system.edition.lower().startswith(row.edition)
     ]
     return max(rows, key=lambda row: len(row.edition), default=None)

@@ -106,14 +106,15 @@ function Write-FpRunningUpdate {
     # The record "running_update": when the cumulative update was installed whose build runs, as a FILETIME's halves.
     $version = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion'
     $packages = "$FpCurrentVersion\Component Based Servicing\Packages"
-    $build = '{0}.{1}' -f (Get-FpRegistryValue $version 'CurrentBuild'), (Get-FpRegistryNumber $version 'UBR')
+    # the revision alone: versions that share their files have the package of the first, as 19041 on 19045
+    $pattern = '\APackage_for_RollupFix~.*~\d+\.{0}\.' -f (Get-FpRegistryNumber $version 'UBR')
     try {
         $names = @((Get-Item -LiteralPath $packages -ErrorAction Stop).GetSubKeyNames())
     } catch {
         Write-Verbose -Message "${packages}: $_"
         return
     }
-    foreach ($name in @($names -like "Package_for_RollupFix~*~$build.*")) {
+    foreach ($name in @($names -match $pattern)) {
         Write-FpRecord 'running_update' ([ordered]@{
                 high = [int64](Get-FpRegistryNumber "$packages\$name" 'InstallTimeHigh')
                 low = [int64](Get-FpRegistryNumber "$packages\$name" 'InstallTimeLow')
@@ -172,6 +173,7 @@ function Write-FpProducts {
     # their services, and whether Microsoft Update is switched on; null if that can't be read.
     $names = @('MSSQLSERVER', 'MSSQL$*', 'MSExchangeServiceHost', 'SPTimerV4')
     $found = @(Get-Service -Name $names -ErrorAction SilentlyContinue | ForEach-Object -Process { [string]$_.Name })
+    $found = @($found -ne 'MSSQL$MICROSOFT##WID') # Windows Internal Database, a part of Windows
     if ($found.Count -eq 0) { return }
     $record = [ordered]@{ services = $found; microsoft_update = $null }
     try {
