@@ -62,6 +62,10 @@ def test_a_machine_with_the_newest_month_that_is_offered_nothing_is_compliant() 
         ([policy_record(**WSUS), history_record(9, title=OLD)], "is of 2026-08, and WSUS"),
         ([{"kind": "running_update", "high": 0, "low": 0}], "no cumulative update"),
         ([running_record("2026-10-14")], "is of 2026-10, and Windows Update offers none"),
+        (
+            [policy_record(TargetReleaseVersionInfo="23H2"), running_record("2026-10-14")],
+            "since 2026-11-10; the policy TargetReleaseVersion keeps it at 23H2",
+        ),
         ([HEALTHY, {**HEALTHY, "operation": 2, "at": NOW}, running_record("2026-08-20")], "is of 2026-08"),
         ([policy_record(PauseQualityUpdatesStartTime="2026-11-01")], "a policy pauses quality updates since 2026-11"),
         ([policy_record(PauseQualityUpdatesStartTime="yesterday")], "a policy pauses quality updates since yesterday"),

@@ -279,6 +279,13 @@ class TestSearch:
             (0x80070422, ManagerError, "ERROR_SERVICE_DISABLED"),
             (0x8024002E, ManagerError, "WU_E_WU_DISABLED"),
             (0x12345678, ManagerError, "0x12345678"),
+            # public reports: docs/reference/platforms.md, "Reports about other tools"
+            (0x80244007, RepositoryError, "WU_E_PT_SOAPCLIENT_SOAPFAULT"),
+            (0x8024401C, RepositoryError, "HTTP 408"),
+            (0x8024402C, RepositoryError, "the server's or the proxy's name is not known"),
+            (0x80072EE5, RepositoryError, "ERROR_INTERNET_INVALID_URL"),
+            (0x80240438, RepositoryError, "WU_E_PT_ENDPOINT_UNREACHABLE"),
+            (0x8024A204, ManagerError, "an error of Automatic Updates"),
         ],
     )
     def test_a_failed_search_says_why_and_where(self, code: int, error: type[FleetpatchError], word: str) -> None:

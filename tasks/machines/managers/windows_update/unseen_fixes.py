@@ -282,11 +282,18 @@ def _judge_newest_month(survey: SourceSurvey, newest_title: date | None) -> tupl
     known = "no cumulative update of Windows is known to be installed here"
     if newest:
         known = f"the last cumulative update that is known here is of {newest:%Y-%m}"
-    message = f"{known}, and {describe_update_source(survey.policy)} offers none: there is a newer one since {release}"
+    source, pin = describe_update_source(survey.policy), _describe_pin(survey)
+    message = f"{known}, and {source} offers none: there is a newer one since {release}{pin}"
     remedy = "Compare the build with Microsoft's release information, and look at Get-WindowsUpdateLog on the machine."
     if has_server:
         remedy = "Look in WSUS whether that month's update of Windows is approved for this machine's group."
     return (RepositoryProblem("", message, remedy, is_of_refresh=False),)
+
+
+def _describe_pin(survey: SourceSurvey) -> str:
+    """Return the release at which a policy keeps the machine: with another one than its own, little is offered."""
+    pinned = survey.policy.get("TargetReleaseVersionInfo") or survey.policy.get("mdm:TargetReleaseVersion", "")
+    return f"; the policy TargetReleaseVersion keeps it at {pinned}" if pinned else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,8 +351,8 @@ def _judge_support(survey: SourceSurvey, newest_title: date | None) -> tuple[Rep
         return (RepositoryProblem("", message, "Look at Microsoft's lifecycle pages.", is_of_refresh=False),)
     if newest_title and newest_title > product.last_day:
         return ()
-    pinned = survey.policy.get("TargetReleaseVersionInfo") or survey.policy.get("mdm:TargetReleaseVersion", "")
-    more = f"; the policy TargetReleaseVersion keeps it at {pinned}" if pinned else ""
     end = (product.last_day + timedelta(days=1)).isoformat()
     today = survey.now.date()
-    return find_ended_support(product.product, end, today, source="Microsoft's lifecycle pages", more=more)
+    return find_ended_support(
+        product.product, end, today, source="Microsoft's lifecycle pages", more=_describe_pin(survey)
+    )
