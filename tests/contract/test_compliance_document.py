@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from sqlalchemy import delete
 
 from flows.compliance.document import (
     build_compliance_message,
@@ -28,6 +29,7 @@ from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.loader import load_inventory
 from tasks.domain.errors import RequestError
 from tasks.domain.states import OperationState
+from tasks.records import schema
 from tasks.records.maintenance import GroupRecord, SqlMaintenance
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
@@ -62,6 +64,8 @@ def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecor
     (tmp_path / "fleet.yaml").write_text(FLEET)
     with opened(request.param, tmp_path) as found:
         fill(found)
+        with found.database.begin_write("forget a first sight, as the records' retention may") as connection:
+            connection.execute(delete(schema.update_sightings).where(schema.update_sightings.c.name == "old"))
         yield found
 
 
