@@ -279,7 +279,7 @@ class TestSearch:
             (0x80070422, ManagerError, "ERROR_SERVICE_DISABLED"),
             (0x8024002E, ManagerError, "WU_E_WU_DISABLED"),
             (0x12345678, ManagerError, "0x12345678"),
-            # public reports: docs/reference/platforms.md, "Reports about other tools"
+            # of public reports: ansible.windows 274, 343; ansible 26238, 28798; adoptium/infrastructure 1469
             (0x80244007, RepositoryError, "WU_E_PT_SOAPCLIENT_SOAPFAULT"),
             (0x8024401C, RepositoryError, "HTTP 408"),
             (0x8024402C, RepositoryError, "the server's or the proxy's name is not known"),
