@@ -389,7 +389,7 @@ class PatchRequest(ScopeRequest):
                 Selection,
                 classifications=frozenset(self.updates.classifications),
                 published_before=self._localize_published_before(),
-                first_seen={},
+                first_seen=(),
                 severities=frozenset(self.updates.severities),
                 accept_licences=self.accept_licences,
                 pinned_updates=pinned_updates,

@@ -71,7 +71,7 @@ class Selection:
     newest: bool = False  # for a security fix: the newest version of any origin, not the newest of a security origin
     published_before: datetime | None = None
     # When the fleet first saw updates, by name and version: their date where the publication is not known.
-    first_seen: Mapping[UpdateKey, datetime] = field(default_factory=dict)
+    first_seen: tuple[tuple[UpdateKey, datetime], ...] = ()
     severities: frozenset[Severity] = frozenset()  # empty: any
     accept_licences: bool = False
     pinned_updates: PinnedUpdates | None = None

@@ -86,7 +86,7 @@ def with_first_seen(database: Database, selection: Selection, states: Iterable[P
     if selection.published_before is None:
         return selection
     updates = frozenset(key for state in states if state is not None for key in state.versions)
-    return replace(selection, first_seen=read_first_seen(database, updates))
+    return replace(selection, first_seen=tuple(read_first_seen(database, updates).items()))
 
 
 def save_first_seen(

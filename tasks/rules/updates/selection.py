@@ -250,7 +250,7 @@ def _check_install_limits(update: Update, selection: Selection) -> str:
 
 
 def _find_date(update: Update, selection: Selection) -> datetime | None:
-    return update.published or selection.first_seen.get((update.name, update.available))
+    return update.published or dict(selection.first_seen).get((update.name, update.available))
 
 
 def _is_named(update: Update, selection: Selection) -> bool:

@@ -80,7 +80,7 @@ def date_selection(context: MachineContext, packages: PackageState) -> Selection
     if selection.published_before is None:
         return selection
     seen, now = context.records.read_first_seen(packages.versions), context.clock.now()
-    return replace(selection, first_seen={key: seen.get(key, now) for key in packages.versions})
+    return replace(selection, first_seen=tuple((key, seen.get(key, now)) for key in packages.versions))
 
 
 def keep_repository_problems(packages: PackageState, earlier: PackageState | None, now: datetime) -> PackageState:

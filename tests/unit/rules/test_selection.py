@@ -259,27 +259,30 @@ def test_without_a_publication_the_first_sight_in_the_fleet_decides():
     update = an_update(security_version="2", older_versions=("2",))
     seen = {(update.name, "2"): limit, (update.name, update.available): limit + timedelta(days=1)}
     every = frozenset(Classification)
-    state, reason = outcome(update, published_before=limit, first_seen=seen, classifications=every)
+    state, reason = outcome(update, published_before=limit, first_seen=tuple(seen.items()), classifications=every)
     assert state is UpdateState.EXCLUDED
     assert reason == (
         "of unknown publication, and first seen in the fleet 2026-11-02 00:00 UTC, after the limit of "
         "2026-11-01 00:00 UTC"
     )
-    assert outcome(update, published_before=limit, first_seen=seen)[0] == "chosen"  # its security fix is older
+    # its security fix is older
+    assert (
+        outcome(update, published_before=limit, first_seen=tuple(seen.items()))[0] == "chosen"
+    )  # its security fix is older
     young = replace(update, published=limit + timedelta(days=2))  # the newest version is
-    assert outcome(young, published_before=limit, first_seen=seen)[0] == "chosen"
-    known = Selection(published_before=limit, first_seen=seen)
+    assert outcome(young, published_before=limit, first_seen=tuple(seen.items()))[0] == "chosen"
+    known = Selection(published_before=limit, first_seen=tuple(seen.items()))
     assert describe_unapplied_limits([update], known) == ()
     assert describe_unapplied_limits([an_update("other")], known)[0].endswith("is not known: other")
     published = an_update(published=limit)
     later = {(published.name, published.available): limit + timedelta(days=1)}
-    assert outcome(published, published_before=limit, first_seen=later)[0] == "chosen"
+    assert outcome(published, published_before=limit, first_seen=tuple(later.items()))[0] == "chosen"
 
 
 @given(states, selections)
 def test_no_first_sight_counts_where_the_publication_is_known_and_none_takes_in(state, selection):
     """A later sight only takes away, and only what has no publication of its own."""
-    dated = replace(selection, first_seen={key: datetime(2026, 11, 2, tzinfo=UTC) for key in state.versions})
+    dated = replace(selection, first_seen=tuple((key, datetime(2026, 11, 2, tzinfo=UTC)) for key in state.versions))
     chosen, kept = (select_updates(state, each)[0] for each in (selection, dated))
     assert set(kept) <= {*chosen, *(old for old in state.updates if old not in chosen)}
     limited = selection.published_before is not None
