@@ -38,7 +38,7 @@ _BITLOCKER: Final = "bitlocker"
 """The key of a volume of Windows: its options are the state, and its tokens the types of Win32_EncryptableVolume."""
 _BITLOCKER_OFF, _BITLOCKER_ON = "0", "1"
 _OPENED_ALONE: Final = frozenset({"1", "9"})
-"""Types of BitLocker's protectors that need nobody: the TPM, and the network's key (Network Unlock)."""
+"""BitLocker opens a drive by itself with these types of protectors: the TPM, and the network (Network Unlock)."""
 
 
 @dataclass(frozen=True, slots=True)

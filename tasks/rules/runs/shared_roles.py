@@ -15,8 +15,8 @@ def describe_shared_roles(
 ) -> tuple[str, ...]:
     """Return a note for each role of which a set lacks a machine, or has it without another one, and the set to add.
 
-    Domain controllers of one domain and nodes of one cluster count in the whole run, and one alone is told, too, if it
-    is in no set: another run may have its partner. Others count where they share a wave.
+    Domain controllers of one domain, and nodes of one cluster, are compared in the whole run. One that is alone in the
+    run gets a note if it is in no set: another run may have its partner. Other roles are compared in each wave.
     """
     notes: dict[str, str] = {}
     of_run = [name for wave in waves for name in wave.machines]

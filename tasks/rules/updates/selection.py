@@ -83,8 +83,8 @@ def describe_unapplied_limits(chosen: Iterable[Update], selection: Selection) ->
     unknown_reboot = [update.name for update in chosen if update.requires_reboot is None]
     if selection.exclude_requiring_reboot and unknown_reboot:
         notes.append(f"kept although it is not known whether they need a reboot: {join_first_names(unknown_reboot)}")
-    undated = [update.name for update in chosen if _find_date(update, selection) is None]
-    if selection.published_before is not None and undated:
+    undated = [update.name for update in chosen if selection.published_before and _find_date(update, selection) is None]
+    if undated:
         notes.append(f"kept although their day of publication is not known: {join_first_names(undated)}")
     return tuple(notes)
 
@@ -240,7 +240,7 @@ def _check_install_limits(update: Update, selection: Selection) -> str:
     if update.needs_licence and not selection.accept_licences:
         return "its licence terms are not accepted on the machine, and the request does not accept them"
     limit = selection.published_before
-    date = _find_date(update, selection)
+    date = _find_date(update, selection) if limit is not None else None
     if limit is not None and date is not None and date > limit:
         known_as = "published" if update.published else "of unknown publication, and first seen in the fleet"
         return f"{known_as} {format_date_and_time(date)}, after the limit of {format_date_and_time(limit)}"
@@ -250,7 +250,8 @@ def _check_install_limits(update: Update, selection: Selection) -> str:
 
 
 def _find_date(update: Update, selection: Selection) -> datetime | None:
-    return update.published or dict(selection.first_seen).get((update.name, update.available))
+    key = update.name, update.available
+    return update.published or next((seen_at for seen, seen_at in selection.first_seen if seen == key), None)
 
 
 def _is_named(update: Update, selection: Selection) -> bool:

@@ -1,4 +1,4 @@
-"""A Windows that restarts by itself: it is told before, and a request that promises no restart installs nothing."""
+"""Windows may restart by itself. A run tells that before it begins, and installs nothing if it may not reboot."""
 
 import time
 from typing import Any

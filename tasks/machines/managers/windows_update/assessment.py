@@ -43,6 +43,7 @@ from tasks.machines.managers.windows_update.records import (
 )
 from tasks.machines.managers.windows_update.self_restarts import find_self_restarts
 from tasks.machines.managers.windows_update.unseen_fixes import (
+    WINDOWS_UPDATE,
     PolicyRecord,
     ProductsRecord,
     RunningUpdateRecord,
@@ -81,7 +82,7 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
     """
     policy = parse_values(result, "policy")
     source = describe_update_source(policy)
-    require_search(result, source)
+    searches = require_search(result, source)
     system = parse_first(SystemRecord, result, "system") or SystemRecord(at=1)
     records = parse_records(OfferedUpdate, result.find_records("update"))
     missing = drop_superseded(record for record in records if not record.installed)
@@ -106,7 +107,7 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
     survey = SourceSurvey(
         policy=policy,
         unread=None if policies is None else policies.unread,
-        is_refreshed=all(search.online for search in parse_records(SearchRecord, result.find_records("search"))),
+        is_refreshed=all(search.online for search in searches),
         searched=parse_first(SearchedRecord, result, "searched"),
         system=system,
         running=parse_first(RunningUpdateRecord, result, "running_update"),
@@ -143,7 +144,7 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
         waiting=_find_waiting_fixes(waiting, marks, reboot),
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_hotpatch_enrolment(hotpatch, system, history),
-        repository_problems=(*_find_search_problems(result, source), *find_unseen_fixes(survey)),
+        repository_problems=(*_find_search_problems(result, searches, source), *find_unseen_fixes(survey)),
         self_restarts=find_self_restarts(policy, survey.unread, managers.updaters, waiting, offered),
     )
 
@@ -162,8 +163,8 @@ def find_denied_call(result: ScriptResult) -> str:
     return f"Windows refuses {entry} ({explain_code(ACCESS_DENIED).text})" if entry else ""
 
 
-def require_search(result: ScriptResult, source: str) -> None:
-    """Require that the search succeeded.
+def require_search(result: ScriptResult, source: str) -> tuple[SearchRecord, ...]:
+    """Return the searches. Require that there is one, and that none has failed.
 
     Raises:
         ManagerBusy: another installation keeps the agent from searching.
@@ -175,7 +176,7 @@ def require_search(result: ScriptResult, source: str) -> None:
         raise ManagerError("the Windows Update Agent did not report a search")
     failed = next((search for search in searches if search.result_code not in {2, SUCCEEDED_WITH_ERRORS}), None)
     if failed is None:
-        return
+        return searches
     code = explain_code(failed.hresult)
     message = f"the Windows Update Agent can't search for updates ({source}): {code.text}"
     if code.cause is FailureCause.LOCK:
@@ -208,7 +209,7 @@ def _build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mon
         requires_reboot=reboot.required,
         kb=name if offered.kbs else "",
         # a WSUS server says when it was approved for the machine's group
-        published=None if source.startswith("WSUS") else offered.published_at,
+        published=offered.published_at if source == WINDOWS_UPDATE else None,
         replaces=tuple(
             update_id
             for update_id in map(str.lower, offered.superseded)
@@ -253,14 +254,15 @@ def _find_waiting_upgrades(waiting: Sequence[OfferedUpdate]) -> tuple[str, ...]:
     )
 
 
-def _find_search_problems(result: ScriptResult, source: str) -> tuple[RepositoryProblem, ...]:
+def _find_search_problems(
+    result: ScriptResult, searches: Sequence[SearchRecord], source: str
+) -> tuple[RepositoryProblem, ...]:
     """Return what a search that succeeded in part could not read."""
     problems: list[RepositoryProblem] = []
     for warning in parse_records(CallRecord, result.find_records("search_warning"))[:_MAX_WARNINGS]:
         code = explain_code(warning.hresult)
         message = f": {warning.message}" if warning.message else ""
         problems.append(RepositoryProblem(source, f"part of the search failed: {code.text}{message}", code.remedy))
-    searches = parse_records(SearchRecord, result.find_records("search"))
     if not problems and any(search.result_code == SUCCEEDED_WITH_ERRORS for search in searches):
         message = "part of the search failed, and the agent does not say which"
         problems.append(RepositoryProblem(source, message, "Look at Get-WindowsUpdateLog on the machine."))

@@ -46,8 +46,9 @@ def find_self_restarts(
     ]
     passing = [f"{u.name} {describe_server_deadline(u.deadline_at)}" for u in offered if u.deadline_at]
     if any(name == AUTOMATIC_UPDATES for name, _ in updaters):
-        who = ", if nobody is logged in" if policy.get("NoAutoRebootWithLoggedOnUsers") == "1" else ""
-        passing.append(f"{AUTOMATIC_UPDATES} restarts it after its own installations{who}")
+        spares_people = policy.get("NoAutoRebootWithLoggedOnUsers") == "1"
+        condition = ", if nobody is logged in" if spares_people else ""
+        passing.append(f"{AUTOMATIC_UPDATES} restarts it after its own installations{condition}")
     return (*map(SelfRestart, lasting), *(SelfRestart(reason, is_lasting=False) for reason in passing))
 
 

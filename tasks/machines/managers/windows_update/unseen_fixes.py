@@ -47,12 +47,11 @@ _SETTERS: Final = {
     "mdm:": "a policy of Intune or another MDM",
     "settings:": "Settings, Windows Update, on the machine",
 }
-"""Who sets a value: the prefix of its name -> in words. With a policy of the first two, Windows may say it is over."""
+"""Who sets a value: the prefix of its name -> in words."""
 _LONGEST_PAUSE: Final = timedelta(days=35)
 _MAX_PRODUCTS: Final = 5
-_MONTH_PATTERN: Final = re.compile(
-    r"\s*(20[0-9]{2})-(0[1-9]|1[0-2])(?![0-9])"
-)  # in Chinese, a letter may follow at once
+_MONTH_PATTERN: Final = re.compile(r"\s*(20[0-9]{2})-(0[1-9]|1[0-2])(?![0-9])")
+"""The month of a title. In Chinese, a letter may follow at once."""
 _ROLLUP_PATTERN: Final = re.compile(r"\bsecurity (?:monthly quality rollup|only quality update)\b", re.IGNORECASE)
 """The monthly updates of Windows Server 2012 R2 and older."""
 _PAUSE_REMEDY: Final = "End that there, or judge the machine by another source: while it lasts, fixes are not offered."
