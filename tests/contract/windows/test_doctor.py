@@ -157,7 +157,10 @@ def stop_clocks(facts: Facts) -> Facts:
 def require_same_assessment(bundle: Bundle, live: Assessment) -> None:
     """Played, it is what the machine itself was, apart from names, and clocks that stand still."""
     assert live.facts is not None
+    assert live.packages is not None
     facts, packages = play(bundle)
+    assert packages.asked_at is not None
+    packages = replace(packages, asked_at=live.packages.asked_at)
     played = {"facts": describe(stop_clocks(facts)), "packages": describe(packages)}
     assessed = {"facts": describe(stop_clocks(live.facts)), "packages": describe(live.packages)}
     ids = ((getattr(live.facts, name), getattr(facts, name)) for name in ("machine_id", "boot_id", "instance_id"))
