@@ -159,7 +159,8 @@ class cut_start:  # noqa: N801 - read as a verb
         self.place.take_lock()
         self.place.is_held_up = True
         self.thread.start()
-        wait((self.place.job() / "launching").exists)
+        # Ended before that, it would keep "launching" open: it ends as a call here, not as a process does.
+        wait(lambda: any("FleetPatch" in name for name in self.place.warm.windows.read_state()["tasks"]))
 
     def __exit__(self, *_: object) -> None:
         assert self.channel.call is not None
