@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
-from tasks.domain.compliance import RepositoryProblem, judge_compliance
+from tasks.domain.compliance import MAX_ANSWER_AGE, RepositoryProblem, judge_compliance
 from tasks.domain.model import ErrorInfo, Finding, Outcome, RebootResult, StepRecord, ValidationResult
 from tasks.domain.states import Classification, FindingLevel, OperationState, RebootState, Step, UpdateState
+from tasks.machines.managers.windows_update.unseen_fixes import LONGEST_DEFERRAL
 from tasks.rules.runs.outcome import determine_outcome_state
 from tests.ci import tree
 from tests.support.builders import make_failed_assessment, make_report, make_run
@@ -139,6 +140,11 @@ def test_compliance(begin: str) -> None:
     line = find_line(read_lines("Compliance"), begin)
     assessment = make_failed_assessment()
     assert line.cells[1] == (assessment.compliance if known is None else judge_compliance(**{**NOTHING, **known}))
+
+
+def test_the_page_names_the_longest_deferral_that_hides_nothing() -> None:
+    assert f"deferred by more than {LONGEST_DEFERRAL} days" in PAGE
+    assert MAX_ANSWER_AGE.days >= LONGEST_DEFERRAL
 
 
 def test_the_page_has_every_line_and_every_state() -> None:

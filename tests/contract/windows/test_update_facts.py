@@ -107,7 +107,7 @@ def test_products_whose_updates_nobody_offers_are_told(*, is_on: bool) -> None:
 
 HELD_BACK = {
     r"SOFTWARE\Microsoft\PolicyManager\current\device\Update": {"PauseQualityUpdatesStartTime": "2999-01-01"},
-    r"SOFTWARE\Microsoft\WindowsUpdate\UX\Settings": {"DeferQualityUpdatesPeriodInDays": 5},
+    r"SOFTWARE\Microsoft\WindowsUpdate\UX\Settings": {"DeferQualityUpdatesPeriodInDays": 8},
     r"SOFTWARE\Microsoft\WindowsUpdate\UpdatePolicy\Settings": {"PausedQualityStatus": 1},
 }
 
@@ -130,6 +130,32 @@ def test_a_server_that_approves_nothing_and_whoever_holds_updates_back_hide_fixe
         p for p in state.repository_problems if "Automatic Updates" not in p.message
     )
     assert all(problem.hides_fixes for problem in searched.repository_problems)
+
+
+SCAN_SOURCES = {f"SetPolicyDrivenUpdateSourceFor{name}Updates": 0 for name in ("Quality", "Feature", "Driver", "Other")}
+MDM = r"SOFTWARE\Microsoft\PolicyManager\current\device\Update"
+
+
+def test_an_mdm_sets_a_server_and_a_deferral_and_may_prefer_windows_update() -> None:
+    url: dict[str, int | str | list[str]] = {
+        "UpdateServiceUrl": "http://mdm-wsus:8530",
+        "DeferQualityUpdatesPeriodInDays": 7,
+    }
+    services = (*SERVICES, Service("MSSQLSERVER"))
+    with UpdateMachine.opened(registry={MDM: url}, services=services) as machine:
+        state = machine.assess()
+    (problem,) = state.repository_problems
+    assert "and WSUS http://mdm-wsus:8530 offers none" in problem.message
+    assert [remark.partition(":")[0] for remark in state.remarks] == [
+        "a policy of Intune or another MDM defers quality updates by 7 days", "updates of MSSQLSERVER come from WSUS",
+    ]  # fmt: skip
+    old = 90 * 86_400.0
+    with UpdateMachine.opened(registry={MDM: url | SCAN_SOURCES}, rollup_age=old) as machine:
+        (problem,) = machine.assess().repository_problems
+    assert "Windows Update (a policy prefers it to WSUS http://mdm-wsus:8530) offers none" in problem.message
+    of_group = {"AU\\UseUpdateClassPolicySource": 1, "DisableDualScan": 1, **SCAN_SOURCES}
+    with UpdateMachine.opened(registry={MDM: url}, policies=of_group) as machine:
+        assert machine.assess().remarks[1].endswith("judged as WSUS http://mdm-wsus:8530")
 
 
 @pytest.mark.parametrize(("age", "is_told"), [(3600.0, False), (90 * 86_400.0, True)])

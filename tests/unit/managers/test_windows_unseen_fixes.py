@@ -5,14 +5,15 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tasks.domain.compliance import UNASKED_AGENT, judge_compliance, merge_problems
 from tasks.domain.model import Assessment, PackageState
-from tasks.domain.states import Compliance
+from tasks.domain.states import Compliance, FindingLevel
 from tasks.machines.managers.windows_update.assessment import parse_windows_assessment
 from tasks.machines.managers.windows_update.unseen_fixes import load_support_ends
+from tasks.rules.machine_checks.packages import check_known_faults
 from tests.unit.managers.windows_records import (
     NOW,
     UPDATES,
@@ -27,6 +28,19 @@ from tests.unit.managers.windows_records import (
 )
 
 WSUS = {"WUServer": "http://wsus:8530", "UseWUServer": "1"}
+MDM_WSUS = {"mdm:UpdateServiceUrl": "http://intune-wsus:8530"}
+CLASSES = ("Quality", "Feature", "Driver", "Other")
+
+
+def scan_sources(source: str, prefix: str = "", **changes: str) -> dict[str, str]:
+    """The scan source policies of all classes of updates, with their switch."""
+    values = dict.fromkeys(CLASSES, source) | changes
+    return {"UseUpdateClassPolicySource": "1"} | {
+        f"{prefix}SetPolicyDrivenUpdateSourceFor{name}Updates": value for name, value in values.items() if value
+    }
+
+
+FROM_WSUS, FROM_WINDOWS_UPDATE = scan_sources("1"), WSUS | scan_sources("0")
 CURRENT = "2026-11 Cumulative Update for Windows Server 2022 (KB5068861)"
 OLD = "2026-08 Cumulative Update for Windows Server 2022 (KB5064861)"
 PREVIEW = "2026-10 Cumulative Update Preview for Windows Server 2022 (KB5064862)"
@@ -70,12 +84,28 @@ def test_a_machine_with_the_newest_month_that_is_offered_nothing_is_compliant() 
         ([policy_record(PauseQualityUpdatesStartTime="2026-11-01")], "a policy pauses quality updates since 2026-11"),
         ([policy_record(PauseQualityUpdatesStartTime="yesterday")], "a policy pauses quality updates since yesterday"),
         ([policy_record(PauseQualityUpdates="1")], "a policy pauses quality updates"),
-        ([policy_record(DeferQualityUpdates="1", DeferQualityUpdatesPeriodInDays="7")], "a policy defers"),
+        ([policy_record(DeferQualityUpdates="1", DeferQualityUpdatesPeriodInDays="8")], "a policy defers"),
+        ([policy_record(DeferQualityUpdates="1", DeferQualityUpdatesPeriodInDays="soon")], "by soon days"),
         ([policy_record(**{"mdm:PauseQualityUpdatesStartTime": "2026-11-10"})], "Intune or another MDM pauses"),
-        ([policy_record(**{"mdm:DeferQualityUpdatesPeriodInDays": "3"})], "Intune or another MDM defers"),
+        ([policy_record(**{"mdm:DeferQualityUpdatesPeriodInDays": "30"})], "Intune or another MDM defers"),
         ([policy_record(**{"mdm:AllowUpdateService": "0"})], "forbids all update services"),
         ([policy_record(**{"settings:PauseUpdatesExpiryTime": "2026-12-01T10:00:00Z"})], "Settings, Windows Update"),
-        ([policy_record(**{"settings:DeferQualityUpdatesPeriodInDays": "2"})], "on the machine defers"),
+        ([policy_record(**{"settings:DeferQualityUpdatesPeriodInDays": "9" * 5000})], "on the machine defers"),
+        (
+            [
+                policy_record(**{"settings:DeferQualityUpdatesPeriodInDays": "7"}),
+                history_record(9, title=OLD),
+                running_record("2026-09-30"),
+            ],
+            "is of 2026-09, and Windows Update offers none",
+        ),
+        ([policy_record(**MDM_WSUS)], "is known to be installed here, and WSUS http://intune-wsus:8530 offers none"),
+        ([policy_record(**FROM_WSUS)], "a policy takes quality updates from WSUS, and no WSUS server is set"),
+        (
+            [policy_record(**FROM_WINDOWS_UPDATE, DoNotConnectToWindowsUpdateInternetLocations="1")],
+            "no WSUS server is set for quality updates",
+        ),
+        ([policy_record(**FROM_WINDOWS_UPDATE), SQL], "MSSQLSERVER come from Microsoft Update, which is off here"),
         ([policy_record(**{"state:PausedQualityStatus": "1"})], "PausedQualityStatus"),
         ([policy_record(DisableWindowsUpdateAccess="1")], "DisableWindowsUpdateAccess"),
         ([policy_record(DoNotConnectToWindowsUpdateInternetLocations="1")], "no WSUS server is set"),
@@ -138,6 +168,91 @@ def test_a_pause_that_is_over_and_a_policy_without_effect_hide_nothing(policy: d
     assert state_of(policy_record(**policy), HEALTHY).repository_problems == ()
 
 
+@pytest.mark.parametrize(
+    ("records", "remark"),
+    [
+        ([policy_record(DeferQualityUpdates="1", DeferQualityUpdatesPeriodInDays="7")], "a policy defers quality upda"),
+        ([policy_record(**{"mdm:DeferQualityUpdatesPeriodInDays": "3"})], "a policy of Intune or another MDM defers"),
+        ([policy_record(**{"settings:DeferQualityUpdatesPeriodInDays": "1"})], "Settings, Windows Update, on"),
+        ([policy_record(**WSUS), SQL], "updates of MSSQLSERVER come from WSUS: whether it approves all of them"),
+        ([policy_record(**MDM_WSUS), SQL | {"microsoft_update": True}], "updates of MSSQLSERVER come from WSUS"),
+        ([policy_record(**WSUS, **scan_sources("1")), SQL], "updates of MSSQLSERVER come from WSUS"),
+        ([policy_record(**FROM_WINDOWS_UPDATE)], "judged as Windows Update (a policy prefers it to WSUS http://wsus:8530)"),
+        ([policy_record(**FROM_WINDOWS_UPDATE, DisableDualScan="1")], "judged as WSUS http://wsus:8530"),
+    ],
+)  # fmt: skip
+def test_what_limits_the_source_on_purpose_is_a_remark(records: list[Any], remark: str) -> None:
+    state = state_of(*records, HEALTHY)
+    assert (state.repository_problems, state.warnings) == ((), ())
+    (finding,) = check_known_faults(state)
+    assert remark in finding.message
+    assert finding.level is FindingLevel.REMARK
+    assert judge(*records, HEALTHY) is Compliance.COMPLIANT
+
+
+@pytest.mark.parametrize(
+    ("policy", "system", "is_wsus"),
+    [
+        (WSUS, {}, True),
+        (MDM_WSUS, {}, True),
+        ({"mdm:UpdateServiceUrl": "CorpWSUS"}, {}, False),
+        ({"WUServer": "http://wsus:8530"}, {}, False),
+        (FROM_WINDOWS_UPDATE, {}, False),
+        (MDM_WSUS | scan_sources("0", "mdm:"), {}, False),
+        (WSUS | FROM_WSUS, {}, True),
+        (WSUS | scan_sources("0", Quality="1"), {}, True),
+        (FROM_WINDOWS_UPDATE | scan_sources("1", "mdm:"), {}, True),
+        (WSUS | scan_sources("0", Other=""), {}, True),
+        (FROM_WINDOWS_UPDATE | {"UseUpdateClassPolicySource": "0"}, {}, True),
+        (FROM_WINDOWS_UPDATE, {"build": "17763"}, True),
+        (FROM_WINDOWS_UPDATE | {"mdm:DisableDualScan": "1"}, {}, True),
+        (FROM_WINDOWS_UPDATE | {"DisableDualScan": "1"}, {"build": "26100"}, False),
+    ],
+)
+def test_the_source_of_quality_updates_is_the_one_that_policies_choose(
+    policy: dict[str, str], system: dict[str, str], *, is_wsus: bool
+) -> None:
+    """Only Windows Update cannot have offered an old update on the day when the running one was installed."""
+    state = state_of(policy_record(**policy), system_record(**system))
+    assert bool(state.repository_problems) is is_wsus
+    (update,) = state_of(policy_record(**policy), system_record(**system), update_record()).updates
+    assert update.origins[0].startswith("WSUS http" if is_wsus else "Windows Update")
+    assert (update.published is not None) is (update.origins == ("Windows Update",))
+
+
+@given(
+    st.sampled_from(["mdm:", "settings:"]), st.integers(0, 7), st.integers(0, 27), st.integers(-20, 27), st.booleans()
+)
+def test_a_deferral_hides_nothing_until_its_month_must_be_known(
+    prefix: str, days: int, age: int, installed: int, by_title: bool
+) -> None:
+    """``age``: days since the month's publication; ``installed``: days from it to the installation of what runs."""
+    release, installed = datetime(2026, 11, 10, 19, tzinfo=UTC), min(installed, age)
+    is_proven = installed >= days  # before, the month before was offered
+    title = CURRENT if is_proven else CURRENT.replace("2026-11", "2026-10")
+    state = state_of(
+        policy_record(**{f"{prefix}DeferQualityUpdatesPeriodInDays": str(days)}),
+        system_record(at=int((release + timedelta(days=age)).timestamp())),
+        running_record("2026-08-20" if by_title else f"{release + timedelta(days=installed):%Y-%m-%dT%H:%M}"),
+        *([history_record(9, title=title)] if by_title else []),
+    )
+    assert bool(state.repository_problems) is (not is_proven and age >= max(7, days + 1))
+    assert len(state.remarks) == bool(days)
+
+
+@given(st.one_of(st.integers(8, 10**6).map(str), st.text("0123456789x -", min_size=1, max_size=6)))
+def test_a_deferral_that_is_long_or_no_number_hides_fixes(days: str) -> None:
+    assume(days not in set("01234567"))
+    assert " defers quality updates by " in told(
+        policy_record(**{"mdm:DeferQualityUpdatesPeriodInDays": days}), HEALTHY
+    )
+
+
+def test_an_update_of_the_month_before_that_is_installed_before_the_publication_proves_nothing() -> None:
+    assert "is of 2026-10" in told(running_record("2026-11-10T03:00"))
+    assert judge(running_record("2026-11-10T19:00")) is Compliance.COMPLIANT
+
+
 def test_extended_security_updates_are_seen_by_an_update_after_the_end() -> None:
     rollup = history_record(9, title="2026-11 Security Monthly Quality Rollup for Windows Server 2012 R2 (KB5070000)")
     old = system_record(build="9600", edition="ServerStandard")
@@ -187,11 +302,11 @@ def test_what_is_installed_and_waits_for_its_reboot_is_not_compliant(records: li
     assert judge(*records) is expected
 
 
-SOURCES = st.sampled_from([{}, WSUS, WSUS | {"SetPolicyDrivenUpdateSourceForQualityUpdates": "0"}])
+SOURCES = st.sampled_from([{}, WSUS, MDM_WSUS, WSUS | {"SetPolicyDrivenUpdateSourceForQualityUpdates": "0"}])
 HOLDS: dict[str, dict[str, str]] = {
     "nothing": {},
     "paused": {"PauseQualityUpdatesStartTime": "2026-11-15"},
-    "deferred": {"mdm:DeferQualityUpdatesPeriodInDays": "5"},
+    "deferred": {"mdm:DeferQualityUpdatesPeriodInDays": "8"},
     "by a person": {"settings:PauseUpdatesExpiryTime": "2026-12-05T00:00:00Z"},
     "forbidden": {"DisableWindowsUpdateAccess": "1"},
 }

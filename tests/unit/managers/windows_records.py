@@ -94,9 +94,9 @@ def policy_record(**values: str) -> dict[str, Any]:
     return {"kind": "policy", "values": values, "unread": []}
 
 
-def running_record(day: str = "2026-11-11") -> dict[str, Any]:
-    """When the cumulative update that runs was installed."""
-    since_1601 = datetime.fromisoformat(f"{day}T00:00:00+00:00") - datetime(1601, 1, 1, tzinfo=UTC)
+def running_record(moment: str = "2026-11-11") -> dict[str, Any]:
+    """When the cumulative update that runs was installed, in UTC."""
+    since_1601 = datetime.fromisoformat(moment).replace(tzinfo=UTC) - datetime(1601, 1, 1, tzinfo=UTC)
     ticks = int(since_1601.total_seconds()) * 10**7
     return {"kind": "running_update", "high": ticks >> 32, "low": ticks & 0xFFFFFFFF}
 

@@ -50,6 +50,7 @@ from tasks.machines.managers.windows_update.unseen_fixes import (
     SearchedRecord,
     SourceSurvey,
     describe_update_source,
+    find_source_remarks,
     find_unseen_fixes,
 )
 from tasks.machines.managers.windows_update.update_history import (
@@ -81,9 +82,9 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
         ProtocolViolation: a record is malformed.
     """
     policy = parse_values(result, "policy")
-    source = describe_update_source(policy)
-    searches = require_search(result, source)
     system = parse_first(SystemRecord, result, "system") or SystemRecord(at=1)
+    source = describe_update_source(policy, system)
+    searches = require_search(result, source)
     records = parse_records(OfferedUpdate, result.find_records("update"))
     missing = drop_superseded(record for record in records if not record.installed)
     offered = order_updates(offered_update for offered_update in missing if not offered_update.reboot_required)
@@ -140,7 +141,7 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
             ),
             *find_repeated_updates(offered, history),
         ),
-        remarks=(*managers.remarks, *find_blameless_failures(offered, history)),
+        remarks=(*managers.remarks, *find_source_remarks(survey), *find_blameless_failures(offered, history)),
         waiting=_find_waiting_fixes(waiting, marks, reboot),
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_hotpatch_enrolment(hotpatch, system, history),

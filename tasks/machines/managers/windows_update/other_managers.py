@@ -12,7 +12,6 @@ from typing import Final
 from inventory.data_class import dataclass
 from tasks.domain.protocols.package_manager import UpdaterMeans
 from tasks.machines.managers.windows_update.records import Record, SystemRecord, Text
-from tasks.machines.managers.windows_update.unseen_fixes import WINDOWS_UPDATE, describe_update_source
 
 AUTOMATIC_UPDATES: Final = "Automatic Updates"
 """The name of Windows' own updater, also in the records of the script that pauses it."""
@@ -27,7 +26,6 @@ UPDATER_SERVICES: Final = ("wuauserv", "usosvc", "trustedinstaller", "waasmedics
 
 _ON_SCHEDULE: Final = "4"
 _AS_SET_LOCALLY: Final = "5"
-_FROM_WINDOWS_UPDATE: Final = "0"  # "1": from WSUS
 _CO_MANAGED_UPDATES: Final = 16  # the bit of CoManagementFlags for policies of Windows Update
 
 
@@ -93,7 +91,7 @@ def find_other_managers(
     if agents.aws and agents.aws_patches:
         products.append("AWS Systems Manager's Patch Manager")
     updaters = (*_find_automatic_updates(policy, system), *((name, None) for name in products))
-    warnings, remarks = _find_policy_warnings(policy), list[str]()
+    warnings, remarks = list[str](), list[str]()
     if disabled := sorted(service.name for service in services if service.start.lower() == "disabled"):
         warnings.append(f"services that updates need are disabled: {', '.join(disabled)}")
     if agents.aws and not agents.aws_patches:  # many images have the agent, for other purposes
@@ -129,12 +127,3 @@ def _find_seconds_until(policy: Mapping[str, str], system: SystemRecord) -> floa
             return (then - now).total_seconds()
         then += timedelta(days=1)
     return None
-
-
-def _find_policy_warnings(policy: Mapping[str, str]) -> list[str]:
-    if (
-        describe_update_source(policy) != WINDOWS_UPDATE
-        and policy.get("SetPolicyDrivenUpdateSourceForQualityUpdates") == _FROM_WINDOWS_UPDATE
-    ):
-        return ["a WSUS server is set, but a policy takes quality updates from Windows Update"]
-    return []

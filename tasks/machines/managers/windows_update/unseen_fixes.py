@@ -6,12 +6,14 @@ reason here hides fixes: while there is one, the machine is never Compliant. Sou
 
 - "Configure Windows Update client policies": pauses (35 days at most), deferrals, and where their state is kept;
 - "Update Policy CSP" for the same values from Intune or another MDM;
-- "Manage additional Windows Update settings" for what forbids Windows Update.
+- "Manage additional Windows Update settings" for what forbids Windows Update;
+- "Integrate Windows Update client policies with Configuration Manager" for what decides between it and WSUS.
 
 Windows with support gets a cumulative update on each second Tuesday. So a machine that is not known to have one of the
 newest month, and is offered none, is not known to have its fixes. That counts from the eighth day on: a list of
-packages may be as old. A month is proven by the title of an installed update. Where Windows Update is the source, the
-day on which the running one was installed serves as well. A WSUS may have approved an old one on that day.
+packages may be as old. After a deferral, it counts from the day after its end. A month is proven by the title of an
+installed update. Where Windows Update is the source, the day on which the running one was installed serves as well. A
+WSUS may have approved an old one on that day.
 """
 
 import csv
@@ -49,6 +51,12 @@ _SETTERS: Final = {
 }
 """Who sets a value: the prefix of its name -> in words."""
 _LONGEST_PAUSE: Final = timedelta(days=35)
+LONGEST_DEFERRAL: Final = 7
+"""Days of a deferral that hides nothing: it ends by itself before the newest month must be known. It is as long as an
+answer counts (MAX_ANSWER_AGE). The first three rings of Windows Autopatch wait 0, 1 and 5 days, its last two 9 and 10:
+"Autopatch group policies"."""
+_UPDATE_CLASSES: Final = ("Quality", "Feature", "Driver", "Other")
+_SCAN_SOURCE_BUILD, _WINDOWS_11_BUILD = 19041, 22000
 _MAX_PRODUCTS: Final = 5
 _MONTH_PATTERN: Final = re.compile(r"\s*(20[0-9]{2})-(0[1-9]|1[0-2])(?![0-9])")
 """The month of a title. In Chinese, a letter may follow at once."""
@@ -78,10 +86,10 @@ class RunningUpdateRecord(Record):
 
     @property
     def day(self) -> date | None:
-        """The day in UTC; None if it is none."""
+        """The day, from one publication by Microsoft (18 h UTC at the latest) to the next; None if it is none."""
         ticks = ((self.high & 0xFFFFFFFF) << 32) + (self.low & 0xFFFFFFFF)
         moment = _FILETIME_EPOCH + timedelta(microseconds=min(ticks, 2**62) // 10)
-        return moment.date() if ticks else None
+        return (moment - timedelta(hours=18)).date() if ticks else None
 
 
 class ProductsRecord(Record):
@@ -94,6 +102,11 @@ class ProductsRecord(Record):
 
     services: Texts = Field(default=[])
     microsoft_update: bool | None = None
+
+    @property
+    def names(self) -> str:
+        """The first of them, in one line."""
+        return ", ".join(sorted(self.services)[:_MAX_PRODUCTS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +140,39 @@ class SourceSurvey:
         """The time that the machine's clock shows."""
         return datetime.fromtimestamp(self.system.at, UTC)
 
+    def is_from_server(self, update_class: str = "Quality") -> bool:
+        """Return whether a WSUS decides which updates of a class the machine gets."""
+        return bool(_find_server(self.policy)) and not _prefers(self.policy, self.system, update_class, "0")
 
-def describe_update_source(policy: Mapping[str, str]) -> str:
-    """Return where the machine gets its updates from: "Windows Update", or "WSUS" with the server's address."""
-    return f"WSUS {redact_url(policy['WUServer'])}" if _has_server(policy) else WINDOWS_UPDATE
+
+def describe_update_source(policy: Mapping[str, str], system: SystemRecord) -> str:
+    """Return where quality updates come from: "Windows Update", or "WSUS" with the server's address, or both."""
+    server = redact_url(_find_server(policy))
+    if server and _prefers(policy, system, "Quality", "0"):
+        return f"{WINDOWS_UPDATE} (a policy prefers it to WSUS {server})"
+    return f"WSUS {server}" if server else WINDOWS_UPDATE
 
 
-def _has_server(policy: Mapping[str, str]) -> bool:
-    return bool(policy.get("WUServer")) and policy.get("UseWUServer") == _ON
+def _find_server(policy: Mapping[str, str]) -> str:
+    """Return the WSUS of a policy, or of an MDM, whose value is "CorpWSUS" by default; "" for none."""
+    server = policy.get("WUServer", "") if policy.get("UseWUServer") == _ON else ""
+    return server or policy.get("mdm:UpdateServiceUrl", "").strip().removeprefix("CorpWSUS")
+
+
+def _prefers(policy: Mapping[str, str], system: SystemRecord, update_class: str, source: str) -> bool:
+    """Return whether scan source policies take a class of updates from a source: "0" Windows Update, "1" WSUS.
+
+    They need a system that knows them, a source of every class and, from no MDM, their switch. Before Windows 11,
+    DisableDualScan wins. Where the policy of a group and that of an MDM differ, nothing is known of the class.
+    """
+    sources: set[str] = set()
+    for prefix in ("", "mdm:"):
+        values = {name: policy.get(f"{prefix}SetPolicyDrivenUpdateSourceFor{name}Updates") for name in _UPDATE_CLASSES}
+        if all(values.values()) and (prefix or policy.get("UseUpdateClassPolicySource") == _ON):
+            sources.add(values[update_class] or "")
+    is_single = _ON in {policy.get("DisableDualScan"), policy.get("mdm:DisableDualScan")}
+    oldest = _WINDOWS_11_BUILD if is_single and source == "0" else _SCAN_SOURCE_BUILD
+    return sources == {source} and system.build_number >= oldest
 
 
 def find_unseen_fixes(survey: SourceSurvey) -> tuple[RepositoryProblem, ...]:
@@ -143,7 +181,7 @@ def find_unseen_fixes(survey: SourceSurvey) -> tuple[RepositoryProblem, ...]:
         RepositoryProblem("", message, remedy, is_of_refresh=False)
         for message, remedy in (
             *_find_unread_policies(survey),
-            *_find_forbidden(survey.policy),
+            *_find_forbidden(survey),
             *((message, _PAUSE_REMEDY) for message in _find_held_back(survey.policy, survey.now)),
             *_find_unserved_products(survey),
         )
@@ -151,6 +189,19 @@ def find_unseen_fixes(survey: SourceSurvey) -> tuple[RepositoryProblem, ...]:
     newest_title = max(_list_titled_months(survey), default=None)
     support = _judge_support(survey, newest_title)
     return (*problems, *_judge_search_age(survey), *(support or _judge_newest_month(survey, newest_title)))
+
+
+def find_source_remarks(survey: SourceSurvey) -> tuple[str, ...]:
+    """Return what limits the source on purpose, at each run, and makes no machine NotAssessed."""
+    remarks = [message for message, days in _list_deferrals(survey.policy) if days]
+    quality = {survey.policy.get(f"{prefix}SetPolicyDrivenUpdateSourceForQualityUpdates") for prefix in ("", "mdm:")}
+    if "0" in quality and _find_server(survey.policy):
+        source = describe_update_source(survey.policy, survey.system)
+        remarks.append(f"a WSUS is set, and a policy takes quality updates from Windows Update: judged as {source}")
+    if survey.products and survey.is_from_server("Other"):
+        names = survey.products.names
+        remarks.append(f"updates of {names} come from WSUS: whether it approves all of them is not known here")
+    return tuple(remarks)
 
 
 def _find_unread_policies(survey: SourceSurvey) -> Iterator[tuple[str, str]]:
@@ -162,12 +213,14 @@ def _find_unread_policies(survey: SourceSurvey) -> Iterator[tuple[str, str]]:
         )
 
 
-def _find_forbidden(policy: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    remedy = "Remove that policy, or set a WSUS server."
+def _find_forbidden(survey: SourceSurvey) -> Iterator[tuple[str, str]]:
+    remedy, policy = "Remove that policy, or set a WSUS server.", survey.policy
     if policy.get("DisableWindowsUpdateAccess") == _ON:
         yield "the policy DisableWindowsUpdateAccess forbids Windows Update on this machine", remedy
-    if policy.get("DoNotConnectToWindowsUpdateInternetLocations") == _ON and not _has_server(policy):
-        yield "a policy forbids Windows Update by internet, and no WSUS server is set", remedy
+    if policy.get("DoNotConnectToWindowsUpdateInternetLocations") == _ON and not survey.is_from_server():
+        yield "a policy forbids Windows Update by internet, and no WSUS server is set for quality updates", remedy
+    if _prefers(policy, survey.system, "Quality", "1") and not _find_server(policy):
+        yield "a policy takes quality updates from WSUS, and no WSUS server is set", remedy
     if policy.get("mdm:AllowUpdateService") == "0":
         yield f"{_SETTERS['mdm:']} forbids all update services (AllowUpdateService)", remedy
 
@@ -183,10 +236,16 @@ def _find_held_back(policy: Mapping[str, str], now: datetime) -> Iterator[str]:
             yield f"{subject} pauses quality updates{f' since {start}' if start else ''}"
     if status == _PAUSED and not is_told:
         yield "quality updates are paused (PausedQualityStatus)"
+    yield from (message for message, days in _list_deferrals(policy) if days is None)
+
+
+def _list_deferrals(policy: Mapping[str, str]) -> Iterator[tuple[str, int | None]]:
+    """Yield who defers quality updates, and the days; None if they are more than LONGEST_DEFERRAL, or no number."""
     for prefix, subject in _SETTERS.items():
         days = policy.get(f"{prefix}DeferQualityUpdatesPeriodInDays", "0")
         if days != "0" and (prefix or policy.get("DeferQualityUpdates") == _ON):
-            yield f"{subject} defers quality updates by {days} days: newer fixes are not offered"
+            message = f"{subject} defers quality updates by {days} days: newer fixes are not offered"
+            yield message, int(days) if days in map(str, range(1, LONGEST_DEFERRAL + 1)) else None
 
 
 def _is_paused(policy: Mapping[str, str], prefix: str, now: datetime) -> bool:
@@ -215,13 +274,12 @@ def _parse_time(text: str) -> datetime | None:
 
 def _find_unserved_products(survey: SourceSurvey) -> Iterator[tuple[str, str]]:
     products = survey.products
-    if products is None or products.microsoft_update or _has_server(survey.policy):
+    if products is None or products.microsoft_update or survey.is_from_server("Other"):
         return
-    names = ", ".join(sorted(products.services)[:_MAX_PRODUCTS])
     state = "which is off" if products.microsoft_update is False else "and whether that is on could not be read"
     yield (
-        f"updates of {names} come from Microsoft Update, {state} here: what Windows Update alone offers says nothing "
-        "about them",
+        f"updates of {products.names} come from Microsoft Update, {state} here: what Windows Update alone offers says "
+        "nothing about them",
         "Switch it on there: Settings, Windows Update, Advanced options, Receive updates for other Microsoft products.",
     )
 
@@ -265,11 +323,12 @@ def _find_release(day: date) -> date:
 
 def _judge_newest_month(survey: SourceSurvey, newest_title: date | None) -> tuple[RepositoryProblem, ...]:
     """Return a problem if the newest monthly update is neither known to be installed, nor any offered."""
-    has_server = _has_server(survey.policy)
+    has_server, today = survey.is_from_server(), survey.now.date()
+    deferral = timedelta(max((days or 0 for _, days in _list_deferrals(survey.policy)), default=0))
     day = survey.running.day if survey.running and not has_server else None
-    days = [day] if day and day <= survey.now.date() else []  # a later one is of a clock that was wrong
+    days = [day - deferral] if day and day <= today else []  # a later one is of a clock that was wrong
     newest = max((known for known in (newest_title, *map(_find_release, days)) if known), default=None)
-    release = _find_release(survey.now.date() - MAX_ANSWER_AGE)
+    release = _find_release(today - max(MAX_ANSWER_AGE, deferral + timedelta(days=1)))
     is_offered = any(
         _is_monthly_title(update.title)
         and update.classification.is_urgent
@@ -281,7 +340,7 @@ def _judge_newest_month(survey: SourceSurvey, newest_title: date | None) -> tupl
     known = "no cumulative update of Windows is known to be installed here"
     if newest:
         known = f"the last cumulative update that is known here is of {newest:%Y-%m}"
-    source, pin = describe_update_source(survey.policy), _describe_pin(survey)
+    source, pin = describe_update_source(survey.policy, survey.system), _describe_pin(survey)
     message = f"{known}, and {source} offers none: there is a newer one since {release}{pin}"
     remedy = "Compare the build with Microsoft's release information, and look at Get-WindowsUpdateLog on the machine."
     if has_server:

@@ -33,15 +33,20 @@ function Write-FpSystem {
         })
 }
 
+# What decides between WSUS and Windows Update, for each class of updates.
+$FpScanSources = @('DisableDualScan')
+foreach ($class in @('Quality', 'Feature', 'Driver', 'Other')) {
+    $FpScanSources += "SetPolicyDrivenUpdateSourceFor${class}Updates"
+}
+
 # Where somebody may hold updates back, or let Windows restart: keys, the prefix of their values' names in the record,
 # and the names.
 $FpUpdatePlaces = @(
-    @{ Path = $FpPolicies; Prefix = ''; Names = @(
+    @{ Path = $FpPolicies; Prefix = ''; Names = $FpScanSources + @(
             'WUServer', 'WUStatusServer', 'TargetGroup', 'DoNotConnectToWindowsUpdateInternetLocations'
             'DisableWindowsUpdateAccess'
             'PauseQualityUpdates', 'PauseQualityUpdatesStartTime', 'DeferQualityUpdates'
             'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersionInfo'
-            'SetPolicyDrivenUpdateSourceForQualityUpdates'
             'SetComplianceDeadline', 'SetComplianceDeadlineForQU', 'ConfigureDeadlineForQualityUpdates'
             'SetAutoRestartDeadline', 'AutoRestartDeadlinePeriodInDays', 'SetEngagedRestartTransitionSchedule'
             'EngagedRestartDeadline'
@@ -49,12 +54,13 @@ $FpUpdatePlaces = @(
     }
     @{ Path = "$FpPolicies\AU"; Prefix = ''; Names = @(
             'UseWUServer', 'NoAutoUpdate', 'AUOptions', 'ScheduledInstallDay', 'ScheduledInstallTime'
+            'UseUpdateClassPolicySource'
             'AlwaysAutoRebootAtScheduledTime', 'NoAutoRebootWithLoggedOnUsers'
         )
     }
-    @{ Path = 'HKLM:\SOFTWARE\Microsoft\PolicyManager\current\device\Update'; Prefix = 'mdm:'; Names = @(
+    @{ Path = 'HKLM:\SOFTWARE\Microsoft\PolicyManager\current\device\Update'; Prefix = 'mdm:'; Names = $FpScanSources + @(
             'AllowUpdateService', 'PauseQualityUpdates', 'PauseQualityUpdatesStartTime'
-            'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersion', 'AllowAutoUpdate'
+            'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersion', 'AllowAutoUpdate', 'UpdateServiceUrl'
             'ConfigureDeadlineForQualityUpdates', 'AutoRestartDeadlinePeriodInDays', 'EngagedRestartDeadline'
         )
     }
