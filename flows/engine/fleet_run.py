@@ -256,7 +256,7 @@ class FleetRun:
         self._order_machines(choose_canaries(self._waves, contexts.values(), build))
         self._lifecycle.notes += describe_canaries(self._waves, policy)
         facts = {name: c.state.assessment.facts for name, c in contexts.items() if c.state.assessment is not None}
-        roles = {name: of_machine.roles or () for name, of_machine in facts.items() if of_machine is not None}
+        roles = {name: of_machine.roles for name, of_machine in facts.items() if of_machine is not None}
         self._lifecycle.notes += describe_shared_roles(roles, self._waves, self._ports.inventory.sets)
         for name, number in [(name, wave.number) for wave in self._waves for name in wave.machines]:
             contexts[name].state = replace(contexts[name].state, wave=number)

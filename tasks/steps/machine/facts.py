@@ -215,6 +215,7 @@ def read_facts(
         machine_id=kernel.machine_id,
         boot_work=_limit(kernel.boot_work),
         instance_id=_find_instance_id(system, kernel),
+        roles=None if system.id == "windows" else (),  # no other system tells them
     )
     for routes in _parse_records(answer, "routes", _RoutesRecord):
         facts = replace(facts, default_routes=tuple(routes.default.split()))

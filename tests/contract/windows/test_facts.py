@@ -88,9 +88,12 @@ def test_what_others_need_a_machine_for_is_told_with_the_name_that_it_shares() -
         assert facts.roles == (
             "domain controller of corp.example.org", "node of the cluster HV1", "Hyper-V host", "SQL Server",
         )  # fmt: skip
-    off = (*SERVICES, Service("vmms", "Stopped"), Service("ClusSvc", "Stopped", "Disabled"))
+    internal = Service("MSSQL$MICROSOFT##WID")
+    off = (*SERVICES, internal, Service("vmms", "Stopped"), Service("ClusSvc", "Stopped", "Disabled"))
     with facts_of(Scenario(services=off)) as facts:
         assert facts.roles == ()
+    with facts_of(Scenario(services=services, registry=registry, denied_keys=["Cluster"])) as facts:
+        assert facts.roles is None
 
 
 def test_a_physical_container_host_with_azure_arc_says_all_three() -> None:

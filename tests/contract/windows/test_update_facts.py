@@ -153,6 +153,9 @@ def test_an_mdm_sets_a_server_and_a_deferral_and_may_prefer_windows_update() -> 
     with UpdateMachine.opened(registry={MDM: url | SCAN_SOURCES}, rollup_age=old) as machine:
         (problem,) = machine.assess().repository_problems
     assert "Windows Update (a policy prefers it to WSUS http://mdm-wsus:8530) offers none" in problem.message
+    with UpdateMachine.opened(registry={MDM: url}, denied_keys=[MDM]) as machine:
+        (problem,) = machine.assess().repository_problems
+    assert rf"not read: HKLM:\{MDM}" in problem.message
     of_group = {"AU\\UseUpdateClassPolicySource": 1, "DisableDualScan": 1, **SCAN_SOURCES}
     with UpdateMachine.opened(registry={MDM: url}, policies=of_group) as machine:
         assert machine.assess().remarks[1].endswith("judged as WSUS http://mdm-wsus:8530")

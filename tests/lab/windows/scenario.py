@@ -180,6 +180,8 @@ class Scenario:
     """How long after a boot services with a delayed start are started (AutoStartDelay)."""
     registry: dict[str, RegistryValues] = field(default_factory=dict)
     """Keys below HKEY_LOCAL_MACHINE with values: numbers are DWORDs, lists are REG_MULTI_SZ."""
+    denied_keys: list[str] = field(default_factory=list)
+    """Keys among these that the login may not read."""
     policies: RegistryValues = field(default_factory=dict)
     """Values of the policy key WindowsUpdate, and with "AU\\" before the name of its subkey AU."""
     cim: dict[str, list[JsonObject]] = field(default_factory=dict)

@@ -56,6 +56,13 @@ def test_errors_are_the_real_ones(shared_machine: WindowsMachine, command: str, 
     assert run(shared_machine, f"try {{ {command} }} catch {{ $_.FullyQualifiedErrorId }}") == [error]
 
 
+def test_a_key_that_may_not_be_read_exists(make_machine: MakeMachine) -> None:
+    machine = make_machine(Scenario(registry={r"SOFTWARE\Some": {}}, denied_keys=[r"SOFTWARE\Some"]))
+    read = r"try { Get-Item HKLM:\SOFTWARE\Some } catch { $_.FullyQualifiedErrorId }"
+    error = "System.Security.SecurityException,Microsoft.PowerShell.Commands.GetItemCommand"
+    assert run(machine, rf"Test-Path -LiteralPath HKLM:\SOFTWARE\Some; {read}") == ["True", error]
+
+
 def test_forcing_a_key_that_exists_empties_it(machine: WindowsMachine) -> None:
     script = r"""
     [void](New-Item -Path HKLM:\SOFTWARE\a\b -Force); Set-ItemProperty HKLM:\SOFTWARE\a -Name X -Value 1

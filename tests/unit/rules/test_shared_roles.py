@@ -65,11 +65,25 @@ def test_one_alone_is_told_only_of_a_role_with_partners_and_sets_of_sites_are_en
     assert note.startswith("warning: a, b, c, d (")
 
 
+def test_roles_that_could_not_be_read_are_no_absence_of_roles() -> None:
+    roles = {"a": None, "b": [DC], "c": None, "d": None}
+    unread, alone = describe_shared_roles(roles, in_waves("a b c d"), (in_set("c", "x"),))
+    about = "could not be read (domain controller, cluster node), and no machine set has them"
+    assert unread == f"warning: the roles of a, d {about}"
+    assert alone.startswith(f"b ({DC}) is in no machine set")
+
+
 @given(
-    roles=st.dictionaries(st.sampled_from("abcdef"), st.lists(st.sampled_from([DC, NODE, SQL]), unique=True)),
+    roles=st.dictionaries(
+        st.sampled_from("abcdef"), st.none() | st.lists(st.sampled_from([DC, NODE, SQL]), unique=True)
+    ),
     waves=st.lists(st.sampled_from("abcdef"), unique=True).map(lambda names: in_waves(*names, "x")),
 )
-def test_one_set_of_all_machines_silences_each_note(roles: dict[str, list[str]], waves: tuple[Wave, ...]) -> None:
+def test_one_set_of_all_machines_silences_each_note(
+    roles: dict[str, list[str] | None], waves: tuple[Wave, ...]
+) -> None:
     assert describe_shared_roles(roles, waves, (in_set(*"abcdef"),)) == ()
-    for note in describe_shared_roles(roles, waves, ()):
-        assert note.count("warning: ") == note.count("Add to the inventory: ") <= 1
+    notes = describe_shared_roles(roles, waves, ())
+    assert any("could not be read" in note for note in notes) is (None in roles.values())
+    for note in notes:
+        assert note.count("warning: ") == note.count("Add to the inventory: ") + note.count("could not be read") <= 1

@@ -52,9 +52,8 @@ _SETTERS: Final = {
 """Who sets a value: the prefix of its name -> in words."""
 _LONGEST_PAUSE: Final = timedelta(days=35)
 LONGEST_DEFERRAL: Final = 7
-"""Days of a deferral that hides nothing: it ends by itself before the newest month must be known. It is as long as an
-answer counts (MAX_ANSWER_AGE). The first three rings of Windows Autopatch wait 0, 1 and 5 days, its last two 9 and 10:
-"Autopatch group policies"."""
+"""Days of a deferral that hides nothing, as many as an answer counts (MAX_ANSWER_AGE). By "Autopatch group policies",
+the first three rings of Windows Autopatch wait 0, 1 and 5 days, and the last two 9 and 10."""
 _UPDATE_CLASSES: Final = ("Quality", "Feature", "Driver", "Other")
 _SCAN_SOURCE_BUILD, _WINDOWS_11_BUILD = 19041, 22000
 _MAX_PRODUCTS: Final = 5
@@ -162,8 +161,8 @@ def _find_server(policy: Mapping[str, str]) -> str:
 def _prefers(policy: Mapping[str, str], system: SystemRecord, update_class: str, source: str) -> bool:
     """Return whether scan source policies take a class of updates from a source: "0" Windows Update, "1" WSUS.
 
-    They need a system that knows them, a source of every class and, from no MDM, their switch. Before Windows 11,
-    DisableDualScan wins. Where the policy of a group and that of an MDM differ, nothing is known of the class.
+    They need a system that knows them, a source of every class and, if of a group, their switch. Before Windows 11,
+    DisableDualScan wins. Where the policies of a group and of an MDM differ, the source is not known.
     """
     sources: set[str] = set()
     for prefix in ("", "mdm:"):

@@ -213,8 +213,9 @@ function Write-FpRoles {
     if ((Read-FpValue -Path "$system\Services\ClusSvc" -Name Start) -in 2, 3) {
         $names += "node of the cluster $(Read-FpValue -Path 'HKLM:\Cluster' -Name ClusterName)"
     }
-    $services = Get-Service -Name vmms, MSSQLSERVER, 'MSSQL$*' -ErrorAction SilentlyContinue
-    foreach ($service in @($services | Where-Object { "$($_.Status)" -eq 'Running' })) {
+    # patterns: that none is there is no error; ##WID is a part of Windows
+    foreach ($service in @(Get-Service -Name 'vmm[s]', 'MSSQLSERVE[R]', 'MSSQL$*')) {
+        if ("$($service.Status)" -ne 'Running' -or $service.Name -eq 'MSSQL$MICROSOFT##WID') { continue }
         $names += if ($service.Name -eq 'vmms') { 'Hyper-V host' } else { 'SQL Server' }
     }
     Write-FpRecord -Kind roles -Fields @{ names = @($names | Select-Object -Unique) }

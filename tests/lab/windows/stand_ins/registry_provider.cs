@@ -5,6 +5,7 @@ using System.IO;
 using System.Linq;
 using System.Management.Automation;
 using System.Management.Automation.Provider;
+using System.Security;
 using Microsoft.Win32;
 
 namespace FleetPatch.StandIns
@@ -63,7 +64,16 @@ namespace FleetPatch.StandIns
             WriteItemObject(item, Shown(path), true);
         }
 
-        protected override void GetItem(string path) { if (ItemExists(path)) Write(path); }
+        // As the real one: a key that may not be read exists.
+        protected override void GetItem(string path)
+        {
+            var key = Key(path);
+            if (key != null && Json.List(Machine.Current.Scenario, "denied_keys").Any(denied =>
+                key.Equals((string)denied, StringComparison.OrdinalIgnoreCase)))
+                WriteError(new ErrorRecord(new SecurityException("Requested registry access is not allowed."),
+                    "System.Security.SecurityException", ErrorCategory.PermissionDenied, path));
+            else if (ItemExists(path)) Write(path);
+        }
 
         protected override void GetChildItems(string path, bool recurse)
         {
