@@ -22,7 +22,7 @@ from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tests.contract.transport_subjects import scripts
 
 CLOCK = SystemClock()
-NEVER = r"it did not begin within 1 seconds when it was handed over, so it never begins"
+NEVER = r"it did not begin when it was handed over, so it never begins"
 WORK = {
     "quick": 'date +%s >>"$FP_JOB_DIR/ran"; fp_emit ran',
     "patient": 'touch "$FP_JOB_DIR/at-it"; while ! fp_stop_requested; do sleep 0.1; done; touch "$FP_JOB_DIR.left"',
@@ -205,7 +205,7 @@ def test_a_clock_that_jumps_ends_no_patience(late: Late, tmp_path: Path) -> None
     date.write_text('#!/bin/sh\nexec /bin/date -d "-$(cat /proc/uptime | cut -d. -f1)0 seconds" "$@"\n')
     date.chmod(0o755)  # a clock that goes backwards: waiting by it would never end
     began = time.monotonic()
-    with pytest.raises(ScriptFailed, match="it did not begin within 2 seconds"):
+    with pytest.raises(ScriptFailed, match="never begins: it took more than 2 seconds"):
         late.start()
     assert time.monotonic() - began < 60
 

@@ -18,6 +18,7 @@ from tasks.domain.errors import (
     HostKeyMismatch,
     HostKeyUnknown,
     PrivilegeError,
+    ScriptFailed,
     TransportError,
     Unreachable,
 )
@@ -222,6 +223,28 @@ def test_a_job_outlives_a_restart_of_sshd_and_its_login(host, session):
     assert [event["kind"] for event in view.events] == ["begun", "stopped"]
     inhibitors = "systemd-inhibit --list --no-pager --no-legend | grep fleetpatch || true"
     assert patient(lambda: host.sh(inhibitors), lambda left: not left) == ""  # looks every two seconds whether it ended
+
+
+def test_a_unit_that_systemd_can_not_run_is_told_at_once_with_its_reason(host, session):
+    it = session(host)
+    folder = "/run/systemd/system/fleetpatch-.service.d"
+    for number, (setting, why) in enumerate(
+        (
+            ("ReadOnlyPaths=/var", "cannot create .*log: Read-only file system"),
+            ("InaccessiblePaths=/usr/bin/env", "Failed at step EXEC spawning /usr/bin/env: Permission denied"),
+        )
+    ):
+        text = f"[Service]\\n{setting}\\n"
+        host.sh(f"mkdir -p {folder} && printf '{text}' >{folder}/10.conf && systemctl daemon-reload", root=True)
+        began = CLOCK.now()
+        try:
+            with pytest.raises(ScriptFailed, match=f"never begins: its process ended first .*: .*{why}"):
+                it.start_job(Job(f"denied-{number}", Script("work")), deadline=soon())
+        finally:
+            host.sh(f"rm -r {folder} && systemctl daemon-reload", root=True)
+        assert (CLOCK.now() - began).total_seconds() < 20
+        assert it.poll_job(f"denied-{number}", deadline=soon()).phase is JobPhase.ABSENT
+    assert host.sh("systemctl list-units --all --no-legend 'fleetpatch-denied*'") == ""
 
 
 def test_a_cut_network_loses_nothing_and_who_comes_back_attaches(host, session):

@@ -81,20 +81,31 @@ launch() { # in the background: systemd may answer late
   fi
 }
 
+dead() { # whether the job has ended before it began: its process, or what orders its unit, and then the unit
+  ! kill -0 "$!" 2>/dev/null && [ ! -e "$dir/unlaunched" ] || return 1
+  [ "$runner" = setsid ] || case $(systemctl show -p ActiveState "fleetpatch-$id" 2>/dev/null) in *=inactive | *=failed) ;; *) return 1 ;; esac
+  [ ! -e "$dir/meta" ]
+}
+
 begun() { # wait until the job has begun
   fp_read_uptime || fp_up=0
   until=$((fp_up + patience)) naps=0
   while [ ! -e "$dir/meta" ]; do
-    naps=$((naps + 1))
+    naps=$((naps + 1)) why="it took more than $patience seconds"
     { fp_read_uptime && [ "$fp_up" -le "$until" ]; } || [ "$naps" -lt 20 ] || return 1
     if [ -e "$dir/unlaunched" ] && rm -f "$dir/unlaunched"; then detach; fi
     fp_nap
+    [ $((naps % 10)) != 0 ] || ! dead || { why="its process ended first (the journal and the audit log may say more)"; return 1; }
   done
 }
 
 withdraw() { # create the job's meta, so that it never begins; it may have begun just before
   ln "$dir/withdrawn" "$dir/meta" 2>/dev/null || [ -e "$dir/meta" ] \
-    || refuse "it did not begin within $patience seconds, and it can't be told whether it begins: cannot write $dir" unsure
+    || refuse "it did not begin ($why), and it can't be told whether it begins: cannot write $dir" unsure
+}
+
+said() { # what its process and systemd have said of a job that did not begin
+  { cat "$dir/launch" "$dir/log"; timeout 10 journalctl -q -o cat --no-pager -n 4 -u "fleetpatch-$id"; } 2>/dev/null | tail -c 600 | tr '\n' ' '
 }
 
 fp_ready || refuse "$fp_why" "$fp_about"
@@ -105,17 +116,17 @@ fp_look "$dir"
 attached=true
 [ "$fp_phase" != absent ] || attached=false
 locked
-never="it did not begin within $patience seconds when it was handed over, so it never begins"
-[ "$fp_pid" != withdrawn ] || refuse "$never"
+never="it did not begin when it was handed over, so it never begins"
+[ "$fp_pid" != withdrawn ] || refuse "$never: $(said)"
 if [ "$attached" = false ]; then
   others
   prune
-  write 2>"$fp_jobs/.error" || refuse "cannot write $dir: $(tail -c 300 "$fp_jobs/.error" 2>/dev/null)" room
+  why=$(write 2>&1) || refuse "cannot write $dir: $why" room
   launch
   begun || withdraw
   printf '%s\n' "$runner" >"$dir/runner"
   fp_look "$dir"
-  [ "$fp_pid" != withdrawn ] || refuse "$never: $(tail -c 300 "$dir/launch" 2>/dev/null)"
+  [ "$fp_pid" != withdrawn ] || refuse "$never: $why: $(said)"
 fi
 runner=''
 { IFS= read -r runner <"$dir/runner"; } 2>/dev/null || :
