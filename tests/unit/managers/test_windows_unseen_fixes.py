@@ -47,6 +47,12 @@ PREVIEW = "2026-10 Cumulative Update Preview for Windows Server 2022 (KB5064862)
 SQL = {"kind": "products", "services": ["MSSQLSERVER"], "microsoft_update": False}
 NEVER = {"kind": "searched", "at": None}
 HEALTHY = history_record(9, title=CURRENT)
+UNKNOWN = {"kind": "running_update", "high": 0, "low": 0}
+OLD_RUNS = running_record("2026-08-20")
+WAITING_PREVIEW = update_record(
+    2, title=PREVIEW.replace("-10", "-11"), categories=[UPDATES], reboot_required=True, superseded=[guid(1)]
+)
+SERVICING = {"kind": "reboot", "servicing": True, "update_agent": True}
 
 
 def state_of(*records: Any, bare: Any = None) -> PackageState:
@@ -74,7 +80,16 @@ def test_a_machine_with_the_newest_month_that_is_offered_nothing_is_compliant() 
     [
         ([policy_record(**WSUS)], "no cumulative update of Windows is known to be installed here, and WSUS"),
         ([policy_record(**WSUS), history_record(9, title=OLD)], "is of 2026-08, and WSUS"),
-        ([{"kind": "running_update", "high": 0, "low": 0}], "no cumulative update"),
+        ([UNKNOWN], "no cumulative update"),
+        ([UNKNOWN | {"high": 0x7FFFFFFF}], "no cumulative update"),
+        ([HEALTHY, OLD_RUNS], "is of 2026-08, and Windows Update"),  # dism has removed it
+        ([policy_record(**WSUS), HEALTHY, OLD_RUNS], "no cumulative update"),
+        ([policy_record(**WSUS), history_record(9, title=f"{CURRENT} (17763.2000)"), OLD_RUNS], "no cumulative"),
+        ([policy_record(**WSUS), history_record(9, title=CURRENT.replace("2026", "2029"))], "no cumulative update"),
+        ([policy_record(**WSUS), history_record(9, title=CURRENT.replace("Windows", "Microsoft Edge"))], "no cumul"),
+        ([policy_record(**WSUS), history_record(9, title=CURRENT.replace("Cumul", "Dynamic Cumul"))], "no cumul"),
+        ([WAITING_PREVIEW, OLD_RUNS], "is of 2026-08, and Windows Update"),
+        ([policy_record(PauseQualityUpdatesStartTime="9999-12-01")], "a policy pauses quality updates since 9999"),
         ([running_record("2026-10-14")], "is of 2026-10, and Windows Update offers none"),
         (
             [policy_record(TargetReleaseVersionInfo="23H2"), running_record("2026-10-14")],
@@ -158,6 +173,7 @@ def test_a_machine_that_says_nothing_of_its_policies_is_not_assessed() -> None:
         {"PauseQualityUpdatesStartTime": "2026-10-01"},
         {"settings:PauseQualityUpdatesStartTime": "2026-11-01", "settings:PauseQualityUpdatesEndTime": "2026-11-08"},
         {"PauseQualityUpdates": "1", "state:PausedQualityStatus": "2"},
+        {"settings:PauseQualityUpdatesEndTime": "2026-11-08", "state:PausedQualityStatus": "1"},
         {"DeferQualityUpdates": "0", "DeferQualityUpdatesPeriodInDays": "7"},
         {"DeferQualityUpdates": "1", "DeferQualityUpdatesPeriodInDays": "0"},
         {"DoNotConnectToWindowsUpdateInternetLocations": "1"} | WSUS,
@@ -233,7 +249,7 @@ def test_a_deferral_hides_nothing_until_its_month_must_be_known(
     state = state_of(
         policy_record(**{f"{prefix}DeferQualityUpdatesPeriodInDays": str(days)}),
         system_record(at=int((release + timedelta(days=age)).timestamp())),
-        running_record("2026-08-20" if by_title else f"{release + timedelta(days=installed):%Y-%m-%dT%H:%M}"),
+        UNKNOWN if by_title else running_record(f"{release + timedelta(days=installed):%Y-%m-%dT%H:%M}"),
         *([history_record(9, title=title)] if by_title else []),
     )
     assert bool(state.repository_problems) is (not is_proven and age >= max(7, days + 1))
@@ -292,6 +308,11 @@ def test_a_later_read_judges_policies_anew_and_asks_nobody_for_the_age_of_the_se
         ([{"kind": "reboot", "update_agent": True}], Compliance.NOT_ASSESSED),
         ([{"kind": "reboot", "servicing": True}], Compliance.NOT_ASSESSED),
         ([{"kind": "reboot", "renamed": True}], Compliance.COMPLIANT),
+        ([{"kind": "reboot", "known": False}], Compliance.NOT_ASSESSED),
+        ([update_record(title=CURRENT), WAITING_PREVIEW, SERVICING], Compliance.NON_COMPLIANT),
+        ([HEALTHY, WAITING_PREVIEW, SERVICING], Compliance.COMPLIANT),  # the month's update runs already
+        ([update_record(reboot_required=True, categories=["e0789628-ce08-4437-be74-2495b842f43b"]), SERVICING],
+         Compliance.NOT_ASSESSED),
         ([update_record(reboot_required=True)], Compliance.NON_COMPLIANT),
         ([update_record(reboot_required=True), {"kind": "reboot", "update_agent": True}], Compliance.NON_COMPLIANT),
         ([update_record(reboot_required=True, categories=["e0789628-ce08-4437-be74-2495b842f43b"])],
@@ -322,7 +343,8 @@ NEWEST: dict[str, list[dict[str, Any]]] = {
     "by title": [HEALTHY],
     "by day": [running_record()],
     "old": [history_record(9, title=OLD), running_record("2026-08-20")],
-    "unknown": [{"kind": "running_update", "high": 0, "low": 0}],
+    "removed": [HEALTHY, OLD_RUNS],
+    "unknown": [UNKNOWN],
 }
 OFFERED: dict[str, list[dict[str, Any]]] = {
     "nothing": [],

@@ -22,6 +22,8 @@ from tasks.machines.managers.windows_update.offered_updates import (
     UPGRADE_REASON,
     OfferedUpdate,
     drop_superseded,
+    find_superseded,
+    is_cumulative_title,
     order_updates,
 )
 from tasks.machines.managers.windows_update.other_managers import (
@@ -142,7 +144,7 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
             *find_repeated_updates(offered, history),
         ),
         remarks=(*managers.remarks, *find_source_remarks(survey), *find_blameless_failures(offered, history)),
-        waiting=_find_waiting_fixes(waiting, marks, reboot),
+        waiting=_find_waiting_fixes(records, marks, reboot),
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_hotpatch_enrolment(hotpatch, system, history),
         repository_problems=(*_find_search_problems(result, searches, source), *find_unseen_fixes(survey)),
@@ -229,19 +231,31 @@ def _build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mon
 
 
 def _find_waiting_fixes(
-    waiting: Sequence[OfferedUpdate], marks: RebootRecord | None, reboot: RebootNeed
+    records: Sequence[OfferedUpdate], marks: RebootRecord | None, reboot: RebootNeed
 ) -> WaitingFixes | None:
     """Return the critical and security updates that wait for their reboot: the agent tells them.
 
-    Where it tells no update, and it or Windows servicing asks for a reboot, one of them may wait.
+    What supersedes one that is missing has its fixes: the preview of a month, for example. If Windows servicing asks
+    for a reboot, and no cumulative update waits, or the agent asks for one and tells no update, one of them may wait.
+    So it may if the registry could not be read.
     """
-    names = sorted({update.name for update in waiting if update.classification.is_urgent})
+    waiting = [record for record in records if record.reboot_required]
+    urgent = {record.id for record in records if record.classification.is_urgent and not record.installed}
+    older = find_superseded(records)
+    names = {
+        record.name for record in waiting if record.classification.is_urgent or not urgent.isdisjoint(older[record.id])
+    }
     if names:
-        return WaitingFixes(tuple(names), needs_reboot=True)
-    is_of_updates = marks is not None and (marks.update_agent or marks.servicing or marks.servicing_continues)
-    if waiting or not is_of_updates or reboot.answer is not YesNoUnknown.YES:
-        return None
-    return WaitingFixes(needs_reboot=True, is_certain=False)
+        return WaitingFixes(tuple(sorted(names)), needs_reboot=True)
+    if marks is None or not marks.known:
+        return WaitingFixes(needs_reboot=True, is_certain=False)
+    is_servicing = marks.servicing or marks.servicing_continues
+    is_explained = any(is_cumulative_title(record.title) for record in waiting)
+    if reboot.answer is YesNoUnknown.YES and (
+        (is_servicing and not is_explained) or (marks.update_agent and not waiting)
+    ):
+        return WaitingFixes(needs_reboot=True, is_certain=False)
+    return None
 
 
 def _find_waiting_upgrades(waiting: Sequence[OfferedUpdate]) -> tuple[str, ...]:

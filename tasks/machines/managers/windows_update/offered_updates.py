@@ -14,7 +14,7 @@ The ids of the categories are the same in every language of Windows. Their names
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Final
@@ -53,8 +53,11 @@ _MAX_BELIEVED_BYTES: Final = 5 * 2**30
 _DRIVER_TYPE: Final = 2
 _EXCLUSIVE_IMPACT: Final = 2
 _STACK_PATTERN: Final = re.compile(r"\bservicing stack update\b", re.IGNORECASE)
-_CUMULATIVE_PATTERN: Final = re.compile(r"\bcumulative update (?:preview )?for (?!.*\.net)", re.IGNORECASE)
-_BUILD_PATTERN: Final = re.compile(r"\(KB\d+\)\s*\(\d{4,5}\.(\d{1,6})\)\s*$", re.IGNORECASE)
+_CUMULATIVE_PATTERN: Final = re.compile(
+    r"(?<!dynamic )\bcumulative update (?:preview )?for (?:windows|microsoft server|azure)\b(?!.*\.net)", re.IGNORECASE
+)
+"""Edge, .NET and the setup of Windows ("Dynamic Cumulative Update") have cumulative updates of their own."""
+_BUILD_PATTERN: Final = re.compile(r"\(KB\d+\)\s*\((\d{4,5})\.(\d{1,6})\)\s*$", re.IGNORECASE)
 """Since late 2025, titles end with the build that results: "2025-11 Security Update (KB5068861) (26200.7171)"."""
 _OTHERS_WITH_BUILD_PATTERN: Final = re.compile(r"\.net\b|\bdynamic update\b|\bdriver\b|\bcomponent\b", re.IGNORECASE)
 _HOTPATCH_PATTERN: Final = re.compile(r"\bhotpatch\b", re.IGNORECASE)
@@ -161,10 +164,10 @@ def is_cumulative_title(title: str) -> bool:
     return bool(_CUMULATIVE_PATTERN.search(title) or leads_to_build) and not is_hotpatch_title(title)
 
 
-def find_title_revision(title: str) -> int:
-    """Return the revision (UBR) of the build to which the cumulative update of a title leads; 0 when it tells none."""
+def find_title_build(title: str) -> tuple[int, int]:
+    """Return the build and its revision (UBR) to which the cumulative update of a title leads; zeros: it tells none."""
     build = _BUILD_PATTERN.search(title) if is_cumulative_title(title) else None
-    return int(build[1]) if build else 0
+    return (int(build[1]), int(build[2])) if build else (0, 0)
 
 
 def is_hotpatch_title(title: str) -> bool:
@@ -201,18 +204,10 @@ def order_updates(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ...]
     return tuple(sorted(updates, key=rank))
 
 
-def drop_superseded(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ...]:
-    """Return the updates for which no other one stands in.
-
-    One stands in for those that it supersedes, directly or by others between them, if it is installed and waits for a
-    reboot, or if a usual run installs it: its class is theirs or a more urgent one, it is not hidden, it asks nobody,
-    and it is no preview, no driver and no upgrade. ``updates`` is all that is offered or waits for a reboot.
-    """
-    updates_by_id = {update.id: update for update in updates}
-    direct = {
-        update_id: frozenset(map(str.lower, update.superseded)) & updates_by_id.keys()
-        for update_id, update in updates_by_id.items()
-    }
+def find_superseded(updates: Collection[OfferedUpdate]) -> Mapping[str, Set[str]]:
+    """Return the ids of the updates that each one supersedes, directly or by others between them, by its id."""
+    ids = {update.id for update in updates}
+    direct = {update.id: frozenset(map(str.lower, update.superseded)) & ids for update in updates}
 
     def find_all_older(newest: str) -> set[str]:
         older: set[str] = set()
@@ -223,7 +218,18 @@ def drop_superseded(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ..
             unread += fresh
         return older
 
-    older = {update_id: find_all_older(update_id) for update_id in updates_by_id}
+    return {update_id: find_all_older(update_id) for update_id in direct}
+
+
+def drop_superseded(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ...]:
+    """Return the updates for which no other one stands in.
+
+    One stands in for those that it supersedes, directly or by others between them, if it is installed and waits for a
+    reboot, or if a usual run installs it: its class is theirs or a more urgent one, it is not hidden, it asks nobody,
+    and it is no preview, no driver and no upgrade. ``updates`` is all that is offered or waits for a reboot.
+    """
+    updates_by_id = {update.id: update for update in updates}
+    older = find_superseded(updates_by_id.values())
     replaced = {
         old
         for newer, update in updates_by_id.items()

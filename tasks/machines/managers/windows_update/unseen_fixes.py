@@ -30,7 +30,7 @@ from inventory.data_class import dataclass
 from tasks.domain.compliance import MAX_ANSWER_AGE, UNASKED_AGENT, RepositoryProblem, find_ended_support
 from tasks.machines.managers.windows_update.offered_updates import (
     OfferedUpdate,
-    find_title_revision,
+    find_title_build,
     is_cumulative_title,
     is_hotpatch_title,
 )
@@ -51,6 +51,7 @@ _SETTERS: Final = {
 }
 """Who sets a value: the prefix of its name -> in words."""
 _LONGEST_PAUSE: Final = timedelta(days=35)
+_FAR_AWAY: Final = datetime(9000, 1, 1, tzinfo=UTC)
 LONGEST_DEFERRAL: Final = 7
 """Days of a deferral that hides nothing, as many as an answer counts (MAX_ANSWER_AGE). By "Autopatch group policies",
 the first three rings of Windows Autopatch wait 0, 1 and 5 days, and the last two 9 and 10."""
@@ -63,6 +64,7 @@ _ROLLUP_PATTERN: Final = re.compile(r"\bsecurity (?:monthly quality rollup|only 
 """The monthly updates of Windows Server 2012 R2 and older."""
 _PAUSE_REMEDY: Final = "End that there, or judge the machine by another source: while it lasts, fixes are not offered."
 _FILETIME_EPOCH: Final = datetime(1601, 1, 1, tzinfo=UTC)
+_LAST_FILETIME: Final = 2**61  # in the year 8907: later ones are none
 
 
 class PolicyRecord(Record):
@@ -87,8 +89,8 @@ class RunningUpdateRecord(Record):
     def day(self) -> date | None:
         """The day, from one publication by Microsoft (18 h UTC at the latest) to the next; None if it is none."""
         ticks = ((self.high & 0xFFFFFFFF) << 32) + (self.low & 0xFFFFFFFF)
-        moment = _FILETIME_EPOCH + timedelta(microseconds=min(ticks, 2**62) // 10)
-        return (moment - timedelta(hours=18)).date() if ticks else None
+        moment = _FILETIME_EPOCH + timedelta(microseconds=ticks // 10) if 0 < ticks < _LAST_FILETIME else None
+        return (moment - timedelta(hours=18)).date() if moment else None
 
 
 class ProductsRecord(Record):
@@ -225,15 +227,16 @@ def _find_forbidden(survey: SourceSurvey) -> Iterator[tuple[str, str]]:
 
 
 def _find_held_back(policy: Mapping[str, str], now: datetime) -> Iterator[str]:
-    """Yield who pauses or defers quality updates."""
-    status = policy.get("state:PausedQualityStatus")
-    is_told = False
-    for prefix, subject in _SETTERS.items():
-        if _is_paused(policy, prefix, now):
-            is_told = True
+    """Yield who pauses or defers quality updates.
+
+    PausedQualityStatus may be of an earlier pause: it counts only where no time tells the end.
+    """
+    pauses = {prefix: _find_end_of_pause(policy, prefix) for prefix in _SETTERS}
+    for prefix, end in pauses.items():
+        if end and end > now:
             start = policy.get(f"{prefix}PauseQualityUpdatesStartTime", "")
-            yield f"{subject} pauses quality updates{f' since {start}' if start else ''}"
-    if status == _PAUSED and not is_told:
+            yield f"{_SETTERS[prefix]} pauses quality updates{f' since {start}' if start else ''}"
+    if policy.get("state:PausedQualityStatus") == _PAUSED and not any(pauses.values()):
         yield "quality updates are paused (PausedQualityStatus)"
     yield from (message for message, days in _list_deferrals(policy) if days is None)
 
@@ -247,20 +250,19 @@ def _list_deferrals(policy: Mapping[str, str]) -> Iterator[tuple[str, int | None
             yield message, int(days) if days in map(str, range(1, LONGEST_DEFERRAL + 1)) else None
 
 
-def _is_paused(policy: Mapping[str, str], prefix: str, now: datetime) -> bool:
-    """Return whether a pause is set and not known to be over. Without its end, it lasts 35 days.
-
-    PausedQualityStatus may be of an earlier pause: it counts only where no time tells the end.
-    """
+def _find_end_of_pause(policy: Mapping[str, str], prefix: str) -> datetime | None:
+    """Return when a pause ends: far away if that can't be told; None if none is set. Without its end, it is 35 days."""
     start = policy.get(f"{prefix}PauseQualityUpdatesStartTime", "")
     ends = [policy.get(f"{prefix}{name}", "") for name in ("PauseQualityUpdatesEndTime", "PauseUpdatesExpiryTime")]
     if not (start or any(ends) or policy.get(f"{prefix}PauseQualityUpdates") == _ON):
-        return False
+        return None
     began, known_ends = _parse_time(start), [end for end in map(_parse_time, ends) if end]
-    last = max(known_ends, default=began + _LONGEST_PAUSE if began else None)
-    if last is None:
-        return prefix == "settings:" or policy.get("state:PausedQualityStatus") != _RESUMED
-    return last > now
+    if known_ends:
+        return max(known_ends)
+    if began and began < _FAR_AWAY:
+        return began + _LONGEST_PAUSE
+    is_over = prefix != "settings:" and policy.get("state:PausedQualityStatus") == _RESUMED
+    return None if is_over else _FAR_AWAY
 
 
 def _parse_time(text: str) -> datetime | None:
@@ -294,19 +296,36 @@ def _judge_search_age(survey: SourceSurvey) -> tuple[RepositoryProblem, ...]:
 def _list_titled_months(survey: SourceSurvey) -> Iterator[date]:
     """Yield the days of publication of the monthly updates that are installed, by their titles.
 
-    A failure after an installation is a boot that undid it. A build that is newer than the one that runs was removed.
+    A failure after an installation is a boot that undid it. A preview that waits for its reboot proves nothing.
     """
     entries = sorted(survey.history, key=lambda entry: entry.seconds)
     last = {entry.id: entry for entry in entries if entry.operation == 1 or entry.is_removal}
-    titles = [
-        entry.title
-        for entry in last.values()
-        if entry.is_installation and find_title_revision(entry.title) <= (survey.system.ubr or 0)
-    ]
-    for title in (*titles, *(update.title for update in survey.offered if update.reboot_required)):
-        month = _MONTH_PATTERN.match(title)
-        if month and _is_monthly_title(title):
-            yield find_second_tuesday(int(month[1]), int(month[2]))
+    for title in (entry.title for entry in last.values() if entry.is_installation):
+        release = _find_title_release(title, survey)
+        if release and _can_run(title, release, survey):
+            yield release
+    for update in survey.offered:
+        release = _find_title_release(update.title, survey)
+        if release and update.reboot_required and update.classification.is_urgent:
+            yield release
+
+
+def _find_title_release(title: str, survey: SourceSurvey) -> date | None:
+    """Return the day of publication of a title's month; None if it is no monthly update, or of a future month."""
+    month = _MONTH_PATTERN.match(title)
+    release = find_second_tuesday(int(month[1]), int(month[2])) if month and _is_monthly_title(title) else None
+    return release if release and release <= survey.now.date() else None
+
+
+def _can_run(title: str, release: date, survey: SourceSurvey) -> bool:
+    """Return whether what the history names can be what runs. It may be removed since, or of an earlier Windows.
+
+    An older revision runs then, or one that was installed before that month. A hotpatch changes neither.
+    """
+    build, revision = find_title_build(title)
+    day = survey.running.day if survey.running else None
+    is_of_time = day is None or day >= release or is_hotpatch_title(title)
+    return revision <= (survey.system.ubr or 0) and (is_of_time or build == survey.system.build_number)
 
 
 def _is_monthly_title(title: str) -> bool:
