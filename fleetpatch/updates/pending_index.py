@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import field
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Final
 
 from inventory.data_class import dataclass
@@ -27,12 +26,6 @@ from tasks.records.queries.updates import (
 from tasks.records.storage.database import Database
 
 MachineBits = int
-
-
-@lru_cache(maxsize=1024)
-def rate_severity(text: str) -> str:
-    """Return the severity that a publisher's word means."""
-    return Severity.rate(text).value
 
 
 @dataclass(slots=True)
@@ -65,7 +58,7 @@ class IndexedUpdate:
         self.machines |= bit
         if row.held or row.blocked:
             self.withheld |= bit
-        severity = rate_severity(row.severity)
+        severity = Severity.rate(row.severity).value
         self.versions[row.available] = self.versions.get(row.available, 0) | bit
         self.classifications[row.classification] = self.classifications.get(row.classification, 0) | bit
         self.severities[severity] = self.severities.get(severity, 0) | bit

@@ -18,7 +18,7 @@ from tasks.records.automatic.automatic_runs import AutomaticRunStatus, SqlAutoma
 from tasks.records.automatic.held_updates import SqlHeldUpdates
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
 from tasks.records.automatic.rollouts import RolloutResults, SqlRollouts, read_rollout_results
-from tasks.records.automatic.sightings import SqlMissingFixes, read_first_seen
+from tasks.records.automatic.sightings import read_first_seen, read_missing_fixes
 from tasks.records.queries.history import History
 from tasks.records.queries.newest_assessments import NewestAssessments, find_later_assessments, read_newest_assessments
 from tasks.records.sql_records import SqlRecords
@@ -109,7 +109,7 @@ def read_snapshot(records: SqlRecords, inventory: Inventory, policy: AutomaticPo
     limit = now + CLOCK_TOLERANCE
     newest = read_newest_assessments(records.database, names, limit)
     later = find_later_assessments(records.database, names, limit)
-    reader, stored = PendingUpdateFinder(policy), SqlMissingFixes(records.database).read_missing(names)
+    reader, stored = PendingUpdateFinder(policy), read_missing_fixes(records.database, names)
     rows = {
         name: reader.list_pending(assessments.answered)
         for name, assessments in newest.items()

@@ -4,14 +4,13 @@ Records that are later than now are left out: the controller's clock was ahead w
 machine that was assessed in the far future would count as seen, and never be assessed again. Pure.
 """
 
-import functools
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 
 from inventory.data_class import dataclass
 from tasks.domain.model import Assessment, PackageState, Selection, Update, UpdateKey
 from tasks.domain.states import Classification, Severity
-from tasks.records.automatic.sightings import MissingChanges, MissingKey
+from tasks.records.automatic.sightings import MissingKey
 from tasks.rules.automatic.deadlines import find_missing_since
 from tasks.rules.automatic.fleet_index import CLOCK_TOLERANCE
 from tasks.rules.automatic.model import AutomaticPolicy
@@ -40,11 +39,6 @@ class PendingRow:
         return (self.name, self.version)
 
 
-@functools.cache  # a fleet has many updates, and few ratings
-def _rate_severity(text: str) -> Severity:
-    return Severity.rate(text)
-
-
 class PendingUpdateFinder:
     """Finds pending updates in assessments. Machines of a fleet are similar: equal lists are selected from once."""
 
@@ -67,7 +61,7 @@ class PendingUpdateFinder:
                     update.name,
                     version,
                     update.classification,
-                    _rate_severity(update.severity),
+                    Severity.rate(update.severity),
                     tuple(update.cves or ()),
                     hold_reason,
                     update.installed,
@@ -98,7 +92,8 @@ class MissingFixes:
     """Since when machines lack fixes."""
 
     since: Mapping[MissingKey, datetime]  # by machine and name of the update
-    changes: MissingChanges  # what the records do not have yet
+    unsaved: Mapping[MissingKey, datetime]  # of them, what the records do not have yet
+    fixed: Collection[MissingKey]  # what the records have, and the machines lack no more
 
 
 def compute_missing_fixes(
@@ -126,11 +121,8 @@ def compute_missing_fixes(
         missing_since = find_missing_since(before, list(released), released, now, fixed)
         since |= {(machine, name): moment for name, moment in missing_since.items()}
     answered = frozenset(assessed)
-    changes = MissingChanges(
-        missing={key: moment for key, moment in since.items() if stored.get(key) != moment},
-        fixed=tuple(key for key in stored if key not in since and key[0] in answered),
-    )
-    return MissingFixes(since, changes)
+    unsaved = {key: moment for key, moment in since.items() if stored.get(key) != moment}
+    return MissingFixes(since, unsaved, [key for key in stored if key not in since and key[0] in answered])
 
 
 def _has_fix(row: PendingRow, since: datetime, seen: Mapping[UpdateKey, datetime]) -> bool:

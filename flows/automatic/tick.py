@@ -24,7 +24,7 @@ from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.protocols.clock import Clock
 from tasks.records.automatic.announcements import SqlAnnouncements
 from tasks.records.automatic.automatic_runs import SqlAutomaticRuns
-from tasks.records.automatic.sightings import SqlMissingFixes
+from tasks.records.automatic.sightings import save_missing_fixes
 from tasks.records.feeds.risk_feeds import describe_idle_rules, load_risk_feeds
 from tasks.records.setup import open_records
 from tasks.records.storage.database import Database
@@ -109,7 +109,7 @@ def run_tick(
                 actions.complete_earlier()
             snapshot = read_snapshot(records, inventory, policy, now)
             if request.enabled:
-                SqlMissingFixes(records.database).save(snapshot.missing.changes)
+                save_missing_fixes(records.database, snapshot.missing.unsaved, snapshot.missing.fixed)
             feeds = load_risk_feeds(request.feeds, snapshot.cves, request.max_feed_age_days, now)
             freezes = (*request.freezes, *_read_common_freezes(now, say))
             view = build_fleet_view(

@@ -1,5 +1,6 @@
 """The states of steps, runs, updates and reboots. The names are those of Azure Update Manager where it has one."""
 
+import functools
 from enum import StrEnum
 from typing import Self
 
@@ -167,6 +168,7 @@ class Severity(StrEnum):
         return next((cl for cl in cls if cl.value == publisher_word), None)
 
     @classmethod
+    @functools.lru_cache(maxsize=1024)  # a fleet has many updates, and few ratings
     def rate(cls, text: str) -> Self:
         """Return the severity that a publisher's word means; Unspecified for a word that is not known."""
         return cls._missing_(text) or cls(cls.UNSPECIFIED)

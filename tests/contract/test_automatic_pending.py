@@ -9,7 +9,7 @@ from inventory.machine import Inventory, Machine, PatchOwner
 from tasks.domain.model import Assessment, ErrorInfo, Update, UpdateResult
 from tasks.domain.states import Classification, OperationState, Severity, UpdateState
 from tasks.records.automatic.rollouts import read_rollout_results
-from tasks.records.automatic.sightings import SqlMissingFixes, read_first_seen
+from tasks.records.automatic.sightings import read_first_seen, read_missing_fixes, save_missing_fixes
 from tasks.records.queries.newest_assessments import read_newest_assessments
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.model import AutomaticPolicy, Rollout
@@ -38,8 +38,9 @@ def snapshot(records: SqlRecords, *names: str, **policy: Any) -> AssessedFleet:
 
 
 def since(records: SqlRecords, machine: str = "web-1") -> dict[tuple[str, str], datetime]:
-    SqlMissingFixes(records.database).save(snapshot(records, machine).missing.changes)
-    return SqlMissingFixes(records.database).read_missing([machine])
+    missing = snapshot(records, machine).missing
+    save_missing_fixes(records.database, missing.unsaved, missing.fixed)
+    return read_missing_fixes(records.database, [machine])
 
 
 def test_the_newest_assessments_with_and_without_an_answer(records: SqlRecords) -> None:
@@ -127,9 +128,10 @@ def test_the_first_sight_on_any_machine_counts_until_the_publication_is_known(re
 
 def test_what_is_stored_once_is_not_stored_again(records: SqlRecords) -> None:
     records.save(assessed("web-1", NOW, bash("1"), make_update()))
-    assert not snapshot(records, "web-1").missing.changes.is_empty
+    assert snapshot(records, "web-1").missing.unsaved
     since(records)
-    assert snapshot(records, "web-1").missing.changes.is_empty
+    missing = snapshot(records, "web-1").missing
+    assert (missing.unsaved, missing.fixed) == ({}, [])
 
 
 def test_tries_are_the_outcomes_of_runs_of_the_rollout_that_have_ended(records: SqlRecords) -> None:

@@ -16,7 +16,7 @@ from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRun
 from tasks.records.automatic.held_updates import SqlHeldUpdates
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
-from tasks.records.automatic.sightings import MissingChanges, SqlMissingFixes, read_first_seen
+from tasks.records.automatic.sightings import read_first_seen, save_missing_fixes
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -167,7 +167,7 @@ def test_old_history_of_automatic_patching_is_pruned_and_what_counts_is_kept(rec
         records.save(make_assessment(machine=name, at=at, packages=make_package_state(updates=(update,))))
     for gone in ("curl", "bash"):
         records.save(make_assessment(machine=gone, at=NOW, packages=make_package_state(updates=())))
-    SqlMissingFixes(database).save(MissingChanges({("web-1", "bash"): old}))
+    save_missing_fixes(database, {("web-1", "bash"): old})
     prune_history(records, NOW - HOUR)
     assert SqlAnnouncements(database).read_keys() == {"new"}
     assert [each.run.key for each in SqlAutomaticRuns(database).read_since(old)] == ["new"]

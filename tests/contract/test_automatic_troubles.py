@@ -8,7 +8,7 @@ from flows.notify.messages import Message
 from flows.request.patch_request import PatchRequest
 from inventory.errors import InventoryError
 from tasks.records.automatic.rollouts import SqlRollouts
-from tasks.records.automatic.sightings import SqlMissingFixes, read_first_seen
+from tasks.records.automatic.sightings import read_first_seen, read_missing_fixes
 from tasks.rules.automatic.model import RolloutState
 from tests.contract.test_automatic_tick import BASH, CURL, TARGET, finish_run, fleet, sent
 from tests.support.automatic_fleet import INVENTORY, AutomaticFleet
@@ -155,6 +155,5 @@ def test_records_of_a_clock_that_was_ahead_hide_no_machine_and_people_are_told(
     result = fleet.tick(request)
     assert {update.since for each in result.view.machines for update in each.pending} == {now}
     assert [each.only_machines for each in fleet.started("patch-fleet/on-demand")] == [["ber-1", "ber-2"]] * 2
-    missing = SqlMissingFixes(fleet.records.database)
-    assert set(missing.read_missing().values()) == {now}
+    assert set(read_missing_fixes(fleet.records.database).values()) == {now}
     assert set(read_first_seen(fleet.records.database).values()) == {now}

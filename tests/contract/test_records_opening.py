@@ -59,7 +59,7 @@ def _check_kept(url: str) -> None:
         assert history.find_run(make.RUN_ID) == make.make_run()
         assert history.read_report(make.RUN_ID, make.MACHINE).outcomes == (make.make_outcome(),)
         assert history.read_journal(make.RUN_ID) == (make.make_journal_entry(),)
-        assert history.read_job_output(make.RUN_ID, make.MACHINE) == (make.make_job_output(),)
+        assert history.open_job_logs(make.RUN_ID)[make.MACHINE] == make.make_job_output().text
         assert records.read_measure(make.MACHINE, "reboot_seconds") == 50.0
 
 

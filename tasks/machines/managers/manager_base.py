@@ -16,6 +16,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import (
     LONGEST_POLL_SECONDS,
     REFRESH_TIMEOUT_SECONDS,
+    InstalledKernels,
     JobKind,
     PackageNeeds,
     SimulationResult,
@@ -144,6 +145,11 @@ class ManagerDefaults:
     offers_more_later = False
     longest_poll_seconds: float = LONGEST_POLL_SECONDS
     way_back = WayBack("this package manager takes no update back")
+    no_kernels = "not supported on this machine"  # why no kernel package can be removed alone
+
+    def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:  # noqa: ARG002
+        """See PackageManager."""
+        return InstalledKernels(obstacle=self.no_kernels)
 
     def read_needs(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> PackageNeeds:  # noqa: ARG002
         """See PackageManager."""

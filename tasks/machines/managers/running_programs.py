@@ -32,13 +32,19 @@ def build_updaters_script(package: str, timers: Sequence[str], *, activated: Seq
     return Script("updaters", params, read_only=False, package=package)
 
 
+def parse_units(shown: str) -> list[dict[str, str]]:
+    """Return the properties of each unit in the text of ``systemctl show``: an empty line separates two units."""
+    blocks = (dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in shown.split("\n\n"))
+    return [properties for properties in blocks if properties]
+
+
 def find_scheduled_updaters(shown: str, timers: Sequence[str], now: int) -> tuple[tuple[str, float | None], ...]:
     """Return the updaters that run or are scheduled, with the seconds until then (0: running; None: not known).
 
     ``shown`` is ``systemctl show -p Id,ActiveState,NextElapseUSecRealtime`` of timers and their services, times in UTC;
     ``now`` is the machine's own clock, seconds since the epoch.
     """
-    units = {unit.get("Id", ""): unit for unit in map(_parse_properties, shown.split("\n\n"))}
+    units = {unit.get("Id", ""): unit for unit in parse_units(shown)}
     updaters: list[tuple[str, float | None]] = []
     for timer in timers:
         service, of_timer = _name_service(timer), units.get(timer, {})
@@ -51,18 +57,11 @@ def find_scheduled_updaters(shown: str, timers: Sequence[str], now: int) -> tupl
 
 def is_unit_active(shown: str, unit: str) -> bool:
     """Return whether a unit is active, by the same text."""
-    units = map(_parse_properties, shown.split("\n\n"))
-    return any(
-        properties.get("Id") == unit and properties.get("ActiveState") in _RUNNING_STATES for properties in units
-    )
+    return any(each.get("Id") == unit and each.get("ActiveState") in _RUNNING_STATES for each in parse_units(shown))
 
 
 def _name_service(timer: str) -> str:
     return f"{timer.removesuffix('.timer')}.service"
-
-
-def _parse_properties(text: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
 def _parse_seconds_until(when: str, now: int) -> float | None:

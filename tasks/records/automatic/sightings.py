@@ -1,12 +1,11 @@
 """Stores when updates were first seen, and since when machines lack a fix, on SQLite and PostgreSQL."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, select
 
-from inventory.data_class import dataclass
 from tasks.domain.model import Assessment, PackageState, Selection, UpdateKey
 from tasks.records import schema
 from tasks.records.statements import build_insert, build_upsert, iterate_batches
@@ -19,50 +18,30 @@ MissingKey = tuple[str, str]
 """Names of a machine and of an update."""
 
 
-@dataclass(frozen=True, slots=True)
-class MissingChanges:
-    """What is to be stored after new assessments."""
-
-    missing: Mapping[MissingKey, datetime]  # since when a machine lacks a fix of an update: new rows and changed ones
-    fixed: Sequence[MissingKey] = ()  # rows of ``missing`` that end: the machine does not lack the fix any more
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to store."""
-        return not (self.missing or self.fixed)
+def read_missing_fixes(database: Database, machines: Collection[str] | None = None) -> dict[MissingKey, datetime]:
+    """Return since when machines lack fixes; of all machines if no names are given."""
+    rows = database.read_rows("read which fixes are missing", select(_MISSING))
+    names = None if machines is None else frozenset(machines)
+    return {(machine, name): since for machine, name, since in rows if names is None or machine in names}
 
 
-class SqlMissingFixes:
-    """Missing fixes in a database. All threads of one process may share an object."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def read_missing(self, machines: Collection[str] | None = None) -> dict[MissingKey, datetime]:
-        """Return since when machines lack fixes; of all machines if no names are given."""
-        rows = self._database.read_rows("read which fixes are missing", select(_MISSING))
-        machine_names = None if machines is None else frozenset(machines)
-        return {
-            (machine, name): since for machine, name, since in rows if machine_names is None or machine in machine_names
-        }
-
-    def save(self, changes: MissingChanges) -> None:
-        """Store changes in one transaction."""
-        if changes.is_empty:
-            return
-        with self._database.begin_write("record which fixes are missing") as connection:
-            if changes.missing:
-                rows = [
-                    {"machine": machine, "name": name, "since": since}
-                    for (machine, name), since in sorted(changes.missing.items())
-                ]
-                connection.execute(build_upsert(connection.dialect.name, _MISSING, ("machine", "name")), rows)
-            if changes.fixed:
-                gone = delete(_MISSING).where(
-                    _MISSING.c.machine == bindparam("of_machine"), _MISSING.c.name == bindparam("of_name")
-                )
-                rows = [{"of_machine": machine, "of_name": name} for machine, name in sorted(changes.fixed)]
-                connection.execute(gone, rows)
+def save_missing_fixes(
+    database: Database, missing: Mapping[MissingKey, datetime], fixed: Collection[MissingKey] = ()
+) -> None:
+    """Store in one transaction since when machines lack fixes, and forget those of ``fixed``, which they have now."""
+    if not (missing or fixed):
+        return
+    with database.begin_write("record which fixes are missing") as connection:
+        if missing:
+            rows = [
+                {"machine": machine, "name": name, "since": since} for (machine, name), since in sorted(missing.items())
+            ]
+            connection.execute(build_upsert(connection.dialect.name, _MISSING, ("machine", "name")), rows)
+        if fixed:
+            gone = delete(_MISSING).where(
+                _MISSING.c.machine == bindparam("of_machine"), _MISSING.c.name == bindparam("of_name")
+            )
+            connection.execute(gone, [{"of_machine": machine, "of_name": name} for machine, name in sorted(fixed)])
 
 
 def read_first_seen(database: Database, updates: Set[UpdateKey] | None = None) -> dict[UpdateKey, datetime]:

@@ -15,7 +15,6 @@ from tasks.records.queries.explanations import Explanation, explain_assessment, 
 from tasks.records.queries.other_fleets import build_run_not_found
 from tasks.records.queries.run_summary import (
     RunSummary,
-    find_machines_without_outcome,
     read_recorded_machines,
     read_run_summary,
     rebuild_waves,
@@ -237,14 +236,6 @@ class History:
             self._seals.check(table, row, f"the assessment of {machine} in run {run.id}")
         return DocumentReader().decode_assessment(row["document"], row["updates"])
 
-    def find_unfinished_machines(self, run_id: str) -> tuple[str, ...]:
-        """Return the machines of a run's waves and plans that have no outcome, in wave order.
-
-        Raises:
-            RecordsError: the run does not exist.
-        """
-        return find_machines_without_outcome(self.read_report(run_id))
-
     def read_latest_assessments(
         self, machines: Iterable[str] | None = None, *, answered: bool = False
     ) -> dict[str, Assessment]:
@@ -264,14 +255,8 @@ class History:
                     assessments[assessment.machine] = assessment
         return assessments
 
-    def read_job_output(self, run_id: str, machine: str) -> tuple[JobOutput, ...]:
-        """Return the output of a machine's jobs in a run, in the order in which the jobs began.
-
-        It is untrusted: sanitize it before use.
-        """
-        return self._read_job_output(self.find_run(run_id).id, machine)
-
     def _read_job_output(self, run_id: str, machine: str) -> tuple[JobOutput, ...]:
+        """Return the output of a machine's jobs in a run, in the order in which the jobs began. It is untrusted."""
         table, journal = schema.job_outputs, schema.journal
         begun = select(func.min(journal.c.number)).where(
             journal.c.run_id == table.c.run_id, journal.c.machine == table.c.machine, journal.c.key == table.c.job_id

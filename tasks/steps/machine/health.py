@@ -84,7 +84,7 @@ def read_unit_states(context: MachineContext, names: Sequence[str]) -> tuple[Uni
     )
     texts_by_unit = {str(record.get("name")): str(record.get("text", "")) for record in answer.find_records("words")}
     shown = next(iter(answer.find_records("section")), {})
-    blocks = list(_parse_blocks(str(shown.get("text", ""))))
+    blocks = parse_units(str(shown.get("text", "")))
     if len(blocks) != len(asked):
         counted = format_count(len(blocks), "unit")
         raise ProtocolViolation(
@@ -116,14 +116,6 @@ def build_unit_status(name: str, shown: Mapping[str, str], words: str = "") -> U
         was_active=shown.get("ActiveEnterTimestampMonotonic", "0") not in {"", "0"},
         words=words,
     )
-
-
-def _parse_blocks(text: str) -> Iterator[Mapping[str, str]]:
-    """Yield the properties of each unit: an empty line separates two units."""
-    for block in text.strip("\n").split("\n\n"):
-        lines = (line.partition("=") for line in block.splitlines())
-        if properties := {key: value for key, separator, value in lines if separator}:
-            yield properties
 
 
 _MAX_SERVICES: Final = 200

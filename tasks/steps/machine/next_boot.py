@@ -1,6 +1,5 @@
 """Asks a machine what its next boot needs, and what a reboot ends. Only a machine that may be rebooted is asked."""
 
-from collections.abc import Mapping
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -9,6 +8,7 @@ from tasks.domain.errors import DeadlineExceeded, FleetpatchError, ProtocolViola
 from tasks.domain.model import Finding
 from tasks.domain.protocols.transport import Script, ScriptResult
 from tasks.domain.states import FindingLevel, RebootPolicy, YesNoUnknown
+from tasks.machines.managers.running_programs import parse_units
 from tasks.rules.machine_checks.next_boot_needs import (
     BOOT_NEEDS_CHECK,
     REBOOT_LOSS_CHECK,
@@ -103,17 +103,13 @@ def parse_boot_survey(answer: ScriptResult) -> BootSurvey:
         volumes=tuple(
             EncryptedVolume(record.name, record.key, record.options, record.tokens, record.needed) for record in volumes
         ),
-        units=tuple(_parse_properties(block) for unit in units for block in unit.text.split("\n\n") if block.strip()),
+        units=tuple(properties for unit in units for properties in parse_units(unit.text)),
         people=tuple((record.user, record.program) for record in people),
         ignores_devices=surveys[0].ignores_devices,
         is_fstab_proven=surveys[0].fstab_is_proven,
         units_fault="; ".join(faults),
         automounts=tuple(record.where for record in automounts),
     )
-
-
-def _parse_properties(block: str) -> Mapping[str, str]:
-    return dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
 
 
 def check_next_boot_needs(context: MachineContext) -> tuple[Finding, ...]:

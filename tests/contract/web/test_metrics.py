@@ -16,7 +16,7 @@ from deployments.preview import upcoming_windows
 from fleetpatch.machines import fleet_reader
 from tasks.domain.assessment import RebootNeed
 from tasks.domain.states import OperationState, YesNoUnknown
-from tasks.records.automatic.sightings import MissingChanges, SqlMissingFixes
+from tasks.records.automatic.sightings import save_missing_fixes
 from tasks.records.maintenance import GroupRecord, PackageUpdate, SqlMaintenance
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.maintenance.model import GroupState, HeldPackage
@@ -65,7 +65,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         records.save(make_run(id="run-2", started_at=NOW, ended_at=None, state=OperationState.IN_PROGRESS))
         SqlWindowClaims(records.database).claim_window("web", start, run.id, "flow-run", start)
         missing = {("web-1", "openssl"): MISSING_SINCE}
-        SqlMissingFixes(records.database).save(MissingChanges(missing))
+        save_missing_fixes(records.database, missing)
         yield found
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from tasks.domain.model import Outcome, Update
 from tasks.domain.states import OperationState, UpdateState
-from tasks.records.automatic.sightings import MissingChanges, SqlMissingFixes
+from tasks.records.automatic.sightings import save_missing_fixes
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
 from tests.support.web_site import Site, serve_site
@@ -164,10 +164,10 @@ def test_the_oldest_missing_fix_is_one_that_a_machine_of_the_inventory_lacks(sit
     assess(site, "gone-1", make.make_update())
     assess(site, WEB)
     missing = {("gone-1", "openssl"): NOW - 400 * DAY, (WEB, "openssl"): NOW - 300 * DAY}
-    SqlMissingFixes(site.records.database).save(MissingChanges(missing))
+    save_missing_fixes(site.records.database, missing)
     assert read_age() == ""
     assess(site, DB, make.make_update(), at=NOW - 3 * DAY)
-    SqlMissingFixes(site.records.database).save(MissingChanges({(DB, "openssl"): NOW - 2 * DAY}))
+    save_missing_fixes(site.records.database, {(DB, "openssl"): NOW - 2 * DAY})
     deadline = time.monotonic() + 10
     while not read_age() and time.monotonic() < deadline:  # a costly figure is not computed for each request
         time.sleep(0.1)

@@ -15,7 +15,6 @@ from tasks.domain.errors import ManagerBusy, ManagerError, RequestError
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import (
-    InstalledKernels,
     JobKind,
     Rates,
     SimulationResult,
@@ -112,6 +111,8 @@ _WITH_SETTINGS = ("rpm-ostreed-automatic.timer",)
 class ImageManager(ManagerDefaults):
     """The PackageManager for a system that is updated as a whole."""
 
+    no_kernels = "its kernels belong to its images"
+
     def __init__(self, tool: ImageTool) -> None:
         self._tool = tool
         self.name = tool.name
@@ -197,15 +198,6 @@ class ImageManager(ManagerDefaults):
             update.id: update.available if self._tool.is_installed(state, update) else state.next
             for update in known_updates
         }
-
-    def read_kernels(
-        self,
-        transport: Transport,  # noqa: ARG002  not asked
-        *,
-        deadline: Deadline,  # noqa: ARG002  not asked
-    ) -> InstalledKernels:
-        """The image has the kernel, so no package can be removed alone."""
-        return InstalledKernels(obstacle="its kernels belong to its images")
 
     def build_job_script(
         self,

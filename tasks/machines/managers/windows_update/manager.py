@@ -16,7 +16,6 @@ from tasks.domain.errors import DeadlineExceeded, ManagerBusy, ManagerError, Req
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
 from tasks.domain.protocols.package_manager import (
-    InstalledKernels,
     JobKind,
     Rates,
     SimulationResult,
@@ -175,15 +174,6 @@ class WindowsUpdateManager(ManagerDefaults):
     ) -> Mapping[str, Sequence[PackageRecord]]:
         kbs = tuple(dict.fromkeys(update.kb for update in updates if KB_PATTERN.fullmatch(update.kb)))
         return parse_packages(self._read(transport, Script("wua_packages", {"kbs": kbs}, package=PACKAGE), deadline))
-
-    def read_kernels(
-        self,
-        transport: Transport,  # noqa: ARG002  not asked
-        *,
-        deadline: Deadline,  # noqa: ARG002  not asked
-    ) -> InstalledKernels:
-        """Windows has no kernel packages."""
-        return InstalledKernels(obstacle="not supported on this machine")
 
     def build_job_script(
         self,
