@@ -74,13 +74,9 @@ class SqlSnapshots:
             SealBroken: something else has written or changed a row.
         """
         takers = {run.id, *self._list_ended_shards(run.id)}
-        rows = [row for row in self.read_open() if row.run_id in takers and row.state is not SnapshotState.UNKNOWN]
-        return {
-            row.machine: UndoSnapshot(row, self._find_later_runs(row.machine, run)) for row in map(self._require, rows)
-        }
-
-    def _require(self, row: SnapshotRow) -> SnapshotRow:
-        return self.find_sealed(row.snapshot, row.machine) or row
+        rows = (row for row in self.read_open() if row.run_id in takers and row.state is not SnapshotState.UNKNOWN)
+        sealed = (self.find_sealed(row.snapshot, row.machine) or row for row in rows)
+        return {row.machine: UndoSnapshot(row, self._find_later_runs(row.machine, run)) for row in sealed}
 
     def _list_ended_shards(self, run_id: str) -> Sequence[str]:
         runs = schema.runs.c

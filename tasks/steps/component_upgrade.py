@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from inventory.machine import FailedCheckEffect
 from tasks.domain.errors import FleetpatchError, RecordsError, TransportError
-from tasks.domain.model import Finding, InstallResult, Update, UpdateResult, ValidationResult
+from tasks.domain.model import Finding, Update, UpdateResult, ValidationResult
 from tasks.domain.protocols.package_manager import JobKind
 from tasks.domain.services import Services
 from tasks.domain.states import FindingLevel, Step, UpdateState
@@ -17,7 +17,6 @@ from tasks.steps.component_jobs import read_component_version, run_to_its_end
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_control import StepWait
 from tasks.steps.image_upgrade import is_disk_going_back, is_image_run, leave_disk, mark_failed, put_disk_back
-from tasks.steps.jobs.job_result import JobResult
 from tasks.steps.jobs.package_job import find_submitted_update_ids
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts
@@ -40,7 +39,8 @@ def validate_component(context: MachineContext) -> MachineState:
     Raises:
         FleetpatchError: the machine was lost, or the return may have begun and its end was not seen.
     """
-    result = _find_result(context)
+    install, update_id = context.state.install, get_component_order(context).component.update_id
+    result = next((result for result in (install.results if install else ()) if result.update.id == update_id), None)
     if result is None or not _has_changed(result):
         return validate(context)
     is_image = is_image_run(context.options)
@@ -65,11 +65,6 @@ def validate_component(context: MachineContext) -> MachineState:
     finding = Finding(COMPONENT_CHECK, FindingLevel.BLOCK, message, _LOOK)
     validation = context.state.validation or ValidationResult(())
     return replace(context.state, validation=replace(validation, findings=(*validation.findings, finding)))
-
-
-def _find_result(context: MachineContext) -> UpdateResult | None:
-    install, name = context.state.install, get_component_order(context).component.update_id
-    return next((result for result in (install.results if install else ()) if result.update.id == name), None)
 
 
 def _has_changed(result: UpdateResult) -> bool:
@@ -220,10 +215,7 @@ def _put_back(context: MachineContext, update: Update, problem: str) -> str:
     message = f"{message}: {errors}" if errors and not is_back else message
     if install is not None:
         mark_failed(context, update, message, now)
-        context.state = replace(context.state, install=_with_job(context.state.install or install, job_result))
+        install = context.state.install or install
+        job_ids, transactions = (*install.job_ids, job_result.job_id), (*install.transactions, *job_result.transactions)
+        context.state = replace(context.state, install=replace(install, job_ids=job_ids, transactions=transactions))
     return message
-
-
-def _with_job(install: InstallResult, job_result: JobResult) -> InstallResult:
-    transactions = (*install.transactions, *job_result.transactions)
-    return replace(install, transactions=transactions, job_ids=(*install.job_ids, job_result.job_id))

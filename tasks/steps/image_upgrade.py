@@ -10,7 +10,7 @@ from tasks.domain.images import IMAGE_PREFIX, ImageModel
 from tasks.domain.model import Finding, InstallResult, RebootResult, TransactionResult, Update, UpdateResult
 from tasks.domain.protocols.machine_provider import MachineProvider, TimedProvider
 from tasks.domain.protocols.records import JournalEntry, JournalMark
-from tasks.domain.provided_machines import ImageVersion, PowerState, ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.domain.provided_machines import ImageVersion, PowerState, ProviderAct, ProviderOrder
 from tasks.domain.states import FindingLevel, RebootState, Step, UpdateState
 from tasks.rules.images.disks import (
     explain_changed_data_disks,
@@ -297,7 +297,8 @@ def put_disk_back(context: MachineContext, update: Update, problem: str) -> str:
     before = _read_before(context)
     context.report_progress(Step.VALIDATE, f"putting its OS disk back: {problem}")
     journal.record_start(context, Step.VALIDATE, journal.RESTORE_ACT, order_id, {"problem": problem[:500]})
-    is_untouched = _has_old_disk(read_provided(context, provider), before, order_id)
+    machine = read_provided(context, provider)
+    is_untouched = find_os_source(machine) == before.get("os") and machine.find_kept_disk(order_id) is None
     # ordered in any case: the replacement may be under way at a provider that did not answer
     refusal = order(context, provider, ProviderOrder(ProviderAct.RESTORE_OS_DISK, order_id))
     machine = read_provided(context, provider)
@@ -354,10 +355,6 @@ def _read_before(context: MachineContext) -> Mapping[str, object]:
     """Return what the journal has of the machine before the replacement; empty: nothing was ordered."""
     entry = find_start(context, journal.REPLACE_ACT)
     return entry.detail if entry is not None else {}
-
-
-def _has_old_disk(machine: ProvidedMachine, before: Mapping[str, object], order_id: str) -> bool:
-    return find_os_source(machine) == before.get("os") and machine.find_kept_disk(order_id) is None
 
 
 def mark_failed(

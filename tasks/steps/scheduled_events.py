@@ -182,7 +182,9 @@ def await_event(context: MachineContext, interruption: Interruption, step: Step)
                 return taken, ""
         if has_event_file(context):
             read_approvals(context, events, event.id)
-        event = context.announced = _find_event(events, event)
+        own_events = events.find(event.run_id, event.resources[0])
+        # one that is gone was deleted by hand: it is withdrawn then
+        event = context.announced = next((own for own in own_events if own.id == event.id), event)
     return "", describe_approvals(event)
 
 
@@ -264,12 +266,6 @@ def describe_end(context: MachineContext) -> str:
 
 def _describe_withdrawal(event: ScheduledEvent) -> str:
     return f"its scheduled event was withdrawn{f': {event.reason}' if event.reason else ''}"
-
-
-def _find_event(events: ScheduledEvents, known: ScheduledEvent) -> ScheduledEvent:
-    """Return an event as it is now. One that is gone was deleted by hand: it is withdrawn then."""
-    own = events.find(known.run_id, known.resources[0])
-    return next((event for event in own if event.id == known.id), known)
 
 
 def _describe_wait(context: MachineContext, interruption: Interruption, event: ScheduledEvent) -> str:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
 from tasks.domain.model import Finding
-from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder, SnapshotResult, SnapshotState
+from tasks.domain.provided_machines import ProviderAct, ProviderOrder, SnapshotResult, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.runs.snapshots import (
@@ -152,9 +152,5 @@ def _order_and_prove(context: MachineContext, result: SnapshotResult, policy: Sn
         return complete_result(result, snapshot, policy, context.clock.now())
     if snapshot is not None:
         machine, _ = order_and_read(context, provider, ProviderOrder(ProviderAct.DELETE_SNAPSHOT, result.id))
-        fault += "; it is deleted again" if _is_gone(machine, result.id) else "; it could not be deleted"
+        fault += "; it could not be deleted" if machine.find_snapshot(result.id) else "; it is deleted again"
     raise ProviderError(f"{refusal}; {fault}" if refusal else fault)
-
-
-def _is_gone(machine: ProvidedMachine, snapshot_id: str) -> bool:
-    return machine.find_snapshot(snapshot_id) is None

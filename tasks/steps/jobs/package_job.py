@@ -13,7 +13,7 @@ from tasks.domain.model import JobOutput, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import JobKind as Kind
 from tasks.domain.protocols.package_manager import Transaction
-from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.protocols.records import JournalMark
 from tasks.domain.protocols.transport import Job, JobPhase, JobStatus
 from tasks.domain.states import Step
 from tasks.rules.kept_packages import build_keep_parameters
@@ -182,7 +182,8 @@ def _read_submission(
 ) -> tuple[T, ...]:
     """Return what is built of each transaction that the journal has of a job, or ()."""
     job_id = journal.build_job_id(context.run.id, context.name, kind.value, number)
-    entry = _find_start(context, job_id)
+    entries = context.records.read_entries(context.run.id, context.name)
+    entry = next((entry for entry in entries if entry.mark is JournalMark.BEFORE and entry.key == job_id), None)
     transactions = entry.detail.get("transactions") if entry else None
     if entry is None or not isinstance(transactions, Mapping):
         return ()
@@ -193,12 +194,6 @@ def _read_submission(
     if kind in _UNSTOPPABLE or not context.stop_token.is_stopping:
         return built
     return () if is_job_unknown_to_machine(context, job_id) else built
-
-
-def _find_start(context: MachineContext, job_id: str) -> JournalEntry | None:
-    """Return the journal entry that was written before a job was submitted, or None."""
-    entries = context.records.read_entries(context.run.id, context.name)
-    return next((entry for entry in entries if entry.mark is JournalMark.BEFORE and entry.key == job_id), None)
 
 
 def is_job_unknown_to_machine(context: MachineContext, job_id: str) -> bool:

@@ -118,13 +118,15 @@ def watch_job(
         if context.stop_token.is_stopping and not stop_sent:
             stop_sent = forward_stop(context, job_id)
         asked_at = clock.now()
+        # less time over a connection that has just answered: a lost line is soon told
+        poll_seconds = wait_seconds + ANSWER_TIMEOUT_SECONDS if wait_seconds else POLL_TIMEOUT_SECONDS
         try:
             view = context.transport.poll_job(
                 job_id,
                 events_from=reader.events_offset,
                 log_from=reader.log_offset,
                 wait_seconds=wait_seconds,
-                deadline=Deadline.after(clock, _find_poll_seconds(wait_seconds)),
+                deadline=Deadline.after(clock, poll_seconds),
             )
         except FleetpatchError as error:
             unexpected_errors = 0 if is_transient(error) else unexpected_errors + 1
@@ -159,8 +161,9 @@ def watch_job(
         if view.can_wait:
             # the rest of a wait that the machine has broken off
             sleep_unless_stopped(context, wait_seconds - (clock.now() - asked_at).total_seconds())
-            is_stopping = context.stop_token.is_stopping
-            wait_seconds = SHORTEST_WAIT_SECONDS if is_stopping else _find_wait_seconds(pause)
+            # twice the pause, as each look starts processes on the machine
+            wait_seconds = 0.0 if context.stop_token.is_stopping else 2 * pause
+            wait_seconds = min(LONGEST_WAIT_SECONDS, max(SHORTEST_WAIT_SECONDS, wait_seconds))
             continue
         close_before_pause(context, pause)
         sleep_unless_stopped(context, pause)
@@ -172,16 +175,6 @@ def _build_lost_error(machine: str, job_id: str, error: FleetpatchError) -> Conn
         message, hint = error.describe_in_run(), error.hint
     hint = f"The job may still run, or have ended by itself. {hint}"
     return ConnectionLost(f"connection lost while job {job_id} was running: {message}", machine=machine, hint=hint)
-
-
-def _find_poll_seconds(wait_seconds: float) -> float:
-    """Return how long a poll may take: less over a connection that has just answered. A lost line is soon told."""
-    return wait_seconds + ANSWER_TIMEOUT_SECONDS if wait_seconds else POLL_TIMEOUT_SECONDS
-
-
-def _find_wait_seconds(pause: float) -> float:
-    """Return how long the next look waits: twice the pause, as each look starts processes on the machine."""
-    return min(LONGEST_WAIT_SECONDS, max(SHORTEST_WAIT_SECONDS, 2 * pause))
 
 
 @dataclass(slots=True)

@@ -52,7 +52,7 @@ def run_check(context: MachineContext, check: Check) -> Finding:
     """Run one check and return its finding. Only a command check can raise (TransportError)."""
     match check.kind:
         case CheckKind.COMMAND:
-            problem = _check_command(context, check)
+            problem = run_command(context, check.target, check.timeout_seconds)
         case CheckKind.TCP:
             problem = _check_within_timeout(check, lambda: _check_tcp(context.state.machine.address, check))
         case CheckKind.HTTP:
@@ -82,10 +82,6 @@ def _build_failed_finding(check: Check, problem: str, remedy: str = "") -> Findi
 def _format_target(check: Check) -> str:
     """Return a target as it is shown. A URL has no login and no query: passwords and tokens may be there."""
     return redact_url(check.target) if check.kind is CheckKind.HTTP else check.target
-
-
-def _check_command(context: MachineContext, check: Check) -> str:
-    return run_command(context, check.target, check.timeout_seconds)
 
 
 def run_command(context: MachineContext, command: str, timeout_seconds: float, *, read_only: bool = True) -> str:

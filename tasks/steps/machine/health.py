@@ -1,7 +1,7 @@
 """Asks a machine how healthy it is, what went wrong since, and about its units and services."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,6 +13,7 @@ from tasks.domain.model import Finding
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptResult
 from tasks.domain.states import FindingLevel, Step
+from tasks.machines.managers.running_programs import parse_units
 from tasks.rules.machine_checks.units import ServiceStatus, UnitStatus
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.facts import parse_findings
