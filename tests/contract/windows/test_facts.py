@@ -324,7 +324,7 @@ def test_a_powershell_that_is_too_old_is_refused_with_the_remedy(warm: WarmMachi
 def test_what_does_not_answer_is_left_out_and_the_rest_is_told(warm: WarmMachine) -> None:
     broken = "function Stop-FpPart { throw 'it does not answer' }\n" + "\n".join(
         f"Set-Alias -Name {name} -Value Stop-FpPart -Option AllScope -Force"
-        for name in ("Get-FpPrivilege", "Get-FpBootId", "Get-FpAutomaticService", "Get-FpListener")
+        for name in ("Get-FpPrivilege", "Get-FpBootId", "Get-FpService", "Get-FpListener")
     )
 
     def load(name: str, package: str = SHARED_SCRIPTS) -> str:

@@ -170,25 +170,20 @@ function ConvertTo-FpJsonBytes {
 
 # ---- errors and the end
 
-function Get-FpHResult {
-    # The code of an error, as a number without a sign (0x80070005 is 2147942405). The innermost exception has it: what
-    # PowerShell puts around a COM error has a code of its own.
+function Get-FpBaseException { # the innermost one: what PowerShell puts around a COM error has a code of its own
     param([Parameter(Mandatory = $true, Position = 0)][object] $Failure)
-    $exception = $Failure
-    if ($Failure -is [System.Management.Automation.ErrorRecord]) { $exception = $Failure.Exception }
-    while ($null -ne $exception.InnerException) { $exception = $exception.InnerException }
-    $code = [int64]$exception.HResult
-    if ($code -lt 0) { $code += 4294967296 }
-    return $code
+    if ($Failure -is [System.Management.Automation.ErrorRecord]) { $Failure = $Failure.Exception }
+    return $Failure.GetBaseException()
 }
 
-function Get-FpErrorMessage {
-    # What the innermost exception says.
+function Get-FpHResult { # the code of an error, as a number without a sign (0x80070005 is 2147942405)
     param([Parameter(Mandatory = $true, Position = 0)][object] $Failure)
-    $exception = $Failure
-    if ($Failure -is [System.Management.Automation.ErrorRecord]) { $exception = $Failure.Exception }
-    while ($null -ne $exception.InnerException) { $exception = $exception.InnerException }
-    return ([string]$exception.Message).Trim()
+    return ([int64](Get-FpBaseException $Failure).HResult -band 4294967295)
+}
+
+function Get-FpErrorMessage { # what the innermost exception says
+    param([Parameter(Mandatory = $true, Position = 0)][object] $Failure)
+    return ([string](Get-FpBaseException $Failure).Message).Trim()
 }
 
 function Write-FpError {

@@ -199,7 +199,6 @@ Invoke-FpTransactions {
     if ($done.ExitCode -eq 0) { Write-FpTransactionEnded $Part -Reboot ([bool]$done['Reboot']); return }
     if ($text.Length -gt 400) { $text = $text.Substring($text.Length - 400) }
     $text = $text.Replace("`r", ' ').Replace("`n", '; ')
-    $number = [int64]$done.ExitCode
-    if ($number -lt 0) { $number += 4294967296 }
+    $number = [int64]$done.ExitCode -band 4294967295 # without its sign
     Write-FpTransactionEnded $Part -ExitCode $number -Cause 'failed' -Message "failed: $text"
 }

@@ -33,10 +33,6 @@ function Read-FpSystem { # what the registry says: it answers also where WMI is 
     @{ Name = $name; Version = if ($revision) { "$build.$revision" } else { $build } }
 }
 
-function Find-FpDrive { # the drive that Windows is on
-    if ($env:SystemDrive) { $env:SystemDrive } else { 'C:' }
-}
-
 function Write-FpDisk {
     param([string[]] $Roles, [string] $Mount, [double] $Total, [double] $Free, [bool] $IsReadOnly)
     foreach ($role in $Roles) {
@@ -50,7 +46,7 @@ function Write-FpDisk {
 # The system drive has everything that updates need. The reserved partition is small by design, so it has a role of its
 # own: Windows needs only some MiB there.
 function Write-FpDisks {
-    $drive = Find-FpDrive
+    $drive = if ($env:SystemDrive) { $env:SystemDrive } else { 'C:' }
     foreach ($disk in @(Read-FpClass -Name Win32_LogicalDisk -Filter "DeviceID='$drive'")) {
         $access = $disk.PSObject.Members['Access']
         $isReadOnly = $null -ne $access -and $access.Value -eq 1
@@ -65,18 +61,14 @@ function Write-FpDisks {
     }
 }
 
-# The services that Windows starts by itself. Not those that it starts on an event, because these end when they have
-# nothing to do, and not those of a logged in user, which have another name at each login.
-function Get-FpAutomaticService {
-    Get-FpService | Where-Object { $_.Start -eq 'automatic' -and -not $_.IsOfUser }
-}
-
 # Adds to the record "services" which services run, which have ended without an error (exit code 0), and which are still
 # to be started; writes a record "service" for each other one. A service with a delayed start often ends when it has
 # done its work: exit code 0 says nothing then. Exit code 1077: it was not started since the boot.
 function Write-FpServices {
     param([System.Collections.IDictionary] $Record)
-    $services = @(Get-FpAutomaticService)
+    # Those that Windows starts by itself. Not those that it starts on an event, because these end when they have
+    # nothing to do, and not those of a logged in user, which have another name at each login.
+    $services = @(Get-FpService | Where-Object { $_.Start -eq 'automatic' -and -not $_.IsOfUser })
     $Record.running = @($services | Where-Object { $_.Status -eq 'Running' } | ForEach-Object { $_.Name })
     $others = @($services | Where-Object { $_.Status -ne 'Running' })
     if (-not $others.Count) { return }

@@ -86,8 +86,7 @@ function Get-FpBootId {
             $mutex = New-Object -TypeName System.Threading.Mutex -ArgumentList $false, 'Global\FleetPatch-Boot'
             $owned = $mutex.WaitOne(20000)
         } catch {
-            $inner = $_.Exception
-            while ($null -ne $inner.InnerException) { $inner = $inner.InnerException }
+            $inner = $_.Exception.GetBaseException()
             # else another account has the mutex, and makes the id. Any user may also take its name, even for something
             # that is no mutex: that must not keep the machine from having an id.
             if ($inner -is [System.Threading.AbandonedMutexException]) { $owned = $true }

@@ -89,12 +89,6 @@ function Test-FpInstallerBusy { # whether Windows Installer (MSI) is in an insta
     }
 }
 
-function Get-FpServicingState { # what Windows' component servicing says of itself: 2 means that it works
-    $path = 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Interface'
-    if (-not (Test-Path -LiteralPath $path)) { return 0 }
-    [int] (Get-Item -LiteralPath $path).GetValue('ServicingInProgress', 0)
-}
-
 # What prevents a reboot for a run: @{ About (lock or inhibitor); Why }, or nothing. Who has aborted the run's reboot
 # does not want it now: the run does not order it again. Another run may.
 function Find-FpObstacle {

@@ -1,6 +1,11 @@
-# A function that finds half changed packages. Windows has none that it shows: a package manager that knows of some has
-# its own script of this name.
+# Finds a change of packages that is at work. A reboot or a restart of services would interrupt it.
 
-function Find-FpUnfinished { # who changes packages, or which are half changed; '' if there is nothing
-    ''
+function Get-FpServicingState { # of Windows' component servicing: 2 while it works, 1 while it only waits for a reboot
+    $path = 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Interface'
+    if (-not (Test-Path -LiteralPath $path)) { return 0 }
+    [int] (Get-Item -LiteralPath $path).GetValue('ServicingInProgress', 0)
+}
+
+function Find-FpUnfinished { # who changes packages now, or ''
+    if ((Get-FpServicingState) -eq 2) { 'Windows servicing is at work' } else { '' }
 }

@@ -3,14 +3,13 @@
 # Parameters: since (seconds since 1970: what the System event log has since then, too).
 # Step: assess
 # Changes: nothing
-# Requires: registry_values, settings
+# Requires: settings, unfinished_packages
 
 # Windows' servicing notes in the registry that the component store is damaged, when it finds that. This reads the note
 # and scans nothing. Windows repairs a store while it installs updates, if it can.
 function Write-FpStoreFinding {
     $check = 'packages'
-    $servicing = 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Interface'
-    if ((Get-FpRegistryNumber $servicing 'ServicingInProgress') -eq 2) {
+    if ((Get-FpServicingState) -eq 2) {
         $message = 'the component store was not asked: Windows servicing is at work'
         Write-FpFinding -Check $check -Level good -Message $message -Remedy ''
         return

@@ -49,35 +49,21 @@ function Get-FpNewest {
     return $newest
 }
 
-function ConvertTo-FpUnsigned {
-    # A code without its sign.
+function ConvertTo-FpUnsigned { # a code without its sign
     param([Parameter(Position = 0)][object] $Code)
-    $number = [int64]$Code
-    if ($number -lt 0) { $number += 4294967296 }
-    return $number
+    return ([int64]$Code -band 4294967295)
 }
 
-function New-FpSearcher {
-    # A searcher that finds all updates. By default it leaves out what another update supersedes that is found, also a
-    # preview or a hidden one: then a security update is missing, and nothing says so.
-    param(
-        [Parameter(Mandatory = $true)][object] $Session,
-        [bool] $Online = $false
-    )
+function Invoke-FpSearch {
+    # Finds all updates. By default the agent leaves out what another update supersedes that is found, also a preview or
+    # a hidden one: then a security update is missing, and nothing says so.
+    param([object] $Session, [string] $Criteria, [bool] $Online)
     $FpCall.Entry = 'CreateUpdateSearcher'
     $searcher = $Session.CreateUpdateSearcher()
     $searcher.Online = $Online
     $searcher.IncludePotentiallySupersededUpdates = $true
-    return $searcher
-}
-
-function Invoke-FpSearch {
-    param(
-        [Parameter(Mandatory = $true)][object] $Searcher,
-        [Parameter(Mandatory = $true)][string] $Criteria
-    )
     $FpCall.Entry = 'Search'
-    return $Searcher.Search($Criteria)
+    return $searcher.Search($Criteria)
 }
 
 function Find-FpUpdates {
@@ -94,8 +80,7 @@ function Find-FpUpdates {
     $result = $null
     for ($try = 0; $try -lt 5 -and $null -eq $result; $try++) {
         try {
-            $searcher = New-FpSearcher -Session (Get-FpUpdateSession) -Online $Online
-            $result = Invoke-FpSearch -Searcher $searcher -Criteria $Criteria
+            $result = Invoke-FpSearch -Session (Get-FpUpdateSession) -Criteria $Criteria -Online $Online
         } catch {
             $failed = Get-FpCallError $_
             foreach ($name in $failed.Keys) { $fields[$name] = $failed[$name] }
@@ -124,25 +109,18 @@ function Find-FpUpdates {
     return $updates
 }
 
-function Get-FpBehavior {
-    # A value of InstallationBehavior, which bundles and drivers may lack: then null.
-    param([Parameter(Mandatory = $true)][object] $Update, [Parameter(Mandatory = $true)][string] $Name)
+function Get-FpBehavior { # the InstallationBehavior of an update, which bundles and drivers may lack: then all is null
+    param([Parameter(Mandatory = $true, Position = 0)][object] $Update)
     $behavior = $null
     try { $behavior = $Update.InstallationBehavior } catch { Write-Verbose -Message "$_" }
-    if ($null -eq $behavior) { return $null }
-    switch ($Name) { # not $behavior.$Name, which PowerShell logs as suspicious
-        'Impact' { return $behavior.Impact }
-        'RebootBehavior' { return $behavior.RebootBehavior }
-        'CanRequestUserInput' { return $behavior.CanRequestUserInput }
-    }
+    if ($null -ne $behavior) { return $behavior }
+    return @{ Impact = $null; RebootBehavior = $null; CanRequestUserInput = $null }
 }
 
 function Write-FpUpdate {
     # The record "update": what the agent knows of an update.
     param([Parameter(Mandatory = $true, Position = 0)][object] $Update)
-    $impact = Get-FpBehavior -Update $Update -Name 'Impact'
-    $reboots = Get-FpBehavior -Update $Update -Name 'RebootBehavior'
-    $asks = Get-FpBehavior -Update $Update -Name 'CanRequestUserInput'
+    $behavior = Get-FpBehavior $Update
     Write-FpRecord 'update' ([ordered]@{
             id = ([string]$Update.Identity.UpdateID).ToLowerInvariant()
             revision = [int]$Update.Identity.RevisionNumber
@@ -162,9 +140,9 @@ function Write-FpUpdate {
             eula_accepted = [bool]$Update.EulaAccepted
             max_bytes = [int64]$Update.MaxDownloadSize
             published = (ConvertTo-FpEpoch $Update.LastDeploymentChangeTime)
-            impact = $(if ($null -eq $impact) { $null } else { [int]$impact })
-            reboot_behavior = $(if ($null -eq $reboots) { $null } else { [int]$reboots })
-            user_input = $(if ($null -eq $asks) { $null } else { [bool]$asks })
+            impact = [System.Nullable[int]]$behavior.Impact
+            reboot_behavior = [System.Nullable[int]]$behavior.RebootBehavior
+            user_input = [System.Nullable[bool]]$behavior.CanRequestUserInput
             deadline = (ConvertTo-FpEpoch $Update.Deadline)
         })
 }

@@ -25,9 +25,9 @@ function Select-FpChoices {
         $Part.Refused = @()
         $chosen = @()
         foreach ($text in @(Get-FpListParam "tx_$($Part.Number)_updates")) {
-            $choice = ConvertTo-FpChoice $text
-            $found = Find-FpChoice $choice
-            $found.Name = $choice.Name
+            $id, $revision, $name = $text -split '\|', 3
+            $found = Find-FpChoice @{ Id = $id; Revision = [int]$revision; Name = $name }
+            $found.Name = $name
             if ($null -ne $found.Update) { $chosen += $found } else { $Part.Refused += $found }
         }
     } while ($FpAgent.Searches -ne $searches)

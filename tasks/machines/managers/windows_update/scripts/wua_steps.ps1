@@ -1,18 +1,9 @@
 # The steps of a job that installs with the Windows Update Agent: find exactly the chosen updates, download one, install
 # one. They run as SYSTEM. Nothing here ends an installation, and none is repeated.
-# Parameters: accept_licences ("yes"), pause_seconds (between two looks or tries; 5), lock_wait_seconds (at most a day
-# by default).
-# Requires: wua_agent, error_codes, registry_values, transactions, unfinished_packages
+# Parameters: accept_licences ("yes"), and those of wua_turn.
+# Requires: wua_agent, wua_turn, error_codes, transactions
 
 $FpAgent = @{ Session = $null; Offered = $null; IsOnline = $false; Failure = $null; Searches = 0 }
-$FpPause = [int](Get-FpParam 'pause_seconds' '5')
-
-function ConvertTo-FpChoice {
-    # A chosen update from the parameter tx_N_updates: "ID|REVISION|NAME".
-    param([Parameter(Mandatory = $true, Position = 0)][string] $Text)
-    $fields = @($Text -split '\|', 3)
-    return @{ Id = $fields[0]; Revision = [int]$fields[1]; Name = $fields[2] }
-}
 
 function Update-FpOffer {
     # Reads what the agent offers, in a new session. If it can't, Failure says why.
@@ -22,8 +13,7 @@ function Update-FpOffer {
     $FpAgent.Searches++
     try {
         $session = New-FpUpdateSession
-        $searcher = New-FpSearcher -Session $session -Online $Online
-        $result = Invoke-FpSearch -Searcher $searcher -Criteria 'IsInstalled=0'
+        $result = Invoke-FpSearch -Session $session -Criteria 'IsInstalled=0' -Online $Online
         $FpAgent.Offered = Get-FpNewest $result.Updates
         $FpAgent.Session = $session
     } catch {
@@ -76,7 +66,7 @@ function Test-FpChoice {
     $detail = ''
     if ($Update.RebootRequired) { $why = 'it is installed already'; $detail = 'it waits for a reboot' }
     elseif ($Update.IsHidden) { $why = 'it is on hold'; $detail = 'it was hidden on the machine since the assessment' }
-    elseif ($true -eq (Get-FpBehavior -Update $Update -Name 'CanRequestUserInput')) {
+    elseif ($true -eq (Get-FpBehavior $Update).CanRequestUserInput) {
         $why = 'it can not be installed unattended'
         $detail = 'it may ask a person something'
     } elseif (-not $Update.EulaAccepted -and -not (Test-FpParam 'accept_licences')) {
@@ -159,40 +149,17 @@ function Wait-FpDownload {
 function Invoke-FpDownload {
     # Downloads one update, unless it is there. Errors that may pass are tried again, three times in all.
     param([object] $Update, [int64] $StopAt)
-    $outcome = @{ Ok = $true; Code = $null; Reboot = $false; Ended = '' }
-    for ($try = 1; $try -le 3; $try++) {
-        $outcome.Ended = Get-FpInterruption -StopAt $StopAt
-        if ($outcome.Ended -ne '') { return $outcome }
+    for ($try = 1; $true; $try++) {
+        $ended = Get-FpInterruption -StopAt $StopAt
         # Automatic Updates may have downloaded it before anybody has accepted its licence terms
-        if ($Update.IsDownloaded -and $Update.EulaAccepted) {
-            return @{ Ok = $true; Code = $null; Reboot = $false; Ended = '' }
+        if ($ended -ne '' -or ($Update.IsDownloaded -and $Update.EulaAccepted)) {
+            return @{ Ok = $true; Code = $null; Reboot = $false; Ended = $ended }
         }
         $outcome = Wait-FpDownload -Update $Update -StopAt $StopAt
         if ($outcome.Ok -or $outcome.Ended -ne '' -or $outcome.Code.Retry -ne 'transient') { return $outcome }
         Write-FpLogLine "try $try of the download of $($Update.Title): $($outcome.Code.Text)"
-        if ($try -lt 3) { Start-Sleep -Seconds ($FpPause * $try) }
-    }
-    return $outcome
-}
-
-function Get-FpWorker {
-    # Who installs now, or ''.
-    param([object] $Installer)
-    $who = Find-FpUnfinished
-    if ($who -eq '' -and $Installer.IsBusy) { $who = 'another installation is at work' }
-    return $who
-}
-
-function Wait-FpTurn {
-    # Waits while others install, at most for lock_wait_seconds and until the latest start. Returns who is at work
-    # still, or ''. It waits no longer when nothing more may begin (see Test-FpHindered).
-    param([object] $Installer, [int64] $Latest)
-    $until = [System.Math]::Min((Get-FpNow) + [int64](Get-FpParam 'lock_wait_seconds' '86400'), $Latest)
-    while ($true) {
-        if ((Test-FpStopRequested) -or $null -ne (Find-FpShutdown)) { return '' }
-        $who = Get-FpWorker -Installer $Installer
-        if ($who -eq '' -or (Get-FpNow) -ge $until) { return $who }
-        Start-Sleep -Seconds ([System.Math]::Max(1, [System.Math]::Min($FpPause, $until - (Get-FpNow))))
+        if ($try -eq 3) { return $outcome }
+        Start-Sleep -Seconds ($FpPause * $try)
     }
 }
 

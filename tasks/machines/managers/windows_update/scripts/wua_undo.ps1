@@ -1,24 +1,10 @@
 # A job that removes updates of Windows, one after the other: their packages of the component store, by the module Dism.
 # wusa.exe can't be used: it asks a person, and can't remove a cumulative update. It never reboots.
-# Parameters: those of transactions and error_codes; tx_N_updates (list of "KB|NAME"), pause_seconds,
-# lock_wait_seconds.
+# Parameters: those of transactions, wua_turn and error_codes; tx_N_updates (list of "KB|NAME").
 # Records: see PackageManager; transaction_ended also has reboot_required.
 # Step: install
 # Changes: packages of updates that an undo removes
-# Requires: servicing_packages, error_codes, registry_values, transactions, unfinished_packages
-
-$FpPause = [int](Get-FpParam 'pause_seconds' '5')
-
-function Wait-FpServicing {
-    # Waits while Windows servicing works, at most until the latest start. Returns who is at work still, or ''.
-    param([int64] $Latest)
-    $until = [System.Math]::Min((Get-FpNow) + [int64](Get-FpParam 'lock_wait_seconds' '86400'), $Latest)
-    while ($true) {
-        $who = Find-FpUnfinished
-        if ($who -eq '' -or (Test-FpStopRequested) -or (Get-FpNow) -ge $until) { return $who }
-        Start-Sleep -Seconds $FpPause
-    }
-}
+# Requires: servicing_packages, error_codes, transactions, wua_turn
 
 function Remove-FpUpdate {
     # Removes the packages of one update. What fails is added to the transaction.
@@ -46,7 +32,7 @@ function Remove-FpUpdate {
 
 function Invoke-FpRemoval {
     param([hashtable] $Part)
-    $who = Wait-FpServicing -Latest $Part.Latest
+    $who = Wait-FpTurn -Latest $Part.Latest
     if (Test-FpHindered $Part) { return }
     if ($who -ne '') { Write-FpTransactionEnded $Part -ExitCode 1 -Cause 'lock' -Message "lock: $who"; return }
     if (Test-FpOver $Part.Latest) { Write-FpNotAttempted $Part -Why 'window'; return }
