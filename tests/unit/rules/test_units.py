@@ -22,7 +22,8 @@ from tasks.rules.machine_checks.units import (
     find_starting_units,
     judge_unit,
 )
-from tasks.steps.machine.health import _parse_blocks, build_unit_status
+from tasks.machines.managers.running_programs import parse_units
+from tasks.steps.machine.health import build_unit_status
 
 TARGET = ("multi-user.target",)
 NOW = Services(active_units=TARGET)
@@ -57,7 +58,7 @@ SubState=dead
 
 
 def test_what_systemctl_shows_is_understood() -> None:
-    app, mount, gone = (build_unit_status(block["Id"], block) for block in _parse_blocks(SHOWN))
+    app, mount, gone = (build_unit_status(block["Id"], block) for block in parse_units(SHOWN))
     assert app == UnitStatus("lab-app.service", kind="simple", wanted_by=TARGET)
     assert mount == UnitStatus(
         "srv-data.mount", active="failed", sub="failed", wanted_by=("multi-user.target", "lab-app.service")

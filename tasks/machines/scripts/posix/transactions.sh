@@ -25,6 +25,7 @@ fp_plain_line='{ gsub(/\033\[[0-9;]*[A-Za-z]/, "") }' # a rule of awk: without c
 fp_plain() { awk "$fp_plain_line"'{ print }'; }
 fp_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | fp_plain; } # all of it: scripts of packages may print a lot
 fp_said() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | awk "$fp_plain_line /$1/ { found = 1 } END { exit !found }"; } # REGULAR EXPRESSION; it reads to the end, so that no command reports a broken pipe
+fp_last_line() { grep . "$1" | tail -n 1 | cut -c 1-300; } # FILE: the last one that a tool has written there
 fp_last_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 65536 | fp_plain; }
 
 fp_not_attempted() { # WHY DETAIL; if the job was to stop for another run, these say so

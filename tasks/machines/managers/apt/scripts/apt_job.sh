@@ -24,7 +24,7 @@ locale=C
 
 lines() { printf '%s\n' "$@"; }
 among() { awk 'FILENAME == ARGV[1] { keep[$0]; next } $0 in keep' "$1" -; } # FILE: the lines of stdin that are in it
-unread() { lines "unread $1: $(grep . "$FP_JOB_DIR/apt-said" | tail -n 1 | cut -c 1-300)"; } # WHAT: that it is not known, and why: nothing may be changed
+unread() { lines "unread $1: $(fp_last_line "$FP_JOB_DIR/apt-said")"; } # WHAT: that it is not known, and why: nothing may be changed
 without() { awk 'FILENAME == ARGV[1] { drop[$0]; next } $0 != "" && !($0 in drop)' "$1" -; } # FILE: the lines of stdin that are not in it
 
 # ---- progress

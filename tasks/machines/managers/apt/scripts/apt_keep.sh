@@ -3,7 +3,7 @@
 # downloaded and verified, of exactly what is installed. See apt_job.sh.
 # shellcheck disable=SC2154  # variables of apt_job.sh, apt_kept.sh and transactions.sh
 
-untold() { failure="apt did not tell $1: $(grep . "$FP_JOB_DIR/apt-said" | tail -n 1 | cut -c 1-300)"; } # WHAT
+untold() { failure="apt did not tell $1: $(fp_last_line "$FP_JOB_DIR/apt-said")"; } # WHAT
 
 name_file() { # NAME=VERSION: sets arch, and deb to the name that apt gives its file
   # shellcheck disable=SC2016  # dpkg-query's $

@@ -31,7 +31,7 @@ remove() {
   [ "$#" -gt 0 ] || { ended 0; return; } # another process has removed them
   if [ "$(fp_param downgrades)" = yes ]; then
     if ! needless >"$FP_JOB_DIR/rpm-needless" 2>"$FP_JOB_DIR/rpm-said"; then
-      fp_not_attempted unread "what nothing needs: $(grep . "$FP_JOB_DIR/rpm-said" | tail -n 1 | cut -c 1-300)"
+      fp_not_attempted unread "what nothing needs: $(fp_last_line "$FP_JOB_DIR/rpm-said")"
       return
     fi
     needed=$(needed "$@")
