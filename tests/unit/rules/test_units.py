@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tasks.domain.model import Services
 from tasks.domain.services import ServiceRun
 from tasks.domain.states import FindingLevel
+from tasks.machines.managers.running_programs import parse_units
 from tasks.rules.machine_checks.services import check_services
 from tasks.rules.machine_checks.units import (
     UnitFault,
@@ -22,7 +23,6 @@ from tasks.rules.machine_checks.units import (
     find_starting_units,
     judge_unit,
 )
-from tasks.machines.managers.running_programs import parse_units
 from tasks.steps.machine.health import build_unit_status
 
 TARGET = ("multi-user.target",)
