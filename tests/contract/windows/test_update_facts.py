@@ -1,6 +1,7 @@
 """What an assessment of a Windows machine tells beside its updates: who else manages it, and what asks for a reboot."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,7 +9,8 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptResult
 from tasks.machines.managers.windows_update.manager import PACKAGE
 from tasks.machines.managers.windows_update.unseen_fixes import RunningUpdateRecord
-from tests.contract.windows.update_machine import UpdateMachine, guid
+from tasks.rules.hotpatch import find_second_tuesday
+from tests.contract.windows.update_machine import UpdateMachine, guid, offer
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.machine_facts import COMPONENTS, CURRENT_VERSION, WINDOWS_UPDATE, build_rollup
 from tests.lab.windows.scenario import SERVICES, Scenario, Service, history_entry, update_service
@@ -159,6 +161,20 @@ def test_an_mdm_sets_a_server_and_a_deferral_and_may_prefer_windows_update() -> 
     of_group = {"AU\\UseUpdateClassPolicySource": 1, "DisableDualScan": 1, **SCAN_SOURCES}
     with UpdateMachine.opened(registry={MDM: url}, policies=of_group) as machine:
         assert machine.assess().remarks[1].endswith("judged as WSUS http://mdm-wsus:8530")
+
+
+def test_the_agent_tells_the_month_that_its_cleared_history_does_not() -> None:
+    """Of what the WSUS approves, the agent knows what is installed."""
+    policies = {"WUServer": "http://wsus:8530", "AU\\UseWUServer": 1}
+    due = datetime.now(UTC).date() - timedelta(days=7)
+    if due < find_second_tuesday(due.year, due.month):
+        due = due.replace(day=1) - timedelta(days=1)
+    for month, is_proven in ((f"{due:%Y-%m}", True), ("2026-01", False)):
+        update = offer(1, f"{month} Cumulative Update for Windows Server 2022", installed=True)
+        with UpdateMachine.opened(update, policies=policies) as machine:
+            state = machine.assess()
+        assert state.updates == ()
+        assert bool(state.repository_problems) is not is_proven, state.repository_problems
 
 
 @pytest.mark.parametrize(("age", "is_told"), [(3600.0, False), (90 * 86_400.0, True)])

@@ -29,7 +29,14 @@ from tasks.rules.updates.transaction_planning import plan_transactions
 from tests.support.builders import make_facts, make_update
 from tests.support.fake_clock import FakeClock
 from tests.unit.managers.recordings import describe, recorded, wanted
-from tests.unit.managers.windows_records import assessment, guid, history_record, search_record, update_record
+from tests.unit.managers.windows_records import (
+    assessment,
+    guid,
+    history_record,
+    policy_record,
+    search_record,
+    update_record,
+)
 
 CLOCK = FakeClock()
 DENIED = search_record(result_code=None, hresult=0x80070005, denied=True)
@@ -123,6 +130,16 @@ class TestAssess:
         assert len(manager().assess(transport, refresh=True, deadline=soon()).updates) == 1
         manager().assess(transport, refresh=False, deadline=soon())
         assert [script.params for script in transport.scripts] == [{"refresh": "yes"}, {}]
+
+    def test_only_where_a_wsus_may_hide_the_newest_month_the_installed_ones_are_asked_for(self) -> None:
+        wsus = policy_record(WUServer="http://wsus:8530", UseWUServer="1")
+        transport = replay(wsus, update_record(installed=True, title="2026-11 Cumulative Update for Windows (KB1)"))
+        state = manager().assess(transport, refresh=True, deadline=soon())
+        assert (state.updates, state.repository_problems, len(transport.scripts)) == ((), (), 1)
+        transport = replay(wsus)
+        state = manager().assess(transport, refresh=True, deadline=soon())
+        assert [script.params for script in transport.scripts] == [{"refresh": "yes"}, {"months": "yes"}]
+        assert len(state.repository_problems) == 1
 
     def test_what_a_login_over_the_network_may_not_a_job_may(self) -> None:
         transport = replay(DENIED, job_answer=assessment(update_record(1), update_record(2)))

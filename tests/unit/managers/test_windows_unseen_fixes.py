@@ -269,6 +269,13 @@ def test_an_update_of_the_month_before_that_is_installed_before_the_publication_
     assert judge(running_record("2026-11-10T19:00")) is Compliance.COMPLIANT
 
 
+def test_the_titles_of_what_the_agent_has_installed_prove_a_month() -> None:
+    installed = update_record(title=f"{CURRENT} (20348.2700)", installed=True)
+    assert judge(policy_record(**WSUS), installed) is Compliance.COMPLIANT
+    for changes in ({"title": OLD}, {"title": f"{CURRENT} (20348.2701)"}, {"title": "Update (KB5068861)"}):
+        assert "WSUS http://wsus:8530 offers none" in told(policy_record(**WSUS), installed | changes)
+
+
 def test_extended_security_updates_are_seen_by_an_update_after_the_end() -> None:
     rollup = history_record(9, title="2026-11 Security Monthly Quality Rollup for Windows Server 2012 R2 (KB5070000)")
     old = system_record(build="9600", edition="ServerStandard")

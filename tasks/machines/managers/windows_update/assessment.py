@@ -115,7 +115,7 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
         system=system,
         running=parse_first(RunningUpdateRecord, result, "running_update"),
         products=parse_first(ProductsRecord, result, "products"),
-        offered=(*offered, *waiting),
+        offered=(*offered, *waiting, *(record for record in records if record.installed)),
         history=history,
     )
     busy = parse_first(BusyRecord, result, "busy") or BusyRecord()

@@ -51,6 +51,7 @@ from tasks.machines.managers.windows_update.removal import (
     parse_packages,
     simulate_removal,
 )
+from tasks.machines.managers.windows_update.unseen_fixes import APPROVE_MONTH
 from tasks.machines.managers.windows_update.update_history import find_installed_versions
 
 logger = logging.getLogger(__name__)
@@ -125,7 +126,15 @@ class WindowsUpdateManager(ManagerDefaults):
         """
         params = {"refresh": "yes"} if refresh else {}
         result = self._read(transport, Script("wua_assess", params, package=PACKAGE), deadline)
-        return parse_windows_assessment(result)
+        state = parse_windows_assessment(result)
+        if all(problem.remedy != APPROVE_MONTH for problem in state.repository_problems):
+            return state
+        try:  # the history does not prove the month: it was cleared, or the system is that of an image
+            months = self._read(transport, Script("wua_installed", {"months": "yes"}, package=PACKAGE), deadline)
+        except (ManagerError, ScriptFailed, DeadlineExceeded) as error:
+            logger.info("which monthly updates are installed is not known: %s", error.message)
+            return state
+        return parse_windows_assessment(ScriptResult((*result.records, *months.find_records("update")), 0))
 
     def simulate(
         self,

@@ -5,6 +5,7 @@ switches it off: fleetpatch's script "updaters" sets that for a run, if the requ
 from here: what they install is decided on their servers.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -81,22 +82,21 @@ def find_other_managers(
 ) -> OtherManagers:
     """Return what else may update the machine."""
     agents = agents or AgentsRecord()
-    products: list[str] = []
-    if agents.config_manager:
-        products.append("ConfigMgr's client (ccmexec)")
-    if agents.mdm_updates or (agents.mdm and (agents.co_management or 0) & _CO_MANAGED_UPDATES):
-        products.append("policies of Intune or another MDM")
-    if agents.azure_updates:
-        products.append("Azure Update Manager's extension")
-    if agents.aws and agents.aws_patches:
-        products.append("AWS Systems Manager's Patch Manager")
+    is_co_managed = agents.mdm and (agents.co_management or 0) & _CO_MANAGED_UPDATES
+    all_products = {
+        "ConfigMgr's client (ccmexec)": agents.config_manager,
+        "policies of Intune or another MDM": agents.mdm_updates or is_co_managed,
+        "Azure Update Manager's extension": agents.azure_updates,
+        "AWS Systems Manager's Patch Manager": agents.aws and agents.aws_patches,
+    }
+    products = tuple(name for name, is_there in all_products.items() if is_there)
     updaters = (*_find_automatic_updates(policy, system), *((name, None) for name in products))
     warnings, remarks = list[str](), list[str]()
     if disabled := sorted(service.name for service in services if service.start.lower() == "disabled"):
         warnings.append(f"services that updates need are disabled: {', '.join(disabled)}")
     if agents.aws and not agents.aws_patches:  # many images have the agent, for other purposes
         remarks.append("the agent of AWS Systems Manager runs: its Patch Manager may install updates too")
-    return OtherManagers(updaters, tuple(products), tuple(warnings), tuple(remarks))
+    return OtherManagers(updaters, products, tuple(warnings), tuple(remarks))
 
 
 def _find_automatic_updates(policy: Mapping[str, str], system: SystemRecord) -> tuple[tuple[str, float | None], ...]:
@@ -115,15 +115,10 @@ def _find_automatic_updates(policy: Mapping[str, str], system: SystemRecord) -> 
 def _find_seconds_until(policy: Mapping[str, str], system: SystemRecord) -> float | None:
     """Return the seconds until the time of the policy: a day (0 every day, 1 Sunday, 7 Saturday) and an hour."""
     day, hour = policy.get("ScheduledInstallDay", "0"), policy.get("ScheduledInstallTime", "")
-    if not (day.isascii() and day.isdigit() and hour.isascii() and hour.isdigit()):
-        return None
-    if len(day) > 1 or int(day) > 7 or len(hour) > 2 or int(hour) > 23:
+    if not re.fullmatch("[0-7]", day) or not re.fullmatch("[01]?[0-9]|2[0-3]", hour):
         return None
     now = datetime.fromtimestamp(system.at, UTC) + timedelta(minutes=system.offset_minutes)
     then = now.replace(hour=int(hour), minute=0, second=0, microsecond=0)
-    for _ in range(9):
-        weekday = then.isoweekday() % 7 + 1  # Sunday is 1
-        if then > now and int(day) in {0, weekday}:
-            return (then - now).total_seconds()
-        then += timedelta(days=1)
-    return None
+    times = (then + timedelta(days=count) for count in range(9))
+    waits = (time - now for time in times if time > now and int(day) in {0, time.isoweekday() % 7 + 1})  # Sunday is 1
+    return next((wait.total_seconds() for wait in waits), None)

@@ -27,6 +27,7 @@ from typing import Final
 from pydantic import Field
 
 from inventory.data_class import dataclass
+from inventory.name_lists import join_first_names
 from tasks.domain.compliance import MAX_ANSWER_AGE, UNASKED_AGENT, RepositoryProblem, find_ended_support
 from tasks.machines.managers.windows_update.offered_updates import (
     OfferedUpdate,
@@ -39,6 +40,8 @@ from tasks.machines.managers.windows_update.update_history import HistoryEntry
 from tasks.rules.hotpatch import find_second_tuesday
 from tasks.rules.redaction import redact_url
 
+APPROVE_MONTH: Final = "Look in WSUS whether that month's update of Windows is approved for this machine's group."
+"""The remedy where a WSUS does not offer the newest month."""
 WINDOWS_UPDATE: Final = "Windows Update"
 """The source of a machine without a WSUS."""
 
@@ -57,7 +60,6 @@ LONGEST_DEFERRAL: Final = 7
 the first three rings of Windows Autopatch wait 0, 1 and 5 days, and the last two 9 and 10."""
 _UPDATE_CLASSES: Final = ("Quality", "Feature", "Driver", "Other")
 _SCAN_SOURCE_BUILD, _WINDOWS_11_BUILD = 19041, 22000
-_MAX_PRODUCTS: Final = 5
 _MONTH_PATTERN: Final = re.compile(r"\s*(20[0-9]{2})-(0[1-9]|1[0-2])(?![0-9])")
 """The month of a title. In Chinese, a letter may follow at once."""
 _ROLLUP_PATTERN: Final = re.compile(r"\bsecurity (?:monthly quality rollup|only quality update)\b", re.IGNORECASE)
@@ -104,11 +106,6 @@ class ProductsRecord(Record):
     services: Texts = Field(default=[])
     microsoft_update: bool | None = None
 
-    @property
-    def names(self) -> str:
-        """The first of them, in one line."""
-        return ", ".join(sorted(self.services)[:_MAX_PRODUCTS])
-
 
 @dataclass(frozen=True, slots=True)
 class SourceSurvey:
@@ -122,7 +119,7 @@ class SourceSurvey:
         system: the system.
         running: the cumulative update that runs; None: unknown.
         products: None: there are none.
-        offered: all that the agent offers, or has installed and waits for a reboot.
+        offered: all that the agent offers, or has installed.
         history: the agent's history.
     """
 
@@ -181,8 +178,7 @@ def find_unseen_fixes(survey: SourceSurvey) -> tuple[RepositoryProblem, ...]:
     problems = [
         RepositoryProblem("", message, remedy, is_of_refresh=False)
         for message, remedy in (
-            *_find_unread_policies(survey),
-            *_find_forbidden(survey),
+            *_find_policy_problems(survey),
             *((message, _PAUSE_REMEDY) for message in _find_held_back(survey.policy, survey.now)),
             *_find_unserved_products(survey),
         )
@@ -200,21 +196,18 @@ def find_source_remarks(survey: SourceSurvey) -> tuple[str, ...]:
         source = describe_update_source(survey.policy, survey.system)
         remarks.append(f"a WSUS is set, and a policy takes quality updates from Windows Update: judged as {source}")
     if survey.products and survey.is_from_server("Other"):
-        names = survey.products.names
+        names = join_first_names(sorted(survey.products.services))
         remarks.append(f"updates of {names} come from WSUS: whether it approves all of them is not known here")
     return tuple(remarks)
 
 
-def _find_unread_policies(survey: SourceSurvey) -> Iterator[tuple[str, str]]:
+def _find_policy_problems(survey: SourceSurvey) -> Iterator[tuple[str, str]]:
     if survey.unread is None or survey.unread:
         keys = ", ".join(survey.unread or ["its policies"])
         yield (
             f"whether a policy holds updates back is not known: not read: {keys}",
             "Look at these keys on the machine.",
         )
-
-
-def _find_forbidden(survey: SourceSurvey) -> Iterator[tuple[str, str]]:
     remedy, policy = "Remove that policy, or set a WSUS server.", survey.policy
     if policy.get("DisableWindowsUpdateAccess") == _ON:
         yield "the policy DisableWindowsUpdateAccess forbids Windows Update on this machine", remedy
@@ -279,8 +272,8 @@ def _find_unserved_products(survey: SourceSurvey) -> Iterator[tuple[str, str]]:
         return
     state = "which is off" if products.microsoft_update is False else "and whether that is on could not be read"
     yield (
-        f"updates of {products.names} come from Microsoft Update, {state} here: what Windows Update alone offers says "
-        "nothing about them",
+        f"updates of {join_first_names(sorted(products.services))} come from Microsoft Update, {state} here: what "
+        "Windows Update alone offers says nothing about them",
         "Switch it on there: Settings, Windows Update, Advanced options, Receive updates for other Microsoft products.",
     )
 
@@ -300,7 +293,8 @@ def _list_titled_months(survey: SourceSurvey) -> Iterator[date]:
     """
     entries = sorted(survey.history, key=lambda entry: entry.seconds)
     last = {entry.id: entry for entry in entries if entry.operation == 1 or entry.is_removal}
-    for title in (entry.title for entry in last.values() if entry.is_installation):
+    titles = [entry.title for entry in last.values() if entry.is_installation]
+    for title in (*titles, *(update.title for update in survey.offered if update.installed)):
         release = _find_title_release(title, survey)
         if release and _can_run(title, release, survey):
             yield release
@@ -318,7 +312,7 @@ def _find_title_release(title: str, survey: SourceSurvey) -> date | None:
 
 
 def _can_run(title: str, release: date, survey: SourceSurvey) -> bool:
-    """Return whether what the history names can be what runs. It may be removed since, or of an earlier Windows.
+    """Return whether what the agent names can be what runs. It may be removed since, or of an earlier Windows.
 
     An older revision runs then, or one that was installed before that month. A hotpatch changes neither.
     """
@@ -350,7 +344,7 @@ def _judge_newest_month(survey: SourceSurvey, newest_title: date | None) -> tupl
     is_offered = any(
         _is_monthly_title(update.title)
         and update.classification.is_urgent
-        and not (update.optional or update.hidden or update.reboot_required)
+        and not (update.optional or update.hidden or update.reboot_required or update.installed)
         for update in survey.offered
     )
     if is_offered or (newest and newest >= release):
@@ -362,7 +356,7 @@ def _judge_newest_month(survey: SourceSurvey, newest_title: date | None) -> tupl
     message = f"{known}, and {source} offers none: there is a newer one since {release}{pin}"
     remedy = "Compare the build with Microsoft's release information, and look at Get-WindowsUpdateLog on the machine."
     if has_server:
-        remedy = "Look in WSUS whether that month's update of Windows is approved for this machine's group."
+        remedy = APPROVE_MONTH
     return (RepositoryProblem("", message, remedy, is_of_refresh=False),)
 
 

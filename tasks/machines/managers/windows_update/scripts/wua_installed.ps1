@@ -1,5 +1,6 @@
 # Asks the Windows Update Agent which of some updates are installed. Changes nothing; needs no server.
-# Parameters: ids (list of update ids). Records: search, update and history of these updates only.
+# Parameters: ids (list of update ids); months ("yes": instead, the installed updates whose titles begin with a month).
+# Records: search, update and history of these updates only.
 # Step: validate
 # Changes: nothing
 # Requires: wua_agent
@@ -7,7 +8,9 @@
 $wanted = @(Get-FpListParam 'ids')
 foreach ($criteria in @('IsInstalled=1', 'IsInstalled=0')) {
     foreach ($update in @(Find-FpUpdates -Criteria $criteria)) {
-        if ($wanted -contains ([string]$update.Identity.UpdateID).ToLowerInvariant()) { Write-FpUpdate $update }
+        $isOfMonth = (Test-FpParam 'months') -and $update.IsInstalled -and [string]$update.Title -match '\A\s*20\d\d-'
+        $id = ([string]$update.Identity.UpdateID).ToLowerInvariant()
+        if ($isOfMonth -or $wanted -contains $id) { Write-FpUpdate $update }
     }
 }
-Write-FpHistory -Ids $wanted
+if ($wanted.Count -gt 0) { Write-FpHistory -Ids $wanted }
