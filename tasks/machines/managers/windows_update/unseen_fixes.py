@@ -204,10 +204,7 @@ def find_source_remarks(survey: SourceSurvey) -> tuple[str, ...]:
 def _find_policy_problems(survey: SourceSurvey) -> Iterator[tuple[str, str]]:
     if survey.unread is None or survey.unread:
         keys = ", ".join(survey.unread or ["its policies"])
-        yield (
-            f"whether a policy holds updates back is not known: not read: {keys}",
-            "Look at these keys on the machine.",
-        )
+        yield f"whether a policy holds updates back is not known: not read: {keys}", "Look at them on the machine."
     remedy, policy = "Remove that policy, or set a WSUS server.", survey.policy
     if policy.get("DisableWindowsUpdateAccess") == _ON:
         yield "the policy DisableWindowsUpdateAccess forbids Windows Update on this machine", remedy
