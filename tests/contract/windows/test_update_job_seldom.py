@@ -64,7 +64,7 @@ def test_stalls_and_faults_of_the_machine_and_of_others_block_no_update() -> Non
     """Three tries each: only those count that the table blames on the update, and that fleetpatch itself made."""
     blameless = {1: STALLED, 2: 0x80240069, 3: 0x8007041D, 4: 0x80073712, 5: UNKNOWN_SERVICING}
     history = [entry for number, code in blameless.items() for entry in three_failures(guid(number), code)]
-    history += three_failures(guid(6), 0x800F0922, client="UpdateOrchestrator") + three_failures(guid(7), 0x800F0922)
+    history += three_failures(guid(6), 0x8024200B, client="UpdateOrchestrator") + three_failures(guid(7), 0x8024200B)
     first = offer(1, download_hresult=STALLED, download_failures=2)
     with UpdateMachine.opened(first, *map(offer, range(2, 8)), history=history) as machine:
         state = machine.assess()

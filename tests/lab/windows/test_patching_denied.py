@@ -22,7 +22,7 @@ ENTRIES = ("Microsoft.Update.Session", "IUpdateSession.CreateUpdateSearcher", SE
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WindowsFleet]:
     """One machine; each test says what it refuses."""
     require_pwsh()
-    history = three_failures(guid(3), 0x800F0922)
+    history = three_failures(guid(3), 0x8024200B)
     scenario = Scenario(updates=(offer(1, install_gate="go"), offer(2), offer(3)), history=history)
     with WindowsFleet.opened(tmp_path_factory.mktemp("denied"), scenario) as it:
         yield it

@@ -76,15 +76,15 @@ def test_what_failed_again_and_again_is_left_until_its_name_is_asked_for_and_a_h
     tmp_path: Path,
 ) -> None:
     stalled, by_others = 0x80D02002, "UpdateOrchestrator"
-    before = three_failures(guid(1), 0x800F0922) + three_failures(guid(3), stalled)
-    before += three_failures(guid(3), 0x800F0922, client=by_others)
+    before = three_failures(guid(1), 0x8024200B) + three_failures(guid(3), stalled)
+    before += three_failures(guid(3), 0x8024200B, client=by_others)
     hotpatch = offer(2, "Hotpatch Update for Windows Server 2022", needs_reboot=True)
     with WindowsFleet.opened(tmp_path, Scenario(updates=(offer(1), hotpatch, offer(3)), history=before)) as fleet:
         report = fleet.patch()
         outcome, (plan,) = fleet.outcome(), report.plans
         installed = dict.fromkeys([kb(2), kb(3)], UpdateState.INSTALLED)
         assert states(outcome) == {kb(1): UpdateState.BLOCKED, **installed}
-        assert "0x800F0922 CBS_E_INSTALLERS_FAILED" in result_of(outcome, 1).reason
+        assert "0x8024200B WU_E_UH_INSTALLERFAILURE" in result_of(outcome, 1).reason
         assert plan.reboot_expected is YesNoUnknown.NO
         assert any(note.startswith(f"no reboot is expected: {kb(2)} (a hotpatch") for note in plan.notes)
         assert (outcome.reboot, fleet.state["boot"]["number"]) == (RebootState.COMPLETED, 2)

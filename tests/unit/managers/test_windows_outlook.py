@@ -117,7 +117,7 @@ class TestExpectedReboot:
         assert explain_reboot(plan_of(update_record())) == ""
 
 
-def failure(days_ago: float, hresult: int = 0x800F0922, **changes: Any) -> dict[str, Any]:
+def failure(days_ago: float, hresult: int = 0x8024200B, **changes: Any) -> dict[str, Any]:
     return history_record(at=int(NOW - days_ago * DAY), result_code=4, hresult=hresult, **changes)
 
 
@@ -137,7 +137,7 @@ class TestGivenUp:
     def test_what_failed_again_and_again_is_excluded_and_says_how_to_try_it_again(self) -> None:
         chosen, (left,) = select_updates(state_of(update_record(), *FAILED), Selection())
         assert (chosen, left.state) == ((), UpdateState.BLOCKED)
-        assert left.reason.startswith("its last 3 tries on this machine failed (the last one on 2026-11-17: 0x800F0922")
+        assert left.reason.startswith("its last 3 tries on this machine failed (the last one on 2026-11-17: 0x8024200B")
         assert left.reason.endswith("to try it again, name it in include, without wildcards")
         assert left.update.remark == left.reason
 
@@ -184,6 +184,10 @@ class TestGivenUp:
         assert (state.updates[0].given_up != "") is known.is_update_fault
         assert not known.is_update_fault or known.name
 
+    def test_no_code_whose_remedy_is_a_state_of_the_machine_is_the_updates_fault(self) -> None:
+        remedies = {code.remedy for code in ERROR_CODES.values() if code.is_update_fault}
+        assert remedies == {"", "see C:\\Windows\\Logs\\CBS\\CBS.log"}
+
     def test_a_fault_of_the_machine_is_told_with_its_remedy_and_excludes_nothing(self) -> None:
         state = state_of(update_record(), *(failure(days, 0x80073712) for days in (3, 2, 1)))
         assert select_updates(state, Selection())[0] == state.updates
@@ -199,7 +203,9 @@ class TestGivenUp:
             (0x800F1234, (2, 1), False),
             (0x80070005, (3, 2, 1), True),
             (0x80D02002, (3, 2, 1), False),
-            (0x800F0922, (3, 2, 1), False),
+            (0x800F0922, (3, 2, 1), True),
+            (0x80070643, (3, 2, 1), True),
+            (0x8024200B, (3, 2, 1), False),
         ],
     )
     def test_what_fails_for_an_unknown_cause_is_told_after_three_tries(
