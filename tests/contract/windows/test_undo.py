@@ -8,9 +8,10 @@ from tasks.domain.errors import ManagerError
 from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import JobKind
 from tasks.domain.states import Classification, OperationState, RebootState, UpdateState
-from tests.contract.windows.update_machine import UpdateMachine, guid, of_kind, offer, one, story
+from tests.contract.windows.update_machine import CLOCK, UpdateMachine, guid, of_kind, offer, one, story
 from tests.contract.windows.windows_fleet import WindowsFleet
-from tests.lab.windows.scenario import Scenario
+from tests.lab.windows.scenario import Scenario, history_entry
+from tests.lab.windows.state import change_state
 from tests.support.fleet import result_of
 
 LCU = "2026-11 Cumulative Update for Microsoft server operating system version 21H2"
@@ -50,6 +51,27 @@ class TestManager:
             assert (ended["exit_code"], ended["error"], ended["reboot_required"]) == (0, "", False)
             assert machine.done("remove") == [guid(1)]
             assert machine.installed(ways["KB5000001"]) == {}
+
+    def test_what_was_removed_is_not_taken_for_undone_by_a_boot(self) -> None:
+        """Servicing tells a removal in the Setup log, and the undo notes its own. Each is enough."""
+        day = 86_400.0
+        past = [history_entry("", guid(1), at=CLOCK.now().timestamp() - ago * day) for ago in (3, 2, 1)]
+        with UpdateMachine.opened(offer(1, installed=True), offer(2), history=past) as machine:
+            machine.install(way(1))
+            state = machine.assess()
+            assert [update.given_up for update in state.updates] == ["", ""]
+            assert not any("offered again" in warning for warning in state.warnings)
+            notes = r"SOFTWARE\FleetPatch\Removed"
+            with change_state(machine.warm.windows.folder) as windows:
+                events, windows["events"] = windows["events"], []
+            assert machine.pending()["KB5000001"].given_up == ""
+            with change_state(machine.warm.windows.folder) as windows:
+                windows["events"] = events
+                del windows["registry"][notes]
+            assert machine.pending()["KB5000001"].given_up == ""
+            with change_state(machine.warm.windows.folder) as windows:
+                windows["events"] = []
+            assert "3 times Windows undid it" in machine.pending()["KB5000001"].given_up
 
     def test_a_permanent_update_says_so_when_it_is_removed(self) -> None:
         with UpdateMachine.opened(offer(1, permanent=True, installed=True), offer(2, installed=True)) as machine:

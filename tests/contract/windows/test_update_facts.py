@@ -210,10 +210,14 @@ def test_the_worker_of_servicing_is_a_lock_only_while_it_works(work: str, *, is_
 
 def test_warnings_of_a_search_and_earlier_installations_are_told() -> None:
     entry = history_entry("2026-10 Update (KB5000007)", guid(7), at=1_760_000_000.0, result=4, hresult=0x80070643)
-    with WarmMachine.opened(Scenario(search_result=3, history=[entry])) as warm:
+    defender = "Security Intelligence Update for Microsoft Defender Antivirus - KB2267602 (Version 1.441.{})"
+    times = [1_760_000_000.0 + hour * 3600 for hour in range(1, 24 * 25)]  # 24 a day push nothing else out
+    definitions = [history_entry(defender.format(n), guid(1000 + n), at=at) for n, at in enumerate(times)]
+    with WarmMachine.opened(Scenario(search_result=3, history=[entry, *definitions])) as warm:
         result = ask(warm)
         assert warm.windows.stand_in_errors() == []
     assert one(result, "search")["result_code"] == 3
     assert one(result, "search_warning")["hresult"] == 0x80240438
-    past = one(result, "history")
+    assert len(result.find_records("history")) == 501, "more definitions than before"
+    past = result.find_records("history")[-1]
     assert (past["title"], past["at"], past["hresult"]) == (entry["title"], 1_760_000_000, 0x80070643)

@@ -229,6 +229,14 @@ class TestGivenUp:
     def test_what_was_before_a_removal_does_not_count(self) -> None:
         assert given_up(*FAILED, history_record(operation=2, at=NOW - 60)) == ""
 
+    def test_a_removal_that_only_servicing_tells_ends_the_count_of_its_article(self) -> None:
+        tries = [success(days) for days in (4, 3, 2)]
+        removal = {"kind": "removal", "kb": "KB5000001", "at": NOW - DAY}
+        assert "3 times Windows undid it" in given_up(*tries, removal | {"kb": "KB500000"}, removal | {"at": None})
+        assert given_up(*tries, removal) == ""
+        assert not state_of(update_record(), *tries, removal).warnings
+        assert given_up(*FAILED[:2], removal | {"at": NOW - 90_000}, FAILED[2]) == ""
+
     def test_fewer_tries_do_not_count(self) -> None:
         assert len(FAILED) == MAX_TRIES
         assert given_up(*FAILED[1:]) == ""

@@ -57,6 +57,8 @@ from tasks.machines.managers.windows_update.unseen_fixes import (
 )
 from tasks.machines.managers.windows_update.update_history import (
     HistoryEntry,
+    RemovalRecord,
+    add_removals,
     explain_failing_updates,
     find_blameless_failures,
     find_repeated_updates,
@@ -94,7 +96,8 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
     history = parse_records(HistoryEntry, result.find_records("history"))
     hotpatch = parse_first(HotpatchRecord, result, "hotpatch")
     month = find_hotpatch_month(hotpatch, system)
-    failed = explain_failing_updates(offered, history)
+    tries = add_removals(history, parse_records(RemovalRecord, result.find_records("removal")), offered)
+    failed = explain_failing_updates(offered, tries)
     ids = frozenset(offered_update.id for offered_update in offered)
     updates = tuple(
         replace(_build_update(offered_update, source, ids, month), given_up=failed.get(offered_update.id, ""))
@@ -141,9 +144,9 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
                 "failed again and again, and what a boot undid, is not known"
                 for call in parse_records(CallRecord, result.find_records("history_error"))
             ),
-            *find_repeated_updates(offered, history),
+            *find_repeated_updates(offered, tries),
         ),
-        remarks=(*managers.remarks, *find_source_remarks(survey), *find_blameless_failures(offered, history)),
+        remarks=(*managers.remarks, *find_source_remarks(survey), *find_blameless_failures(offered, tries)),
         waiting=_find_waiting_fixes(records, marks, reboot),
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_hotpatch_enrolment(hotpatch, system, history),

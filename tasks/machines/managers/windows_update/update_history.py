@@ -66,6 +66,21 @@ class HistoryEntry(Record):
         return datetime.fromtimestamp(self.seconds, UTC).date()
 
 
+class RemovalRecord(Record):
+    """An update that somebody removed with servicing, of which the history has no entry: record "removal"."""
+
+    kb: Text
+    at: Epoch = None
+
+
+def add_removals(
+    history: Sequence[HistoryEntry], removals: Sequence[RemovalRecord], offered: Sequence[OfferedUpdate]
+) -> tuple[HistoryEntry, ...]:
+    """Return a history with the removals of offered updates as entries."""
+    pairs = ((update.id, record.at) for update in offered for record in removals if record.kb in update.name.split("+"))
+    return (*history, *(HistoryEntry(id=update_id, at=at, operation=2, result_code=2) for update_id, at in pairs))
+
+
 @dataclass(frozen=True, slots=True)
 class _Try:
     """One try: its last entry, and whether the agent said that the update was installed."""

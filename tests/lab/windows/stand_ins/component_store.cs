@@ -139,6 +139,12 @@ namespace Microsoft.Dism.Commands
                 Catalogue.StateOf(state, update.Id)[restart ? "uninstall_pending" : "installed"] = restart;
                 Json.List(state, "journal").Add(new JsonObject { ["time"] = Machine.Now, ["what"] = "remove",
                     ["id"] = update.Id });
+                FleetPatch.StandIns.Events.Add(state, "Setup", "Microsoft-Windows-Servicing", 1, "", new JsonObject
+                {
+                    ["PackageIdentifier"] = "KB" + update.Texts("kbs")[0], ["InitialPackageState"] = "5112",
+                    ["InitialPackageStateTextized"] = "Installiert", ["IntendedPackageState"] = "5000",
+                    ["IntendedPackageStateTextized"] = "Fehlt", ["Client"] = "DISM Manager Provider",
+                });
                 if (restart) Installation.AskForReboot(state);
             });
             WriteObject(new RemovedPackageStandIn { RestartNeeded = restart });

@@ -48,10 +48,17 @@ namespace FleetPatch.StandIns
             XNamespace space = "http://schemas.microsoft.com/win/2004/08/events/event";
             var data = Data.AsObject().Select(d => new XElement(space + "Data", new XAttribute("Name", d.Key),
                 (string)d.Value));
+            var body = new XElement(space + "EventData", data);
+            if (ProviderName == "Microsoft-Windows-Servicing")
+            {
+                XNamespace setup = "http://manifests.microsoft.com/win/2004/08/windows/setup_provider";
+                body = new XElement(space + "UserData", new XElement(setup + "CbsPackageInitiateChanges",
+                    Data.AsObject().Select(d => new XElement(setup + d.Key, (string)d.Value))));
+            }
             return new XElement(space + "Event",
                 new XElement(space + "System", new XElement(space + "Provider", new XAttribute("Name", ProviderName)),
                     new XElement(space + "EventID", Id)),
-                new XElement(space + "EventData", data)).ToString(SaveOptions.DisableFormatting);
+                body).ToString(SaveOptions.DisableFormatting);
         }
     }
 }

@@ -147,9 +147,12 @@ function Write-FpUpdate {
         })
 }
 
+$FpInstalledBefore = @{} # the ids of the updates whose installation the history has, as keys
+
 function Write-FpHistory {
     # Records "history" of the newest entries, of these updates only if ids are given; or "history_error" {hresult,
-    # message, entry, denied}. The history is lost when somebody clears the agent's data.
+    # message, entry, denied}. Definitions of Defender (KB2267602), up to 24 a day, do not count towards Newest: else
+    # the month's update would drop out. The history is lost when somebody clears the agent's data.
     param([AllowEmptyCollection()][string[]] $Ids = @(), [int] $Newest = 500)
     try {
         $session = Get-FpUpdateSession
@@ -159,7 +162,15 @@ function Write-FpHistory {
         $count = [int]$searcher.GetTotalHistoryCount()
         if ($count -eq 0) { return }
         $FpCall.Entry = 'QueryHistory'
-        $entries = @(Get-FpItems $searcher.QueryHistory(0, [System.Math]::Min($count, $Newest)))
+        $entries = @()
+        $others = 0
+        for ($start = 0; $start -lt [System.Math]::Min($count, 3000) -and $others -lt $Newest; $start += 500) {
+            $page = $searcher.QueryHistory($start, [System.Math]::Min($count - $start, 500))
+            foreach ($entry in @(Get-FpItems $page)) {
+                if ([string]$entry.Title -notlike '*KB2267602*') { $others++ } elseif ($start -ge $Newest) { continue }
+                if ($others -le $Newest) { $entries += $entry }
+            }
+        }
     } catch {
         Write-FpRecord 'history_error' (Get-FpCallError $_)
         return
@@ -170,6 +181,7 @@ function Write-FpHistory {
         $id = ([string]$identity.UpdateID).ToLowerInvariant()
         if ($id -notmatch '\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\z') { continue }
         if ($Ids.Count -gt 0 -and $Ids -notcontains $id) { continue }
+        if ([int]$entry.Operation -eq 1 -and 2, 3 -contains [int]$entry.ResultCode) { $FpInstalledBefore[$id] = $true }
         Write-FpRecord 'history' ([ordered]@{
                 id = $id
                 revision = [int]$identity.RevisionNumber

@@ -1,6 +1,7 @@
 # Asks the Windows Update Agent which updates are pending, and the system what an assessment needs. Changes nothing.
 # Parameters: refresh ("yes": ask the update server; else the agent answers with what its last such search has stored).
-# Records: search, search_warning, update (also updates that wait for a reboot), history, and those of wua_facts.
+# Records: search, search_warning, update (also updates that wait for a reboot), history, and those of wua_facts;
+# removal, if an offered update was installed before.
 # If "search" or "history_error" has denied = true, a login over the network may not ask here: the same script as a job
 # may.
 # Step: assess
@@ -12,10 +13,11 @@ Write-FpSystem
 Write-FpPolicy
 Write-FpSearched
 Write-FpRunningUpdate
-foreach ($update in @(Find-FpUpdates -Criteria 'IsInstalled=0' -Online (Test-FpParam 'refresh'))) {
-    Write-FpUpdate $update
-}
+$offered = @(Find-FpUpdates -Criteria 'IsInstalled=0' -Online (Test-FpParam 'refresh'))
+foreach ($update in $offered) { Write-FpUpdate $update }
 Write-FpHistory
+$again = @($offered | Where-Object -FilterScript { $FpInstalledBefore.ContainsKey([string]$_.Identity.UpdateID) })
+if ($again.Count -gt 0) { Write-FpRemovals }
 Write-FpAgents
 Write-FpProducts
 Write-FpReboot

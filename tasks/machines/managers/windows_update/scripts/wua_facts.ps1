@@ -197,6 +197,29 @@ function Write-FpProducts {
     Write-FpRecord 'products' $record
 }
 
+function Write-FpRemovals {
+    # Records "removal" {kb, at} of updates that somebody removed: those that wua_undo has noted, and those that the
+    # Setup log tells. Servicing took their packages from Installed (5112) to Absent (5000); an undone boot does not.
+    $notes = 'HKLM:\SOFTWARE\FleetPatch\Removed'
+    if (Test-Path -LiteralPath $notes) {
+        $key = Get-Item -LiteralPath $notes
+        foreach ($name in $key.GetValueNames()) {
+            Write-FpRecord 'removal' ([ordered]@{ kb = $name; at = ($key.GetValue($name) -as [int64]) })
+        }
+    }
+    $filter = @{ LogName = 'Setup'; ProviderName = 'Microsoft-Windows-Servicing'; Id = 1 }
+    foreach ($entry in @(Get-WinEvent -FilterHashtable $filter -MaxEvents 500 -ErrorAction SilentlyContinue)) {
+        $told = @{}
+        foreach ($value in ([xml]$entry.ToXml()).SelectNodes("//*[local-name()='UserData']/*/*")) {
+            $told[[string]$value.LocalName] = [string]$value.InnerText
+        }
+        if ($told['InitialPackageState'] -ne '5112' -or $told['IntendedPackageState'] -ne '5000') { continue }
+        Write-FpRecord 'removal' ([ordered]@{
+                kb = $told['PackageIdentifier']; at = (ConvertTo-FpEpoch $entry.TimeCreated)
+            })
+    }
+}
+
 function Write-FpBusy {
     param([bool] $Worker) # whether TiWorker was at work before the search
     Write-FpRecord 'busy' ([ordered]@{

@@ -3,8 +3,16 @@
 # Parameters: those of transactions, wua_turn and error_codes; tx_N_updates (list of "KB|NAME").
 # Records: see PackageManager; transaction_ended also has reboot_required.
 # Step: install
-# Changes: packages of updates that an undo removes
+# Changes: packages of updates that an undo removes, and a note of when in the registry
 # Requires: servicing_packages, error_codes, transactions, wua_turn
+
+function Save-FpRemoval {
+    # Notes when an update was removed, for Write-FpRemovals: the agent's history has no entry of it.
+    param([Parameter(Mandatory = $true, Position = 0)][string] $Kb)
+    $key = 'HKLM:\SOFTWARE\FleetPatch\Removed'
+    if (-not (Test-Path -LiteralPath $key)) { $null = New-Item -Path $key -Force }
+    $null = New-ItemProperty -LiteralPath $key -Name $Kb -Value "$(Get-FpNow)" -PropertyType String -Force
+}
 
 function Remove-FpUpdate {
     # Removes the packages of one update. What fails is added to the transaction.
@@ -21,6 +29,7 @@ function Remove-FpUpdate {
         foreach ($package in $packages) {
             $result = Remove-WindowsPackage -Online -PackageName $package.Name -NoRestart -ErrorAction Stop
             if ($result.RestartNeeded) { $Part.Reboot = $true }
+            Save-FpRemoval $Kb
         }
     } catch {
         $code = Get-FpCode (Get-FpHResult $_) -Name $Name
