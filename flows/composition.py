@@ -8,10 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from flows.components.component_place import has_component_file
+from flows.components.component_place import COMPONENTS_FILE, IMAGES_FILE
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.engine.run_info import is_rollout_run
-from flows.images.image_place import has_image_file
 from flows.machine_providers.fleet_providers import FleetProviders
 from flows.notify.audit_forwarding import forward_audit_log
 from flows.notify.notifier import AppriseNotifier, open_notifier
@@ -204,14 +203,16 @@ def _open_components(
     is_image, path = requested.startswith(IMAGE_PREFIX), inventory.source
     sources: list[Any] = []
     enrolled: Mapping[str, tuple[str, ...]] = {}
-    if requested or has_component_file(path):  # for new OS disks, also without a file: what is enrolled would be lost
+    if requested or COMPONENTS_FILE.is_used(
+        path
+    ):  # for new OS disks, also without a file: what is enrolled would be lost
         from flows.components.fleet_components import FleetComponents  # noqa: PLC0415 - few fleets have components
 
         of_run = "" if is_image else requested
         components = FleetComponents(records, inventory, path, clock, say, of_run, replaces_disks=is_image)
         enrolled = components.enrolled
         sources.append(components)
-    if is_image or has_image_file(path):
+    if is_image or IMAGES_FILE.is_used(path):
         from flows.images.fleet_images import FleetImages  # noqa: PLC0415 - few fleets have images
 
         sources.append(FleetImages(records, inventory, say, requested if is_image else "", enrolled))

@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from flows.components.component_place import IMAGES_FILE
 from flows.composition import open_ports
 from flows.images.fleet_images import read_image_knowledge
 from flows.images.image_file import load_image_groups
-from flows.images.image_place import has_image_file
 from flows.images.kept_disks import DiskCleaner, ExpiredDisk
 from flows.ports.caller import Caller
 from flows.request.read_requests import AssessRequest
@@ -40,7 +40,7 @@ def clean_replaced_disks(
     path = find_inventory(inventory_path)
     with open_records(caller.records_url) as records:
         left = find_left_disks(records.database)
-        if not (has_image_file(path) or left or given_up):
+        if not (IMAGES_FILE.is_used(path) or left or given_up):
             return ()
         with open_ports(AssessRequest(scope="*", inventory=path), caller) as ports:
             knowledge = read_image_knowledge(records, load_image_groups(path), ports.inventory)

@@ -26,8 +26,7 @@ from deployments.sync.desired_state import RULE_COMPARISON_REACH, build_desired_
 from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_date, keep_pauses
 from deployments.sync.model import AnyFlow, Change, ChangeAction, Deployment, DeploymentSet, ScheduleSpec
 from deployments.sync.next_windows import NextWindows, find_next_windows
-from flows.components.component_place import has_component_file
-from flows.images.image_place import has_image_file
+from flows.components.component_place import COMPONENTS_FILE, IMAGES_FILE
 from flows.ports.caller import read_os_actor
 from flows.prefect_api.tags import DEFAULT_FLEET, build_fleet_tag, build_site_name, find_tagged_fleets
 from inventory.data_class import dataclass
@@ -223,7 +222,7 @@ def build_plan(
         sites=sites,
         current_schedules=current_schedules,
         refresh_flow=refresh_flow,
-        has_components=has_component_file(default_inventory) or has_image_file(default_inventory),
+        has_components=COMPONENTS_FILE.is_used(default_inventory) or IMAGES_FILE.is_used(default_inventory),
     )
     known_names = {deployment.full_name for deployment in actual.deployments}
     missing_names = {deployment.full_name for deployment in desired.deployments} - known_names

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from flows.components.component_place import find_component_file
+from flows.components.component_place import COMPONENTS_FILE
 from flows.request.base import FormModel
 from inventory.addresses import parse_tcp_target
 from inventory.data_class import dataclass
@@ -178,15 +178,6 @@ class ComponentFileForm(FormModel):
     )
 
 
-def build_components_schema() -> dict[str, Any]:
-    """Return the JSON Schema of components.yaml."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **ComponentFileForm.model_json_schema(),
-        "title": "fleetpatch components",
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class Catalogue:
     """The components of a file, each after those that it names.
@@ -208,9 +199,9 @@ def load_catalogue(inventory: Path | None = None) -> Catalogue:
 
     Raises:
         InvalidComponents: the file can't be read or has problems.
-        InventoryError: see find_component_file.
+        InventoryError: see NamedFile.find.
     """
-    path = find_component_file(inventory)
+    path = COMPONENTS_FILE.find(inventory)
     return Catalogue() if path is None else load_component_file(path)
 
 

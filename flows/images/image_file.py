@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, StringConstraints, model_validator
 
 from flows.components.component_file import Catalogue, HealthChecks, VersionText
-from flows.images.image_place import find_image_file
+from flows.components.component_place import IMAGES_FILE
 from flows.request.base import FormModel
 from inventory.data_class import dataclass
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
@@ -191,23 +191,14 @@ class ImageGroups:
         return Catalogue(tuple(group.component for group in self.groups), self.path)
 
 
-def build_images_schema() -> dict[str, Any]:
-    """Return the JSON Schema of images.yaml."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **ImageFileForm.model_json_schema(),
-        "title": "fleetpatch images",
-    }
-
-
 def load_image_groups(inventory: Path | None = None) -> ImageGroups:
     """Load the groups of this controller; without a file, none.
 
     Raises:
         InvalidImages: the file can't be read or has problems. The error has each with its place and its hint.
-        InventoryError: see find_image_file.
+        InventoryError: see NamedFile.find.
     """
-    path = find_image_file(inventory)
+    path = IMAGES_FILE.find(inventory)
     if path is None:
         return ImageGroups()
     problems = ProblemCollector()

@@ -156,15 +156,6 @@ class PolicyFileForm(FormModel):
     policy: PolicyForm = Field(description="What runs may do on which machines.")
 
 
-def build_policy_schema() -> dict[str, Any]:
-    """Return the JSON Schema of policy.yaml."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **PolicyFileForm.model_json_schema(),
-        "title": "fleetpatch policy",
-    }
-
-
 POLICY_VARIABLE: Final = "FLEETPATCH_POLICY"
 CONFIGURATIONS_VARIABLE: Final = "FLEETPATCH_CONFIGURATIONS"
 POLICY_FILE_NAME: Final = "policy.yaml"

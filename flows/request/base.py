@@ -32,6 +32,15 @@ class FormModel(BaseModel):
             raise ValueError("true or false is no number")
         return value
 
+    @classmethod
+    def build_file_schema(cls, title: str) -> dict[str, Any]:
+        """Return the JSON Schema of a file of this form, for editors."""
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            **cls.model_json_schema(),
+            "title": f"fleetpatch {title}",
+        }
+
 
 def convert_request(request: FormModel, kind: type[DomainType], **given: Any) -> DomainType:  # noqa: ANN401
     """Return a data class with the fields of the same name in a request.

@@ -185,15 +185,11 @@ def _prune_runs(
         _prune_automatic_patching(records, before)
         _prune_held_packages(records, before)
         _prune_days(records, before)
-        _prune_requests(records, before)
+        # who asked for a run through the pages: the run itself names that person, and is as old
+        requested = page_schema.requested_runs
+        with records.database.begin_write("forget old requests") as connection:
+            connection.execute(delete(requested).where(requested.c.at < before))
     return deleted
-
-
-def _prune_requests(records: SqlRecords, before: datetime) -> None:
-    """Delete who asked for a run through the pages. The run itself names that person, and is as old."""
-    table = page_schema.requested_runs
-    with records.database.begin_write("forget old requests") as connection:
-        connection.execute(delete(table).where(table.c.at < before))
 
 
 def _prune_sessions(records: SqlRecords, before: datetime) -> None:

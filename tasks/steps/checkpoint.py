@@ -14,24 +14,15 @@ from pydantic import TypeAdapter, ValidationError
 from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import (
-    ErrorInfo,
-    Facts,
-    Finding,
-    InstallResult,
     MachinePlan,
     PackageState,
-    RebootResult,
-    RestartResult,
-    StepRecord,
-    ValidationResult,
 )
 from tasks.domain.protocols.records import JournalEntry, JournalMark
-from tasks.domain.services import Settling
 from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.power import POWER_OFF_ACT, restore_power_cycle
 from tasks.rules.runs.snapshots import restore_snapshot
 from tasks.steps.context.journal import MACHINE_CHANGING_ACTS, record_end
-from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineProgress, MachineState
 from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
 
 CHECKPOINT_ACT = "step"
@@ -41,29 +32,13 @@ _NEW_PLAN_ACT = "plan"
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """The parts of a MachineState that the steps after the plan fill in. Names and meanings are the same there.
+class Checkpoint(MachineProgress):
+    """The progress of a machine, as the journal has it.
 
     Attributes:
         anew: packages and plan, if the machine was planned again. None: the plan in the records is valid.
     """
 
-    baseline: Facts | None = None
-    findings: tuple[Finding, ...] = ()
-    install: InstallResult | None = None
-    packages_after: PackageState | None = None
-    early_reboot: RebootResult | None = None
-    reboot: RebootResult | None = None
-    follow_up: MachinePlan | None = None
-    follow_up_count: int = 0
-    earlier_reboots: tuple[RebootResult, ...] = ()
-    restarts: RestartResult | None = None
-    validation: ValidationResult | None = None
-    settling: Settling | None = None
-    steps: tuple[StepRecord, ...] = ()
-    halted: str = ""
-    halted_as: OperationState = OperationState.FAILED
-    error: ErrorInfo | None = None
     anew: tuple[PackageState, MachinePlan] | None = None
 
 
@@ -80,7 +55,7 @@ def _build_adapter() -> TypeAdapter[Checkpoint]:
     return TypeAdapter(Checkpoint)  # not built by a process that only looks
 
 
-_SHARED_FIELDS = tuple(each.name for each in fields(Checkpoint) if each.name != "anew")
+_SHARED_FIELDS = tuple(each.name for each in fields(MachineProgress))
 
 
 def build_checkpoint(machine_state: MachineState) -> dict[str, object]:

@@ -103,7 +103,7 @@ def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason
     """Raises: RecordsError: the order could not be recorded, and was not given; or its end could not be."""
     began, progress = context.clock.now(), find_progress(context, snapshot.id)
     if not snapshot.revert_reason:
-        if refusal := _find_refusal(context):
+        if refusal := wait_for_others(context, require_machine_alone):
             _finish(context, f"not reverted: {refusal}", reason, began)
             return
         snapshot = replace(snapshot, revert_reason=reason, boots_before=list_boots(context))
@@ -129,23 +129,18 @@ def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason
     _finish(context, note, reason, began)
 
 
-def wait_for_others(context: MachineContext) -> str:
+def wait_for_others(
+    context: MachineContext, wait: Callable[[MachineContext, str], None] = wait_for_transactions
+) -> str:
     """Wait until no other process changes packages. Return "", or an error message if that takes too long.
+
+    ``wait``: with ``require_machine_alone``, a machine that does not answer is reverted from outside.
 
     Raises:
         FleetpatchError: the machine does not answer.
     """
     try:
-        wait_for_transactions(context, "the revert")
-    except ManagerBusy as error:
-        return error.message
-    return ""
-
-
-def _find_refusal(context: MachineContext) -> str:
-    """Return why a machine is not reverted, or "". One that does not answer is reverted from outside."""
-    try:
-        require_machine_alone(context, "the revert")
+        wait(context, "the revert")
     except ManagerBusy as error:
         return error.message
     return ""
@@ -309,7 +304,9 @@ def _order(
         raise _refuse(progress, error.message) from error
     if fault := explain_unusable(machine, snapshot.id):
         raise _refuse(progress, f"the snapshot {snapshot.id} can't be used: {fault}")
-    if busy := _find_refusal(context):  # others may have begun since, while the provider did not answer
+    if busy := wait_for_others(
+        context, require_machine_alone
+    ):  # others may have begun since, while the provider did not answer
         raise _refuse(progress, busy)
     context.transport.close()
     with_data = policy is not None and policy.with_data_disks

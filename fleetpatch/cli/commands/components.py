@@ -131,9 +131,9 @@ def unenroll(
 @components_app.command("schema")
 def print_components_schema() -> None:
     """Print the JSON Schema of components.yaml, for editors."""
-    from flows.components.component_file import build_components_schema
+    from flows.components.component_file import ComponentFileForm
 
-    print_json(build_components_schema())
+    print_json(ComponentFileForm.build_file_schema("components"))
 
 
 @contextmanager

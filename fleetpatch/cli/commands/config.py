@@ -90,9 +90,9 @@ def print_config_schema(
     import json
 
     from deployments.configuration.file_format import build_json_schema
-    from flows.policy.policy_file import build_policy_schema
+    from flows.policy.policy_file import PolicyFileForm
 
-    schema = build_policy_schema() if policy else build_json_schema()
+    schema = PolicyFileForm.build_file_schema("policy") if policy else build_json_schema()
     if output is None:
         print_json(schema)
         return

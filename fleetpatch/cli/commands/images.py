@@ -168,9 +168,9 @@ def clean(
 @images_app.command("schema")
 def print_images_schema() -> None:
     """Print the JSON Schema of images.yaml, for editors."""
-    from flows.images.image_file import build_images_schema
+    from flows.images.image_file import ImageFileForm
 
-    print_json(build_images_schema())
+    print_json(ImageFileForm.build_file_schema("images"))
 
 
 @contextmanager

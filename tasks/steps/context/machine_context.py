@@ -51,12 +51,11 @@ FORCE_SECONDS = 60.0
 """How long guests may take that are switched off hard."""
 
 
-@dataclass(frozen=True, slots=True)
-class MachineState:
-    """What is known of one machine so far. Each step returns it with its own part filled in.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineProgress:
+    """What the steps after the plan have filled in: what a checkpoint keeps.
 
     Attributes:
-        was_replanned: its plan and packages were made again, and are newer than those in the records.
         baseline: facts from just before the first change.
         packages_after: the package state after the last change.
         early_reboot: the reboot that was pending before the run, if it was done first.
@@ -66,18 +65,9 @@ class MachineState:
         earlier_reboots: those of the rounds before this one.
         settling: it waits for its second look. None: that is over, or not needed.
         restarts: services that were restarted after that. None: it did not begin, or its end was not seen.
-        was_changed_before_resume: an earlier process of this run may have changed the machine.
-        before_hooks_ran: the hooks before it have run, or there are none. The hooks after it are due.
-        may_have_paused_updaters: this run may have paused the system's own updaters. It restores them at the end.
-        may_hold_lock: this run may have the machine lock, acquired here or by an earlier process.
         halted_as: the state of a halted machine: Failed if something is wrong with it, else NotStarted.
     """
 
-    machine: Machine
-    wave: int | None = None
-    assessment: Assessment | None = None
-    plan: MachinePlan | None = None
-    was_replanned: bool = False
     baseline: Facts | None = None
     findings: tuple[Finding, ...] = ()
     install: InstallResult | None = None
@@ -91,6 +81,28 @@ class MachineState:
     validation: ValidationResult | None = None
     settling: Settling | None = None
     steps: tuple[StepRecord, ...] = ()
+    halted: str = ""
+    halted_as: OperationState = OperationState.FAILED
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineState(MachineProgress):
+    """What is known of one machine so far. Each step returns it with its own part filled in.
+
+    Attributes:
+        was_replanned: its plan and packages were made again, and are newer than those in the records.
+        was_changed_before_resume: an earlier process of this run may have changed the machine.
+        before_hooks_ran: the hooks before it have run, or there are none. The hooks after it are due.
+        may_have_paused_updaters: this run may have paused the system's own updaters. It restores them at the end.
+        may_hold_lock: this run may have the machine lock, acquired here or by an earlier process.
+    """
+
+    machine: Machine
+    wave: int | None = None
+    assessment: Assessment | None = None
+    plan: MachinePlan | None = None
+    was_replanned: bool = False
     hooks: tuple[HookResult, ...] = ()
     was_changed_before_resume: bool = False
     before_hooks_ran: bool = False
@@ -98,9 +110,6 @@ class MachineState:
     may_hold_lock: bool = False
     power: PowerCycle | None = None
     snapshot: SnapshotResult | None = None
-    halted: str = ""
-    halted_as: OperationState = OperationState.FAILED
-    error: ErrorInfo | None = None
 
     @property
     def reboots(self) -> tuple[RebootResult, ...]:

@@ -10,11 +10,10 @@ from flows.components.component_file import (
     ComponentForm,
     InvalidComponents,
     VersionForm,
-    build_components_schema,
     load_catalogue,
     load_component_file,
 )
-from flows.components.component_place import find_component_file
+from flows.components.component_place import COMPONENTS_FILE
 from inventory.errors import InventoryError
 from inventory.machine import CheckKind, OsFamily
 from tasks.domain.components import ComponentStanding
@@ -165,14 +164,14 @@ def test_two_names_that_are_one_on_windows(tmp_path: Path) -> None:
 def test_where_the_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inventory = tmp_path / "fleet.yaml"
     inventory.write_text("machines: []\n")
-    assert find_component_file(inventory) is None
+    assert COMPONENTS_FILE.find(inventory) is None
     assert load_catalogue(inventory).components == ()
     beside = write(tmp_path, GOOD)
-    assert find_component_file(inventory) == beside
+    assert COMPONENTS_FILE.find(inventory) == beside
     assert load_catalogue(inventory).path == beside
     monkeypatch.setenv("FLEETPATCH_COMPONENTS", str(tmp_path / "gone.yaml"))
     with pytest.raises(InventoryError, match="no such file, named by FLEETPATCH_COMPONENTS"):
-        find_component_file(inventory)
+        COMPONENTS_FILE.find(inventory)
 
 
 def test_a_file_that_others_can_write_is_refused(tmp_path: Path) -> None:
@@ -183,4 +182,4 @@ def test_a_file_that_others_can_write_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_schema_has_each_key() -> None:
-    assert {"components", "canary_locations"} == build_components_schema()["properties"].keys()
+    assert {"components", "canary_locations"} == ComponentFileForm.build_file_schema("components")["properties"].keys()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.policy.policy_file import RuleForm, build_policy_schema, load_policy_file
+from flows.policy.policy_file import PolicyFileForm, RuleForm, load_policy_file
 from tasks.rules.policy.model import RiskyOption
 from tests.contract.test_policy_doors import CELLS
 from tests.unit.config.folder import TODAY
@@ -44,4 +44,6 @@ def test_each_named_test_exists(name: str) -> None:
 
 
 def test_the_schema_beside_it_is_current() -> None:
-    assert json.loads((DOCS / "policy.schema.json").read_text(encoding="utf-8")) == build_policy_schema()
+    assert json.loads((DOCS / "policy.schema.json").read_text(encoding="utf-8")) == PolicyFileForm.build_file_schema(
+        "policy"
+    )
