@@ -203,9 +203,8 @@ def _open_components(
     is_image, path = requested.startswith(IMAGE_PREFIX), inventory.source
     sources: list[Any] = []
     enrolled: Mapping[str, tuple[str, ...]] = {}
-    if requested or COMPONENTS_FILE.is_used(
-        path
-    ):  # for new OS disks, also without a file: what is enrolled would be lost
+    # for new OS disks, also without a file: what is enrolled would be lost
+    if requested or COMPONENTS_FILE.is_used(path):
         from flows.components.fleet_components import FleetComponents  # noqa: PLC0415 - few fleets have components
 
         of_run = "" if is_image else requested

@@ -5,6 +5,7 @@ resumed completes a revert that has begun, and does nothing else on the machine.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -304,9 +305,8 @@ def _order(
         raise _refuse(progress, error.message) from error
     if fault := explain_unusable(machine, snapshot.id):
         raise _refuse(progress, f"the snapshot {snapshot.id} can't be used: {fault}")
-    if busy := wait_for_others(
-        context, require_machine_alone
-    ):  # others may have begun since, while the provider did not answer
+    # others may have begun since, while the provider did not answer
+    if busy := wait_for_others(context, require_machine_alone):
         raise _refuse(progress, busy)
     context.transport.close()
     with_data = policy is not None and policy.with_data_disks
