@@ -242,7 +242,7 @@ def _wait_and_reboot(context: MachineContext, reason: str, *, early: bool) -> Re
         if why_not:
             refusal = f"not rebooted although {reason}: {why_not}"
             return _store_result(context, RebootResult(_decide_reboot(context).state_without_reboot, refusal), early)
-        if why_not := put_guests_away(context):
+        if why_not := explain_no_boot(context) or put_guests_away(context):  # the wait may have been long
             refusal = f"not rebooted although {reason}: {why_not}"
             return _store_result(context, RebootResult(_decide_reboot(context).state_without_reboot, refusal), early)
         because = f"{reason}; ordered after {wait.summary}" if wait.summary else reason

@@ -44,28 +44,32 @@ esac""",
 }
 
 
-def run(shell: list[str], place: Path, *, cut: str = "", end: str = "", **tools: str) -> ScriptResult:
+def run(shell: list[str], place: Path, *, cut: str = "", end: str = "", folder: str = "", **tools: str) -> ScriptResult:
     """Return the answer of a machine whose /etc, and whose state of systemd, are below a folder.
 
     Args:
         cut: what the script says there.
         end: what the script does there instead.
+        folder: the file in /etc that is a folder.
         tools: other stand-ins.
     """
-    folder, etc = place / "tools", place / "etc"
-    for made in (folder, etc / "cryptsetup-keys.d", etc / "security", place / "system"):
+    bin_folder, etc = place / "tools", place / "etc"
+    for made in (bin_folder, etc / "cryptsetup-keys.d", etc / "security", place / "system"):
         made.mkdir(parents=True)
     (etc / "fstab").write_text(FSTAB)
     os.utime(etc / "fstab", (0, 0))  # whoever puts a file back keeps its date
     (etc / "crypttab").write_text(CRYPTTAB)
     (etc / "cryptsetup-keys.d/by_key.key").write_text("key")
+    if folder:
+        (etc / folder).unlink()
+        (etc / folder).mkdir()
     (place / "mountinfo").write_text(
         "22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
         "40 22 0:40 / /net\\040work rw shared:9 - autofs /etc/auto.misc rw\n"
     )
     for name, text in {**TOOLS, **tools}.items():
-        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
-        (folder / name).chmod(0o755)
+        (bin_folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (bin_folder / name).chmod(0o755)
     script = compose_script(Script("next_boot"))
     if cut:
         assert cut in script
@@ -82,7 +86,7 @@ def run(shell: list[str], place: Path, *, cut: str = "", end: str = "", **tools:
         [*shell, "-s"],
         input=build_script_stdin(script, {}, nonce),
         capture_output=True,
-        env={"PATH": f"{folder}:{path}"},
+        env={"PATH": f"{bin_folder}:{path}"},
         check=False,
         timeout=120,
     )
@@ -116,6 +120,16 @@ def test_what_a_machine_says_of_its_next_boot(shell: list[str], tmp_path: Path) 
 def test_a_file_that_this_boot_has_read_is_proven_by_it(tmp_path: Path) -> None:
     survey = parse_boot_survey(run(["dash"], tmp_path, stat="echo 1000000000"))
     assert survey.is_fstab_proven
+
+
+@pytest.mark.parametrize("shell", SHELLS.values(), ids=SHELLS)
+def test_a_file_that_cannot_be_read_is_not_an_empty_one(shell: list[str], tmp_path: Path) -> None:
+    survey = parse_boot_survey(run(shell, tmp_path / "1", folder="crypttab"))
+    (volume,) = survey.volumes
+    assert (volume.name, volume.key) == (f"{tmp_path}/1/etc/crypttab", "unread")
+    assert "directory" in volume.options
+    with pytest.raises(ProtocolViolation, match=r"exit code 1.*fstab: Is a directory"):
+        parse_boot_survey(run(shell, tmp_path / "2", folder="fstab"))
 
 
 @pytest.mark.parametrize("end", ["exit 0", "exit 3"])

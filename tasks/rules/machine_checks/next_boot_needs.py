@@ -33,10 +33,15 @@ _AUTOMATIC_KEYS: Final = frozenset({"clevis", "systemd-tpm2"})
 _LINE_REMEDY: Final = (
     "Correct or remove that line, or give it the option nofail, and look at it: findmnt --verify; mount -a"
 )
+_VOLUME_REMEDY: Final = (
+    "Look at it (manage-bde -status, cryptsetup luksDump). Let its TPM or a tang server open the volume, suspend "
+    "BitLocker (Suspend-BitLocker), or reboot it with a person at its console, and reboot_with_passphrase."
+)
 _MAX_SHOWN: Final = 10
-_BITLOCKER: Final = "bitlocker"
+_BITLOCKER, _BITLOCKER_OFF = "bitlocker", "0"
 """The key of a volume of Windows: its options are the state, and its tokens the types of Win32_EncryptableVolume."""
-_BITLOCKER_OFF, _BITLOCKER_ON = "0", "1"
+_UNREAD, _UNLISTED = "unread", "unlisted"
+"""The keys of a volume that could not be asked (its options say why), and of one that BitLocker does not know."""
 _OPENED_ALONE: Final = frozenset({"1", "9"})
 """BitLocker opens a drive by itself with these types of protectors: the TPM, and the network (Network Unlock)."""
 
@@ -85,30 +90,23 @@ class BootSurvey:
 
 
 def find_boot_faults(survey: BootSurvey, *, allow_passphrase: bool = False) -> tuple[Finding, ...]:
-    """Return findings about why the next boot would not come up, or would wait for a person. What is sure blocks."""
+    """Return findings about the next boot: that it can't end or waits for a person, and what could not be read."""
     faults = [finding for line in survey.fstab if (finding := _check_line(survey, line))]
-    asked = sorted(
+    asked = [
         f"{volume.name} (its key file {volume.key.removeprefix(_MISSING)} does not exist)"
         if volume.key.startswith(_MISSING)
         else volume.name
-        for volume in survey.volumes
-        if not allow_passphrase and asks_passphrase(volume)
-    )
-    if asked:
-        message = f"its boot asks for the passphrase, PIN or key of an encrypted volume: {', '.join(asked)}"
-        remedy = (
-            "Reboot it with a person at its console, let its TPM or a tang server open the volume, suspend BitLocker "
-            "for it (Suspend-BitLocker), or say that somebody answers: reboot_with_passphrase."
-        )
-        faults.append(Finding.block(BOOT_NEEDS_CHECK, message, remedy))
+        for volume in filter(asks_passphrase, survey.volumes)
+    ]
+    unread = [f"{volume.name} ({volume.options})" for volume in survey.volumes if volume.key == _UNREAD]
+    about = "its boot asks for the passphrase, PIN or key of an encrypted volume"
+    for message, names in ((about, asked), (f"whether {about} could not be read", unread)):
+        if names and not allow_passphrase:
+            faults.append(Finding.block(BOOT_NEEDS_CHECK, f"{message}: {', '.join(sorted(names))}", _VOLUME_REMEDY))
     faults += [
-        Finding.warn(
-            BOOT_NEEDS_CHECK,
-            f"whether its boot asks for BitLocker's PIN or key of {volume.name} is not known: {volume.options}",
-            f"Look at it: manage-bde -protectors -get {volume.name}",
-        )
+        Finding.remark(BOOT_NEEDS_CHECK, f"BitLocker does not list {volume.name}: its boot is not expected to ask")
         for volume in survey.volumes
-        if volume.key == _BITLOCKER and volume.options not in {_BITLOCKER_OFF, _BITLOCKER_ON}
+        if volume.key == _UNLISTED
     ]
     return tuple(faults)
 
@@ -147,7 +145,7 @@ def _find_break(line: FstabLine) -> str:
 def asks_passphrase(volume: EncryptedVolume) -> bool:
     """Return whether a boot can't go on before a person has given the passphrase, or a PIN, of a volume."""
     if volume.key == _BITLOCKER:
-        return volume.options == _BITLOCKER_ON and not _OPENED_ALONE & set(volume.tokens.split())
+        return volume.options != _BITLOCKER_OFF and not _OPENED_ALONE & set(volume.tokens.split())
     options = {option.partition("=")[0]: option.partition("=")[2] for option in volume.options.split(",")}
     if not volume.is_needed and options.keys() & {"noauto", "nofail", "_netdev"}:
         return False

@@ -335,3 +335,17 @@ def test_a_look_at_a_machine_warns_of_no_reboot_that_it_would_not_have_taken(fle
     report = fleet.assess() if kind == "assess" else fleet.patch(dry_run=True)
 
     assert all(finding.check != "pending-reboot" for outcome in report.outcomes for finding in outcome.findings)
+
+
+def test_a_boot_that_asks_a_person_since_the_wait_began_keeps_a_machine_from_its_reboot(fleet: SimFleet) -> None:
+    web = asks(fleet)
+    web.on_start("install", 0.5, lambda: locked(web, 300))
+    until = fleet.clock.now() + timedelta(seconds=300)
+    whole = {"kind": "survey", "ignores_devices": False, "fstab_is_proven": True}
+    data = {"kind": "crypt", "name": "data", "key": "none", "options": "luks", "tokens": "", "needed": True}
+    web.answer("next_boot", lambda _: [whole] if fleet.clock.now() < until else [data, whole])
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert (outcome.reboot, web.boots.count) == (RebootState.REQUIRED, 0)
+    assert "its boot asks for the passphrase, PIN or key of an encrypted volume: data" in outcome.reason

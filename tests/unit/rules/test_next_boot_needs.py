@@ -196,8 +196,8 @@ def test_after_a_reboot_only_what_it_has_ended_is_told() -> None:
         ("1", "3", FindingLevel.BLOCK),
         ("1", "", FindingLevel.BLOCK),
         ("0", "4", None),
-        ("2", "4", FindingLevel.WARN),
-        ("access denied", "", FindingLevel.WARN),
+        ("2", "4", FindingLevel.BLOCK),
+        ("2", "1", None),
     ],
 )
 def test_bitlocker_asks_unless_it_is_off_or_opened_without_a_person(
@@ -205,5 +205,16 @@ def test_bitlocker_asks_unless_it_is_off_or_opened_without_a_person(
 ) -> None:
     survey = BootSurvey(volumes=(EncryptedVolume("C:", "bitlocker", state, kinds, is_needed=True),))
     assert levels(find_boot_faults(survey)) == [level] * (level is not None)
-    answered = find_boot_faults(survey, allow_passphrase=True)
-    assert levels(answered) == [FindingLevel.WARN] * (level is FindingLevel.WARN)
+    assert find_boot_faults(survey, allow_passphrase=True) == ()
+
+
+def test_a_volume_that_could_not_be_asked_keeps_a_machine_from_its_reboot_and_an_unlisted_one_does_not() -> None:
+    unread = BootSurvey(volumes=(EncryptedVolume("C:", "unread", "Generic failure", "", is_needed=True),))
+    (finding,) = find_boot_faults(unread)
+    assert finding.level is FindingLevel.BLOCK
+    assert finding.message.endswith("of an encrypted volume could not be read: C: (Generic failure)")
+    assert "manage-bde -status" in finding.remedy
+    assert "reboot_with_passphrase" in finding.remedy
+    assert find_boot_faults(unread, allow_passphrase=True) == ()
+    unlisted = BootSurvey(volumes=(EncryptedVolume("C:", "unlisted", "", "", is_needed=True),))
+    assert levels(find_boot_faults(unlisted)) == [FindingLevel.REMARK]

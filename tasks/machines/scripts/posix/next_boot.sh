@@ -1,7 +1,8 @@
 #!/bin/sh
 # Reports what the next boot of this machine needs, and what a reboot ends. It starts few programs.
 # Records: fstab (number, line, device: yes, no, unknown, or "" if it names none), crypt (name, key, options, tokens: what opens the
-# volume without a person, as its header and clevis say, needed: whether the system's own file system is on it), automount (where:
+# volume without a person, as its header and clevis say, needed: whether the system's own file system is on it; of a crypttab that can't
+# be read: key unread, and in options why), automount (where:
 # others mount below it), people (user, program), section "units" (under systemd: the mounts that it sees and the units that were made
 # at run time), and at the end survey (ignores_devices: systemd ignores entries with a device in this container, fstab_is_proven: this
 # boot has read fstab as it is).
@@ -10,7 +11,9 @@
 # Requires: limited
 # shellcheck disable=SC2154  # variables of prelude.sh
 
-for file in /etc/fstab /etc/crypttab; do [ ! -e "$file" ] || [ -r "$file" ] || exit 1; done
+[ ! -e /etc/fstab ] || cat /etc/fstab >/dev/null || exit 1
+[ ! -e /etc/crypttab ] || fault=$(cat /etc/crypttab 2>&1 >/dev/null) ||
+  fp_emit crypt name=/etc/crypttab key=unread "options=$fault" tokens= needed:=true
 
 read_source() { # SOURCE of fstab or crypttab: sets tag ("" for a path), value, and path: the device or the link to it
   tag=${1%%=*} value=${1#*=}
