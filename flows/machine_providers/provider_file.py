@@ -89,12 +89,7 @@ class ProviderForm(FormModel):
     command: Text | None = Field(
         default=None, description="Your command on the controller. It reads an order as JSON, and answers in JSON."
     )
-    url: (
-        Annotated[
-            str, StringConstraints(max_length=2000), AfterValidator(validate_url), AfterValidator(_require_encryption)
-        ]
-        | None
-    ) = Field(default=None, description="The address of its API.")
+    url: ApiUrl | None = Field(default=None, description="The address of its API.")
     region: Text | None = Field(default=None, description="The region of a cloud.")
     resource: Text | None = Field(
         default=None, description="The scale set, folder, pool or group that has the machines."

@@ -31,9 +31,6 @@ from tasks.machines.transport.script_library import (
 )
 from tasks.rules.redaction import redact_text
 
-MAX_COMMAND_LINE_CHARACTERS: Final = 8191
-"""The longest command line that cmd.exe accepts."""
-
 LANGUAGE_MODE_EXIT_CODE: Final = 123
 """The exit code of a PowerShell that runs in constrained language mode, where no script of fleetpatch can run."""
 

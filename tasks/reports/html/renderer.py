@@ -20,8 +20,6 @@ from tasks.rules.automatic.progress import RolloutProgress
 MAX_PAGE_BYTES: Final = 1_000_000
 """Maximum size of a page: it is sent in e-mails and artifacts, and opened over slow connections."""
 
-ALL_DATA_FORMATS: Final = frozenset({"csv", "parquet", "json"})
-
 
 def render_html(
     report: RunReport,

@@ -28,11 +28,6 @@ class RolloutFault(StrEnum):
     INTERNAL = "InternalExecutionError"
 
 
-def compute_batch_size(total: int, limits: RolloutLimits = AZURE_LIMITS) -> int:
-    """Return how many machines are upgraded together: at most their share of all, at least one."""
-    return max(1, total * limits.batch // 100)
-
-
 def exceeds_percent(count: int, total: int, percent: int) -> bool:
     """Return whether a number of machines is more than a share of a total. Exactly the share is allowed."""
     return count * 100 > total * percent

@@ -221,15 +221,13 @@ def check_disk_space(
     download_bytes: int | None,
     updates: Sequence[Update],
     *,
-    installed_bytes_delta: int = 0,
     kernel_removal: str = "",
     remounted: Collection[str] = (),
 ) -> tuple[Finding, ...]:
     """Return findings about whether every file system is writable and has the space that the updates need.
 
-    ``download_bytes`` are those that are not downloaded yet (None: the known sizes of the updates),
-    ``installed_bytes_delta`` is the growth of the installed files. ``kernel_removal`` is the command that removes
-    kernels that are no longer used, if one is certain to. ``remounted``: see PackageState.
+    ``download_bytes`` are those that are not downloaded yet (None: the known sizes of the updates). ``kernel_removal``
+    is the command that removes kernels that are no longer used, if one is certain to. ``remounted``: see PackageState.
     """
     if not updates:
         return ()
@@ -247,7 +245,7 @@ def check_disk_space(
     )
     needs = {
         "packages": _SpaceNeed(round(fetch * _DOWNLOAD_FACTOR), reserve, "downloading the updates"),
-        "system": _SpaceNeed(max(0, installed_bytes_delta), reserve, "unpacking the updates"),
+        "system": _SpaceNeed(0, reserve, "unpacking the updates"),
     }
     booted = next((update.name for update in updates if update.changes_boot), "")
     if booted or any(update.requires_reboot for update in updates):

@@ -12,7 +12,6 @@ from tasks.rules.components.choice import build_component_update, choose_version
 from tasks.rules.components.health import (
     HealthAnswer,
     HealthWatch,
-    compute_batch_size,
     exceeds_percent,
     explain_unhealthy_scope,
     explain_unhealthy_upgraded,
@@ -207,17 +206,6 @@ class TestOrder:
 
 
 class TestLimits:
-    @given(st.integers(1, 10_000))
-    def test_a_batch_is_at_most_a_fifth_and_at_least_one(self, total):
-        size = compute_batch_size(total)
-        assert size >= 1
-        assert size == 1 or size * 5 <= total
-        assert (size + 1) * 5 > total
-
-    @pytest.mark.parametrize(("total", "size"), [(1, 1), (5, 1), (6, 1), (9, 1), (10, 2), (14, 2), (15, 3)])
-    def test_sizes(self, total, size):
-        assert compute_batch_size(total) == size
-
     @given(st.integers(0, 1000), st.integers(1, 1000))
     def test_exactly_a_fifth_may_be_unhealthy(self, count, total):
         assert exceeds_percent(count, total, 20) == (count * 5 > total)

@@ -62,12 +62,12 @@ class ErrorCode:
     @property
     def text(self) -> str:
         """Return the code with its name, meaning and remedy, in one line."""
-        return f"{format_code(self.code)}{' ' if self.name else ''}{self.explanation}"
+        return f"{format_code(self.code)}{self.explanation}"
 
     @property
     def explanation(self) -> str:
-        """Return the text without the code."""
-        return f"{self.name}: {self.meaning}{f' ({self.remedy})' if self.remedy else ''}"
+        """Return the text without the code, which it follows: " NAME: MEANING (REMEDY)"."""
+        return f"{' ' if self.name else ''}{self.name}: {self.meaning}{f' ({self.remedy})' if self.remedy else ''}"
 
 
 _LOOK_IT_UP: Final = "look it up in Microsoft's list of Windows Update error codes"

@@ -27,7 +27,6 @@ class PackageRecord(Record):
     kb: Text
     name: Text
     state: Text
-    release_type: Text = ""
 
 
 class _ErrorRecord(Record):

@@ -44,8 +44,8 @@ class DnfTransaction:
 
     # (name, architecture) -> version that it would install.
     changes: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    installs: frozenset[tuple[str, str]] = frozenset()  # those of ``changes`` that replace no older version
-    obsoleters: frozenset[tuple[str, str]] = frozenset()  # those of ``installs`` that replace packages of other names
+    # Those of ``changes`` that replace no older version, and packages of other names.
+    obsoleters: frozenset[tuple[str, str]] = frozenset()
     # Names of the packages that it would remove, or replace by others that obsolete them.
     removals: tuple[str, ...] = ()
     unknown_specs: tuple[str, ...] = ()  # arguments that match no package
@@ -75,7 +75,6 @@ def parse_transaction(text: str) -> DnfTransaction:
     removed_names = tuple(name for name, arch in removals if not {(name, arch), (name, "noarch")} & changes.keys())
     return DnfTransaction(
         changes,
-        frozenset(installs),
         frozenset(obsoleters),
         removed_names,
         tuple(dict.fromkeys(unknown)),

@@ -19,7 +19,5 @@ function Get-FpCode {
     if ($null -eq $known) {
         $known = @{ Cause = 'failed'; Retry = 'permanent'; Text = ': an error that is not in the table' }
     }
-    $joint = ' '
-    if ($known.Text.StartsWith(':')) { $joint = '' }
-    return @{ Code = $Code; Cause = $known.Cause; Retry = $known.Retry; Text = $hex + $joint + $known.Text }
+    return @{ Code = $Code; Cause = $known.Cause; Retry = $known.Retry; Text = $hex + $known.Text }
 }

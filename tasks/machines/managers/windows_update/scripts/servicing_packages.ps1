@@ -1,7 +1,7 @@
 # Finds the packages of the component store that belong to articles (KB numbers), by the module Dism. Changes nothing.
 
 function Find-FpPackages {
-    # Hashtables with Kb, Name, State and Release. A package of one article has it in its name. A cumulative update is
+    # Hashtables with Kb, Name and State. A package of one article has it in its name. A cumulative update is
     # Package_for_RollupFix, whatever its article is: what it says of itself names that.
     param([Parameter(Mandatory = $true, Position = 0)][string[]] $Kbs)
     foreach ($package in @(Get-WindowsPackage -Online -ErrorAction Stop)) {
@@ -15,7 +15,7 @@ function Find-FpPackages {
         foreach ($kb in $Kbs) {
             $number = $kb -replace '\AKB', ''
             if ($about -notmatch "(\A|[^0-9])$number([^0-9]|\z)") { continue }
-            @{ Kb = $kb; Name = $name; State = [string]$package.PackageState; Release = [string]$package.ReleaseType }
+            @{ Kb = $kb; Name = $name; State = [string]$package.PackageState }
         }
     }
 }

@@ -36,17 +36,14 @@ function Find-FpChoice {
     if ($null -eq $update -and $null -ne $FpAgent.Failure) {
         return @{ Update = $null; Why = 'search'; Detail = $FpAgent.Failure.Text; Code = $FpAgent.Failure }
     }
-    $gone = @{ Update = $null; Why = 'it is no longer offered'; Detail = '' }
     if ($null -eq $update) {
-        $gone.Detail = Get-FpSuccessor $Choice
-        return $gone
+        $detail = Get-FpSuccessor $Choice
+    } else {
+        $revision = [int]$update.Identity.RevisionNumber
+        if ($revision -eq $Choice.Revision) { return (Test-FpChoice $update) }
+        $detail = "revision $revision of it has replaced revision $($Choice.Revision)"
     }
-    $revision = [int]$update.Identity.RevisionNumber
-    if ($revision -ne $Choice.Revision) {
-        $gone.Detail = "revision $revision of it has replaced revision $($Choice.Revision)"
-        return $gone
-    }
-    return (Test-FpChoice $update)
+    return @{ Update = $null; Why = 'it is no longer offered'; Detail = $detail }
 }
 
 function Get-FpSuccessor {
@@ -62,18 +59,14 @@ function Get-FpSuccessor {
 function Test-FpChoice {
     # Whether an update that is offered may be installed.
     param([Parameter(Mandatory = $true, Position = 0)][object] $Update)
-    $why = ''
-    $detail = ''
-    if ($Update.RebootRequired) { $why = 'it is installed already'; $detail = 'it waits for a reboot' }
-    elseif ($Update.IsHidden) { $why = 'it is on hold'; $detail = 'it was hidden on the machine since the assessment' }
+    $why, $detail = if ($Update.RebootRequired) { 'it is installed already', 'it waits for a reboot' }
+    elseif ($Update.IsHidden) { 'it is on hold', 'it was hidden on the machine since the assessment' }
     elseif ($true -eq (Get-FpBehavior $Update).CanRequestUserInput) {
-        $why = 'it can not be installed unattended'
-        $detail = 'it may ask a person something'
+        'it can not be installed unattended', 'it may ask a person something'
     } elseif (-not $Update.EulaAccepted -and -not (Test-FpParam 'accept_licences')) {
-        $why = 'its licence terms are not accepted'
-        $detail = 'fleetpatch may not accept them'
+        'its licence terms are not accepted', 'fleetpatch may not accept them'
     }
-    if ($why -ne '') { return @{ Update = $null; Why = $why; Detail = $detail } }
+    if ($why) { return @{ Update = $null; Why = $why; Detail = $detail } }
     return @{ Update = $Update; Why = ''; Detail = '' }
 }
 
