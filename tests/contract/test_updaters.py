@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from inventory.machine import PrivilegeMethod
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
+from tasks.rules.machine_checks.packages import AUTO_UPDATER_CHECK
+from tasks.steps.machine.facts import read_facts
 from tests.contract.systemd_machine import Machine, asked, build_machine, in_every_shell
 from tests.support.boot import read_boot
 
@@ -272,6 +278,38 @@ def test_the_timer_of_a_run_leaves_alone_what_another_one_has_rest_by_now(machin
     (machine.place / "timer").write_text(first)
     machine.lock_ends()
     assert machine.masked(DAILY)
+
+
+def overdue(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the machine's facts say of a pause."""
+    clock, way = SystemClock(), PrivilegeEscalator(PrivilegeMethod.NONE)
+    shell = PosixShell(
+        LocalShellChannel(clock), machine="here", privilege=way, clock=clock, job_root=str(machine.place / "jobs")
+    )
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{machine.place}:/usr/bin:/bin")
+        facts = read_facts(shell, clock, Deadline.after(clock, 60))
+    return [finding.message for finding in facts.findings if finding.check == AUTO_UPDATER_CHECK]
+
+
+def test_a_pause_that_has_outlived_its_lock_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer's service could not be run, or could not write: nobody else would ever say so."""
+    (machine.place / "journalctl").write_text("#!/bin/sh\necho 'updaters.sh: 33: Read-only file system'\n")
+    (machine.place / "journalctl").chmod(0o755)
+    machine.unit(DAILY)
+    assert overdue(machine, monkeypatch) == []
+    machine.said("pause")
+    assert overdue(machine, monkeypatch) == []
+    told = "run run has paused the system's own updaters, and they did not come back when its lock ended: "
+    told += "updaters.sh: 33: Read-only file system "
+    machine.take_lock("run", until=int(time.time()) - 400)
+    assert overdue(machine, monkeypatch) == [told]
+    machine.take_lock("run", until=0)
+    assert overdue(machine, monkeypatch) == [told]
+    machine.take_lock("another")
+    assert overdue(machine, monkeypatch) == [told]
+    machine.file.write_text(machine.file.read_text().replace(read_boot(), "an earlier boot"))
+    assert overdue(machine, monkeypatch) == []
 
 
 @in_every_shell

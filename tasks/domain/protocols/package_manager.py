@@ -211,7 +211,7 @@ class PackageManager(Protocol):
     ``work``: "pause" or "restore"). It is safe to repeat. It refuses an attempt that does not have the machine lock.
     It writes: ``paused`` {unit}, ``back`` {unit, how}, ``failed`` {unit, why}, ``left`` {unit, why},
     ``running`` {unit}, ``untimed`` {why}, ``nothing`` {why}, ``refused`` {why}. The machine itself restores paused
-    updaters when its machine lock ends; ``untimed`` says that it can't.
+    updaters when its machine lock ends; ``untimed`` says that only the run's end or a reboot does.
 
     The script "switch_updaters" of its package switches these updaters for good, as ``updater_means`` says. Its
     parameter ``work`` is "look" (not where a policy switches them) or "switch", which needs the machine lock. It

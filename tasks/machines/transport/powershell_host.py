@@ -151,8 +151,7 @@ _NOT_FOUND_EXIT_CODES: Final = frozenset({9009, 2, 3})  # of cmd.exe, when there
 _NOT_READ_EXIT_CODE: Final = 122  # of the bootstrap; Windows PowerShell 2 has no ConvertFrom-Json
 _PARAMETERS_OF_SCRIPTS: Final[Mapping[str, Mapping[str, str]]] = {
     "commands": {"policy": "Bypass"},
-    "task_scheduler": {"policy": "Bypass"},
-    "updaters": {"policy": "Bypass"},
+    "task_start": {"policy": "Bypass"},
     "facts": {"machine_id_key": r"HKLM:\SOFTWARE\Microsoft\Cryptography"},
 }
 """By the script that reads them. PowerShell logs each script with such a word as a warning (event 4104), so no script

@@ -166,7 +166,7 @@ def parse_events(data: bytes, offset: int) -> tuple[tuple[ScriptRecord, ...], in
 
 
 JOB_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
-_SCRIPTS_OF_JOBS: Final = {"job_common", "job_folder"}  # scripts that require one get the directory of the jobs
+_SCRIPTS_OF_JOBS: Final = {"facts", "job_common", "job_folder"}  # they, and who requires one, get the jobs' directory
 
 
 def require_valid_job_id(job_id: str) -> str:
@@ -253,7 +253,7 @@ class ScriptHost(ABC, Generic[_ChannelT]):
     def _prepare_script(self, script: Script) -> tuple[str, dict[str, ScriptParameter]]:
         """Return its text and all its parameters: its own, the directory of the jobs, and texts of other scripts."""
         text, params = self._compose(script), dict(script.params)
-        if not _SCRIPTS_OF_JOBS.isdisjoint(find_required_scripts(text)):
+        if not _SCRIPTS_OF_JOBS.isdisjoint({script.name, *find_required_scripts(text)}):
             params = {"root": self._job_root, **params}
         params |= load_script_parameters(script, self._script_loader, required_loader=self.load_own_script)
         return text, params

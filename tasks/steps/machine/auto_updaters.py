@@ -32,8 +32,8 @@ JOURNAL_KEY = "updaters"
 SCRIPT_TIMEOUT_SECONDS = 90.0  # one call, including a reconnection; the machine may wait 20 seconds for its own lock
 RETRY_SECONDS = 120.0  # how long an unreachable machine is asked again
 _STILL_PAUSED_REMEDY = (
-    "They start again when the run's lock on the machine ends, or with its next reboot; on the machine, fleetpatch's "
-    "file of updaters names them."
+    "They start again when the run's lock on the machine ends, or on Linux with its next reboot; on the machine, "
+    "fleetpatch's file of updaters names them. If they don't, the next assessment says so."
 )
 _PAUSE_FINDINGS = (
     (

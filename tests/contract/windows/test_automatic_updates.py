@@ -1,14 +1,20 @@
 """Automatic Updates of Windows rests while a run works, and comes back: by the scripts, on a stand-in for Windows."""
 
+import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 
 from tasks.domain.protocols.clock import Deadline, SystemClock
-from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptRecord
+from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptParameter, ScriptRecord
 from tasks.machines.managers.windows_update.manager import PACKAGE
+from tasks.machines.transport.script_library import load_windows_script
+from tasks.rules.machine_checks.packages import AUTO_UPDATER_CHECK
+from tasks.steps.machine.facts import read_facts
+from tests.contract.windows.test_failing_starts import CONSTRAINED, NOT_RUN, SCANNED
 from tests.contract.windows.warm_machine import WarmMachine
 from tests.lab.windows.scenario import Scenario
 from tests.lab.windows.state import change_state
@@ -20,15 +26,46 @@ LOCAL = r"SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate\Auto Update"
 RESTORED = {"kind": "back", "unit": "Automatic Updates", "how": "it is as it was"}
 
 
+@contextmanager
+def stopped_tasks(warm: WarmMachine) -> Iterator[None]:
+    """End the processes of tasks before they run anything."""
+    for code in (1, 0):
+        with change_state(warm.windows.folder) as state:
+            state["task_stopped"] = code
+        if code:
+            yield
+
+
 class Machine:
     """A machine whose lock a run has."""
 
     def __init__(self, warm: WarmMachine) -> None:
         self.warm = warm
         self.place = warm.make_place()
-        self.host = warm.open_host(self.place)
+        self.before = ""  # a text before the script of updaters: see job_places.Place
+        self.host = warm.open_host(self.place, self.load)
         self.set_policy(None, local=4)
+        with change_state(warm.windows.folder) as state:  # the name of its task is the same in all places
+            state["tasks"].clear()
         self.take_lock("run")
+
+    def load(self, name: str, package: str = SHARED_SCRIPTS) -> str:
+        return f"{self.before if name == 'updaters' else ''}\n{load_windows_script(name, package)}"
+
+    def run_task(self, text: str | None = None) -> int:
+        """Let the time of its task come; returns the exit code. ``text`` is what it runs in place of its own."""
+        (name,) = self.tasks
+        arguments = str(self.warm.windows.read_state()["tasks"][name]["arguments"])
+        options, _, command = arguments.partition(" -Command ")
+        file = self.place / "pause/run.ps1"
+        file.write_text(text or re.sub(r"UtcNow\.Ticks -lt \d+", "UtcNow.Ticks -lt 0", file.read_text()))
+        words = [*options.split(), "-Command", command.strip('"')]
+        return self.warm.windows.powershell.run(words, b"", logon="system").exit_code
+
+    def find_overdue(self) -> list[str]:
+        """What the facts warn of."""
+        facts = read_facts(self.host, CLOCK, Deadline.after(CLOCK, 60))
+        return [finding.message for finding in facts.findings if finding.check == AUTO_UPDATER_CHECK]
 
     def take_lock(self, run: str, seconds: int = 3_600, **more: str) -> None:
         params = {"run": run, "attempt": "1", "by": "somebody", "until": str(int(time.time()) + seconds), **more}
@@ -145,14 +182,61 @@ def test_an_order_without_the_lock_is_refused(machine: Machine, run: str, attemp
 def test_the_machine_itself_restores_it_when_the_lock_expires(machine: Machine) -> None:
     machine.set_policy({"AUOptions": 4})
     machine.updaters("pause")
-    (name,) = machine.tasks
-    task = machine.warm.windows.read_state()["tasks"][name]
-    options, _, text = str(task["arguments"]).partition(" -Command ")
-    words = [*options.split(), "-Command", text.strip('"')]
-    assert machine.warm.windows.powershell.run(words, b"", logon="system").exit_code == 0
+    assert machine.run_task() == 0
     assert machine.policy == {"AUOptions": 4}
     assert machine.tasks == []
     assert [record["kind"] for record in machine.updaters("restore")] == ["nothing"]
+
+
+@pytest.mark.parametrize(
+    ("before", "paused", "why"),
+    [
+        (CONSTRAINED, False, "; its text was not run: .*ConstrainedLanguage.*; what stopped it is in the event logs"),
+        (SCANNED, True, "; its text was not run: .*ScriptContainedMaliciousContent"),
+        (NOT_RUN, False, "the task scheduler did not run it"),
+        ("", True, "its process ended before it ran fleetpatch's text .*last result 0x1"),
+    ],
+)
+def test_what_the_machine_would_not_restore_is_not_paused(
+    machine: Machine, before: str, why: str, *, paused: bool
+) -> None:
+    """A virus scanner or AppLocker stops the task: nobody would restore it if the run is lost."""
+    machine.set_policy({"AUOptions": 4})
+    if paused:  # by a run that was lost
+        machine.updaters("pause")
+    machine.before = before
+    with stopped_tasks(machine.warm) if not before else nullcontext():
+        (failed,) = machine.updaters("pause")
+    assert (failed["kind"], failed["unit"]) == ("failed", "Automatic Updates")
+    assert re.match(f"the machine would not restore it by itself: .*{why}", str(failed["why"]))
+    assert (machine.policy, machine.tasks) == ({"AUOptions": 4}, [])
+    assert not list(machine.place.glob("pause*"))
+    assert [record["kind"] for record in machine.updaters("restore")] == ["nothing"]
+    machine.before = ""
+    assert [record["kind"] for record in machine.updaters("pause")] == ["paused"]
+    machine.updaters("restore")
+
+
+def test_a_pause_that_is_not_restored_is_tried_again_and_told(machine: Machine) -> None:
+    machine.set_policy({"AUOptions": 4})
+    machine.updaters("pause")
+    assert machine.find_overdue() == []
+    assert machine.run_task("Write-Error -ErrorId AccessDenied -Message 'It was stopped.'") == 1
+    machine.take_lock("run", release="yes")
+    (told,) = machine.find_overdue()
+    assert told.startswith(
+        "run run has paused Automatic Updates, and its task has not restored that when its lock ended"
+    )
+    assert "its text was not run: It was stopped. (AccessDenied" in told
+    (name,) = machine.tasks
+    assert machine.warm.windows.read_state()["tasks"][name]["repeat"] == 3600
+    machine.take_lock("other")
+    machine.updaters("pause", "other")
+    assert machine.find_overdue() == []
+    machine.take_lock("other", release="yes")
+    assert len(machine.find_overdue()) == 1
+    assert machine.run_task() == 0
+    assert (machine.find_overdue(), machine.policy) == ([], {"AUOptions": 4})
 
 
 def switch(machine: Machine, *values: str, run: str = "run") -> list[ScriptRecord]:

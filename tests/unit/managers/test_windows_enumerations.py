@@ -10,10 +10,7 @@ from tasks.machines.managers.windows_update.update_history import _FAILED, _FINA
 from tests.lab.windows.com_interfaces import find_enumeration
 
 ROOT = Path(__file__).parents[3]
-TASKS = (
-    "tasks/machines/scripts/windows/task_scheduler.ps1",
-    "tasks/machines/managers/windows_update/scripts/updaters.ps1",
-)
+TASKS = ("tasks/machines/scripts/windows/task_start.ps1",)
 STEPS = "tasks/machines/managers/windows_update/scripts/wua_steps.ps1"
 NUMBERS = [
     (TASKS, r"Principal\.LogonType = (\d+)", "TASK_LOGON_TYPE", {"TASK_LOGON_SERVICE_ACCOUNT"}),
@@ -21,8 +18,8 @@ NUMBERS = [
     (TASKS, r"RegisterTaskDefinition\([^\n]*efinition, (\d+), ", "TASK_CREATION", {"TASK_CREATE_OR_UPDATE"}),
     (TASKS, r"Principal\.RunLevel = (\d+)", "TASK_RUNLEVEL_TYPE", {"TASK_RUNLEVEL_HIGHEST"}),
     (TASKS, r"Actions\.Create\((\d+)\)", "TASK_ACTION_TYPE", {"TASK_ACTION_EXEC"}),
-    (TASKS[:1], r"MultipleInstances = (\d+)", "TASK_INSTANCES_POLICY", {"TASK_INSTANCES_IGNORE_NEW"}),
-    (TASKS[1:], r"Triggers\.Create\((\d+)\)", "TASK_TRIGGER_TYPE2", {"TASK_TRIGGER_TIME"}),
+    (TASKS, r"MultipleInstances = (\d+)", "TASK_INSTANCES_POLICY", {"TASK_INSTANCES_IGNORE_NEW"}),
+    (TASKS, r"Triggers\.Create\((\d+)\)", "TASK_TRIGGER_TYPE2", {"TASK_TRIGGER_TIME"}),
     (
         (STEPS,),
         r"ResultCode -eq (\d+)",

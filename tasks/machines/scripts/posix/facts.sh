@@ -1,10 +1,10 @@
 #!/bin/sh
 # Reports facts about the machine. Parameters: managers (list of COMMAND:NAME or COMMAND:NAME:CONDITION, best first; see
-# tasks/machines/managers/registry.py), units ("yes": the active units, too). Records: os, kernel, clock, privilege, manager (one
+# tasks/machines/managers/registry.py), units ("yes": the active units, too), root (the directory of jobs). Records: os, kernel, clock, privilege, manager (one
 # for each), runner, hardware, disk (one for each role), service (one for each failed unit), unit (one for each active one), run (one for
 # each service that runs or is about to be started again; see ServiceRun in tasks/domain/services.py),
 # socket (one for each and each program that holds it), ports, services, routes (default: IPv4 and IPv6, with the units), and
-# finding for a next boot that lacks files, and for a boot id of the host.
+# finding for a next boot that lacks files, for updaters that are still paused, and for a boot id of the host.
 # It changes nothing, and reads only /proc, /sys, /boot, the ids of the machine, df, systemctl and, where it is installed,
 # "bootc status".
 # Step: assess
@@ -98,6 +98,18 @@ can_reboot=true
 if [ -n "$container" ] && [ "$systemd" = false ] && [ "$init" != init ]; then can_reboot=false; fi
 case $container in docker | podman | oci | rkt | wsl | container) can_reboot=false ;; esac
 fp_emit runner "name=$runner" "can_reboot:=$can_reboot" "container=$container"
+
+# What a run has paused comes back when its lock ends, by a timer of the machine, or with a reboot (see updaters.sh).
+fp_set_param root
+above=${root:-/var/lib/fleetpatch/jobs} above=${above%/*} by='' paused_in='' holder='' until=''
+{ IFS= read -r by && IFS= read -r paused_in; } 2>/dev/null <"$above/updaters" || by=''
+{ IFS= read -r holder && IFS= read -r until; } 2>/dev/null <"$above/machine-lock"
+case $until in '' | *[!0-9]*) until=0 ;; esac
+if [ -n "$by" ] && fp_is_boot "$paused_in" && { [ "$holder" != "$by" ] || [ "$((until + 300))" -lt "${epoch%.*}" ]; }; then
+  fp_emit finding check=auto-updater level=warn "message=run $by has paused the system's own updaters, and they did not come back when its lock ended: $(
+    timeout 10 journalctl -q -o cat --no-pager -n 3 -u fleetpatch-updaters.service 2>/dev/null | tr '\n' ' ')" \
+    "remedy=fleetpatch machines clean brings them back, and so does a reboot, or the end of the next run with native_updaters: pause."
+fi
 
 # What the machine is: tasks/rules/machine_checks/machine_kind.py decides by it. No process is started for that.
 first_line() { # FILE: its first line in fp_line; nothing if it can't be read

@@ -99,11 +99,6 @@ begun() { # wait until the job has begun
   done
 }
 
-withdraw() { # create the job's meta, so that it never begins; it may have begun just before
-  ln "$dir/withdrawn" "$dir/meta" 2>/dev/null || [ -e "$dir/meta" ] \
-    || refuse "it did not begin ($why), and it can't be told whether it begins: cannot write $dir" unsure
-}
-
 said() { # what its process and systemd have said of a job that did not begin
   { cat "$dir/launch" "$dir/log"; timeout 10 journalctl -q -o cat --no-pager -n 4 -u "fleetpatch-$id"; } 2>/dev/null | tail -c 600 | tr '\n' ' '
 }
@@ -123,7 +118,9 @@ if [ "$attached" = false ]; then
   prune
   why=$(write 2>&1) || refuse "cannot write $dir: $why" room
   launch
-  begun || withdraw
+  # else create the job's meta, so that it never begins; it may have begun just before
+  begun || ln "$dir/withdrawn" "$dir/meta" 2>/dev/null || [ -e "$dir/meta" ] \
+    || refuse "it did not begin ($why), and it can't be told whether it begins: cannot write $dir" unsure
   printf '%s\n' "$runner" >"$dir/runner"
   fp_look "$dir"
   [ "$fp_pid" != withdrawn ] || refuse "$never: $why: $(said)"

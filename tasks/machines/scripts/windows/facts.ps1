@@ -1,4 +1,4 @@
-# Reports facts about the machine. It needs none of its parameters (managers). Records: os, kernel, clock, privilege,
+# Reports facts about the machine. Parameter: root (the folder of fleetpatch). Records: os, kernel, clock, privilege,
 # manager, runner, hardware, disk (one for each role), service, socket (one for each and each program that holds it),
 # ports, services, run (of a service), routes, roles, runtime, finding (see settings.ps1); or refused (why, remedy), if
 # this system can't be driven. It changes nothing; but the first script of a boot gives it an id. A part of Windows that

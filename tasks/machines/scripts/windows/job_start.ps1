@@ -8,12 +8,9 @@
 # machine_lock, room, "unsure": it may still begin, or ""). A refused job never begins, even if its start comes late.
 # Step: install
 # Changes: a folder of the job, and a process or unit that runs it
-# Requires: job_common, task_scheduler
+# Requires: job_common, task_scheduler, task_start
 # Brings: wrapper=job_run
 
-$lookFor = 'what stopped it is in the event logs of this time: Microsoft-Windows-Windows Defender/Operational, ' +
-    'Microsoft-Windows-PowerShell/Operational, Microsoft-Windows-AppLocker/MSI and Script, ' +
-    'Microsoft-Windows-CodeIntegrity/Operational, or in that of another virus scanner; allow there what fleetpatch runs'
 $patience = 180 # PowerShell starts slowly after an update of .NET: its assemblies are compiled anew
 $reads = Test-FpParam -Name reads
 $maxReaders = 4 # else those that hang would use up the machine's memory
@@ -77,7 +74,6 @@ function Invoke-FpLaunch {
     param([string] $Id, [string] $Folder)
     $launching = Enter-FpFile -Path (Join-Path -Path $Folder -ChildPath 'launching') -Seconds 10
     if ($null -eq $launching) { Deny-FpOrder -Why 'another process keeps its files open' -About unsure }
-    $meta = Join-Path -Path $Folder -ChildPath 'meta.json'
     try {
         try {
             $task = Register-FpTask -Id $Id -Folder $Folder -Limit $(if ($reads) { 'PT2H' } else { 'PT0S' })
@@ -85,21 +81,8 @@ function Invoke-FpLaunch {
             [System.IO.File]::Delete((Join-Path -Path $Folder -ChildPath 'run.ps1'))
             Deny-FpOrder -Why "the task scheduler can't run it: $(Get-FpCause $_)"
         }
-        try {
-            $null = $task.RunEx($null, 2, 0, '') # even if a condition of the task is not met
-        } catch {
-            $null = Add-FpWithdrawal -Folder $Folder -Why "the task scheduler did not run it: $(Get-FpCause $_)"
-        }
-        $watch = [System.Diagnostics.Stopwatch]::StartNew()
-        $look = @{ Next = 0.0; Ended = $null }
-        while (-not [System.IO.File]::Exists($meta)) {
-            $why = Find-FpFailedStart -Id $Id -Folder $Folder -Watch $watch -Look $look
-            if ($why) {
-                $null = Add-FpWithdrawal -Folder $Folder -Why $why # nothing, if it has begun just before
-                break
-            }
-            Start-Sleep -Milliseconds 50
-        }
+        $why = Start-FpTask -Task $task -Id $Id -Folder $Folder -Mark 'meta.json'
+        if ($why) { $null = Add-FpWithdrawal -Folder $Folder -Why $why } # nothing, if it has begun just before
         try {
             [System.IO.File]::Create((Join-Path -Path $Folder -ChildPath 'begun')).Dispose()
         } catch {
@@ -108,25 +91,6 @@ function Invoke-FpLaunch {
     } finally {
         $launching.Dispose()
     }
-}
-
-# Why a job that has not begun is waited for no longer, or ''. Its process writes a note only if it does not begin. A
-# task that was just ordered may still show its last end: it counts once it has been seen for three seconds.
-function Find-FpFailedStart {
-    param([string] $Id, [string] $Folder, $Watch, [hashtable] $Look)
-    $seconds = $Watch.Elapsed.TotalSeconds
-    $hasNote = [System.IO.File]::Exists((Join-Path -Path $Folder -ChildPath 'note'))
-    if (-not $hasNote -and $seconds -lt [System.Math]::Min($Look.Next, $patience)) { return '' }
-    $Look.Next = $seconds + 1
-    $task = Get-FpTaskState -Id $Id
-    $note = Read-FpNote -Folder $Folder
-    if ($note -like '; its text was not run*') { $note += "; $lookFor" }
-    if ($note) { return "$($task.Words)$note" }
-    if ($seconds -gt $patience) { return "within $patience seconds, $($task.Words)" }
-    if (-not $task.Ended) { $Look.Ended = $null; return '' }
-    if ($null -eq $Look.Ended) { $Look.Ended = $seconds }
-    if ($seconds - $Look.Ended -lt 3) { return '' }
-    "its process ended before it ran fleetpatch's text ($($task.Words)): $lookFor"
 }
 
 function Find-FpOccupant { # the id of a job that must end before this one may begin, or ''
@@ -143,12 +107,6 @@ function Add-FpWithdrawal { # creates the job's meta.json, so that it never begi
         $cause = "it can't be told whether it begins: cannot write $Folder"
         Deny-FpOrder -Why "it did not begin, and $cause" -About unsure
     }
-}
-
-function Read-FpNote { # what the job's process has said before it began, if it did not begin
-    param([string] $Folder)
-    $note = "$(Read-FpText -Path (Join-Path -Path $Folder -ChildPath 'note'))".Trim()
-    if ($note) { "; $note" } else { '' }
 }
 
 function Invoke-FpStart {

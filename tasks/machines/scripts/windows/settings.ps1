@@ -105,10 +105,25 @@ function Write-FpProcessFinding {
     Write-FpFinding -Level block -Message $message -Remedy $remedy
 }
 
+# A run pauses Automatic Updates until its end. Without it, a task restores that when the run's lock ends.
+function Write-FpPauseFinding {
+    $pause, $lock, $note = 'pause\updaters', 'machine-lock', 'pause\note' | ForEach-Object -Process {
+        $path = Join-Path -Path (Get-FpRoot) -ChildPath $_
+        , (@(Get-Content -LiteralPath $path -ErrorAction SilentlyContinue) + '', '0')
+    }
+    $policy = 'HKLM:\SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate\AU'
+    if (-not $pause[0] -or (Read-FpValue -Path $policy -Name NoAutoUpdate) -ne 1) { return }
+    if ($lock[0] -ceq $pause[0] -and [long] $lock[1] + 300 -gt (Get-FpNow)) { return }
+    $message = "run $($pause[0]) has paused Automatic Updates, and its task has not restored that when its lock ended"
+    if ($note[0]) { $message += ": $($note[0])" }
+    $remedy = 'fleetpatch machines clean restores it, and so does the end of the next run with native_updaters: pause.'
+    Write-FpFinding -Check auto-updater -Level warn -Message $message -Remedy $remedy
+}
+
 function Write-FpSettingFindings {
     $parts = @(
         { Write-FpQuotaFindings }, { Write-FpCertificateFindings }, { Write-FpSchedulerFinding }
-        { Write-FpExecutionPolicyFinding }, { Write-FpProcessFinding }
+        { Write-FpExecutionPolicyFinding }, { Write-FpProcessFinding }, { Write-FpPauseFinding }
     )
     foreach ($part in $parts) {
         try { & $part } catch { Write-Verbose -Message "${part}: $_" }

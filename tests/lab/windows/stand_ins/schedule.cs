@@ -266,7 +266,10 @@ namespace FleetPatch.StandIns
             var due = Machine.Current.Change(s => s["tasks"].AsObject()
                 .Where(t => t.Value["start_at"] != null && Json.Real(t.Value, "start_at") <= Machine.Now).Select(t =>
             {
-                t.Value["start_at"] = null;
+                var at = Json.Real(t.Value, "start_at");
+                t.Value["start_at"] = t.Value["repeat"] == null ? null
+                    : (JsonNode)(at + Math.Ceiling((Machine.Now - at) / Json.Real(t.Value, "repeat") + 0.001)
+                        * Json.Real(t.Value, "repeat"));
                 return t.Key;
             }).ToList());
             foreach (var name in due)

@@ -100,6 +100,7 @@ namespace FleetPatch.StandIns
         public string Id { get; set; } = "";
         public bool Enabled { get; set; } = true;
         public string StartBoundary { get; set; } = "";
+        public RepetitionPattern Repetition { get; } = new RepetitionPattern();
 
         // Seconds since the epoch. Without a zone it is local time, as there.
         internal double Seconds
@@ -113,6 +114,29 @@ namespace FleetPatch.StandIns
                     return Machine.ToEpoch(time);
                 throw ComError.Of(0x80041318,
                     "The task XML contains a value which is incorrectly formatted or out of range: " + StartBoundary);
+            }
+        }
+    }
+
+    // Without a duration, for ever.
+    [Com("IRepetitionPattern")]
+    public sealed class RepetitionPattern : ComObject
+    {
+        public string Duration { get; set; } = "";
+        public string Interval { get; set; } = "";
+        public bool StopAtDurationEnd { get; set; }
+
+        internal double? Seconds
+        {
+            get
+            {
+                if (Interval == "") return null;
+                if (Duration != "" || StopAtDurationEnd) throw new StandInException("a repetition with an end");
+                var every = System.Xml.XmlConvert.ToTimeSpan(Interval).TotalSeconds;
+                if (every < 60 || every > 31 * 86400)  // one minute to 31 days, as documented
+                    throw ComError.Of(0x80041318,
+                        "The task XML contains a value which is incorrectly formatted or out of range: " + Interval);
+                return every;
             }
         }
     }
@@ -169,6 +193,7 @@ namespace FleetPatch.StandIns
             ["runs"] = 0,
             ["instance"] = null,
             ["start_at"] = definition.Triggers.Count == 0 ? null : (JsonNode)definition.Triggers.All[0].Seconds,
+            ["repeat"] = definition.Triggers.Count == 0 ? null : (JsonNode)definition.Triggers.All[0].Repetition.Seconds,
             ["start_late"] = definition.Settings.StartWhenAvailable,
         };
 

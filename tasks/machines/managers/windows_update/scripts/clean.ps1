@@ -11,8 +11,8 @@
 
 $root = Get-FpRoot
 $isRemoving = Test-FpParam -Name remove
-$pausePath = Join-Path -Path $root -ChildPath 'updaters'
-$pauseTask = 'FleetPatch-updaters'
+$deleteFolder = { param($path) [System.IO.Directory]::Delete($path, $true) }
+$pauseFolder = Join-Path -Path $root -ChildPath 'pause'
 
 function Write-FpLeft {
     param([string] $Path, [string] $Why)
@@ -85,26 +85,26 @@ function Confirm-FpClean { # refuses what must not begin; returns whether it may
 }
 
 function Clear-FpPause { # what a run has paused is restored first; returns whether the rest may go
-    $pause = Read-FpPause -Path $pausePath
-    if ($null -eq $pause) { return $true }
-    if ($isRemoving) {
+    if (-not [System.IO.Directory]::Exists($pauseFolder)) { return $true }
+    $pause = Read-FpPause -Path (Join-Path -Path $pauseFolder -ChildPath 'updaters')
+    if ($isRemoving -and $null -ne $pause) {
         try {
             $how = Restore-FpAutomaticUpdates -Pause $pause
             Write-FpRecord -Kind updater -Fields ([ordered]@{ unit = 'Automatic Updates'; how = $how })
         } catch {
-            $fields = [ordered]@{ what = 'paused updaters'; path = $pausePath; why = (Get-FpCause $_) }
+            $fields = [ordered]@{ what = 'paused updaters'; path = $pauseFolder; why = (Get-FpCause $_) }
             Write-FpRecord -Kind failed -Fields $fields
             return $false
         }
     }
-    Invoke-FpItem -What 'paused updaters' -Path $pausePath -Remove { param($path) [System.IO.File]::Delete($path) }
+    Invoke-FpItem -What 'paused updaters' -Path $pauseFolder -Remove $deleteFolder
     $true
 }
 
 function Clear-FpTasks { # of jobs, and of the pause
     param([string[]] $Ids)
     $tasks = Connect-FpTaskFolder
-    $names = @($Ids | ForEach-Object -Process { Get-FpTaskName -Id $_ }) + $pauseTask
+    $names = @(@($Ids) + 'updaters' | ForEach-Object -Process { Get-FpTaskName -Id $_ })
     foreach ($task in @($tasks.Folder.GetTasks(1))) {
         $name = [string] $task.Name
         if ($names -cnotcontains $name) {
@@ -119,10 +119,10 @@ function Clear-FpFiles { # the folder, without what is not fleetpatch's
     param([string[]] $Ids)
     foreach ($id in $Ids) {
         $folder = Join-Path -Path $FpJobs -ChildPath $id
-        Invoke-FpItem -What job -Path $folder -Remove { param($path) [System.IO.Directory]::Delete($path, $true) }
+        Invoke-FpItem -What job -Path $folder -Remove $deleteFolder
     }
-    $names = 'machine-lock', 'updaters.ps1', 'reboot'
-    foreach ($name in @($names) + @($names | ForEach-Object -Process { "$_.new" }) + 'updaters.new') {
+    $names = 'machine-lock', 'reboot'
+    foreach ($name in @($names) + @($names | ForEach-Object -Process { "$_.new" })) {
         $path = Join-Path -Path $root -ChildPath $name
         if (-not [System.IO.File]::Exists($path)) { continue }
         Invoke-FpItem -What 'file of fleetpatch' -Path $path -Remove { param($path) [System.IO.File]::Delete($path) }

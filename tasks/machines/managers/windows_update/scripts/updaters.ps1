@@ -2,20 +2,21 @@
 # has changed. The request asks for that (native_updaters: pause). A task of the machine restores it when the lock
 # expires, whatever happens to the run. Policies of a domain come back with the next refresh of group policies.
 # Parameters: work (pause or restore); lock_run, lock_attempt, lock_until (the run and the attempt that sent this);
-# undo (updaters_back.ps1's text); policy (the execution policy of the task).
-# Records: paused (unit), back (unit, how), failed (unit, why), left (unit, why), running (unit), untimed (why: it is
-# back only at the end of the run), nothing (why), refused (why).
+# undo (updaters_back.ps1's text).
+# Records: paused (unit), back (unit, how), failed (unit, why: it is not paused, or still is), left (unit, why), running
+# (unit), nothing (why), refused (why).
 # Step: install
 # Changes: which of the system's own updaters are paused. All come back
-# Requires: job_common, registry_values, unfinished_packages, updaters_back
+# Requires: job_common, registry_values, task_scheduler, task_start, unfinished_packages, updaters_back
 # Brings: undo=updaters_back
 
 $work = Get-FpParam 'work'
 $run = Get-FpParam 'lock_run'
 $attempt = ConvertTo-FpNumber (Get-FpParam 'lock_attempt')
 $until = ConvertTo-FpNumber (Get-FpParam 'lock_until')
-$file = Join-Path -Path (Get-FpRoot) -ChildPath 'updaters'
-$taskName = 'FleetPatch-updaters'
+$folder = Join-Path -Path (Get-FpRoot) -ChildPath 'pause' # of the task that restores it
+$file = Join-Path -Path $folder -ChildPath 'updaters'
+$patience = 60
 $unit = 'Automatic Updates'
 
 function Confirm-FpOrder {
@@ -30,50 +31,35 @@ function Confirm-FpOrder {
 }
 
 function Register-FpPauseTask {
-    # The machine restores the policy by itself when the lock expires; returns why it can't, or ''.
-    $held = Get-FpLock
-    $at = [System.Math]::Max($held.Until, (Get-FpNow) + 60)
-    $script = "$file.ps1"
-    $quoted = $script.Replace("'", "''")
-    $text = "`$ErrorActionPreference = 'Stop'; . ([ScriptBlock]::Create([System.IO.File]::ReadAllText('$quoted')))"
-    $quotedFile = $file.Replace("'", "''")
-    $quotedRun = $run.Replace("'", "''")
+    # The machine restores the policy by itself when the lock expires. Returns why it would not, or '': the task runs at
+    # once, too, and restores nothing then. So what stops it (a virus scanner, AppLocker) is known before the pause.
+    $at = [System.Math]::Max((Get-FpLock).Until, (Get-FpNow) + 2 * $patience)
     $end = @(
         ''
-        "`$pause = Read-FpPause -Path '$quotedFile'"
-        "if (`$null -ne `$pause -and `$pause.Run -ceq '$quotedRun') {"
-        '    $null = Restore-FpAutomaticUpdates -Pause $pause'
-        "    [System.IO.File]::Delete('$quotedFile')"
+        "if ([System.DateTime]::UtcNow.Ticks -lt $(621355968000000000 + ($at - $patience) * 10000000)) {"
+        "    Set-Content -LiteralPath (Join-Path -Path `$FpJobDirectory -ChildPath seen) -Value (Get-FpNoAutoUpdate)"
+        '    return'
         '}'
-        "Remove-FpPauseTask -Name '$taskName'"
+        '$pause = Read-FpPause -Path (Join-Path -Path $FpJobDirectory -ChildPath updaters)'
+        'if ($null -ne $pause) { $null = Restore-FpAutomaticUpdates -Pause $pause }'
+        'Unregister-FpTask -Id updaters'
+        '[System.IO.Directory]::Delete($FpJobDirectory, $true)'
     ) -join "`n"
     try {
-        Save-FpText -Path $script -Text ((Get-FpParam 'undo') + $end)
-        $service = New-Object -ComObject 'Schedule.Service'
-        $null = $service.Connect()
-        $definition = $service.NewTask(0)
-        $definition.RegistrationInfo.Description = 'Restores Automatic Updates if fleetpatch does not come back.'
-        $definition.Principal.UserId = 'S-1-5-18'
-        $definition.Principal.LogonType = 5
-        $definition.Principal.RunLevel = 1
-        $definition.Settings.DisallowStartIfOnBatteries = $false
-        $definition.Settings.StopIfGoingOnBatteries = $false
-        $definition.Settings.StartWhenAvailable = $true # also if the machine is off at that time
-        $trigger = $definition.Triggers.Create(1) # at a time
-        # invariant: the system's language may have other years (Thai), or no colons (Finnish)
-        $invariant = [System.Globalization.CultureInfo]::InvariantCulture
-        $moment = [System.DateTime]::new(621355968000000000 + $at * 10000000)
-        $trigger.StartBoundary = $moment.ToString('yyyy-MM-ddTHH:mm:ss', $invariant) + 'Z'
-        $action = $definition.Actions.Create(0)
-        $shell = Join-Path -Path (Join-Path -Path $env:SystemRoot -ChildPath 'System32') -ChildPath 'WindowsPowerShell'
-        $action.Path = Join-Path -Path (Join-Path -Path $shell -ChildPath 'v1.0') -ChildPath 'powershell.exe'
-        $policy = Get-FpParam 'policy'
-        $action.Arguments = "-NoProfile -NonInteractive -ExecutionPolicy $policy -Command `"$text`""
-        $null = $service.GetFolder('\').RegisterTaskDefinition($taskName, $definition, 6, $null, $null, 5)
-        return ''
+        $null = [System.IO.Directory]::CreateDirectory($folder)
+        foreach ($name in 'seen', 'note') { [System.IO.File]::Delete((Join-Path -Path $folder -ChildPath $name)) }
+        Save-FpText -Path (Join-Path -Path $folder -ChildPath 'run.ps1') -Text ((Get-FpParam 'undo') + $end)
+        $task = Register-FpTask -Id updaters -Folder $folder -Limit 'PT10M' -At $at
+        return (Start-FpTask -Task $task -Id updaters -Folder $folder -Mark 'seen')
     } catch {
         return (Get-FpErrorMessage $_)
     }
+}
+
+function Remove-FpPause {
+    Unregister-FpTask -Id updaters
+    [System.IO.File]::Delete($file)
+    try { [System.IO.Directory]::Delete($folder, $true) } catch { Write-Verbose -Message "${folder}: $_" }
 }
 
 function Write-FpUnit {
@@ -111,13 +97,16 @@ function Suspend-FpAutomaticUpdates {
         $noted = @{ HadKey = (Test-Path -LiteralPath $FpAutomaticKey); Was = $now }
     }
     # A lost run may have left it paused: then what was before is in its file. All of it is noted before anything is
-    # set.
-    $had = 'no'
-    if ($noted.HadKey) { $had = 'yes' }
-    Save-FpText -Path $file -Text "$run`n$had`n$($noted.Was)`n$taskName`n"
+    # set, and what the machine would not restore is not paused.
     $why = Register-FpPauseTask
-    if ($why -ne '') { Write-FpRecord 'untimed' ([ordered]@{ why = $why }) }
     try {
+        if ($why) {
+            if ($now -eq '1') { $null = Restore-FpAutomaticUpdates -Pause $noted }
+            Remove-FpPause
+            Deny-FpOrder -Why "the machine would not restore it by itself: $why"
+        }
+        $had = if ($noted.HadKey) { 'yes' } else { 'no' }
+        Save-FpText -Path $file -Text "$run`n$had`n$($noted.Was)`n"
         if (-not (Test-Path -LiteralPath $FpAutomaticKey)) { $null = New-Item -Path $FpAutomaticKey -Force }
         $null = New-ItemProperty -LiteralPath $FpAutomaticKey -Name 'NoAutoUpdate' -Value 1 -PropertyType DWord -Force
         Write-FpUnit -Kind 'paused'
@@ -144,9 +133,7 @@ function Resume-FpAutomaticUpdates {
         Write-FpUnit -Kind 'failed' -Name 'why' -Text (Get-FpErrorMessage $_)
         return
     }
-    [System.IO.File]::Delete($file)
-    [System.IO.File]::Delete("$file.ps1")
-    Remove-FpPauseTask -Name $pause.Task
+    Remove-FpPause
 }
 
 Invoke-FpOrder -Order {

@@ -1,15 +1,16 @@
 # Restores what updaters.ps1 has set. It is put before that script, and a task of the machine runs it when the lock
 # expires and no controller has come back. It needs nothing of the prelude.
-# The file "updaters" beside the lock has four lines: the run, "yes" if the policy's key was there, the earlier value
-# of NoAutoUpdate ("none" if it had none), and the task's name.
+# The file "updaters" in the task's folder has three lines: the run, "yes" if the policy's key was there, and the earlier
+# value of NoAutoUpdate ("none" if it had none).
+# Requires: task_scheduler
 
 $FpAutomaticKey = 'HKLM:\SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate\AU'
 
 function Read-FpPause { # what is paused, or nothing
     param([string] $Path)
     if (-not [System.IO.File]::Exists($Path)) { return }
-    $lines = @([System.IO.File]::ReadAllLines($Path)) + @('', '', '', '')
-    @{ Run = $lines[0]; HadKey = ($lines[1] -eq 'yes'); Was = $lines[2]; Task = $lines[3] }
+    $lines = @([System.IO.File]::ReadAllLines($Path)) + @('', '', '')
+    @{ Run = $lines[0]; HadKey = ($lines[1] -eq 'yes'); Was = $lines[2] }
 }
 
 function Get-FpNoAutoUpdate { # the policy's value as text, or 'none'
@@ -30,16 +31,4 @@ function Restore-FpAutomaticUpdates {
     $isEmpty = ($key.ValueCount -eq 0 -and $key.SubKeyCount -eq 0)
     if (-not $Pause.HadKey -and $isEmpty) { Remove-Item -LiteralPath $FpAutomaticKey }
     'back'
-}
-
-function Remove-FpPauseTask {
-    param([string] $Name)
-    if ($Name -eq '') { return }
-    try {
-        $service = New-Object -ComObject 'Schedule.Service'
-        $null = $service.Connect()
-        $null = $service.GetFolder('\').DeleteTask($Name, 0)
-    } catch {
-        Write-Verbose -Message "${Name}: $_"
-    }
 }
