@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from flows.components.component_place import COMPONENTS_FILE, IMAGES_FILE
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.engine.run_info import is_rollout_run
 from flows.machine_providers.fleet_providers import FleetProviders
@@ -25,6 +24,7 @@ from flows.request.automatic_request import AUTOMATIC_CONFIGURATION
 from inventory.credentials import Credential, Secret, SecretSources, resolve_credential, resolve_own_secret
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory, Machine
+from inventory.named_files import COMPONENTS_FILE, IMAGES_FILE
 from inventory.secret_store import CertificateIssuer, SecretStore
 from tasks.domain.components import Component
 from tasks.domain.errors import CannotRun, CredentialError, RecordsError, RequestError

@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from flows.components.component_place import IMAGES_FILE
 from flows.composition import open_ports
 from flows.images.fleet_images import read_image_knowledge
 from flows.images.image_file import load_image_groups
@@ -12,6 +11,7 @@ from flows.ports.caller import Caller
 from flows.request.read_requests import AssessRequest
 from inventory.loader import find_inventory
 from inventory.machine import Inventory
+from inventory.named_files import IMAGES_FILE
 from tasks.domain.images import KeptDiskState
 from tasks.records.left_disks import find_left_disks
 from tasks.records.queries.history import History

@@ -26,12 +26,12 @@ from deployments.sync.desired_state import RULE_COMPARISON_REACH, build_desired_
 from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_date, keep_pauses
 from deployments.sync.model import AnyFlow, Change, ChangeAction, Deployment, DeploymentSet, ScheduleSpec
 from deployments.sync.next_windows import NextWindows, find_next_windows
-from flows.components.component_place import COMPONENTS_FILE, IMAGES_FILE
 from flows.ports.caller import read_os_actor
 from flows.prefect_api.tags import DEFAULT_FLEET, build_fleet_tag, build_site_name, find_tagged_fleets
 from inventory.data_class import dataclass
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import DEFAULT_SITE, Inventory
+from inventory.named_files import COMPONENTS_FILE, IMAGES_FILE
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.records.audit.deployed_policies import is_deployed, record_deployed_policy

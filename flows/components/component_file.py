@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from flows.components.component_place import COMPONENTS_FILE
 from flows.request.base import FormModel
 from inventory.addresses import parse_tcp_target
 from inventory.data_class import dataclass
@@ -16,8 +15,9 @@ from inventory.files.located_yaml import iterate_entries, parse_yaml
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.files.text_files import read_text_file
 from inventory.machine import Check, CheckKind, FailedCheckEffect, OsFamily
+from inventory.named_files import COMPONENTS_FILE
 from inventory.schema.entries import CheckList
-from inventory.schema.validation import describe_unknown_key, validate_mapping
+from inventory.schema.validation import validate_mapping
 from inventory.schema.value_types import build_validation_error, validate_url
 from tasks.domain.components import Component, ComponentVersion
 from tasks.machines.managers.components.kinds import ComponentKind
@@ -227,9 +227,6 @@ def _read_components(path: Path, problems: ProblemCollector) -> tuple[Component,
         if not problems:
             problems.add(SourceLocation(path), "this file is empty", "Begin it with `components:`, or remove it.")
         return ()
-    if isinstance(located.data, dict):
-        for key in located.data.keys() - ComponentFileForm.model_fields.keys():
-            problems.add(located.locate((key,)), *describe_unknown_key(key, sorted(ComponentFileForm.model_fields)))
     form = validate_mapping(ComponentFileForm, located, problems, "`components:`")
     if form is None or problems:
         return ()

@@ -10,7 +10,6 @@ import yaml
 from pydantic import Field, StringConstraints, model_validator
 
 from flows.components.component_file import Catalogue, HealthChecks, VersionText
-from flows.components.component_place import IMAGES_FILE
 from flows.request.base import FormModel
 from inventory.data_class import dataclass
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
@@ -18,6 +17,7 @@ from inventory.files.located_yaml import iterate_entries, parse_yaml
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.files.text_files import read_text_file
 from inventory.machine import Check, OsFamily
+from inventory.named_files import IMAGES_FILE
 from inventory.schema.validation import validate_mapping
 from inventory.schema.value_types import build_validation_error
 from inventory.scope import Scope

@@ -1,6 +1,5 @@
 """The format of providers.yaml, which says who holds the disks of machines, and where the file is found."""
 
-import os
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -10,19 +9,16 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from flows.request.base import FormModel
 from inventory.addresses import parse_url
-from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
+from inventory.errors import InvalidFiles, InvalidInventory
 from inventory.files.located_yaml import iterate_entries, parse_yaml
 from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.files.text_files import read_text_file
-from inventory.loader import find_inventory
 from inventory.machine import Inventory
 from inventory.machine_providers import ProviderKind, ProviderSettings
+from inventory.named_files import PROVIDERS_FILE
 from inventory.schema.validation import validate_mapping
 from inventory.schema.value_types import build_validation_error, validate_credential, validate_url
-
-PROVIDERS_VARIABLE: Final = "FLEETPATCH_PROVIDERS"
-PROVIDERS_FILE_NAME: Final = "providers.yaml"
 
 _REQUIRED_KEYS: Final[Mapping[ProviderKind, tuple[str, ...]]] = {
     ProviderKind.LIBVIRT: ("host",),
@@ -118,30 +114,14 @@ class ProviderFileForm(FormModel):
     )
 
 
-def find_provider_file(inventory: Path | None = None) -> Path | None:
-    """Return the path of the file: $FLEETPATCH_PROVIDERS, or providers.yaml beside the inventory. None: none there.
-
-    Raises:
-        InventoryError: the variable names what does not exist, or there is no inventory.
-    """
-    if named := os.environ.get(PROVIDERS_VARIABLE, ""):
-        path = expand_home(Path(named)).absolute()
-        if path.exists():
-            return path
-        message = f"there is no such file, named by {PROVIDERS_VARIABLE}"
-        raise InventoryError(message, file=path, hint="Correct the variable.")
-    path = find_inventory(inventory).absolute().parent / PROVIDERS_FILE_NAME
-    return path if path.exists() else None
-
-
 def load_providers(inventory: Inventory) -> dict[str, ProviderSettings]:
     """Load the providers of this controller by their names; without a file, none.
 
     Raises:
         InvalidProviders: the file can't be read or has problems. The error has each with its place and its hint.
-        InventoryError: see find_provider_file.
+        InventoryError: see NamedFile.find.
     """
-    path = find_provider_file(inventory.source)
+    path = PROVIDERS_FILE.find(inventory.source)
     if path is None:
         return {}
     problems = ProblemCollector()

@@ -13,9 +13,9 @@ from flows.components.component_file import (
     load_catalogue,
     load_component_file,
 )
-from flows.components.component_place import COMPONENTS_FILE
 from inventory.errors import InventoryError
 from inventory.machine import CheckKind, OsFamily
+from inventory.named_files import COMPONENTS_FILE
 from tasks.domain.components import ComponentStanding
 from tasks.machines.managers.components.kinds import ComponentKind
 

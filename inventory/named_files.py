@@ -1,4 +1,4 @@
-"""Where the files of components and of images are. Every run looks for them, so this module loads little."""
+"""Where the files of components, images and providers are. Every run looks for them, so this module loads little."""
 
 import os
 from pathlib import Path
@@ -38,3 +38,4 @@ class NamedFile:
 
 COMPONENTS_FILE: Final = NamedFile("FLEETPATCH_COMPONENTS", "components.yaml")
 IMAGES_FILE: Final = NamedFile("FLEETPATCH_IMAGES", "images.yaml")
+PROVIDERS_FILE: Final = NamedFile("FLEETPATCH_PROVIDERS", "providers.yaml")
