@@ -8,6 +8,7 @@ from fleetpatch.machines.automatic_patching import AutomaticState
 from fleetpatch.machines.snapshot import FleetMachine, FleetSnapshot
 from inventory.data_class import dataclass
 from inventory.machine import PatchOwner
+from tasks.domain.assessment import build_update_key
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import PackageState, RebootNeed, Selection, Update
 from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, Classification, UpdateState, YesNoUnknown
@@ -66,7 +67,7 @@ class Forecaster:
         self._packages = packages
         self._database = database
         self._examples = {
-            (update.name, update.available): replace(update, given_up="")  # so it failed on that machine only
+            update.key: replace(update, given_up="")  # so it failed on that machine only
             for state in packages.values()
             for update in state.updates
         }
@@ -103,7 +104,7 @@ class Forecaster:
             return self._build_past(row, f"automatic patching is {paused}")
         if reason := self._find_objection(row, *_AUTOMATIC):
             return self._build_past(row, f"automatic patching will not install it: {reason}")
-        if held := self._automatic.held.get((row.name, row.available)):
+        if held := self._automatic.held.get(build_update_key(row.name, row.update_id, row.available)):
             return self._build_past(row, f"held by automatic patching: {held}")
         past = self._build_past(row, "waits for its night", is_coming=True)
         window = "" if row.held or row.blocked else self._describe_phase(row.name, machine)
@@ -146,9 +147,9 @@ class Forecaster:
         if (update_key := (row.name, row.arch, row.available)) in own_reasons:
             return own_reasons[update_key]
         marks = (row.classification, row.severity, row.held, row.blocked, row.kb, row.title, row.published)
-        key = (configuration, zone, row.name, row.arch, row.available, *marks)
+        key = (configuration, zone, row.name, row.update_id, row.arch, row.available, *marks)
         if key not in self._reasons:
-            update = _build_update(row, self._examples.get((row.name, row.available)))
+            update = _build_update(row, self._examples.get(build_update_key(row.name, row.update_id, row.available)))
             _, skipped = select_updates(PackageState("", (update,), RebootNeed(YesNoUnknown.UNKNOWN)), selection)
             self._reasons[key] = skipped[0].reason if skipped else ""
         return self._reasons[key]
@@ -193,7 +194,7 @@ def _build_update(row: PendingUpdateRow, example: Update | None) -> Update:
     if example is not None:
         return replace(example, arch=row.arch, installed=row.installed, held=row.held, blocked=row.blocked)
     return Update(
-        id=row.name,
+        id=row.update_id,
         name=row.name,
         arch=row.arch,
         installed=row.installed,

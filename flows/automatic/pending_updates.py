@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 
 from inventory.data_class import dataclass
+from tasks.domain.assessment import build_sight_key, build_update_key
 from tasks.domain.model import Assessment, PackageState, Selection, Update, UpdateKey
 from tasks.domain.states import Classification, Severity
 from tasks.records.automatic.sightings import MissingKey
@@ -22,8 +23,8 @@ class PendingRow:
     """One pending update of a machine's newest assessment that has an answer."""
 
     name: str
-    # The version that a run of the policy would install: of a package with security fixes the newest one of them, if
-    # the policy wants only those.
+    # The version of the key that a run of the policy would install: of a package with security fixes the newest one of
+    # them, if the policy wants only those.
     version: str
     classification: Classification
     severity: Severity
@@ -58,8 +59,7 @@ class PendingUpdateFinder:
             # Older versions that are still offered count as well: a rollout may have frozen one of them.
             for version in (update.available, *update.older_versions):
                 row = PendingRow(
-                    update.name,
-                    version,
+                    *build_update_key(update.name, update.id, version),
                     update.classification,
                     Severity.rate(update.severity),
                     tuple(update.cves or ()),
@@ -111,13 +111,16 @@ def compute_missing_fixes(
     limit = now + CLOCK_TOLERANCE
     seen = {key: at for key, at in first_seen.items() if at <= limit}
     for row in (row for machine_rows in rows.values() for row in machine_rows):
-        seen[row.key] = min(seen.get(row.key, row.seen_at), row.seen_at)
+        key = build_sight_key(row.key)
+        seen[key] = min(seen.get(key, row.seen_at), row.seen_at)
     since: dict[MissingKey, datetime] = {}
     for machine, updates in rows.items():
-        earlier = ((row.name, stored.get((machine, row.name))) for row in updates)
+        # an update on Windows with the number of an earlier one is not missing since that one
+        named = (row for row in updates if build_sight_key(row.key) == row.key)
+        earlier = ((row.name, stored.get((machine, row.name))) for row in named)
         before = {name: moment for name, moment in earlier if moment is not None and moment <= limit}
         fixed = {row.name for row in updates if row.name in before and _has_fix(row, before[row.name], seen)}
-        released = {row.key: _find_publication(row, limit) or seen[row.key] for row in updates}
+        released = {row.key: _find_release(row, seen[build_sight_key(row.key)], limit) for row in updates}
         missing_since = find_missing_since(before, list(released), released, now, fixed)
         since |= {(machine, name): moment for name, moment in missing_since.items()}
     answered = frozenset(assessed)
@@ -131,6 +134,11 @@ def _has_fix(row: PendingRow, since: datetime, seen: Mapping[UpdateKey, datetime
     return installed_seen is not None and since <= installed_seen
 
 
-def _find_publication(row: PendingRow, limit: datetime) -> datetime | None:
-    """Return the publication that the machine itself reports. It counts for no other machine: it may be a lie."""
-    return row.published if row.published is not None and row.published <= limit else None
+def _find_release(row: PendingRow, first_seen: datetime, limit: datetime) -> datetime:
+    """Return the publication that the machine itself reports, or else the first sight.
+
+    It counts for no other machine: it may be a lie. On Windows each revision has another: the earlier of both counts.
+    """
+    if row.published is None or row.published > limit:
+        return first_seen
+    return row.published if build_sight_key(row.key) == row.key else min(row.published, first_seen)

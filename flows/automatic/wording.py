@@ -8,6 +8,7 @@ from flows.notify.notifier import AppriseNotifier
 from flows.request.request_parts import NotifyRequest
 from inventory.credentials import Credential
 from inventory.name_lists import join_first_names
+from tasks.domain.assessment import strip_update_id
 from tasks.domain.model import Window
 from tasks.domain.states import NotificationOccasion
 from tasks.reports.formatting import format_count
@@ -53,7 +54,7 @@ def describe_action(action: Action) -> str:
         case AssessMachines():
             return f"assess {format_count(len(action.machines), 'machine')}: {_join(action.machines)}"
         case HoldUpdate():
-            return f"hold {action.update.name}={action.update.version}: {action.update.reason}"
+            return f"hold {action.update.name}={strip_update_id(action.update.version)}: {action.update.reason}"
         case Tell():
             return f"tell people: {action.message}"
 

@@ -12,7 +12,7 @@ from inventory.errors import InventoryError
 from inventory.machine import Machine
 from inventory.scope import Scope
 from tasks.domain.errors import RecordsError, RecordsUnavailable, RequestError, SealBroken, SealKeyMissing
-from tasks.domain.model import PinnedUpdates, RunInfo, RunReport
+from tasks.domain.model import PinnedUpdates, RunInfo, RunReport, UpdateKey
 from tasks.domain.protocols.records import ROLLOUT_PREFIX
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
@@ -92,14 +92,11 @@ def find_pinned_updates(history: History, run_name: str) -> PinnedUpdates:
     return PinnedUpdates(run.id, _collect_updates(history.read_report(run.id)))
 
 
-def _collect_updates(report: RunReport) -> frozenset[tuple[str, str]]:
+def _collect_updates(report: RunReport) -> frozenset[UpdateKey]:
     if report.run.kind == "plan":
-        return frozenset((update.name, update.available) for plan in report.plans for update in plan.chosen)
+        return frozenset(update.key for plan in report.plans for update in plan.chosen)
     return frozenset(
-        (result.update.name, result.version_after or result.update.available)
-        for outcome in report.outcomes
-        for result in outcome.updates
-        if result.state is UpdateState.INSTALLED
+        result.key for outcome in report.outcomes for result in outcome.updates if result.state is UpdateState.INSTALLED
     )
 
 

@@ -1,7 +1,9 @@
 """The data types for what machines report about themselves. tasks/domain/model.py builds on these types."""
 
+import re
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Self
 
 from inventory.data_class import dataclass
@@ -12,7 +14,31 @@ from tasks.domain.services import Services
 from tasks.domain.states import Classification, Compliance, FindingLevel, MachineKind, YesNoUnknown
 
 UpdateKey = tuple[str, str]
-"""Name and version of an update."""
+"""Name and version of an update. On Windows its id is behind the version: see ``build_update_key``."""
+
+_WITH_ID = re.compile(r" ?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
+
+
+def build_update_key(name: str, update_id: str, version: str) -> UpdateKey:
+    """Return what tells an update from all others of a fleet.
+
+    Microsoft uses the number of an article again for other updates, each month, in the same revision. Only the id, a
+    GUID, tells them apart. People see the version without it (``strip_update_id``).
+    """
+    return name, f"{version} {update_id}" if _WITH_ID.fullmatch(update_id) else version
+
+
+@lru_cache(maxsize=2**16)  # most machines lack the same updates
+def build_sight_key(key: UpdateKey) -> UpdateKey:
+    """Return the key of an update's first sight: on Windows all its revisions are as old as the first of them."""
+    match = _WITH_ID.search(key[1])
+    return key[0], match[1] if match else key[1]
+
+
+def strip_update_id(version: str) -> str:
+    """Return the version of a key as people see it."""
+    return _WITH_ID.sub("", version)
+
 
 TRY_AGAIN = "to try it again, name it in include, without wildcards"
 """What helps for an update that is given up."""
@@ -207,6 +233,11 @@ class Update:
     server_deadline: datetime | None = None
 
     @property
+    def key(self) -> UpdateKey:
+        """Return what tells it from all others of a fleet, in the version to install."""
+        return build_update_key(self.name, self.id, self.available)
+
+    @property
     def remark(self) -> str:
         """Return what keeps the update from being installed, apart from the selection of a request; or ""."""
         licence = "its licence terms must be accepted (accept_licences)" if self.needs_licence else ""
@@ -389,9 +420,9 @@ class PackageState:
 
     @property
     def versions(self) -> frozenset[UpdateKey]:
-        """Return all versions that are offered: a run may install an older one than ``available``."""
+        """Return the keys of first sights of all versions that are offered: a run may install an older one."""
         return frozenset(
-            (update.name, version)
+            build_sight_key(build_update_key(update.name, update.id, version))
             for update in self.updates
             for version in (update.available, update.security_version, *update.older_versions)
             if version

@@ -25,6 +25,7 @@ from tasks.domain.assessment import (  # noqa: F401 - others import them from he
     Update,
     UpdateKey,
     WaitingFixes,
+    build_update_key,
 )
 from tasks.domain.compliance import RepositoryProblem  # noqa: F401 - others import it from here
 from tasks.domain.provided_machines import SnapshotResult
@@ -49,7 +50,7 @@ class PinnedUpdates:
     """The updates that an earlier run installed (or planned, if it was a plan). Only these may be installed."""
 
     run_id: str
-    updates: frozenset[tuple[str, str]] = frozenset()  # (name, version) of each update
+    updates: frozenset[UpdateKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Selection:
     exclude_requiring_reboot: bool = False
     newest: bool = False  # for a security fix: the newest version of any origin, not the newest of a security origin
     published_before: datetime | None = None
-    # When the fleet first saw updates, by name and version: their date where the publication is not known.
+    # When the fleet first saw updates, by ``build_sight_key``: their date where the publication is not known.
     first_seen: tuple[tuple[UpdateKey, datetime], ...] = ()
     severities: frozenset[Severity] = frozenset()  # empty: any
     accept_licences: bool = False
@@ -95,6 +96,11 @@ class UpdateResult:
     state: UpdateState
     reason: str = ""
     version_after: str | None = None
+
+    @property
+    def key(self) -> UpdateKey:
+        """Return the key of the update in the version that is there afterwards, if that is known."""
+        return build_update_key(self.update.name, self.update.id, self.version_after or self.update.available)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from functools import cache
 
 from sqlalchemy import Connection, Select, TextClause, Update, bindparam, insert, select
 
+from tasks.domain.assessment import build_update_key
 from tasks.domain.model import READ_ONLY_RUN_KINDS, Assessment, Outcome, PackageState, RunInfo
 from tasks.domain.model import Update as MissingUpdate
 from tasks.domain.states import Classification, Compliance
@@ -209,15 +210,17 @@ def replace_pending_updates(connection: Connection, assessment: Assessment, numb
         number: the number of its row.
     """
     of_machine = {"of": assessment.machine}
-    since_by_name = dict(connection.execute(_build_since_query(), of_machine).tuples().all())
+    stored = connection.execute(_build_since_query(), of_machine).tuples()
+    since = {build_update_key(name, update_id, ""): at for name, update_id, at in stored}
     connection.execute(statements.build_delete(_PENDING.c.machine), of_machine)
     update_rows = row_encoding.encode_pending_updates(assessment, number)
     for row in update_rows:
-        row["since"] = since_by_name.get(to_index_key(row["name"])) or assessment.at
+        key = build_update_key(to_index_key(row["name"]), row["update_id"], "")
+        row["since"] = since.get(key) or assessment.at
     if update_rows:
         connection.execute(insert(_PENDING), update_rows)
 
 
 @cache
-def _build_since_query() -> Select[tuple[str, object]]:
-    return select(_PENDING.c.name, _PENDING.c.since).where(_PENDING.c.machine == bindparam("of"))
+def _build_since_query() -> Select[tuple[str, str, object]]:
+    return select(_PENDING.c.name, _PENDING.c.update_id, _PENDING.c.since).where(_PENDING.c.machine == bindparam("of"))

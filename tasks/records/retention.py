@@ -216,12 +216,15 @@ def _prune_days(records: SqlRecords, before: datetime) -> None:
 def _prune_automatic_patching(records: SqlRecords, before: datetime) -> None:
     """Delete what automatic patching no longer needs. The newest rollouts are kept: they give the next one its number.
 
-    The first sight of an update is kept while any machine lacks a fix of its name: deadlines and limits count from it.
+    The first sight of an update is kept while any machine lacks a fix of its name, on Windows of its id: deadlines and
+    limits count from it.
     """
     rollouts, sightings, opt_outs = schema.rollouts, schema.update_sightings, schema.opt_outs
     newest = select(rollouts.c.id).order_by(rollouts.c.created_at.desc(), rollouts.c.id.desc()).limit(_KEPT_ROLLOUTS)
     missing, pending = schema.missing_fixes, schema.assessment_updates
     is_missing = or_(*(exists().where(table.c.name == sightings.c.name) for table in (missing, pending)))
+    has_id = sightings.c.version.like("________-____-____-____-____________")
+    is_missing = or_(exists().where(pending.c.update_id == sightings.c.version), ~has_id & is_missing)
     with records.database.begin_write("forget old automatic patching") as connection:
         for table in (schema.announcements, schema.automatic_runs):
             connection.execute(delete(table).where(table.c.at < before))

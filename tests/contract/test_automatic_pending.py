@@ -8,12 +8,22 @@ from flows.automatic.fleet_view import AssessedFleet, read_snapshot
 from inventory.machine import Inventory, Machine, PatchOwner
 from tasks.domain.model import Assessment, ErrorInfo, Update, UpdateResult
 from tasks.domain.states import Classification, OperationState, Severity, UpdateState
-from tasks.records.automatic.rollouts import read_rollout_results
+from tasks.records.automatic.rollouts import build_try, read_rollout_results
 from tasks.records.automatic.sightings import read_first_seen, read_missing_fixes, save_missing_fixes
 from tasks.records.queries.newest_assessments import read_newest_assessments
+from tasks.records.queries.pending_since import read_pending_since
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.model import AutomaticPolicy, Rollout
-from tests.support.builders import make_assessment, make_outcome, make_package_state, make_run, make_update
+from tests.support.builders import (
+    make_assessment,
+    make_facts,
+    make_outcome,
+    make_package_state,
+    make_run,
+    make_update,
+    make_update_result,
+)
+from tests.unit.managers.windows_records import guid
 
 NOW = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -123,6 +133,44 @@ def test_the_first_sight_on_any_machine_counts_until_the_publication_is_known(re
     assert since(records, "web-2") == {("web-2", "bash"): NOW}
     records.save(assessed("web-2", NOW + 2 * DAY, bash("1", NOW - DAY)))
     assert since(records, "web-2") == {("web-2", "bash"): NOW - DAY}
+    assert read_first_seen(records.database) == {("bash", "1"): NOW}
+
+
+def kb890830(number: int, revision: int = 200, published: datetime | None = None) -> Update:
+    """The tool that Microsoft publishes each month with the same number, in the same revision."""
+    name, version = "KB890830", f"rev {revision}"
+    return make_update(
+        id=guid(number), name=name, arch="", kb=name, installed=None, available=version, published=published
+    )
+
+
+def test_an_update_of_windows_with_the_number_of_an_earlier_one_is_another_one(records: SqlRecords) -> None:
+    records.save(assessed("web-1", NOW, kb890830(1)))
+    assert since(records) == {("web-1", "KB890830"): NOW}
+    records.save(assessed("web-1", NOW + 30 * DAY, kb890830(2)))
+    assert since(records) == {("web-1", "KB890830"): NOW + 30 * DAY}
+    assert read_pending_since(records.database, ["web-1"]) == {("web-1", "KB890830"): NOW + 30 * DAY}
+    (row,) = snapshot(records, "web-1").rows["web-1"]
+    rollout = Rollout("r1", NOW, frozenset({row.key}), ())
+    tested = (make_update_result(update=kb890830(number)) for number in (1, 2))
+    outcome = make_outcome(updates=tuple(tested))
+    assert build_try(rollout, make_run(), outcome).installed == (row.key,)
+
+
+def test_a_revision_of_an_update_of_windows_keeps_its_age(records: SqlRecords) -> None:
+    """Also where each revision is dated anew: a server that only changed its description does not postpone it."""
+    records.save(assessed("web-1", NOW, kb890830(1)))
+    records.save(assessed("web-1", NOW + DAY, kb890830(1, 201, NOW + DAY)))
+    assert since(records) == {("web-1", "KB890830"): NOW}
+    assert read_first_seen(records.database) == {("KB890830", guid(1)): NOW}
+
+
+def test_a_sight_by_a_wrong_clock_is_none(records: SqlRecords) -> None:
+    """Of a controller whose clock is a year behind: the first sight would stay."""
+    facts = make_facts(clock_skew_seconds=365 * 86_400.0)
+    records.save(replace(assessed("web-1", NOW - 365 * DAY, bash("1")), facts=facts))
+    assert read_first_seen(records.database) == {}
+    records.save(assessed("web-1", NOW, bash("1")))
     assert read_first_seen(records.database) == {("bash", "1"): NOW}
 
 

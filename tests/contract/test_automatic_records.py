@@ -17,12 +17,14 @@ from tasks.records.automatic.held_updates import SqlHeldUpdates
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.automatic.sightings import read_first_seen, save_missing_fixes
+from tasks.records.queries.updates import read_held_versions
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.model import HeldUpdate, Phase, Rollout, RolloutState, RunPlan
 from tests.contract.records_subjects import BOTH, new_database
 from tests.support.builders import make_assessment, make_package_state, make_run, make_update
+from tests.unit.managers.windows_records import guid
 
 NOW = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -141,6 +143,17 @@ def test_a_released_update_is_held_again_only_by_another_rollout(records: SqlRec
     assert held.read_held() == ()
 
 
+def test_a_held_update_of_windows_is_released_by_what_people_see(records: SqlRecords) -> None:
+    held = SqlHeldUpdates(records.database)
+    august, november = (HeldUpdate("KB890830", f"rev 200 {guid(n)}", "it failed", NOW, "r1") for n in (1, 2))
+    assert held.add(august)
+    assert held.add(november)
+    assert [each.version for each in read_held_versions(records.database, "KB890830")] == ["rev 200", "rev 200"]
+    assert held.release("KB890830", "rev 20", "anne", NOW) == ()
+    assert held.release("KB890830", f"rev 200 {guid(2)}", "anne", NOW) == (november,)
+    assert held.release("KB890830", "rev 200", "anne", NOW) == (august,)
+
+
 def test_people_are_told_once(records: SqlRecords) -> None:
     told = SqlAnnouncements(records.database)
     assert told.add("r1/faulted", "it stopped", NOW)
@@ -162,6 +175,10 @@ def test_old_history_of_automatic_patching_is_pruned_and_what_counts_is_kept(rec
         SqlOptOuts(database).add(OptOut(key, "anne", "", at, at + HOUR))
     SqlOptOuts(database).add(OptOut("for ever", "anne", "", old))
     seen = [("curl", "8", old), ("bash", "5", old), ("zlib", "1", NOW), ("tzdata", "2", old)]
+    for number in (1, 2):  # the second has taken the place of the first, with its number
+        update = make_update(id=guid(number), name="KB890830", kb="KB890830", available="rev 200")
+        at = old + number * HOUR
+        records.save(make_assessment(machine="w", at=at, packages=make_package_state(updates=(update,))))
     for name, version, at in seen:
         update = make_update(name=name, available=version)
         records.save(make_assessment(machine=name, at=at, packages=make_package_state(updates=(update,))))
@@ -171,7 +188,8 @@ def test_old_history_of_automatic_patching_is_pruned_and_what_counts_is_kept(rec
     prune_history(records, NOW - HOUR)
     assert SqlAnnouncements(database).read_keys() == {"new"}
     assert [each.run.key for each in SqlAutomaticRuns(database).read_since(old)] == ["new"]
-    assert read_first_seen(database) == {("bash", "5"): old, ("zlib", "1"): NOW, ("tzdata", "2"): old}
+    kept = {("bash", "5"): old, ("zlib", "1"): NOW, ("tzdata", "2"): old, ("KB890830", guid(2)): old + 2 * HOUR}
+    assert read_first_seen(database) == kept
     with database.begin_read("read the pauses") as connection:
         assert set(connection.execute(select(schema.opt_outs.c.scope)).scalars()) == {"for ever", "new"}
     left = {each.id for each in SqlRollouts(database).read_newest(100)}

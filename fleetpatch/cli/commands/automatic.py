@@ -21,6 +21,7 @@ from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_tex
 from flows.ports.caller import read_login_name
 from inventory.files.problems import did_you_mean
 from inventory.name_lists import format_count
+from tasks.domain.assessment import strip_update_id
 from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.protocols.clock import SystemClock
 
@@ -165,7 +166,8 @@ def release_update(
         print_json({"released": build_list_json(HELD_UPDATE_FACTS, released)})
         return
     for held_update in released:
-        text = f"{held_update.name} {held_update.version} is released: the next rollout may contain it."
+        released_name = f"{held_update.name} {strip_update_id(held_update.version)}"
+        text = f"{released_name} is released: the next rollout may contain it."
         print_to_stderr(to_safe_text(text))
 
 

@@ -16,6 +16,7 @@ from fleetpatch.cli.runtime.output import (
     to_safe_text,
 )
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
+from tasks.domain.assessment import strip_update_id
 from tasks.domain.states import Classification
 from tasks.records.automatic.opt_outs import OptOut
 from tasks.records.feeds.risk_feeds import RiskFeeds, describe_idle_rules, find_idle_rules
@@ -125,7 +126,7 @@ PAUSE_FACTS: Final[Sequence[Fact[OptOut]]] = (
 )
 HELD_UPDATE_FACTS: Final[Sequence[Fact[HeldUpdate]]] = (
     Fact("patchName", lambda held: held.name, "update", wraps=True),
-    Fact("version", lambda held: held.version, "version", wraps=True),
+    Fact("version", lambda held: strip_update_id(held.version), "version", wraps=True),
     Fact("reason", lambda held: held.reason, "why", limit=120, wraps=True),
     Fact("at", lambda held: held.at, "since", lambda held: f"{held.at.astimezone():%Y-%m-%d}"),
     Fact("rollout", lambda held: held.rollout_id or None),
@@ -305,7 +306,9 @@ def _build_rollout_json(progress: RolloutProgress) -> dict[str, object]:
         "message": rollout.message or None,
         "createdDateTime": format_iso_utc(rollout.created_at),
         "endDateTime": format_iso_utc(rollout.ended_at),
-        "updates": [{"patchName": name, "version": version} for name, version in sorted(rollout.updates)],
+        "updates": [
+            {"patchName": name, "version": strip_update_id(version)} for name, version in sorted(rollout.updates)
+        ],
         "phases": build_list_json(PHASE_FACTS, progress.phases),
     }
 

@@ -32,12 +32,12 @@ class SqlHeldUpdates:
     def release(self, name: str, version: str, who: str, at: datetime) -> tuple[HeldUpdate, ...]:
         """Release held updates of this name. Return those that were released now.
 
-        ``version``: its version; "": all versions.
+        ``version``: its version, with an id of Windows or without; "": all versions.
         """
         where = [
             _HELD.c.name == name,
             _HELD.c.released_at.is_(None),
-            *([_HELD.c.version == version] if version else []),
+            *([(_HELD.c.version + " ").startswith(f"{version} ", autoescape=True)] if version else []),
         ]
         with self._database.begin_write(f"release the update {name}") as connection:
             rows = connection.execute(select(_HELD).where(*where).with_for_update()).all()

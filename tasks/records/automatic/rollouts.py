@@ -210,13 +210,12 @@ def build_try(rollout: Rollout, run: RunInfo, outcome: Outcome, location: str | 
         ended_at=outcome.ended_at or run.ended_at or run.started_at,
         began=_has_begun(outcome),
         installed=tuple(
-            key
+            result.key
             for result in outcome.updates
-            if result.state in SUCCESSFUL_UPDATE_STATES
-            and (key := (result.update.name, result.version_after or result.update.available)) in rollout.updates
+            if result.state in SUCCESSFUL_UPDATE_STATES and result.key in rollout.updates
         ),
         failed_updates=tuple(
-            (result.update.name, result.update.available, result.reason)
+            (*result.update.key, result.reason)
             for result in outcome.updates
             if result.state in FAILED_UPDATE_STATES or _broke_off(outcome, result)
         ),

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, select
 
+from tasks.domain.compliance import find_clock_problem
 from tasks.domain.model import Assessment, PackageState, Selection, UpdateKey
 from tasks.records import schema
 from tasks.records.statements import build_insert, build_upsert, iterate_batches
@@ -77,7 +78,10 @@ def save_first_seen(
     """
     first_seen: dict[UpdateKey, datetime] = {}
     for assessment in assessments:
-        for key in assessment.packages.versions if assessment.packages is not None else ():
+        facts, packages = assessment.facts, assessment.packages
+        if packages is None or (facts and find_clock_problem(facts.clock_skew_seconds, facts.clock_error_seconds)):
+            continue  # the wrong clock may be the controller's
+        for key in packages.versions:
             if key not in stored or assessment.at < stored[key]:
                 first_seen[key] = min(first_seen.get(key, assessment.at), assessment.at)
     if first_seen:

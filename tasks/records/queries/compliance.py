@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Select, and_, func, select
 
+from tasks.domain.assessment import build_update_key, strip_update_id
 from tasks.domain.states import Classification, OperationState, RebootState, UpdateState
 from tasks.records import page_schema, schema
 from tasks.records.automatic.sightings import read_first_seen
@@ -109,7 +110,14 @@ class _Reader:
         results, outcomes = schema.update_results, schema.outcomes
         ended = func.coalesce(outcomes.c.ended_at, outcomes.c.started_at)
         query = (
-            select(results.c.machine, results.c.name, results.c.available, outcomes.c.ended_at, outcomes.c.started_at)
+            select(
+                results.c.machine,
+                results.c.name,
+                results.c.update_id,
+                results.c.available,
+                outcomes.c.ended_at,
+                outcomes.c.started_at,
+            )
             .select_from(results.join(outcomes, outcomes.c.number == results.c.outcome))
             .where(
                 results.c.state == UpdateState.INSTALLED.value,
@@ -119,9 +127,9 @@ class _Reader:
                 ended <= self._until,
             )
         )
-        for machine, name, version, ended_at, started_at in self._execute(query):
+        for machine, name, update_id, version, ended_at, started_at in self._execute(query):
             if machine in self._machines:
-                yield Installation(machine, name, version, ended_at or started_at)
+                yield Installation(machine, *build_update_key(name, update_id, version), ended_at or started_at)
 
     def read_days(self) -> Iterator[MachineDay]:
         """Return the days of the month."""
@@ -223,7 +231,7 @@ class _Reader:
             rows.where(held.c.at < self._month.end).order_by(held.c.at)
         ):
             if released_at is None or released_at >= self._month.start:
-                yield ExceptionFigure("rollout", f"{name} {version}", 0, reason, by, at, released_at)
+                yield ExceptionFigure("rollout", f"{name} {strip_update_id(version)}", 0, reason, by, at, released_at)
         paused = schema.opt_outs
         rows = select(paused.c.scope, paused.c.reason, paused.c.who, paused.c.at, paused.c.until)
         for scope, reason, who, at, until in self._execute(
@@ -294,7 +302,7 @@ def _decode_fixes(body: bytes) -> tuple[PendingFix, ...]:
     return tuple(
         PendingFix(
             name=to_index_key(update["name"]),
-            version=update["available"],
+            version=build_update_key("", update["id"], update["available"])[1],
             kind=_KINDS[update["classification"]],
             withheld="held on the machine" if update.get("held") else update.get("blocked", ""),
         )

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Select, case, distinct, func, select
 
 from inventory.data_class import dataclass
+from tasks.domain.assessment import strip_update_id
 from tasks.domain.model import SHARD_KIND
 from tasks.domain.states import UpdateState
 from tasks.records import schema
@@ -41,6 +42,7 @@ class PendingUpdateRow:
     published: datetime | None
     title: str | None
     since: datetime | None
+    update_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,8 @@ def read_held_versions(database: Database, name: str) -> tuple[HeldVersion, ...]
     held = schema.held_updates
     query = select(held.c.version, held.c.reason, held.c.at, held.c.rollout_id)
     query = query.where(held.c.name == name, held.c.released_at.is_(None)).order_by(held.c.at)
-    return tuple(HeldVersion(*row) for row in database.read_rows("read the held updates", query))
+    rows = database.read_rows("read the held updates", query)
+    return tuple(HeldVersion(strip_update_id(version), *rest) for version, *rest in rows)
 
 
 _MISSING = schema.missing_fixes

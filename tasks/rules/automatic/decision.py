@@ -11,6 +11,7 @@ from hashlib import sha256
 
 from inventory.data_class import dataclass
 from inventory.name_lists import format_count
+from tasks.domain.assessment import strip_update_id
 from tasks.rules.automatic.advance import Advance, advance_rollout, list_outdated
 from tasks.rules.automatic.fleet_index import PATIENCE, FleetIndex
 from tasks.rules.automatic.model import (
@@ -137,7 +138,7 @@ def _tell_of_later_records(index: FleetIndex) -> Iterator[Tell]:
 
 def _tell_of_rollout(rollout: Rollout | None, held: Iterable[HeldUpdate]) -> Iterator[Tell]:
     held = tuple(held)
-    names = ", ".join(f"{held_update.name}={held_update.version} ({held_update.reason})" for held_update in held)
+    names = ", ".join(f"{update.name}={strip_update_id(update.version)} ({update.reason})" for update in held)
     if rollout is not None and rollout.state is RolloutState.FAULTED:
         tail = f"; held from now on: {names}" if names else ""
         yield Tell(f"faulted/{rollout.id}", f"{rollout.id} is faulted: {rollout.message}{tail}")
@@ -180,7 +181,7 @@ def _tell_of_machine(index: FleetIndex, machine: MachineView) -> Iterator[Tell]:
     if worst is not None and index.now >= worst[1] - (worst[1] - worst[0].since) / 2:
         update, due = worst
         stamp = f"{machine.name}/{update.name}/{due:%Y%m%dT%H%M}"
-        subject = f"{machine.name}: {update.name} {update.version}"
+        subject = f"{machine.name}: {update.name} {strip_update_id(update.version)}"
         if index.now >= due:
             yield Tell(f"breached/{stamp}", f"{subject} was due on {due:%Y-%m-%d %H:%M} UTC and is not installed")
         elif index.now >= due - WARN_BEFORE:

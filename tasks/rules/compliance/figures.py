@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 
+from tasks.domain.assessment import build_sight_key, strip_update_id
 from tasks.domain.states import Compliance
 from tasks.rules.compliance.model import (
     ComplianceData,
@@ -65,7 +66,7 @@ class _Follower:
         self.first_seen, self.baseline_until = first_seen, baseline_until
         self.known: dict[Version, datetime] = {}  # when an update became known: as stored, or its first sight anywhere
         for sight in sights:
-            for key in ((fix.name, fix.version) for fix in sight.pending):
+            for key in (build_sight_key((fix.name, fix.version)) for fix in sight.pending):
                 self.known[key] = min(sight.at, self.known.get(key, sight.at), first_seen.get(key, sight.at))
         self.installations: dict[tuple[str, str], list[Installation]] = {}
         for installation in sorted(installations, key=lambda installation: installation.at):
@@ -110,12 +111,12 @@ class _Follower:
         installed: Installation | None,
         ended_at: datetime | None,
     ) -> Fix:
-        key = (first.name, first.version)
+        key = build_sight_key((first.name, first.version))
         ended_at = installed.at if installed is not None else ended_at
         return Fix(
             machine=machine,
             name=first.name,
-            version=last.version,
+            version=strip_update_id(last.version),
             kind=first.kind,
             known_at=self.known[key],
             known_at_least=self.known[key] < self.baseline_until and key not in self.first_seen,

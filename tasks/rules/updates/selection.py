@@ -13,7 +13,7 @@ from typing import Final
 
 from inventory.files.problems import did_you_mean
 from inventory.name_lists import join_first_names
-from tasks.domain.assessment import TRY_AGAIN
+from tasks.domain.assessment import TRY_AGAIN, build_sight_key, build_update_key, strip_update_id
 from tasks.domain.model import MachinePlan, NotHeld, PackageState, PinnedUpdates, Selection, Update, UpdateResult
 from tasks.domain.states import Classification, Severity, UpdateState, include_esm
 from tasks.rules.calendar.local_time import format_date_and_time
@@ -151,10 +151,10 @@ def _pin_to_security_version(update: Update, selection: Selection) -> Update:
 
 def _pin_to_tested_version(update: Update, frozen: PinnedUpdates | None) -> Update:
     """Return an update in the newest version that pinned updates have and that is still offered, if there is one."""
-    if frozen is None or (update.name, update.available) in frozen.updates:
+    if frozen is None or update.key in frozen.updates:
         return update
     for number, version in enumerate(update.older_versions, start=1):
-        if (update.name, version) in frozen.updates:
+        if build_update_key(update.name, update.id, version) in frozen.updates:
             other_versions = update.older_versions[number:]
             tested = replace(update, available=version, security_version="", older_versions=other_versions)
             return replace(tested, published=None)
@@ -216,9 +216,11 @@ def _check_severity(update: Update, selection: Selection) -> str:
 
 def _check_pinned_version(update: Update, frozen: PinnedUpdates | None) -> str:
     """Return why pinned updates exclude an update, or "". Versions are only compared for equality."""
-    if frozen is None or (update.name, update.available) in frozen.updates:
+    if frozen is None or update.key in frozen.updates:
         return ""
-    tested = sorted(version for name, version in frozen.updates if name == update.name)
+    tested = sorted({strip_update_id(version) for name, version in frozen.updates if name == update.name})
+    if update.available in tested:
+        return f"run {frozen.run_id} has tested another {update.name} {update.available}, not the one that is offered"
     if not tested:
         return f"run {frozen.run_id}, whose updates this run uses, has not installed it"
     return f"run {frozen.run_id} has tested {join_first_names(tested)}, and not {update.available}, which is offered"
@@ -250,7 +252,7 @@ def _check_install_limits(update: Update, selection: Selection) -> str:
 
 
 def _find_date(update: Update, selection: Selection) -> datetime | None:
-    key = update.name, update.available
+    key = build_sight_key(update.key)
     return update.published or next((seen_at for seen, seen_at in selection.first_seen if seen == key), None)
 
 

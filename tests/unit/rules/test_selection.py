@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.domain.model import Selection
+from tasks.domain.model import PinnedUpdates, Selection
 from tasks.domain.states import Classification, Severity, UpdateState
 from tasks.rules.updates.selection import describe_unapplied_limits, find_forbidden_updates, select_updates
+from tests.unit.managers.windows_records import guid
 from tests.unit.rules.examples import SKIPPED, a_state, an_update, selections, states
 
 NOTHING: frozenset[str] = frozenset()
@@ -277,6 +278,21 @@ def test_without_a_publication_the_first_sight_in_the_fleet_decides():
     published = an_update(published=limit)
     later = {(published.name, published.available): limit + timedelta(days=1)}
     assert outcome(published, published_before=limit, first_seen=tuple(later.items()))[0] == "chosen"
+
+
+def test_on_windows_the_id_tells_updates_apart_that_have_one_number_and_revision():
+    limit, month = datetime(2026, 11, 1, tzinfo=UTC), timedelta(days=30)
+    old, new = (an_update("KB890830", id=guid(n), kb="KB890830", available="rev 200") for n in (1, 2))
+    revised = replace(old, available="rev 201")
+    first_seen = ((("KB890830", guid(1)), limit), (("KB890830", guid(2)), limit + month))
+    for update, expected in ((old, "chosen"), (revised, "chosen"), (new, UpdateState.EXCLUDED)):
+        assert outcome(update, published_before=limit, first_seen=first_seen)[0] == expected
+    pinned = PinnedUpdates("august", frozenset({old.key}))
+    assert outcome(old, pinned_updates=pinned)[0] == "chosen"
+    state, reason = outcome(new, pinned_updates=pinned)
+    assert state is UpdateState.NOT_SELECTED
+    assert reason == "run august has tested another KB890830 rev 200, not the one that is offered"
+    assert outcome(revised, pinned_updates=pinned)[1].endswith("has tested rev 200, and not rev 201, which is offered")
 
 
 @given(states, selections)

@@ -17,6 +17,7 @@ from tasks.rules.compliance.figures import (
     compute_sla,
     compute_weeks,
     find_evaluation_end,
+    find_fixes,
 )
 from tasks.rules.compliance.model import (
     ComplianceData,
@@ -28,6 +29,7 @@ from tasks.rules.compliance.model import (
     ScopeMachine,
     Sight,
 )
+from tests.unit.managers.windows_records import guid
 
 MONTH = Month(2026, 11)
 STATES = ("Compliant", "NonCompliant", "NotAssessed")
@@ -91,6 +93,14 @@ def test_what_was_in_time_stays_so(found: list[Fix], sooner: int, more: int) -> 
     assert early.in_time <= late.in_time
     assert early.late <= late.late
     assert early.not_due >= late.not_due
+
+
+def test_a_revision_on_windows_is_known_since_the_first_one() -> None:
+    moments = [MONTH.start + timedelta(days=days) for days in (1, 2)]
+    revised = PendingFix("KB1", f"rev 201 {guid(1)}", "security", "")
+    sights = [Sight("m1", moments[1], (revised,))]
+    (fix,) = find_fixes(sights, (), {("KB1", guid(1)): moments[0]}, MONTH.start)
+    assert (fix.version, fix.known_at, fix.known_at_least) == ("rev 201", moments[0], False)
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1), st.integers(1, 100))
