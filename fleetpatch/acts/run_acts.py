@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from fastapi import Request
@@ -42,7 +42,7 @@ from inventory.machine import DEFAULT_SITE
 from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import Clock, SystemClock
-from tasks.records.approvals import Approval
+from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns, compute_request_digest
 from tasks.records.storage.column_types import replace_unstorable
 
@@ -250,49 +250,37 @@ def digest_key(*parts: str) -> str:
 _DIGEST: Final = re.compile(r"[0-9a-f]{12,64}")
 
 
-def approve_plan(request: Request, run: RunInfo, plan: str, remark: str) -> Approval:
-    """Approve exactly the plan that somebody has seen, by its digest or the first 12 characters or more of it.
+def decide_plan(request: Request, run: RunInfo, decision: ApprovalDecision, plan: str, remark: str) -> Approval:
+    """Approve exactly the plan that somebody has seen, or reject it, so that its run begins nothing.
+
+    ``plan``: its digest, or the first 12 characters or more of it. "" rejects whatever the run waits with.
 
     Raises:
-        RequestError: it can't be approved, or not by this person.
+        RequestError: it can't be approved or rejected, or not by this person.
         RecordsError: the records can't be written.
     """
-    with record_act(request, "approve", run.id, f"plan {plan[:12]}"):
-        _require_digest(plan)
+    context, identity = get_context(request), get_identity(request)
+    approves = decision is ApprovalDecision.APPROVED
+    is_exact = approves or plan != ""
+    with record_act(request, "approve" if approves else "reject", run.id, f"plan {plan[:12]}" if is_exact else ""):
+        if is_exact:
+            _require_digest(plan)
         require_machines_of_run(request, Role.APPROVE, run)
-        lease = get_context(request).records.leases.find_lease(run.id)
+        lease = context.records.leases.find_lease(run.id) if approves else None
         if lease is not None and lease.stop is not None:
             reason = f": {lease.stop.reason}" if lease.stop.reason else ""
             raise RequestError(f"run {run.id} was cancelled by {lease.stop.who}{reason}", hint="Start a new run.")
-        return _decide(approve_run, request, run, plan, remark)
-
-
-def reject_plan(request: Request, run: RunInfo, plan: str, remark: str) -> Approval:
-    """Reject a plan, so that its run begins nothing. ``plan`` "": whatever the run waits with.
-
-    Raises:
-        RequestError: it can't be rejected.
-        RecordsError: the records can't be written.
-    """
-    with record_act(request, "reject", run.id, f"plan {plan[:12]}" if plan else ""):
-        if plan:
-            _require_digest(plan)
-        require_machines_of_run(request, Role.APPROVE, run)
-        return _decide(reject_run, request, run, plan, remark)
-
-
-def _decide(decide: Callable[..., Approval], request: Request, run: RunInfo, plan: str, remark: str) -> Approval:
-    context, identity = get_context(request), get_identity(request)
-    return decide(
-        run.id,
-        identity.name,
-        remark,
-        plan=plan,
-        login=identity.name,
-        roles=frozenset(identity.roles),
-        records_url=context.settings.records_url,
-        clock=get_shared_clock(context),
-    )
+        decide = approve_run if approves else reject_run
+        return decide(
+            run.id,
+            identity.name,
+            remark,
+            plan=plan,
+            login=identity.name,
+            roles=frozenset(identity.roles),
+            records_url=context.settings.records_url,
+            clock=get_shared_clock(context),
+        )
 
 
 def get_shared_clock(context: WebContext) -> Clock | None:

@@ -15,9 +15,8 @@ from fleetpatch.acts.order_acts import set_owner, start_order
 from fleetpatch.acts.patch_form import preview_scope
 from fleetpatch.acts.run_acts import (
     MAX_KEY_LENGTH,
-    approve_plan,
+    decide_plan,
     get_shared_clock,
-    reject_plan,
     request_cancel,
     start_assessment,
     start_patch,
@@ -35,10 +34,9 @@ from flows.request.order_request import OrderRequest
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import FleetpatchError, PolicyRefused, RequestError
-from tasks.domain.model import RunInfo
 from tasks.domain.rows.approvals import ApprovalRow
 from tasks.domain.rows.scheduled_events import ScheduledEventRow
-from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals, build_approval_row
+from tasks.records.approvals import ApprovalDecision, SqlApprovals, build_approval_row
 from tasks.rules.scheduled_events import build_event_row
 
 router = APIRouter(responses=describe_problems(404, 408, 409, 413, 415))
@@ -193,19 +191,13 @@ def undo(request: Request, run_id: str, body: models.UndoBody, idempotency_key: 
 @router.post("/approvals/{run_id}/approve", dependencies=APPROVE, tags=["Approvals"])
 def approve(request: Request, run_id: str, decision: models.Consent) -> ApprovalRow:
     """Approve exactly the plan of the digest. Who started the run may not. Sent again, it gives the same answer."""
-    run = find_exact_run(get_context(request), run_id)
-    made = _find_own_decision(request, run, ApprovalDecision.APPROVED, decision)
-    with report_conflict():
-        return build_approval_row(made or approve_plan(request, run, decision.plan, decision.remark))
+    return _decide(request, run_id, ApprovalDecision.APPROVED, decision)
 
 
 @router.post("/approvals/{run_id}/reject", dependencies=APPROVE, tags=["Approvals"])
 def reject(request: Request, run_id: str, decision: models.Rejection) -> ApprovalRow:
     """Reject a plan, so that its run begins nothing. Sent again, it gives the same answer."""
-    run = find_exact_run(get_context(request), run_id)
-    made = _find_own_decision(request, run, ApprovalDecision.REJECTED, decision)
-    with report_conflict():
-        return build_approval_row(made or reject_plan(request, run, decision.plan, decision.remark))
+    return _decide(request, run_id, ApprovalDecision.REJECTED, decision)
 
 
 @router.post("/events/{event_id}/approve", dependencies=RUN, tags=["Events"])
@@ -222,15 +214,16 @@ def withdraw_event(request: Request, event_id: str, body: models.CancelBody | No
         return build_event_row(withdraw_scheduled_event(request, event_id, body.reason.strip() if body else ""))
 
 
-def _find_own_decision(
-    request: Request, run: RunInfo, wanted: ApprovalDecision, decision: models.Rejection
-) -> Approval | None:
-    """Return the decision if this very person made it before: the answer to the first request may be lost."""
+def _decide(request: Request, run_id: str, wanted: ApprovalDecision, decision: models.Rejection) -> ApprovalRow:
+    """Decide on a plan, unless this very person did so before: the answer to the first request may be lost."""
     context = get_context(request)
-    approval = SqlApprovals(context.records.database, get_shared_clock(context)).find_approval(run.id)
-    if approval is None or (approval.decision, approval.who) != (wanted, get_identity(request).name):
-        return None
-    return approval if approval.digest.startswith(decision.plan) else None
+    run = find_exact_run(context, run_id)
+    made = SqlApprovals(context.records.database, get_shared_clock(context)).find_approval(run.id)
+    is_own = made is not None and (made.decision, made.who) == (wanted, get_identity(request).name)
+    with report_conflict():
+        if made is None or not is_own or not made.digest.startswith(decision.plan):
+            made = decide_plan(request, run, wanted, decision.plan, decision.remark)
+    return build_approval_row(made)
 
 
 class StateConflict(FleetpatchError):

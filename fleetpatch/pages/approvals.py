@@ -1,6 +1,5 @@
 """Approvals: what waits for a person, the whole plan of it, and the decision."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated
 
@@ -9,7 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from fleetpatch.access.identity import Identity
 from fleetpatch.access.roles import Role
-from fleetpatch.acts.run_acts import approve_plan, get_shared_clock, reject_plan
+from fleetpatch.acts.run_acts import decide_plan, get_shared_clock
 from fleetpatch.pages.paging import build_page
 from fleetpatch.pages.run import find_exact_run, find_run
 from fleetpatch.runs.plan_view import PlanView
@@ -92,7 +91,7 @@ def approve(
     remark: Annotated[str, Form()] = "",
 ) -> Response:
     """Approve exactly the plan that the person has seen."""
-    return _decide(request, run_id, lambda run: approve_plan(request, run, plan, remark))
+    return _decide(request, run_id, ApprovalDecision.APPROVED, plan, remark)
 
 
 @router.post("/approvals/{run_id}/reject")
@@ -104,14 +103,14 @@ def reject(
     remark: Annotated[str, Form()] = "",
 ) -> Response:
     """Reject a plan, so that its run begins nothing. Without a digest: whatever the run waits with."""
-    return _decide(request, run_id, lambda run: reject_plan(request, run, plan, remark))
+    return _decide(request, run_id, ApprovalDecision.REJECTED, plan, remark)
 
 
-def _decide(request: Request, run_id: str, decide: Callable[[RunInfo], Approval]) -> Response:
+def _decide(request: Request, run_id: str, decision: ApprovalDecision, plan: str, remark: str) -> Response:
     context = get_context(request)
     run = find_exact_run(context, run_id)
     try:
-        decide(run)
+        decide_plan(request, run, decision, plan, remark)
     except RequestError as error:
         return _show_plan(request, find_run(context, run.id), refusal=error)
     return RedirectResponse(f"/approvals/{run.id}", 303)
