@@ -92,6 +92,10 @@ def test_what_others_need_a_machine_for_is_told_with_the_name_that_it_shares() -
     off = (*SERVICES, internal, Service("vmms", "Stopped"), Service("ClusSvc", "Stopped", "Disabled"))
     with facts_of(Scenario(services=off)) as facts:
         assert facts.roles == ()
+    del registry["Cluster"]["ClusterName"], registry[rf"{CONTROL}\Tcpip\Parameters"]["Domain"]
+    with facts_of(Scenario(services=services, registry=registry)) as facts:
+        assert facts.roles is not None
+        assert facts.roles[:2] == ("domain controller of ", "node of the cluster ")
     with facts_of(Scenario(services=services, registry=registry, denied_keys=["Cluster"])) as facts:
         assert facts.roles is None
 

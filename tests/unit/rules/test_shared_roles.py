@@ -1,6 +1,8 @@
 """Machines of one role without a machine set: what a plan says, and that its proposal is a set that is enough."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -28,13 +30,15 @@ def test_machines_of_one_domain_are_told_with_a_set_that_is_enough(tmp_path: Pat
     (note,) = describe_shared_roles(roles, waves, ())
     about, _, proposal = note.partition(". Add to the inventory: ")
     begin = f"warning: dc-1, dc-2 ({DC}) may be out of service together"
-    assert about == f"{begin}, as no machine set has them"
+    assert about == f"{begin}: no machine set keeps them apart"
     machines = [{"name": name, "address": f"192.0.2.{number}"} for number, name in enumerate(roles, start=1)]
     (tmp_path / "fleet.yaml").write_text(yaml.safe_dump({"machines": machines, **yaml.safe_load(proposal)}))
     (proposed,) = load_inventory(tmp_path / "fleet.yaml").sets
     assert (proposed.name, proposed.members) == ("domain-controller-of-corp-example-org", ("dc-1", "dc-2"))
     assert proposed.allowed_unavailable == 1
     assert describe_shared_roles(roles, waves, (proposed,)) == ()
+    (again,) = describe_shared_roles(roles, waves, (replace(proposed, max_unavailable=2),))
+    assert "name: domain-controller-of-corp-example-org-apart, " in again
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,7 @@ def test_servers_that_need_not_belong_together_are_told_where_they_share_a_wave(
 
 def test_one_alone_is_told_only_of_a_role_with_partners_and_sets_of_sites_are_enough() -> None:
     assert describe_shared_roles({"a": [NODE]}, in_waves("a b"), ()) == (
-        f"a ({NODE}) is in no machine set: another run may have its partner",
+        f"a ({NODE}): no machine set keeps it from a partner in another run",
     )
     assert describe_shared_roles({"a": [SQL], "b": []}, in_waves("a b"), ()) == ()
     assert describe_shared_roles({"a": [NODE]}, in_waves("a"), (in_set("a", "c"),)) == ()
@@ -66,11 +70,40 @@ def test_one_alone_is_told_only_of_a_role_with_partners_and_sets_of_sites_are_en
 
 
 def test_roles_that_could_not_be_read_are_no_absence_of_roles() -> None:
-    roles = {"a": None, "b": [DC], "c": None, "d": None}
-    unread, alone = describe_shared_roles(roles, in_waves("a b c d"), (in_set("c", "x"),))
-    about = "could not be read (domain controller, cluster node), and no machine set has them"
-    assert unread == f"warning: the roles of a, d {about}"
-    assert alone.startswith(f"b ({DC}) is in no machine set")
+    roles = {"a": None, "b": [DC], "c": None, "d": ["domain controller of "], "e": ["node of the cluster "]}
+    unread, alone = describe_shared_roles(roles, in_waves("a b c d e"), (in_set("c", "x"),))
+    about = "could not be read (domain controller or cluster node, and of which), and no machine set keeps them apart"
+    assert unread == f"warning: the roles of a, d, e {about}"
+    assert alone.startswith(f"b ({DC}): no machine set keeps it")
+
+
+def test_machines_that_do_not_know_the_name_of_their_cluster_are_of_no_common_one() -> None:
+    nodes = {"a": ["node of the cluster "], "b": ["node of the cluster "]}
+    (note,) = describe_shared_roles(nodes, in_waves("a b"), ())
+    assert note.startswith("warning: the roles of a, b could not be read (domain controller or cluster node, and of")
+    assert describe_shared_roles(nodes, in_waves("a b"), (in_set("a", "x"), in_set("b", "y"))) == ()
+
+
+@pytest.mark.parametrize(
+    ("limits", "is_told"),
+    [
+        ({"max_unavailable": 1}, False),
+        ({"max_unavailable": 2}, True),
+        ({"max_unavailable_percent": 100.0}, True),
+        ({"max_unavailable": 2, "quorum": 1}, False),
+        ({"max_unavailable": 2, "update_domain": "room"}, False),
+    ],
+)
+def test_a_set_that_lets_all_be_out_of_service_together_keeps_nothing_apart(
+    limits: dict[str, Any], *, is_told: bool
+) -> None:
+    machine_set = MachineSet("dcs", "dc-*", ("dc-1", "dc-2"), **limits)
+    both, one = {"dc-1": [DC], "dc-2": [DC]}, {"dc-1": [DC]}
+    for roles in (both, one, {"dc-1": None}):
+        notes = describe_shared_roles(roles, in_waves("dc-1 dc-2"), (machine_set,))
+        assert ["machine set" in note for note in notes] == [True] * is_told
+    beside = MachineSet("all", "*", ("dc-1", "dc-2", "web-1"), max_unavailable=2)
+    assert len(describe_shared_roles(both, in_waves("dc-1 dc-2"), (beside, machine_set))) == is_told
 
 
 @given(

@@ -205,9 +205,8 @@ function Write-FpRoles {
     if ((Read-FpValue -Path "$system\Services\ClusSvc" -Name Start) -in 2, 3) {
         $names += "node of the cluster $(Read-FpValue -Path 'HKLM:\Cluster' -Name ClusterName)"
     }
-    # patterns: that none is there is no error; ##WID is a part of Windows
-    foreach ($service in @(Get-Service -Name 'vmm[s]', 'MSSQLSERVE[R]', 'MSSQL$*')) {
-        if ("$($service.Status)" -ne 'Running' -or $service.Name -eq 'MSSQL$MICROSOFT##WID') { continue }
+    foreach ($service in @(Get-Service -Name 'vmm[s]') + @(Get-FpSqlServer)) { # that none is there is no error
+        if ("$($service.Status)" -ne 'Running') { continue }
         $names += if ($service.Name -eq 'vmms') { 'Hyper-V host' } else { 'SQL Server' }
     }
     Write-FpRecord -Kind roles -Fields @{ names = @($names | Select-Object -Unique) }

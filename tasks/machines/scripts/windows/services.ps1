@@ -24,6 +24,10 @@ function Get-FpService {
     }
 }
 
+function Get-FpSqlServer { # its services, without the Windows Internal Database, a part of Windows
+    Get-Service -Name 'MSSQLSERVE[R]', 'MSSQL$*' | Where-Object -FilterScript { $_.Name -ne 'MSSQL$MICROSOFT##WID' }
+}
+
 function Read-FpExitCodes { # of services that have ended: name -> exit code; empty if WMI does not answer
     $codes = @{}
     $question = @{ ClassName = 'Win32_Service'; OperationTimeoutSec = 8; ErrorAction = 'Stop' }
