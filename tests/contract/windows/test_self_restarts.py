@@ -3,12 +3,14 @@
 import time
 from typing import Any
 
+import pytest
+
 from tasks.domain.model import SelfRestart
 from tasks.domain.states import FindingLevel, OperationState, RebootState, UpdateState
 from tests.contract.windows.update_machine import UpdateMachine, offer
 from tests.contract.windows.windows_fleet import WindowsFleet, results
 from tests.lab.windows.machine_facts import RegistryValues
-from tests.lab.windows.scenario import Scenario, Update
+from tests.lab.windows.scenario import SERVICES, Scenario, Service, Update
 
 DEADLINE: RegistryValues = {
     "SetComplianceDeadline": 1,
@@ -43,6 +45,30 @@ def test_policies_of_groups_and_of_an_mdm_and_deadlines_of_the_server_are_read()
         ),
     )
     assert [update.server_deadline is not None for update in state.updates] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("answer", "restart"),
+    [
+        ({"ReturnValue": 0, "RebootPending": True, "IsHardRebootPending": False}, None),
+        (
+            {"ReturnValue": 0, "RebootPending": True, "IsHardRebootPending": True},
+            SelfRestart("ConfigMgr's client restarts it after a countdown"),
+        ),
+        (
+            {"ReturnValue": 0x80070005},
+            SelfRestart("whether ConfigMgr's client restarts it could not be read", is_lasting=False),
+        ),
+    ],
+)
+def test_a_hard_reboot_of_the_client_of_configmgr_is_told(answer: dict[str, Any], restart: SelfRestart | None) -> None:
+    asked = "root/ccm/ClientSDK:CCM_ClientUtilities.DetermineIfRebootPending"
+    services = (*SERVICES, Service("ccmexec"))
+    with UpdateMachine.opened(offer(1), services=services, cim_methods={asked: answer}) as machine:
+        state = machine.assess()
+    assert state.self_restarts == (() if restart is None else (restart,))
+    is_asked = "RebootPending" in answer
+    assert ("ConfigMgr asks for a reboot" in state.reboot.reasons) is is_asked
 
 
 def test_with_a_deadline_policy_a_run_that_may_not_reboot_installs_nothing_and_another_leaves_nothing() -> None:

@@ -19,7 +19,7 @@ UNTIL = datetime(2027, 1, 15, 8, tzinfo=UTC)
 
 def policies(group: dict[str, str] | None = None, mdm: dict[str, str] | None = None) -> list[str]:
     values = {**(group or {}), **{f"mdm:{name}": value for name, value in (mdm or {}).items()}}
-    return [restart.reason for restart in find_self_restarts(values, (), (), (), ())]
+    return [restart.reason for restart in find_self_restarts(values, (), (), None, (), ())]
 
 
 @given(
@@ -81,4 +81,14 @@ def test_a_policy_of_a_group_needs_its_switch_and_one_of_an_mdm_does_not() -> No
 
 def test_policies_that_could_not_be_read_are_a_lasting_reason() -> None:
     unread = SelfRestart("whether policies restart it could not be read")
-    assert find_self_restarts({}, None, (), (), ()) == find_self_restarts({}, ["HKLM:"], (), (), ()) == (unread,)
+    assert find_self_restarts({}, None, (), None, (), ()) == (unread,)
+    assert find_self_restarts({}, ["HKLM:"], (), None, (), ()) == (unread,)
+
+
+def test_a_policy_that_is_on_without_its_days_has_the_days_of_windows() -> None:
+    """Policy CSP - Update has these defaults; without a deadline, an engaged restart waits for a person."""
+    words = "a group policy (ConfigureDeadlineForQualityUpdates) restarts it with a deadline of 7 days after an update"
+    assert policies(group={"SetComplianceDeadline": "1"}) == [f"{words} is offered"]
+    (older,) = policies(group={"SetAutoRestartDeadline": "1"})
+    assert older.endswith("(AutoRestartDeadlinePeriodInDays) restarts it at the latest 7 days after a reboot is due")
+    assert policies(group={"SetEngagedRestartTransitionSchedule": "1"}) == []

@@ -151,7 +151,7 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_hotpatch_enrolment(hotpatch, system, history),
         repository_problems=(*_find_search_problems(result, searches, source), *find_unseen_fixes(survey)),
-        self_restarts=find_self_restarts(policy, survey.unread, managers.updaters, waiting, offered),
+        self_restarts=find_self_restarts(policy, survey.unread, managers.updaters, marks, waiting, offered),
     )
 
 

@@ -41,6 +41,7 @@ class RebootRecord(Record):
     servicing: bool = False  # key "RebootPending" of Component Based Servicing
     servicing_continues: bool = False  # key "RebootInProgress": part of an update waits for the next boot
     config_manager: bool | None = None  # the client of ConfigMgr says so; None when there is none
+    config_manager_restarts: bool | None = False  # its client does, after a countdown; None when it does not answer
     renamed: bool = False  # the computer's name changes at the next boot
     joining: bool = False  # it joins a domain at the next boot
     file_renames: Count = 0  # number of files that are renamed or removed at the next boot

@@ -1,7 +1,7 @@
 # Functions that write what an assessment needs beside the updates: records "system", "policy", "agents", "service",
 # "products", "searched", "running_update", "busy", "reboot" and "hotpatch". They read the registry, services and
 # processes.
-# Requires: registry_values, servicing, wua_agent
+# Requires: registry_values, services, servicing, wua_agent
 
 $FpCurrentVersion = 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion'
 $FpPolicies = 'HKLM:\SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate'
@@ -177,9 +177,8 @@ function Write-FpAgents {
 function Write-FpProducts {
     # The record "products", if there are products whose updates come only from Microsoft Update or WSUS: the names of
     # their services, and whether Microsoft Update is switched on; null if that can't be read.
-    $names = @('MSSQLSERVER', 'MSSQL$*', 'MSExchangeServiceHost', 'SPTimerV4')
-    $found = @(Get-Service -Name $names -ErrorAction SilentlyContinue | ForEach-Object -Process { [string]$_.Name })
-    $found = @($found -ne 'MSSQL$MICROSOFT##WID') # Windows Internal Database, a part of Windows
+    $services = @(Get-FpSqlServer) + @(Get-Service -Name 'MSExchangeServiceHos[t]', 'SPTimerV[4]')
+    $found = @($services | ForEach-Object -Process { [string]$_.Name })
     if ($found.Count -eq 0) { return }
     $record = [ordered]@{ services = $found; microsoft_update = $null }
     try {
@@ -228,15 +227,16 @@ function Write-FpBusy {
 }
 
 function Get-FpConfigManagerReboot {
-    # Whether ConfigMgr's client asks for a reboot; null without one, or if it does not answer.
-    if (-not (Test-FpServiceRuns 'ccmexec')) { return $null }
+    # Whether ConfigMgr's client asks for a reboot (null without one), and enforces it. Both null: it does not answer.
+    if (-not (Test-FpServiceRuns 'ccmexec')) { return $null, $false }
     try {
         $client = @{ Namespace = 'root\ccm\ClientSDK'; ClassName = 'CCM_ClientUtilities' }
         $answer = Invoke-CimMethod @client -MethodName 'DetermineIfRebootPending'
-        return ([bool]$answer.RebootPending -or [bool]$answer.IsHardRebootPending)
+        if ($answer.ReturnValue) { throw "code $($answer.ReturnValue)" }
+        return ([bool]$answer.RebootPending -or [bool]$answer.IsHardRebootPending), [bool]$answer.IsHardRebootPending
     } catch {
         Write-Verbose -Message "ConfigMgr: $_"
-        return $null
+        return $null, $null
     }
 }
 
@@ -249,7 +249,7 @@ function Write-FpReboot {
         $record.update_agent = [bool](Test-Path -LiteralPath "$agent\Auto Update\RebootRequired")
         $record.servicing = [bool](Test-Path -LiteralPath "$servicing\RebootPending")
         $record.servicing_continues = [bool](Test-Path -LiteralPath "$servicing\RebootInProgress")
-        $record.config_manager = Get-FpConfigManagerReboot
+        $record.config_manager, $record.config_manager_restarts = Get-FpConfigManagerReboot
         $active = [string](Get-FpRegistryValue "$control\ComputerName\ActiveComputerName" 'ComputerName')
         $coming = [string](Get-FpRegistryValue "$control\ComputerName\ComputerName" 'ComputerName')
         $record.renamed = ($active -ne '' -and $coming -ne '' -and $active -ne $coming)
