@@ -70,11 +70,8 @@ def reboot(context: MachineContext) -> MachineState:
     decision = _decide_reboot(context)
     obstacle = (_find_reboot_obstacle(context) or explain_no_boot(context)) if decision.reboot else ""
     if obstacle:
-        _store_result(
-            context,
-            RebootResult(decision.state_without_reboot, f"not rebooted although {decision.reason}: {obstacle}"),
-            early,
-        )
+        refusal = f"not rebooted although {decision.reason}: {obstacle}"
+        _store_result(context, RebootResult(decision.state_without_reboot, refusal), early)
     elif not decision.reboot:
         result = RebootResult(decision.state_without_reboot, decision.reason, mitigated_by=decision.mitigated_by)
         _store_result(context, result, early)
@@ -239,10 +236,7 @@ def _wait_and_reboot(context: MachineContext, reason: str, *, early: bool) -> Re
             return _store_result(
                 context, RebootResult(RebootState.COMPLETED, cause, wait.boot_id, readiness.boot_id), early
             )
-        if why_not:
-            refusal = f"not rebooted although {reason}: {why_not}"
-            return _store_result(context, RebootResult(_decide_reboot(context).state_without_reboot, refusal), early)
-        if why_not := explain_no_boot(context) or put_guests_away(context):  # the wait may have been long
+        if why_not := why_not or explain_no_boot(context) or put_guests_away(context):  # the wait may have been long
             refusal = f"not rebooted although {reason}: {why_not}"
             return _store_result(context, RebootResult(_decide_reboot(context).state_without_reboot, refusal), early)
         because = f"{reason}; ordered after {wait.summary}" if wait.summary else reason
@@ -266,10 +260,10 @@ def _order_and_watch(
 ) -> RebootResult | None:
     """Order the reboot once. Return its result, or None if another process has begun to change packages meanwhile."""
     clock = context.clock
+    # by the machine's own clock: an order may arrive late
+    latest = str(math.ceil(context.window.end.timestamp() - context.reboot_seconds + context.facts.clock_skew_seconds))
     order = context.build_shared_script(
-        "reboot",
-        {"expected_boot_id": before, "latest": _format_latest_start(context), "locks": context.manager.lock_files},
-        read_only=False,
+        "reboot", {"expected_boot_id": before, "latest": latest, "locks": context.manager.lock_files}, read_only=False
     )
     order = with_lock_token(context, order)
     detail = {"reason": reason, "early": early, "round": context.state.follow_up_count}
@@ -330,12 +324,6 @@ def _to_refused_result(result: RebootResult, refused: ScriptRecord, due: RebootS
     elif about == "boot" or about in OBSTACLE_KINDS:
         state = due
     return replace(result, state=state, reason=f"{result.reason}; refused: {reason}", count=0)
-
-
-def _format_latest_start(context: MachineContext) -> str:
-    """Return the latest time for an order, by the machine's own clock: an order may arrive late."""
-    last = context.window.end.timestamp() - context.reboot_seconds
-    return str(math.ceil(last + context.facts.clock_skew_seconds))
 
 
 def find_ordered_reboot(context: MachineContext, *, early: bool) -> str:

@@ -1,11 +1,10 @@
 #!/bin/sh
 # Reports what the next boot of this machine needs, and what a reboot ends. It starts few programs.
 # Records: fstab (number, line, device: yes, no, unknown, or "" if it names none), crypt (name, key, options, tokens: what opens the
-# volume without a person, as its header and clevis say, needed: whether the system's own file system is on it; of a crypttab that can't
-# be read: key unread, and in options why), automount (where:
-# others mount below it), people (user, program), section "units" (under systemd: the mounts that it sees and the units that were made
-# at run time), and at the end survey (ignores_devices: systemd ignores entries with a device in this container, fstab_is_proven: this
-# boot has read fstab as it is).
+# volume without a person, as its header and clevis say, needed: whether the system's own file system is on it; key unread: crypttab
+# can't be read, options: why), automount (where: others mount below it), people (user, program), section "units" (under systemd: the
+# mounts that it sees and the units that were made at run time), and at the end survey (ignores_devices: systemd ignores entries with
+# a device in this container, fstab_is_proven: this boot has read fstab as it is).
 # Step: precheck
 # Changes: nothing
 # Requires: limited
