@@ -23,7 +23,11 @@ LATER, PAST, RELEASED = "9999999999", "1000000000", "0"
 TOOLS = {
     "setsid": '"$@" &\n',
     "systemd-run": 'while :; do case $1 in -*) shift ;; *) break ;; esac; done; "$@" &\n',
-    "systemctl": '[ "$1" != poweroff ] || echo poweroff >>"$(dirname "$0")/../orders"\n',
+    "systemctl": (
+        'case $1 in poweroff) echo poweroff >>"$(dirname "$0")/../orders" ;;\n'
+        'is-failed) [ -e "$(dirname "$0")/../failed" ] ;; esac\n'
+    ),
+    "journalctl": "echo 'Failed at step EXEC spawning /bin/sh: Permission denied'\n",
     "shutdown": 'echo poweroff >>"$(dirname "$0")/../orders"\n',
     "poweroff": 'echo poweroff >>"$(dirname "$0")/../orders"\n',
     "loginctl": (
@@ -60,7 +64,9 @@ class Machine:
 
     def run(self, work: str) -> Sequence[ScriptRecord]:
         nonce, guard = generate_nonce(), compose_script(Script("package_locks", package=AptManager.script_package))
-        script = f"{load_script('job_common')}\n{guard}\n{load_script('power')}"
+        script = f"{load_script('job_common')}\n{guard}\n{load_script('power')}".replace(
+            "/run/systemd/system", str(self.place / "systemd")
+        )
         given: dict[str, str | tuple[str, ...]] = {
             "root": str(self.place / "fleetpatch/jobs"),
             "place": str(self.place / "order"),
@@ -135,6 +141,17 @@ def test_it_says_how_long_it_has_run_and_does_nothing(machine: Machine) -> None:
 def test_it_is_powered_off_when_nothing_is_against_it(machine: Machine) -> None:
     assert machine.run("off")[-1]["kind"] == "ordered"
     assert machine.was_powered_off()
+
+
+def test_a_unit_of_systemd_that_fails_is_no_order(machine: Machine) -> None:
+    """SELinux or a drop-in for all services: systemd accepts it, and its process never runs."""
+    (machine.place / "systemd").mkdir()
+    assert machine.run("off")[-1]["kind"] == "ordered"
+    assert machine.was_powered_off()
+    (machine.place / "failed").touch()
+    refused = machine.run("off")[-1]
+    why = "its unit has failed: Failed at step EXEC spawning /bin/sh: Permission denied "
+    assert (refused["kind"], refused["why"], refused["about"]) == ("refused", why, "")
 
 
 def test_a_check_orders_nothing(machine: Machine) -> None:

@@ -137,11 +137,8 @@ def restore_updaters(context: MachineContext) -> None:
 def _run_updaters_script(context: MachineContext, action: str) -> ScriptResult:
     """Run the updaters script, and retry while the machine is unreachable. A second execution has no further effect.
 
-    Raises:
-        RecordsError: another process has taken the run over.
-        ScriptFailed: the machine refused.
-        TransportError: it stayed unreachable.
-        UnsupportedSystem: its package manager has no such script.
+    Raises RecordsError (another process has taken the run over), ScriptFailed (the machine refused), TransportError or
+    UnsupportedSystem (its package manager has no such script).
     """
     clock = context.clock
     updaters_script = context.manager.updaters_script

@@ -73,7 +73,11 @@ set -- /bin/sh "$place.sh" "$lock_file" "$was" "$delay" $locks
 if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
   systemctl reset-failed fleetpatch-poweroff.service 2>/dev/null
   systemd-run --quiet --no-ask-password --no-block --unit=fleetpatch-poweroff \
-    --description='A power-off that fleetpatch has ordered' "$@" </dev/null 3>&- 8>&- && { fp_emit ordered; exit 0; }
+    --description='A power-off that fleetpatch has ordered' "$@" </dev/null 3>&- 8>&- && {
+    sleep 1 # so long its process waits at least, if it could be run
+    systemctl is-failed --quiet fleetpatch-poweroff.service || { fp_emit ordered; exit 0; }
+    refuse "its unit has failed: $(timeout 10 journalctl -q -o cat --no-pager -n 3 -u fleetpatch-poweroff.service 2>/dev/null | tr '\n' ' ')"
+  }
 fi
 command -v setsid >/dev/null || refuse 'the machine has neither systemd-run nor setsid to be powered off with'
 setsid "$@" </dev/null >/dev/null 2>&1 3>&- 8>&- &
