@@ -52,7 +52,7 @@ class Machine:
     def load(self, name: str, package: str = SHARED_SCRIPTS) -> str:
         return f"{self.before if name == 'updaters' else ''}\n{load_windows_script(name, package)}"
 
-    def run_task(self, text: str | None = None) -> int:
+    def run_task(self, text: str | None = None) -> int | None:
         """Let the time of its task come; returns the exit code. ``text`` is what it runs in place of its own."""
         (name,) = self.tasks
         arguments = str(self.warm.windows.read_state()["tasks"][name]["arguments"])
