@@ -81,9 +81,9 @@ class QueryTables:
             "machine_days": self._read_days,
             "scheduled_events": self._read_events,
             "assignments": lambda: [self._assignments],
-            "components": self._read_components,
+            "components": lambda: [_build_batch(ComponentRow, list(self._list_components()))],
             "held_packages": self._read_held_packages,
-            "snapshots": self._read_snapshots,
+            "snapshots": lambda: [_build_batch(SnapshotRow, SqlSnapshots(self._database, self._seals).read_all())],
             "image_upgrades": self._read_image_upgrades,
         }
 
@@ -128,10 +128,6 @@ class QueryTables:
         for _, field, values in read_columns(MachineRow, rows):
             is_map = field.kind == "map"  # Arrow wants pairs
             columns.append([None if tags is None else list(tags.items()) for tags in values] if is_map else values)
-        yield list(zip(*columns, strict=True))
-
-    def _read_components(self) -> Iterable[Batch]:
-        columns = [values for _, _, values in read_columns(ComponentRow, list(self._list_components()))]
         yield list(zip(*columns, strict=True))
 
     def _read_runs(self) -> Iterator[Batch]:
@@ -185,9 +181,6 @@ class QueryTables:
             HeldPackageRow, [build_held_row(record, self._now) for record in records if record.removed_at is None]
         )
 
-    def _read_snapshots(self) -> Iterable[Batch]:
-        yield _build_batch(SnapshotRow, SqlSnapshots(self._database, self._seals).read_all())
-
     def _read_image_upgrades(self) -> Iterator[Batch]:
         since = self._since or datetime.fromtimestamp(0, UTC)
         for run_id in SqlComponents(self._database).read_image_run_ids(since):
@@ -206,8 +199,7 @@ class QueryTables:
 
     def _read_events(self) -> Iterator[Batch]:
         events = SqlScheduledEvents(self._database).find_newest(None, only_open=False, since=self._since)
-        rows = [build_event_row(event) for event in events]
-        yield list(zip(*(values for _, _, values in read_columns(ScheduledEventRow, rows)), strict=True))
+        yield _build_batch(ScheduledEventRow, [build_event_row(event) for event in events])
 
 
 def _build_batch(kind: type, rows: Sequence[object]) -> Batch:

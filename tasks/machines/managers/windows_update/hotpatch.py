@@ -198,7 +198,7 @@ def find_hotpatch_month(record: HotpatchRecord | None, system: SystemRecord) -> 
         doubt = "the machine is not enrolled for hotpatches"
     elif not is_hotpatch_eligible(record, system):
         doubt = "the machine's edition or licence is not one for hotpatches"
-    elif (live := find_hotpatching(record, system, ())) is not None:
-        doubt = live.problem
+    else:
+        doubt = _find_problem(record, system)
     is_baseline = find_release_month(system.today) in BASELINE_MONTHS
     return HotpatchMonth(doubt, is_baseline, f"{find_next_baseline(system.today):%Y-%m-%d}")
