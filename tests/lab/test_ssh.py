@@ -245,6 +245,18 @@ def test_a_unit_that_systemd_can_not_run_is_told_at_once_with_its_reason(host, s
         assert (CLOCK.now() - began).total_seconds() < 20
         assert it.poll_job(f"denied-{number}", deadline=soon()).phase is JobPhase.ABSENT
     assert host.sh("systemctl list-units --all --no-legend 'fleetpatch-denied*'") == ""
+    stub = "/usr/local/sbin/systemd-inhibit"  # without an inhibitor, a job goes on, and its log says so
+    host.sh(
+        f"printf '#!/bin/sh\\necho Failed to inhibit: Access denied >&2; exit 1' >{stub}; chmod +x {stub}", root=True
+    )
+    try:
+        it.start_job(Job("uninhibited", Script("work")), deadline=soon())
+        view = patient(
+            lambda: it.poll_job("uninhibited", deadline=soon()), lambda view: view.phase is JobPhase.FINISHED
+        )
+    finally:
+        host.sh(f"rm {stub}", root=True)
+    assert (view.exit_code, "Failed to inhibit: Access denied" in view.log) == (3, True)
 
 
 def test_a_cut_network_loses_nothing_and_who_comes_back_attaches(host, session):

@@ -28,7 +28,7 @@ if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] && command -v systemd-inhibi
   # shellcheck disable=SC2016  # $1 is the holder's own
   systemd-inhibit --what=shutdown:sleep --mode=block --who=fleetpatch --why="job ${FP_JOB_DIR##*/}" \
     /bin/sh -c 'command -v flock >/dev/null && flock -s "$2" true
-      while kill -0 "$1" 2>/dev/null; do sleep 2; done' sh "$$" "$FP_JOB_DIR/alive" >/dev/null 2>&1 3>&- 9>&- &
+      while kill -0 "$1" 2>/dev/null; do sleep 2; done' sh "$$" "$FP_JOB_DIR/alive" >/dev/null 3>&- 9>&- &
   inhibitor=$!
 fi
 
