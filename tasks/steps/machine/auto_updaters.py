@@ -29,7 +29,7 @@ RESTORE_ACT = "restore_updaters"
 """The act of journal entries about the end of the pause. It may be repeated, so it has no entry before it."""
 JOURNAL_KEY = "updaters"
 
-SCRIPT_TIMEOUT_SECONDS = 120.0  # one call, reconnection included; the machine may wait 20 s for its lock, 60 s for a task
+SCRIPT_TIMEOUT_SECONDS = 120.0  # one call with a reconnection; the machine may wait 20 s for its lock, 60 s for a task
 RETRY_SECONDS = 120.0  # how long an unreachable machine is asked again
 _STILL_PAUSED_REMEDY = (
     "They start again when the run's lock on the machine ends, or on Linux with its next reboot; on the machine, "
