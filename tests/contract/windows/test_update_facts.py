@@ -8,7 +8,7 @@ import pytest
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptResult
 from tasks.machines.managers.windows_update.manager import PACKAGE
-from tasks.machines.managers.windows_update.unseen_fixes import RunningUpdateRecord
+from tasks.machines.managers.windows_update.unseen_fixes import TimeRecord
 from tasks.rules.hotpatch import find_second_tuesday
 from tests.contract.windows.update_machine import UpdateMachine, guid, offer
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
@@ -193,7 +193,12 @@ def test_the_package_of_the_build_that_shares_its_files_is_the_running_one() -> 
             keys = state["registry"]
             del keys[next(key for key in keys if key.endswith("~20348.2700.1.10"))]
         result = ask(warm)
-    assert RunningUpdateRecord.model_validate(dict(one(result, "running_update"))).day
+        with change_state(warm.windows.folder) as state:
+            (package,) = (values for key, values in state["registry"].items() if "Package_for_RollupFix" in key)
+            package["values"]["InstallTimeHigh"]["data"] = 0x7FFFFFFF
+        beyond = ask(warm)
+    assert TimeRecord.model_validate(dict(one(result, "running_update"))).day
+    assert not beyond.find_records("running_update"), "no FILETIME is so late"
 
 
 def test_the_internal_database_of_windows_is_no_product() -> None:

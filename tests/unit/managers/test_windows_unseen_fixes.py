@@ -47,7 +47,7 @@ PREVIEW = "2026-10 Cumulative Update Preview for Windows Server 2022 (KB5064862)
 SQL = {"kind": "products", "services": ["MSSQLSERVER"], "microsoft_update": False}
 NEVER = {"kind": "searched", "at": None}
 HEALTHY = history_record(9, title=CURRENT)
-UNKNOWN = {"kind": "running_update", "high": 0, "low": 0}
+UNKNOWN = {"kind": "running_update", "at": -11_644_473_600}
 OLD_RUNS = running_record("2026-08-20")
 WAITING_PREVIEW = update_record(
     2, title=PREVIEW.replace("-10", "-11"), categories=[UPDATES], reboot_required=True, superseded=[guid(1)]
@@ -81,7 +81,7 @@ def test_a_machine_with_the_newest_month_that_is_offered_nothing_is_compliant() 
         ([policy_record(**WSUS)], "no cumulative update of Windows is known to be installed here, and WSUS"),
         ([policy_record(**WSUS), history_record(9, title=OLD)], "is of 2026-08, and WSUS"),
         ([UNKNOWN], "no cumulative update"),
-        ([UNKNOWN | {"high": 0x7FFFFFFF}], "no cumulative update"),
+        ([UNKNOWN | {"at": 253_402_300_799}], "no cumulative update"),
         ([HEALTHY, OLD_RUNS], "is of 2026-08, and Windows Update"),  # dism has removed it
         ([policy_record(**WSUS), HEALTHY, OLD_RUNS], "no cumulative update"),
         ([policy_record(**WSUS), history_record(9, title=f"{CURRENT} (17763.2000)"), OLD_RUNS], "no cumulative"),

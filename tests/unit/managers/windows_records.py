@@ -96,9 +96,8 @@ def policy_record(**values: str) -> dict[str, Any]:
 
 def running_record(moment: str = "2026-11-11") -> dict[str, Any]:
     """When the cumulative update that runs was installed, in UTC."""
-    since_1601 = datetime.fromisoformat(moment).replace(tzinfo=UTC) - datetime(1601, 1, 1, tzinfo=UTC)
-    ticks = int(since_1601.total_seconds()) * 10**7
-    return {"kind": "running_update", "high": ticks >> 32, "low": ticks & 0xFFFFFFFF}
+    at = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+    return {"kind": "running_update", "at": int(at.timestamp())}
 
 
 def assessment(*records: Mapping[str, Any], bare: Sequence[Mapping[str, Any]] | None = None) -> ScriptResult:

@@ -65,8 +65,6 @@ _MONTH_PATTERN: Final = re.compile(r"\s*(20[0-9]{2})-(0[1-9]|1[0-2])(?![0-9])")
 _ROLLUP_PATTERN: Final = re.compile(r"\bsecurity (?:monthly quality rollup|only quality update)\b", re.IGNORECASE)
 """The monthly updates of Windows Server 2012 R2 and older."""
 _PAUSE_REMEDY: Final = "End that there, or judge the machine by another source: while it lasts, fixes are not offered."
-_FILETIME_EPOCH: Final = datetime(1601, 1, 1, tzinfo=UTC)
-_LAST_FILETIME: Final = 2**61  # in the year 8907: later ones are none
 
 
 class PolicyRecord(Record):
@@ -75,24 +73,18 @@ class PolicyRecord(Record):
     unread: Texts = Field(default=[])
 
 
-class SearchedRecord(Record):
-    """When Automatic Updates last searched with success: record "searched". ``at``: seconds since the epoch."""
+class TimeRecord(Record):
+    """When Automatic Updates last searched with success: record "searched". ``at``: seconds since the epoch.
+
+    Record "running_update": when the cumulative update that runs was installed.
+    """
 
     at: Epoch = None
-
-
-class RunningUpdateRecord(Record):
-    """When the cumulative update that runs was installed, as the halves of a FILETIME: record "running_update"."""
-
-    high: int = 0
-    low: int = 0
 
     @property
     def day(self) -> date | None:
         """The day, from one publication by Microsoft (18 h UTC at the latest) to the next; None if it is none."""
-        ticks = ((self.high & 0xFFFFFFFF) << 32) + (self.low & 0xFFFFFFFF)
-        moment = _FILETIME_EPOCH + timedelta(microseconds=ticks // 10) if 0 < ticks < _LAST_FILETIME else None
-        return (moment - timedelta(hours=18)).date() if moment else None
+        return (datetime.fromtimestamp(self.at, UTC) - timedelta(hours=18)).date() if self.at else None
 
 
 class ProductsRecord(Record):
@@ -126,9 +118,9 @@ class SourceSurvey:
     policy: Mapping[str, str]
     unread: Sequence[str] | None
     is_refreshed: bool
-    searched: SearchedRecord | None
+    searched: TimeRecord | None
     system: SystemRecord
-    running: RunningUpdateRecord | None
+    running: TimeRecord | None
     products: ProductsRecord | None
     offered: Sequence[OfferedUpdate]
     history: Sequence[HistoryEntry]

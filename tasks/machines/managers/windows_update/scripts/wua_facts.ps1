@@ -109,23 +109,21 @@ function Write-FpSearched {
 }
 
 function Write-FpRunningUpdate {
-    # The record "running_update": when the cumulative update was installed whose build runs, as a FILETIME's halves.
+    # The record "running_update": when the cumulative update was installed whose build runs. None if it is not known.
     $version = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion'
     $packages = "$FpCurrentVersion\Component Based Servicing\Packages"
     # the revision alone: versions that share their files have the package of the first, as 19041 on 19045
     $pattern = '\APackage_for_RollupFix~.*~\d+\.{0}\.' -f (Get-FpRegistryNumber $version 'UBR')
     try {
-        $names = @((Get-Item -LiteralPath $packages -ErrorAction Stop).GetSubKeyNames())
+        $names = @(@((Get-Item -LiteralPath $packages -ErrorAction Stop).GetSubKeyNames()) -match $pattern)
+        if ($names.Count -eq 0) { return }
+        $high, $low = foreach ($half in 'High', 'Low') { # of a FILETIME
+            [int64](Get-FpRegistryNumber "$packages\$($names[0])" "InstallTime$half") -band 4294967295
+        }
+        $at = ConvertTo-FpEpoch ([datetime]::FromFileTimeUtc(($high -shl 32) + $low))
+        Write-FpRecord 'running_update' @{ at = $at }
     } catch {
         Write-Verbose -Message "${packages}: $_"
-        return
-    }
-    foreach ($name in @($names -match $pattern)) {
-        Write-FpRecord 'running_update' ([ordered]@{
-                high = [int64](Get-FpRegistryNumber "$packages\$name" 'InstallTimeHigh')
-                low = [int64](Get-FpRegistryNumber "$packages\$name" 'InstallTimeLow')
-            })
-        return
     }
 }
 
