@@ -35,7 +35,7 @@ _LINE_REMEDY: Final = (
 )
 _VOLUME_REMEDY: Final = (
     "Look at it (manage-bde -status, cryptsetup luksDump). Let its TPM or a tang server open the volume, suspend "
-    "BitLocker (Suspend-BitLocker), or reboot it with a person at its console, and reboot_with_passphrase."
+    "BitLocker (Suspend-BitLocker), or reboot it with a person at its console (reboot_with_passphrase)."
 )
 _MAX_SHOWN: Final = 10
 _BITLOCKER, _BITLOCKER_OFF = "bitlocker", "0"
