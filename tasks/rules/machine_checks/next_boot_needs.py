@@ -104,7 +104,7 @@ def find_boot_faults(survey: BootSurvey, *, allow_passphrase: bool = False) -> t
         if names and not allow_passphrase:
             faults.append(Finding.block(BOOT_NEEDS_CHECK, f"{message}: {', '.join(sorted(names))}", _VOLUME_REMEDY))
     faults += [
-        Finding.remark(BOOT_NEEDS_CHECK, f"BitLocker does not list {volume.name}: its boot is not expected to ask")
+        Finding.remark(BOOT_NEEDS_CHECK, f"BitLocker does not list {volume.name}, so its boot should not ask")
         for volume in survey.volumes
         if volume.key == _UNLISTED
     ]
