@@ -100,7 +100,7 @@ begun() { # wait until the job has begun
 }
 
 said() { # what its process and systemd have said of a job that did not begin
-  { cat "$dir/launch" "$dir/log"; timeout 10 journalctl -q -o cat --no-pager -n 4 -u "fleetpatch-$id"; } 2>/dev/null | tail -c 600 | tr '\n' ' '
+  { cat "$dir/launch" "$dir/log"; timeout 10 journalctl -q -o cat --no-pager -n 4 -u "fleetpatch-$id"; } 2>/dev/null | sed "/^Started /d; s/^fleetpatch-${id}.service: //; s/\$/;/" | tail -c 600 | tr '\n' ' '
 }
 
 fp_ready || refuse "$fp_why" "$fp_about"
