@@ -15,7 +15,6 @@ from tasks.domain.protocols.records import JournalMark, Records
 from tasks.domain.states import OperationState, Step, UpdateState, YesNoUnknown
 from tasks.records.measures import compute_measures
 from tasks.records.queries.history import History
-from tasks.records.queries.run_summary import find_machines_without_outcome
 from tasks.records.sql_records import SqlRecords
 from tests.contract.records_subjects import BOTH, opened
 from tests.support import builders as make
@@ -314,22 +313,22 @@ class TestTakingUp:
         run = make.make_run(state=OperationState.IN_PROGRESS)
         history = self._history(records)
         records.save(make.make_report(run=run, outcomes=(), assessments=(), waves=waves, plans=plans))
-        assert find_machines_without_outcome(history.read_report(make.RUN_ID)) == ("z", "c", "b", "extra")
+        assert history.find_unfinished_machines(make.RUN_ID) == ("z", "c", "b", "extra")
         records.save(make.make_outcome(machine="z"))
         records.save(make.make_outcome(machine="c", run_id="another run"))
         records.save(make.make_failed_outcome(machine="b"))
-        assert find_machines_without_outcome(history.read_report(make.RUN_ID)) == ("c", "extra")
+        assert history.find_unfinished_machines(make.RUN_ID) == ("c", "extra")
         assert history.read_report(make.RUN_ID).waves == waves
         for name in ("c", "extra"):
             records.save(make.make_outcome(machine=name))
-        assert find_machines_without_outcome(history.read_report(make.RUN_ID)) == ()
+        assert history.find_unfinished_machines(make.RUN_ID) == ()
 
     def test_of_a_run_that_died_before_it_had_waves_nothing_is_known_to_be_unfinished(
         self, records: AnyRecords
     ) -> None:
         records.save(make.make_run(state=OperationState.IN_PROGRESS))
         records.save(make.make_assessment())
-        assert find_machines_without_outcome(self._history(records).read_report(make.RUN_ID)) == ()
+        assert self._history(records).find_unfinished_machines(make.RUN_ID) == ()
         assert self._history(records).read_report(make.RUN_ID).assessments == (make.make_assessment(),)
 
     @pytest.mark.parametrize("seconds", [600, -600], ids=["later", "clock-set-back"])
@@ -371,6 +370,7 @@ class TestTakingUp:
     def test_of_a_run_that_nobody_knows(self, records: AnyRecords) -> None:
         history = self._history(records)
         for ask in (
+            history.find_unfinished_machines,
             history.read_report,
             lambda run_id: history.read_planned_assessment(run_id, make.MACHINE),
         ):

@@ -10,7 +10,7 @@ from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunRepor
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalEntry, build_lease_lost_error
 from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
-from tasks.records.queries.run_summary import rebuild_waves
+from tasks.records.queries.run_summary import find_machines_without_outcome, rebuild_waves
 
 
 @dataclass(slots=True)
@@ -187,6 +187,9 @@ class FakeHistory:
     def read_planned_assessment(self, run_id: str, machine: str, at: datetime | None = None) -> Assessment | None:
         mine = [each for each in self.read_report(run_id).assessments if each.machine == machine]
         return min(mine, key=lambda each: (at is not None and each.at != at, each.packages is None), default=None)
+
+    def find_unfinished_machines(self, run_id: str) -> tuple[str, ...]:
+        return find_machines_without_outcome(self.read_report(run_id))
 
     def read_journal(self, run_id: str) -> tuple[JournalEntry, ...]:
         return self.records.read_entries(run_id)

@@ -15,6 +15,7 @@ from tasks.records.queries.explanations import Explanation, explain_assessment, 
 from tasks.records.queries.other_fleets import build_run_not_found
 from tasks.records.queries.run_summary import (
     RunSummary,
+    find_machines_without_outcome,
     read_recorded_machines,
     read_run_summary,
     rebuild_waves,
@@ -235,6 +236,14 @@ class History:
         if self._seals is not None:
             self._seals.check(table, row, f"the assessment of {machine} in run {run.id}")
         return DocumentReader().decode_assessment(row["document"], row["updates"])
+
+    def find_unfinished_machines(self, run_id: str) -> tuple[str, ...]:
+        """Return the machines of a run's waves and plans that have no outcome, in wave order.
+
+        Raises:
+            RecordsError: the run does not exist.
+        """
+        return find_machines_without_outcome(self.read_report(run_id))
 
     def read_latest_assessments(
         self, machines: Iterable[str] | None = None, *, answered: bool = False
