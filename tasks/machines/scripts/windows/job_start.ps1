@@ -81,7 +81,7 @@ function Invoke-FpLaunch {
             [System.IO.File]::Delete((Join-Path -Path $Folder -ChildPath 'run.ps1'))
             Deny-FpOrder -Why "the task scheduler can't run it: $(Get-FpCause $_)"
         }
-        $why = Start-FpTask -Task $task -Id $Id -Folder $Folder -Mark 'meta.json'
+        $why = Start-FpTask -Task $task -Id $Id -Folder $Folder -Mark 'meta.json' -Patience $patience
         if ($why) { $null = Add-FpWithdrawal -Folder $Folder -Why $why } # nothing, if it has begun just before
         try {
             [System.IO.File]::Create((Join-Path -Path $Folder -ChildPath 'begun')).Dispose()

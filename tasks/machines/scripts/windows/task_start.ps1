@@ -1,5 +1,5 @@
 # Functions that run a job as a scheduled task: as SYSTEM, outside of the WinRM shell, which ends all its processes when
-# it closes. They need job_common, task_scheduler and $patience: the seconds in which a job's process must begin.
+# it closes. They need job_common and task_scheduler.
 
 $lookFor = 'what stopped it is in the event logs of this time: Microsoft-Windows-Windows Defender/Operational, ' +
     'Microsoft-Windows-PowerShell/Operational, Microsoft-Windows-AppLocker/MSI and Script, ' +
@@ -72,9 +72,10 @@ function Get-FpTaskState {
     }
 }
 
-# Runs a task, and waits until its process has made the file MARK in its folder. Returns why it never does, or ''.
+# Runs a task, and waits until its process has made the file MARK in its folder. It must begin within so many seconds.
+# Returns why it never does, or ''.
 function Start-FpTask {
-    param($Task, [string] $Id, [string] $Folder, [string] $Mark)
+    param($Task, [string] $Id, [string] $Folder, [string] $Mark, [int] $Patience)
     try {
         $null = $Task.RunEx($null, 2, 0, '') # even if a condition of the task is not met
     } catch {
@@ -83,7 +84,7 @@ function Start-FpTask {
     $watch = [System.Diagnostics.Stopwatch]::StartNew()
     $look = @{ Next = 0.0; Ended = $null }
     while (-not [System.IO.File]::Exists((Join-Path -Path $Folder -ChildPath $Mark))) {
-        $why = Find-FpFailedStart -Id $Id -Folder $Folder -Watch $watch -Look $look
+        $why = Find-FpFailedStart -Id $Id -Folder $Folder -Patience $Patience -Watch $watch -Look $look
         if ($why) { return $why }
         Start-Sleep -Milliseconds 50
     }
@@ -93,16 +94,16 @@ function Start-FpTask {
 # Why a job that has not begun is waited for no longer, or ''. Its process writes a note only if it does not begin. A
 # task that was just ordered may still show its last end: it counts once it has been seen for three seconds.
 function Find-FpFailedStart {
-    param([string] $Id, [string] $Folder, $Watch, [hashtable] $Look)
+    param([string] $Id, [string] $Folder, [int] $Patience, $Watch, [hashtable] $Look)
     $seconds = $Watch.Elapsed.TotalSeconds
     $hasNote = [System.IO.File]::Exists((Join-Path -Path $Folder -ChildPath 'note'))
-    if (-not $hasNote -and $seconds -lt [System.Math]::Min($Look.Next, $patience)) { return '' }
+    if (-not $hasNote -and $seconds -lt [System.Math]::Min($Look.Next, $Patience)) { return '' }
     $Look.Next = $seconds + 1
     $task = Get-FpTaskState -Id $Id
     $note = "$(Read-FpText -Path (Join-Path -Path $Folder -ChildPath 'note'))".Trim()
     if ($note -like 'its text was not run*') { $note += "; $lookFor" }
     if ($note) { return "$($task.Words); $note" }
-    if ($seconds -gt $patience) { return "within $patience seconds, $($task.Words)" }
+    if ($seconds -gt $Patience) { return "within $Patience seconds, $($task.Words)" }
     if (-not $task.Ended) { $Look.Ended = $null; return '' }
     if ($null -eq $Look.Ended) { $Look.Ended = $seconds }
     if ($seconds - $Look.Ended -lt 3) { return '' }

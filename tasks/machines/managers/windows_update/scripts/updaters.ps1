@@ -50,7 +50,7 @@ function Register-FpPauseTask {
         foreach ($name in 'seen', 'note') { [System.IO.File]::Delete((Join-Path -Path $folder -ChildPath $name)) }
         Save-FpText -Path (Join-Path -Path $folder -ChildPath 'run.ps1') -Text ((Get-FpParam 'undo') + $end)
         $task = Register-FpTask -Id updaters -Folder $folder -Limit 'PT10M' -At $at
-        return (Start-FpTask -Task $task -Id updaters -Folder $folder -Mark 'seen')
+        return (Start-FpTask -Task $task -Id updaters -Folder $folder -Mark 'seen' -Patience $patience)
     } catch {
         return (Get-FpErrorMessage $_)
     }

@@ -1,7 +1,7 @@
 # Restores what updaters.ps1 has set. It is put before that script, and a task of the machine runs it when the lock
 # expires and no controller has come back. It needs nothing of the prelude.
-# The file "updaters" in the task's folder has three lines: the run, "yes" if the policy's key was there, and the earlier
-# value of NoAutoUpdate ("none" if it had none).
+# The file "updaters" in the task's folder has three lines: the run, "yes" if the policy's key was there, and the
+# earlier value of NoAutoUpdate ("none" if it had none).
 # Requires: task_scheduler
 
 $FpAutomaticKey = 'HKLM:\SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate\AU'

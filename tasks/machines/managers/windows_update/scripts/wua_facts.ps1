@@ -58,7 +58,8 @@ $FpUpdatePlaces = @(
             'AlwaysAutoRebootAtScheduledTime', 'NoAutoRebootWithLoggedOnUsers'
         )
     }
-    @{ Path = 'HKLM:\SOFTWARE\Microsoft\PolicyManager\current\device\Update'; Prefix = 'mdm:'; Names = $FpScanSources + @(
+    @{ Path = 'HKLM:\SOFTWARE\Microsoft\PolicyManager\current\device\Update'; Prefix = 'mdm:'
+        Names = $FpScanSources + @(
             'AllowUpdateService', 'PauseQualityUpdates', 'PauseQualityUpdatesStartTime'
             'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersion', 'AllowAutoUpdate', 'UpdateServiceUrl'
             'ConfigureDeadlineForQualityUpdates', 'AutoRestartDeadlinePeriodInDays', 'EngagedRestartDeadline'
