@@ -8,9 +8,9 @@ from deployments.preview.automatic_status import describe_off_peak
 from fleetpatch.machines.snapshot import FleetSnapshot
 from flows.engine.pinned_updates import find_machines_opted_out
 from inventory.data_class import dataclass
+from tasks.records.automatic.held_updates import SqlHeldUpdates
 from tasks.records.automatic.opt_outs import SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
-from tasks.records.queries.updates import read_held_reasons
 from tasks.records.storage.database import Database
 from tasks.rules.automatic.model import Phase, Rollout
 
@@ -61,6 +61,6 @@ def read_automatic_state(database: Database, fleet: FleetSnapshot, now: datetime
         return AutomaticState()
     return AutomaticState(
         rollout=SqlRollouts(database).find_newest(),
-        held=read_held_reasons(database),
+        held={(held.name, held.version): held.reason for held in SqlHeldUpdates(database).read_held()},
         paused=find_machines_opted_out(machines, SqlOptOuts(database).read_active(now)),
     )

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -29,14 +30,15 @@ from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from inventory.data_class import dataclass
 from inventory.errors import InventoryError
+from tasks.domain.assessment import strip_update_id
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import PackageState, Update
 from tasks.domain.rows.updates import CveRow, UpdateRow
 from tasks.domain.states import Classification, Severity, UpdateState
+from tasks.records.automatic.held_updates import SqlHeldUpdates
 from tasks.records.queries.updates import (
     LastResult,
     PendingUpdateRow,
-    read_held_versions,
     read_installations,
     read_last_update_results,
     read_machines_lacking,
@@ -123,6 +125,7 @@ def show_update(request: Request, name: str, page: int = 1) -> HTMLResponse:
         for update in packages.updates:
             if update.name == name:
                 updates_by_machine.setdefault(update.available, update)
+    held_updates = (held for held in SqlHeldUpdates(context.records.database).read_held() if held.name == name)
     return render_page(
         request,
         "update.html.j2",
@@ -132,7 +135,7 @@ def show_update(request: Request, name: str, page: int = 1) -> HTMLResponse:
         elsewhere=lacking.elsewhere,
         summary=_summarize(lacking.rows),
         details=list(updates_by_machine.values())[:MAX_DETAILED_VERSIONS],
-        held=read_held_versions(context.records.database, name),
+        held=[replace(held, version=strip_update_id(held.version)) for held in held_updates],
         installations=installations,
         problems=fleet.problems,
     )

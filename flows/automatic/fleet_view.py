@@ -1,6 +1,7 @@
 """Everything that a decision of automatic patching depends on, read from the records and the inventory."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field
 from datetime import datetime, timedelta
 
@@ -181,7 +182,10 @@ def select_managed_machines(scope: str, inventory: Inventory) -> tuple[Machine, 
     Raises:
         InventoryError: the scope can't be parsed.
     """
-    return tuple(machine for machine in _select(scope, inventory) if machine.owner is PatchOwner.MANAGED)
+    parsed = Scope.parse(scope)
+    with suppress(EmptyScopeError):
+        return tuple(m for m in parsed.select_machines(inventory) if m.owner is PatchOwner.MANAGED)
+    return ()
 
 
 def convert_freezes(freezes: Sequence[FreezeRequest], zones: set[str]) -> tuple[Freeze, ...]:
@@ -192,14 +196,6 @@ def convert_freezes(freezes: Sequence[FreezeRequest], zones: set[str]) -> tuple[
     """
     instants = (freeze.to_freeze(zone) for freeze in freezes for zone in sorted(zones or {"UTC"}))
     return tuple(dict.fromkeys(instants))
-
-
-def _select(scope: str, inventory: Inventory) -> tuple[Machine, ...]:
-    parsed = Scope.parse(scope)
-    try:
-        return parsed.select_machines(inventory)
-    except EmptyScopeError:
-        return ()
 
 
 def _select_current(rollouts: Sequence[Rollout], now: datetime) -> tuple[Rollout, ...]:

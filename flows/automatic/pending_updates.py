@@ -119,19 +119,17 @@ def compute_missing_fixes(
         named = (row for row in updates if build_sight_key(row.key) == row.key)
         earlier = ((row.name, stored.get((machine, row.name))) for row in named)
         before = {name: moment for name, moment in earlier if moment is not None and moment <= limit}
-        fixed = {row.name for row in updates if row.name in before and _has_fix(row, before[row.name], seen)}
+        fixed = {  # it has installed a version since then: it has what was released until that version
+            row.name
+            for row in updates
+            if row.name in before and (at := seen.get((row.name, row.installed or ""))) and before[row.name] <= at
+        }
         released = {row.key: _find_release(row, seen[build_sight_key(row.key)], limit) for row in updates}
         missing_since = find_missing_since(before, list(released), released, now, fixed)
         since |= {(machine, name): moment for name, moment in missing_since.items()}
     answered = frozenset(assessed)
     unsaved = {key: moment for key, moment in since.items() if stored.get(key) != moment}
     return MissingFixes(since, unsaved, [key for key in stored if key not in since and key[0] in answered])
-
-
-def _has_fix(row: PendingRow, since: datetime, seen: Mapping[UpdateKey, datetime]) -> bool:
-    """Return whether a machine has installed a version since then: it has what was released until that version."""
-    installed_seen = seen.get((row.name, row.installed)) if row.installed is not None else None
-    return installed_seen is not None and since <= installed_seen
 
 
 def _find_release(row: PendingRow, first_seen: datetime, limit: datetime) -> datetime:

@@ -130,7 +130,10 @@ def run_tick(
             feed_tells = (Tell(f"feed/{_build_digest(problem)}", f"risk feed: {problem}") for problem in problems)
             news = (tell for tell in feed_tells if tell.key not in view.announced)
             decision = replace(decision, actions=(*decision.actions, *news))
-            say("automatic patching is switched off; it would:" if not request.enabled else _describe_view(view))
+            managed, pending = len(view.machines), sum(bool(machine.pending) for machine in view.machines)
+            unfinished = len(view.active_runs)
+            counts = f"{managed} managed machines, {pending} with pending updates, {unfinished} unfinished runs"
+            say(counts if request.enabled else "automatic patching is switched off; it would:")
             for line in describe_decision(decision):
                 say(line)
             if request.enabled:
@@ -170,8 +173,3 @@ def _read_common_freezes(now: datetime, say: Callable[[str], None]) -> tuple[Fre
 
 def _build_digest(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _describe_view(view: FleetView) -> str:
-    pending, unfinished = sum(bool(machine.pending) for machine in view.machines), len(view.active_runs)
-    return f"{len(view.machines)} managed machines, {pending} with pending updates, {unfinished} unfinished runs"

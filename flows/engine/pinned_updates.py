@@ -12,7 +12,7 @@ from inventory.errors import InventoryError
 from inventory.machine import Machine
 from inventory.scope import Scope
 from tasks.domain.errors import RecordsError, RecordsUnavailable, RequestError, SealBroken, SealKeyMissing
-from tasks.domain.model import PinnedUpdates, RunInfo, RunReport, UpdateKey
+from tasks.domain.model import PinnedUpdates, RunInfo
 from tasks.domain.protocols.records import ROLLOUT_PREFIX
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
@@ -89,15 +89,11 @@ def find_pinned_updates(history: History, run_name: str) -> PinnedUpdates:
             f"run {run.id} has not come to its end ({run.state}): what it has tested is not known yet",
             hint=f"Wait for it, or finish it: fleetpatch resume {run.id}",
         )
-    return PinnedUpdates(run.id, _collect_updates(history.read_report(run.id)))
-
-
-def _collect_updates(report: RunReport) -> frozenset[UpdateKey]:
+    report = history.read_report(run.id)
     if report.run.kind == "plan":
-        return frozenset(update.key for plan in report.plans for update in plan.chosen)
-    return frozenset(
-        result.key for outcome in report.outcomes for result in outcome.updates if result.state is UpdateState.INSTALLED
-    )
+        return PinnedUpdates(run.id, frozenset(update.key for plan in report.plans for update in plan.chosen))
+    results = (result for outcome in report.outcomes for result in outcome.updates)
+    return PinnedUpdates(run.id, frozenset(result.key for result in results if result.state is UpdateState.INSTALLED))
 
 
 def _find_run(history: History, run_name: str) -> RunInfo:

@@ -138,7 +138,9 @@ class SqlLeases:
             insert_missing(connection, _STOP_REQUESTS, asked)
             current = _find_stop_request(connection, run_id)
             self._decisions.append(connection, DecisionKind.STOP, run_id, _STOPPED)
-            for shard in _list_open_shards(connection, run_id):  # they may have no process that could tell them
+            shards = list_shard_ids(connection, run_id)  # begun or not: they may have no process that could tell them
+            ended = select(_RUNS.c.id).where(_RUNS.c.id.in_(shards), _RUNS.c.state.not_in(_STOPPABLE_STATES))
+            for shard in sorted({*shards} - {*connection.execute(ended).scalars()}):
                 insert_missing(connection, _STOP_REQUESTS, {**asked, "run_id": shard})
                 self._decisions.append(connection, DecisionKind.STOP, shard, _STOPPED)
         self._decisions.note_newest()
@@ -170,13 +172,6 @@ class SqlLeases:
             return StopRequest(_FLEETPATCH, f"{error.message}. {error.hint}", SystemClock().now())
         reason = "somebody has asked it to stop, and the request was removed from the database"
         return StopRequest(_FLEETPATCH, reason, decision.at) if decision is not None else None
-
-
-def _list_open_shards(connection: Connection, run_id: str) -> list[str]:
-    """Return the runs of a run's shards that are not over, begun or not."""
-    shards = list_shard_ids(connection, run_id)
-    ended = select(_RUNS.c.id).where(_RUNS.c.id.in_(shards), _RUNS.c.state.not_in(_STOPPABLE_STATES))
-    return sorted({*shards} - {*connection.execute(ended).scalars()})
 
 
 def require_lease(connection: Connection, run_id: str, holder: LeaseHolder) -> None:

@@ -13,7 +13,7 @@ from itertools import groupby
 from sqlalchemy import Select, Subquery, bindparam, column, func, select, true, union, values
 
 from inventory.data_class import dataclass
-from tasks.domain.model import Outcome, TransactionResult
+from tasks.domain.model import Outcome
 from tasks.domain.states import RebootState
 from tasks.records import page_schema, schema
 from tasks.records.storage.column_types import KeyType
@@ -72,8 +72,10 @@ def compute_measures(outcome: Outcome) -> dict[str, float]:
     manager's default rates; their sum is exactly the measured time.
     """
     measured: dict[str, float] = {}
-    timed = [
-        (seconds, t) for t in _find_successful_transactions(outcome) if (seconds := _compute_seconds(t)) is not None
+    timed = [  # a repair has no updates; an end before the start: the machine's clock was set back
+        ((t.ended_at - t.started_at).total_seconds(), t)
+        for t in (outcome.install.transactions if outcome.install else ())
+        if t.exit_code == 0 and t.updates and t.started_at and t.ended_at and t.started_at <= t.ended_at
     ]
     if timed:
         fixed = _UNKNOWN_OVERHEAD_UPDATES
@@ -94,19 +96,6 @@ def compute_measures(outcome: Outcome) -> dict[str, float]:
         measured[SNAPSHOT_MEASURE] = outcome.snapshot.seconds or 0.0
         measured[REVERT_MEASURE] = outcome.snapshot.revert_seconds or 0.0
     return {measure: value for measure, value in measured.items() if math.isfinite(value) and value > 0}
-
-
-def _find_successful_transactions(outcome: Outcome) -> tuple[TransactionResult, ...]:
-    """Return the successful transactions that installed updates. A repair has no updates, so it is not included."""
-    done = outcome.install.transactions if outcome.install else ()
-    return tuple(t for t in done if t.exit_code == 0 and t.updates)
-
-
-def _compute_seconds(transaction: TransactionResult) -> float | None:
-    if transaction.started_at is None or transaction.ended_at is None:
-        return None
-    seconds = (transaction.ended_at - transaction.started_at).total_seconds()
-    return seconds if seconds >= 0 else None  # negative: the machine's clock was set back
 
 
 SAMPLES = 5

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, or_, select
 
 from inventory.data_class import dataclass
 from tasks.domain.errors import SealBroken, SealKeyMissing, Unreachable
-from tasks.domain.model import Outcome, RunInfo, RunReport, UpdateKey, UpdateResult
+from tasks.domain.model import Outcome, RunInfo, RunReport, UpdateKey
 from tasks.domain.protocols.records import ROLLOUT_PREFIX
 from tasks.domain.states import (
     FAILED_UPDATE_STATES,
@@ -201,43 +201,34 @@ def _read_outcomes(connection: Connection, run_id: str, *, only_failed: bool) ->
 
 
 def build_try(rollout: Rollout, run: RunInfo, outcome: Outcome, location: str | None = None) -> Try:
-    """Return what became of a machine in a run of a rollout; ``location`` is that of the run's plan. Pure."""
+    """Return what became of a machine in a run of a rollout; ``location`` is that of the run's plan. Pure.
+
+    A machine that did not answer before anything was installed had no turn. One that is lost while it installs can't
+    say what it has installed: what is pending may be the reason.
+    """
+    error, has_installed = outcome.error, outcome.install is not None
+    failed = FAILED_UPDATE_STATES
+    if has_installed and outcome.state is OperationState.FAILED:
+        failed |= {UpdateState.PENDING}
     return Try(
         rollout_id=rollout.id,
         run_id=run.id,
         machine=outcome.machine,
         state=outcome.state,
         ended_at=outcome.ended_at or run.ended_at or run.started_at,
-        began=_has_begun(outcome),
+        began=outcome.state is not OperationState.NOT_STARTED
+        and (has_installed or error is None or not error.is_a(Unreachable)),
         installed=tuple(
             result.key
             for result in outcome.updates
             if result.state in SUCCESSFUL_UPDATE_STATES and result.key in rollout.updates
         ),
         failed_updates=tuple(
-            (*result.update.key, result.reason)
-            for result in outcome.updates
-            if result.state in FAILED_UPDATE_STATES or _broke_off(outcome, result)
+            (*result.update.key, result.reason) for result in outcome.updates if result.state in failed
         ),
         reason=outcome.reason,
         location=location,
     )
-
-
-def _broke_off(outcome: Outcome, result: UpdateResult) -> bool:
-    """Return whether the installation of an update was begun, and its end was not seen: the update may be the reason.
-
-    A machine that is lost while it installs can't say what it has installed.
-    """
-    is_lost = outcome.state is OperationState.FAILED and outcome.install is not None
-    return is_lost and result.state is UpdateState.PENDING
-
-
-def _has_begun(outcome: Outcome) -> bool:
-    """Return whether the machine had its turn. One that did not answer before anything was installed had none."""
-    if outcome.state is OperationState.NOT_STARTED:
-        return False
-    return outcome.install is not None or outcome.error is None or not outcome.error.is_a(Unreachable)
 
 
 def read_rollout_progress(database: Database, report: RunReport, now: datetime) -> RolloutProgress | None:

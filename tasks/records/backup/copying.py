@@ -6,7 +6,7 @@ value, before it is committed.
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, Table, delete, func, insert, select
 
@@ -107,12 +107,9 @@ def _digest_rows(connection: Connection, table: Table) -> tuple[int, int]:
     count = total = 0
     for row in connection.execute(select(table), execution_options=_IN_PARTS):
         count += 1
-        total ^= int.from_bytes(hashlib.sha256(_to_bytes(tuple(row))).digest())
+        text = "\0".join(f"{type(value).__name__}:{value!r}" for value in row)
+        total ^= int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
     return count, total
-
-
-def _to_bytes(values: tuple[Any, ...]) -> bytes:
-    return "\0".join(f"{type(value).__name__}:{value!r}" for value in values).encode("utf-8", "surrogatepass")
 
 
 def _set_sequence(new: Connection, table: Table) -> None:

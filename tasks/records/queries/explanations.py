@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from inventory.data_class import dataclass
-from tasks.domain.model import Assessment, Outcome, Update, UpdateResult
+from tasks.domain.model import Assessment, Outcome, Update
 from tasks.domain.states import UpdateState
 
 AVAILABLE_REASON = "a newer version is available"
@@ -53,12 +53,7 @@ def explain_outcome(outcome: Outcome) -> Iterator[Explanation]:
     """Yield an explanation for the result of each update of an outcome."""
     at = outcome.ended_at or outcome.started_at
     for result in outcome.updates:
-        reason = result.reason or _describe_result(result)
+        reason = result.reason or f"{result.state.value}; no reason was recorded"
+        if not result.reason and result.state is UpdateState.INSTALLED:
+            reason = f"the package database has {result.version_after or result.update.available}"
         yield Explanation(outcome.machine, result.update, at, outcome.run_id, result.state, reason)
-
-
-def _describe_result(result: UpdateResult) -> str:
-    """Return a reason for a result that has none."""
-    if result.state is UpdateState.INSTALLED:
-        return f"the package database has {result.version_after or result.update.available}"
-    return f"{result.state.value}; no reason was recorded"

@@ -12,7 +12,6 @@ from typing import Any
 from sqlalchemy import Select, case, distinct, func, select
 
 from inventory.data_class import dataclass
-from tasks.domain.assessment import strip_update_id
 from tasks.domain.model import SHARD_KIND
 from tasks.domain.states import UpdateState
 from tasks.records import schema
@@ -63,16 +62,6 @@ class InstalledUpdate:
     run_id: str
     version: str
     run_started_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class HeldVersion:
-    """A version of an update that automatic patching holds, because it failed."""
-
-    version: str
-    reason: str
-    at: datetime
-    rollout_id: str
 
 
 _ROW_COLUMNS = [_PENDING.c[name] for name in PendingUpdateRow.__slots__]
@@ -161,22 +150,6 @@ def read_installations(database: Database, name: str, limit: int = 200) -> tuple
             reverse=True,
         )
     )
-
-
-def read_held_reasons(database: Database) -> dict[tuple[str, str], str]:
-    """Return why automatic patching holds updates now, by name and version."""
-    held = schema.held_updates
-    query = select(held.c.name, held.c.version, held.c.reason).where(held.c.released_at.is_(None))
-    return {(row[0], row[1]): row[2] for row in database.read_rows("read the held updates", query)}
-
-
-def read_held_versions(database: Database, name: str) -> tuple[HeldVersion, ...]:
-    """Return the versions of an update that automatic patching holds now."""
-    held = schema.held_updates
-    query = select(held.c.version, held.c.reason, held.c.at, held.c.rollout_id)
-    query = query.where(held.c.name == name, held.c.released_at.is_(None)).order_by(held.c.at)
-    rows = database.read_rows("read the held updates", query)
-    return tuple(HeldVersion(strip_update_id(version), *rest) for version, *rest in rows)
 
 
 _MISSING = schema.missing_fixes
