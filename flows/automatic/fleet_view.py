@@ -1,5 +1,6 @@
 """Everything that a decision of automatic patching depends on, read from the records and the inventory."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
@@ -238,14 +239,17 @@ def _list_lost_turns(
 def _build_machine_views(
     snapshot: AssessedFleet, inventory: Inventory, opt_outs: Sequence[OptOut], results: RolloutResults
 ) -> tuple[MachineView, ...]:
-    paused, sets = find_machines_opted_out(snapshot.machines, opt_outs), _find_sets(inventory)
+    paused, sets = find_machines_opted_out(snapshot.machines, opt_outs), defaultdict[str, list[str]](list)
+    for machine_set in inventory.sets:
+        for name in machine_set.members:
+            sets[name].append(machine_set.name)
     return tuple(
         MachineView(
             name=machine.name,
             location=machine.location,
             availability_zone=machine.availability_zone,
             zone=machine.zone,
-            sets=sets.get(machine.name, ()),
+            sets=tuple(sets.get(machine.name, ())),
             opted_out=paused.get(machine.name, ""),
             last_seen=newest.assessed_at if (newest := snapshot.newest.get(machine.name)) is not None else None,
             assessed_at=newest.assessed_at if newest is not None else None,
@@ -271,14 +275,6 @@ def _build_machine_views(
         )
         for machine in snapshot.machines
     )
-
-
-def _find_sets(inventory: Inventory) -> dict[str, tuple[str, ...]]:
-    names_by_machine: dict[str, tuple[str, ...]] = {}
-    for machine_set in inventory.sets:
-        for name in machine_set.members:
-            names_by_machine[name] = (*names_by_machine.get(name, ()), machine_set.name)
-    return names_by_machine
 
 
 def _read_active_runs(

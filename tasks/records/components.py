@@ -36,8 +36,12 @@ class SqlComponents:
         self._database = database
 
     def enrol(self, enrolment: ComponentEnrolment) -> bool:
-        """Enrol a component on the machines of a scope. Return whether it was not so before."""
-        digest = _compute_digest(enrolment)
+        """Enrol a component on the machines of a scope. Return whether it was not so before.
+
+        Blanks around a scope make no difference.
+        """
+        text = f"{enrolment.component}\0{enrolment.scope.strip()}\0{enrolment.role_scope}"
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         row = {
             "digest": digest,
             "component": enrolment.component,
@@ -164,9 +168,3 @@ def _build_try(component: str, row: Sequence[object]) -> ComponentTry:
     names = str(machine), str(run_id), str(version)
     versions = str(before or ""), None if after is None else str(after)
     return ComponentTry(component, *names, at, succeeded, why, was_refused, *versions)  # type: ignore[arg-type]  # a moment
-
-
-def _compute_digest(enrolment: ComponentEnrolment) -> str:
-    """Return the key of an enrolment. Blanks around a scope make no difference."""
-    text = f"{enrolment.component}\0{enrolment.scope.strip()}\0{enrolment.role_scope}"
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, false, func, select
+from sqlalchemy import false, func, select
 
 from inventory.data_class import dataclass
 from tasks.domain.components import DISK_PREFIX
@@ -48,6 +48,11 @@ def find_left_disks(database: Database, *, also_unfinished: bool = False) -> tup
     is_of_group = _RUNS.c.document.contains(f'"component":"{IMAGE_PREFIX}')
     runs = select(_RUNS.c.id).where(is_of_group)
     runs = runs if also_unfinished else runs.where(_RUNS.c.state.not_in(UNFINISHED_STATES))
+    is_good = _OUTCOMES.c.state.not_in([state.value for state in BAD_STATES])
+    has_succeeded = is_good & (_RESULTS.c.state == UpdateState.INSTALLED.value)
+    # the provider has told the version of before at the end: the order was refused, or the disk was put back
+    is_of_before = func.coalesce(_RESULTS.c.installed, "") == _RESULTS.c.version_after
+    has_its_disk = (_RESULTS.c.state == UpdateState.FAILED.value) & is_of_before
     query = (
         select(_JOURNAL.c.document)
         .outerjoin(_OUTCOMES, of_machine)
@@ -55,7 +60,7 @@ def find_left_disks(database: Database, *, also_unfinished: bool = False) -> tup
         .where(
             _JOURNAL.c.run_id.in_(runs),
             begun,
-            ~func.coalesce(_has_succeeded() | _has_its_disk(), false()),  # NULL: not known
+            ~func.coalesce(has_succeeded | has_its_disk, false()),  # NULL: not known
         )
     )
     rows = database.read_rows("look for OS disks of before", query.order_by(_JOURNAL.c.number))
@@ -66,17 +71,6 @@ def find_left_disks(database: Database, *, also_unfinished: bool = False) -> tup
         for entry in entries
         if not is_settled(ends[entry.run_id, entry.machine])
     )
-
-
-def _has_succeeded() -> ColumnElement[bool]:
-    is_good = _OUTCOMES.c.state.not_in([state.value for state in BAD_STATES])
-    return is_good & (_RESULTS.c.state == UpdateState.INSTALLED.value)
-
-
-def _has_its_disk() -> ColumnElement[bool]:
-    """The provider has told the version of before at the end: the order was refused, or the disk was put back."""
-    before = func.coalesce(_RESULTS.c.installed, "")
-    return (_RESULTS.c.state == UpdateState.FAILED.value) & (before == _RESULTS.c.version_after)
 
 
 def _read_deletions(database: Database, run_ids: list[str]) -> dict[tuple[str, str], list[object]]:

@@ -138,7 +138,8 @@ def build_machine_row(
     answer = state if answered_at is not None else None  # of any age
     details = answer.details if answer is not None else {}
     owner = machine.owner if machine is not None else None
-    level, reason = details.get("level"), details.get("reason", _explain_unknown(state))
+    unknown = "never assessed" if answer is None else "assessed by an earlier version"
+    level, reason = details.get("level"), details.get("reason", unknown)
     readiness, readiness_reason = judge_readiness(
         FindingLevel(level) if level else None,
         reason,
@@ -222,10 +223,6 @@ def _describe_patch_mode(owner: PatchOwner | None, plans: Plans | None) -> str |
     if owner is PatchOwner.MANAGED:
         return "automatically" if plans.is_automatic else "when a person starts a run"
     return "in its windows" if plans.configurations else "when a person starts a run"
-
-
-def _explain_unknown(state: RecordedState | None) -> str:
-    return "never assessed" if state is None or state.answered_at is None else "assessed by an earlier version"
 
 
 def _describe_components(documents: Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ it, and it does not depend on automatic patching.
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import cache
 
 from sqlalchemy import Connection, Select, TextClause, Update, bindparam, insert, select
@@ -72,7 +72,9 @@ def save_machine_state(connection: Connection, assessment: Assessment) -> bool:
         late = {**answer, "of_machine": assessment.machine, "of_at": assessment.at}
         is_kept = connection.execute(_build_late_update(tuple(answer)), late).rowcount > 0
     if is_kept:
-        _save_day(connection, assessment, answer)
+        day = {"day": assessment.at.astimezone(UTC).date(), "machine": assessment.machine}
+        day |= {name: answer[name] for name in ("compliance", "critical", "security", "other", "reboot")}
+        connection.execute(statements.build_upsert(dialect, tables.machine_days, ("day", "machine")), day)
     return is_kept
 
 
@@ -98,20 +100,17 @@ def save_last_run(connection: Connection, outcome: Outcome, run: RunInfo | None)
         outcome: what the run did on the machine.
         run: the run, if its row may not be stored yet; None: the row counts.
     """
-    kind, began = (run.kind, run.started_at) if run is not None else _find_run(connection, outcome.run_id)
+    run_facts = (run.kind, run.started_at) if run is not None else None
+    if run_facts is None:
+        query = select(schema.runs.c.kind, schema.runs.c.started_at).where(schema.runs.c.id == outcome.run_id)
+        run_facts = connection.execute(query).tuples().one_or_none()
+    kind, began = run_facts or ("", None)
     at = outcome.started_at or outcome.ended_at or began
     if kind in READ_ONLY_RUN_KINDS or at is None:
         return
     row = {"machine": outcome.machine, "run_id": outcome.run_id, "kind": kind, "state": outcome.state.value, "at": at}
     table = tables.machine_last_runs
     connection.execute(statements.build_upsert(connection.dialect.name, table, ("machine",), newest_by="at"), row)
-
-
-def _find_run(connection: Connection, run_id: str) -> tuple[str, datetime | None]:
-    table = schema.runs
-    query = select(table.c.kind, table.c.started_at).where(table.c.id == run_id)
-    run = connection.execute(query).tuples().one_or_none()
-    return run or ("", None)
 
 
 def _build_attempt(assessment: Assessment) -> RowValues:
@@ -157,14 +156,6 @@ def _count_updates(updates: tuple[MissingUpdate, ...]) -> RowValues:
 
 
 _SECURITY = frozenset({Classification.SECURITY, Classification.SECURITY_ESM})
-
-
-def _save_day(connection: Connection, assessment: Assessment, answer: RowValues) -> None:
-    table = tables.machine_days
-    names = ("compliance", "critical", "security", "other", "reboot")
-    values = {"day": assessment.at.astimezone(UTC).date(), "machine": assessment.machine}
-    values |= {name: answer[name] for name in names}
-    connection.execute(statements.build_upsert(connection.dialect.name, table, ("day", "machine")), values)
 
 
 def save_update_cves(connection: Connection, assessments: Iterable[Assessment], stored: SavedUpdates) -> SavedUpdates:

@@ -236,9 +236,13 @@ def _read_groups(connection: Connection, names: Collection[str] | None, seals: S
     applications: dict[tuple[str, int], list[Application]] = {}
     for stored in _read_applications(connection, names):
         applications.setdefault((stored.group, stored.application.number), []).append(stored.application)
+    outcomes = schema.outcomes
     for own in applications.values():
         if own[-1].ended_at is not None and own[-1].run_id:
-            own[-1] = replace(own[-1], done=_read_done(connection, own[-1].run_id))
+            done = select(outcomes.c.machine).where(outcomes.c.state == OperationState.SUCCEEDED.value)
+            # a run with shards has the results of all of them
+            names_done = connection.execute(done.where(outcomes.c.run_id == own[-1].run_id)).scalars()
+            own[-1] = replace(own[-1], done=frozenset(names_done))
     records = {row.group_name: _build_record(row, packages.get(row.group_name, {}), applications) for row in groups}
     if seals is None:
         return records
@@ -333,13 +337,6 @@ def _read_runs(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, Ro
                 if run.flow_run_id:
                     runs[run.flow_run_id] = run
     return runs
-
-
-def _read_done(connection: Connection, run_id: str) -> frozenset[str]:
-    """Return the machines on which a run has done everything. A run with shards has the results of all of them."""
-    table = schema.outcomes
-    query = select(table.c.machine).where(table.c.run_id == run_id, table.c.state == OperationState.SUCCEEDED.value)
-    return frozenset(connection.execute(query).scalars())
 
 
 def _build_application(row: Row[Any], runs: Mapping[str, Row[Any]]) -> StoredApplication:

@@ -171,7 +171,10 @@ def _to_json_value(value: object) -> object:  # noqa: C901, PLR0911  one line fo
         case float():
             return value if math.isfinite(value) else str(value)
         case datetime():
-            return _render_utc(value)
+            if value.utcoffset() is None:
+                message = f"the datetime {value.isoformat()} has no zone"
+                raise RecordsError(message, hint="Every datetime has to be aware.")
+            return value.astimezone(UTC).isoformat()
         case list() | tuple():
             return [item if type(item) in _PLAIN_TYPES else _to_json_value(item) for item in value]
         case _ if is_dataclass(value):
@@ -188,9 +191,3 @@ def _to_json_value(value: object) -> object:  # noqa: C901, PLR0911  one line fo
                 f"a value of type {type(value).__name__} can't be stored",
                 hint="Requests and details are JSON data only: text, numbers, true, false, null, lists and objects.",
             )
-
-
-def _render_utc(moment: datetime) -> str:
-    if moment.utcoffset() is None:
-        raise RecordsError(f"the datetime {moment.isoformat()} has no zone", hint="Every datetime has to be aware.")
-    return moment.astimezone(UTC).isoformat()

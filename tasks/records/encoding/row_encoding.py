@@ -126,12 +126,9 @@ def encode_update_results(outcome: Outcome, number: int) -> list[RowValues]:
             "version_after": result.version_after,
         }
         for result in outcome.updates
-        if result.state is not UpdateState.PENDING or _has_begun(outcome, result)
+        if result.state is not UpdateState.PENDING
+        or (outcome.install is not None and result.update.id.startswith(COMPONENT_PREFIX))
     ]
-
-
-def _has_begun(outcome: Outcome, result: UpdateResult) -> bool:
-    return outcome.install is not None and result.update.id.startswith(COMPONENT_PREFIX)
 
 
 def encode_plan(run_id: str, plan: MachinePlan) -> RowValues:

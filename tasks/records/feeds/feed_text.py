@@ -10,8 +10,10 @@ import re
 import stat
 import zlib
 from collections.abc import Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from inventory.files.file_trust import UntrustedFile, require_trusted
 from tasks.domain.errors import FeedError
@@ -77,15 +79,8 @@ def _iterate_bytes(path: Path) -> Iterator[bytes]:
         first = stream.read(_PART_BYTES)
         if not first:
             raise FeedError("is empty", file=path, hint=COPY_AGAIN)
-        parts = _iterate_rest(first, stream)
+        parts = chain((first,), iter(partial(stream.read, _PART_BYTES), b""))
         yield from _unpack(path, parts) if first.startswith(_GZIP_BEGINNING) else parts
-
-
-def _iterate_rest(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
-    part = first
-    while part:
-        yield part
-        part = stream.read(_PART_BYTES)
 
 
 def _unpack(path: Path, parts: Iterator[bytes]) -> Iterator[bytes]:

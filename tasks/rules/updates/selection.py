@@ -168,11 +168,12 @@ def _find_skip_result(update: Update, held: frozenset[str], selection: Selection
         return UpdateResult(update, UpdateState.EXCLUDED, f'excluded by mask "{mask}"')
     if update.held or update.name in held:
         return UpdateResult(update, UpdateState.EXCLUDED, "a hold on the machine excludes it")
+    only = selection.only_not_held
     not_selected_reason = (
         _check_classification(update, selection)
         or _check_severity(update, selection)
         or _check_pinned_version(update, selection.pinned_updates)
-        or _check_hold(update, selection.only_not_held)
+        or ("" if only is None or is_not_held(update, only) else "it is held until its package is applied")
     )
     if not_selected_reason:
         return UpdateResult(update, UpdateState.NOT_SELECTED, not_selected_reason)
@@ -224,10 +225,6 @@ def _check_pinned_version(update: Update, frozen: PinnedUpdates | None) -> str:
     if not tested:
         return f"run {frozen.run_id}, whose updates this run uses, has not installed it"
     return f"run {frozen.run_id} has tested {join_first_names(tested)}, and not {update.available}, which is offered"
-
-
-def _check_hold(update: Update, only: NotHeld | None) -> str:
-    return "" if only is None or is_not_held(update, only) else "it is held until its package is applied"
 
 
 def is_not_held(update: Update, not_held: NotHeld) -> bool:
