@@ -206,15 +206,19 @@ function Write-FpRemovals {
         }
     }
     $filter = @{ LogName = 'Setup'; ProviderName = 'Microsoft-Windows-Servicing'; Id = 1 }
-    foreach ($entry in @(Get-WinEvent -FilterHashtable $filter -MaxEvents 500 -ErrorAction SilentlyContinue)) {
-        $told = @{}
-        foreach ($value in ([xml]$entry.ToXml()).SelectNodes("//*[local-name()='UserData']/*/*")) {
-            $told[[string]$value.LocalName] = [string]$value.InnerText
+    try {
+        foreach ($entry in @(Get-WinEvent -FilterHashtable $filter -MaxEvents 500 -ErrorAction Stop)) {
+            $told = @{}
+            foreach ($value in ([xml]$entry.ToXml()).SelectNodes("//*[local-name()='UserData']/*/*")) {
+                $told[[string]$value.LocalName] = [string]$value.InnerText
+            }
+            if ($told['InitialPackageState'] -ne '5112' -or $told['IntendedPackageState'] -ne '5000') { continue }
+            Write-FpRecord 'removal' ([ordered]@{
+                    kb = $told['PackageIdentifier']; at = (ConvertTo-FpEpoch $entry.TimeCreated)
+                })
         }
-        if ($told['InitialPackageState'] -ne '5112' -or $told['IntendedPackageState'] -ne '5000') { continue }
-        Write-FpRecord 'removal' ([ordered]@{
-                kb = $told['PackageIdentifier']; at = (ConvertTo-FpEpoch $entry.TimeCreated)
-            })
+    } catch {
+        Write-Verbose -Message "Setup log: $_" # also where it has no such event
     }
 }
 
