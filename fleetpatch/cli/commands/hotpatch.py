@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,25 +17,20 @@ from fleetpatch.cli.app import (
     app,
 )
 from fleetpatch.cli.runtime.acting_command import ActingCommand
-from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stdout, shorten_list
-from flows.ports.caller import Caller
+from fleetpatch.cli.runtime.output import print_json_or_text
 from inventory.errors import PASSWORD_FORMS
-from inventory.name_lists import format_count
 
 if TYPE_CHECKING:
     from flows.hotpatch.licences import LicenceProvider
     from flows.hotpatch.overview import HotpatchRow
-    from flows.orders.carrying_out import ChangeResult
     from inventory.machine import Machine
     from tasks.domain.protocols.clock import Clock
-    from tasks.rules.hotpatch import EnrolmentRequest, HotpatchAction
+    from tasks.rules.hotpatch import EnrolmentRequest
 
 hotpatch_app = typer.Typer(
     help="Show and change the enrolment for hotpatches (Windows) and live patches (Linux).", no_args_is_help=True
 )
 app.add_typer(hotpatch_app, name="hotpatch", rich_help_panel="Patch")
-
-_MAX_NAMES = 5
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done. Machines are only read.")]
 ArcOption = Annotated[
@@ -107,82 +101,26 @@ def _add_change_command(verb: str, description: str) -> None:
         records: RecordsOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        from fleetpatch.cli.runtime.exit_codes import to_act_exit_code
-        from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
-        from fleetpatch.cli.runtime.row_table import build_list_table
-        from fleetpatch.cli.views.hotpatch import CHANGE_FACTS, build_change_json
-        from tasks.domain.states import ChangeState
-        from tasks.rules.hotpatch import HotpatchAction
+        from fleetpatch.cli.runtime.machine_order import order_change
+        from fleetpatch.cli.views.hotpatch import CHANGE_FACTS
 
-        machines = load_machines_in_scope(inventory, scope)[1]
-        names = [machine.name for machine in machines]
-        whom = f"{format_count(len(names), 'machine')} ({', '.join(shorten_list(names, _MAX_NAMES))})"
-        subject = f"hotpatch {verb} changes machines and"
-        if not (yes or dry_run or confirm(f"{verb.capitalize()} {whom}?", subject, "Add --yes, or --dry-run.")):
-            return
-        results = _run_changes(
-            HotpatchAction(verb), machines, inventory, scope, records, (arc, arc_token), at_once, dry_run=dry_run
-        )
-        if as_json:
-            print_json(build_change_json(verb, results, dry_run=dry_run))
-        else:
-            print_to_stdout(build_list_table(CHANGE_FACTS, results))
-        raise typer.Exit(
-            int(to_act_exit_code((result.state for result in results), [ChangeState.FAILED], ChangeState.REFUSED))
+        order_change(
+            f"hotpatch {verb}",
+            f"{verb.capitalize()} {{}}?",
+            CHANGE_FACTS,
+            scope,
+            yes=yes,
+            dry_run=dry_run,
+            at_once=at_once,
+            inventory=inventory,
+            records=records,
+            as_json=as_json,
+            arc=(arc, arc_token),
         )
 
 
 for _verb, _description in _CHANGES.items():
     _add_change_command(_verb, _description)
-
-
-def _run_changes(
-    action: "HotpatchAction",
-    machines: "Sequence[Machine]",
-    inventory: Path | None,
-    scope: str,
-    records: str | None,
-    arc: tuple[str | None, str | None],
-    at_once: int,
-    *,
-    dry_run: bool,
-) -> "tuple[ChangeResult, ...]":
-    from fleetpatch.cli.runtime.machine_selection import open_machines
-    from flows.engine.run_info import build_run_id
-    from flows.hotpatch.baseline_file import load_baseline_calendar
-    from flows.hotpatch.changes import EnrolmentOrder, change_enrolments
-    from flows.orders.carrying_out import Order
-    from flows.policy.enforcement import enforce_act_policy
-    from flows.ports.caller import find_starter_name
-    from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
-    from tasks.records.machine_orders import SqlMachineOrders
-    from tasks.records.setup import open_records
-    from tasks.rules.policy.model import RiskyOption
-
-    calendar = load_baseline_calendar()
-    with (
-        open_records(records) as database,
-        open_machines(machines, inventory, scope, records, "hotpatch") as (ports, opened_machines),
-    ):
-        order = Order(
-            build_run_id(ports.clock.now()),
-            f"hotpatch {action}",
-            find_starter_name(Caller()),
-            SqlMachineOrders(database.database),
-            dry_run,
-            at_once,
-        )
-        enrolment_order = EnrolmentOrder(
-            action=action,
-            order=order,
-            store=SqlHotpatchEnrolments(database.database),
-            calendar=calendar,
-            provider=_open_arc(arc[0], arc[1], ports.clock),
-        )
-        if not dry_run:
-            policies = ports.read_deployed_policies()
-            enforce_act_policy(RiskyOption.HOTPATCH, opened_machines, ports.inventory, ports.clock.now(), policies)
-        return change_enrolments(opened_machines, ports, enrolment_order)
 
 
 def _open_arc(group: str | None, token: str | None, clock: "Clock") -> "LicenceProvider | None":

@@ -7,9 +7,9 @@ from rich.text import Text
 
 from fleetpatch.cli.runtime.output import print_to_stdout, print_warning, render_mark, to_safe_text
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
-from fleetpatch.cli.views.update_cells import render_change_state, render_hotpatch_status
+from fleetpatch.cli.views.orders import build_change_facts
+from fleetpatch.cli.views.update_cells import render_hotpatch_status
 from flows.hotpatch.overview import HotpatchRow
-from flows.orders.carrying_out import ChangeResult
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel, HotpatchStatus
 from tasks.reports.formatting import format_count
@@ -90,25 +90,9 @@ def _iterate_remarks(row: HotpatchRow) -> Iterator[Text]:
             yield Text.assemble(render_mark(finding.level), " ", to_safe_text(text))
 
 
-def _render_change_remarks(result: ChangeResult) -> Text:
-    lines = [to_safe_text(step, style="dim") for step in result.steps]
-    return Text("\n").join([*lines, *(to_safe_text(text) for text in (result.message, result.remedy) if text)])
-
-
-CHANGE_FACTS: Final[Sequence[Fact[ChangeResult]]] = (
-    Fact("machineName", lambda result: result.machine, "machine"),
-    Fact("result", lambda result: result.state, "result", lambda result: render_change_state(result.state)),
+CHANGE_FACTS: Final = build_change_facts(
     Fact(
         "hotpatchStatus", lambda result: result.status, "hotpatch", lambda result: render_hotpatch_status(result.status)
     ),
-    Fact("message", lambda result: result.message or None),
-    Fact("remedy", lambda result: result.remedy or None),
-    Fact("steps", lambda result: result.steps),
     Fact("prerequisites", lambda result: build_list_json(FINDING_FACTS, result.prerequisites)),
-    Fact("", _render_change_remarks, "remarks", wraps=True),
 )
-
-
-def build_change_json(action: str, results: Sequence[ChangeResult], *, dry_run: bool) -> dict[str, object]:
-    """Return what became of a request as JSON data."""
-    return {"action": action, "dryRun": dry_run, "machines": build_list_json(CHANGE_FACTS, results)}

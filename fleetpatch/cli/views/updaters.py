@@ -1,14 +1,13 @@
 """Prints the systems' own updaters and what became of switches, and builds their JSON."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from rich.text import Text
 
 from fleetpatch.cli.runtime.output import print_to_stdout, to_safe_text
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
-from fleetpatch.cli.views.update_cells import render_change_state
-from flows.orders.carrying_out import ChangeResult
+from fleetpatch.cli.views.orders import build_change_facts
 from tasks.domain.rows.machines import MachineRow
 from tasks.reports.formatting import format_count
 from tasks.rules.own_updaters import UpdaterStatus, find_updater_status
@@ -53,22 +52,4 @@ def print_statuses(rows: Sequence[MachineRow]) -> None:
         print_to_stdout("", Text(f"{format_count(drifted, 'machine')}: not as the owner says", "yellow"))
 
 
-def _iterate_remarks(result: ChangeResult) -> Iterator[Text]:
-    yield from (to_safe_text(step, style="dim") for step in result.steps)
-    yield from (to_safe_text(text) for text in (result.message, result.remedy) if text)
-
-
-SWITCH_FACTS: Final[Sequence[Fact[ChangeResult]]] = (
-    Fact("machineName", lambda result: result.machine, "machine"),
-    Fact("result", lambda result: result.state, "result", lambda result: render_change_state(result.state)),
-    Fact("updaterStatus", lambda result: result.status, "updates itself"),
-    Fact("message", lambda result: result.message or None),
-    Fact("remedy", lambda result: result.remedy or None),
-    Fact("steps", lambda result: result.steps),
-    Fact("", lambda result: Text("\n").join(_iterate_remarks(result)), "remarks", wraps=True),
-)
-
-
-def build_switch_json(action: str, results: Sequence[ChangeResult], *, dry_run: bool) -> dict[str, object]:
-    """Return what became of a switch as JSON data."""
-    return {"action": action, "dryRun": dry_run, "machines": build_list_json(SWITCH_FACTS, results)}
+SWITCH_FACTS: Final = build_change_facts(Fact("updaterStatus", lambda result: result.status, "updates itself"))
