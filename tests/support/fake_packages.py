@@ -187,7 +187,6 @@ class Shelf:
             changes={package.id: package.available for package in changes},
             removals=self.removals(wanted),
             download_bytes=sum(package.size_bytes for package in missing),
-            download_count=len(missing),
         )
 
     def carry_out(self, work: JobKind, wanted: Sequence[str]) -> None:

@@ -102,7 +102,6 @@ class SimulationResult:
         refusal: why the package manager refuses the set, in its own words, shortened; "" when it does not.
         named: packages that the refusal names: updates of the set, and packages that they need or that are in the way.
         download_bytes: bytes that are not downloaded yet; None when unknown.
-        download_count: files that are not downloaded yet; None when unknown.
     """
 
     changes: Mapping[str, str]
@@ -111,7 +110,6 @@ class SimulationResult:
     refusal: str = ""
     named: frozenset[str] = frozenset()
     download_bytes: int | None = None
-    download_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

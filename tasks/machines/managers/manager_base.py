@@ -101,7 +101,6 @@ def build_simulation_result(
         refusal="; ".join(errors[:_MAX_ERRORS]),
         named=frozenset(named),
         download_bytes=None if downloads is None else sum(downloads.values()),
-        download_count=None if downloads is None else len(downloads),
     )
 
 

@@ -135,9 +135,7 @@ class ParcelManager:
     ) -> SimulationResult:
         """See PackageManager."""
         offered = _parse_versions(_list_parcels(transport, deadline), "offered")
-        return SimulationResult(
-            {update.id: offered[update.id] for update in updates}, download_bytes=0, download_count=0
-        )
+        return SimulationResult({update.id: offered[update.id] for update in updates}, download_bytes=0)
 
     def read_installed_versions(
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline

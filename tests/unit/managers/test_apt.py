@@ -225,7 +225,7 @@ def test_rehearsal_over_a_real_answer() -> None:
     updates = [make_update(id="lab-dep-a", name="lab-dep-a", available="2.0")]
     simulation = APT.simulate(replay, updates, deadline=DEADLINE)
     assert simulation.changes["lab-dep-b"] == "2.0"
-    assert simulation.download_count == 4
+    assert simulation.download_bytes == 3523016
     assert replay.asked[0].params == {"packages": ("lab-dep-a=2.0",), "keep": (), "downgrades": ""}
 
 

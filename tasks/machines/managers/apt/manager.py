@@ -72,7 +72,7 @@ class AptManager(PackageTool):
     ) -> SimulationResult:
         """See PackageManager."""
         if not updates:
-            return SimulationResult(changes={}, download_bytes=0, download_count=0)
+            return SimulationResult(changes={}, download_bytes=0)
         params: dict[str, ScriptParameter] = {
             "packages": tuple(build_apt_spec(update) for update in updates),
             "keep": tuple(name for name in sorted(keep) if PACKAGE_NAME_PATTERN.fullmatch(name)),

@@ -22,10 +22,8 @@ from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.protocols.package_manager import (
-    InstalledKernels,
     JobKind,
     PackageManager,
-    PackageNeeds,
     SimulationResult,
     Transaction,
 )
@@ -64,6 +62,7 @@ class ComponentManager:
         self.lock_files, self.change_lock_files = base.lock_files, base.change_lock_files
         self.offers_more_later, self.longest_poll_seconds = base.offers_more_later, base.longest_poll_seconds
         self.way_back = base.way_back
+        self.read_kernels, self.read_needs = base.read_kernels, base.read_needs
         self._components = {component.update_id: component for component in components if component.image is None}
         self._images = {component.update_id: component for component in components if component.image is not None}
         self._open_provider = open_provider
@@ -150,14 +149,6 @@ class ComponentManager:
                 listed = find_listed_version(component.versions, version)
                 versions[update.id] = listed.version if listed is not None else version
         return versions
-
-    def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
-        """Return the installed kernels. See PackageManager."""
-        return self._base.read_kernels(transport, deadline=deadline)
-
-    def read_needs(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> PackageNeeds:
-        """See PackageManager."""
-        return self._base.read_needs(transport, updates, deadline=deadline)
 
     def build_job_script(
         self,

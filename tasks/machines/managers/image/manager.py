@@ -5,7 +5,7 @@ No package is changed on the running system, and the image before stays for a ro
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -168,12 +168,7 @@ class ImageManager(ManagerDefaults):
         return replace(packages, repository_problems=(*problems, *more))
 
     def simulate(
-        self,
-        transport: Transport,
-        updates: Sequence[Update],
-        *,
-        keep: Collection[str] = (),  # noqa: ARG002  no effect
-        deadline: Deadline,
+        self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline, **_no_effect: object
     ) -> SimulationResult:
         """Compare with what the tool knows now. No tool can say more without downloading the image."""
         state = self._read_state(transport, deadline)
@@ -199,15 +194,7 @@ class ImageManager(ManagerDefaults):
             for update in known_updates
         }
 
-    def build_job_script(
-        self,
-        kind: JobKind,
-        transactions: Sequence[Transaction],
-        *,
-        allowed: Sequence[Update] = (),  # noqa: ARG002  no effect
-        allow_removals: bool = False,  # noqa: ARG002  no effect
-        excluded: Sequence[str] = (),  # noqa: ARG002  no effect
-    ) -> Script:
+    def build_job_script(self, kind: JobKind, transactions: Sequence[Transaction], **_no_effect: object) -> Script:
         """Return the script of a job that downloads or stages the image.
 
         An image changes packages as its publisher decided: ``allowed``, ``allow_removals`` and ``excluded`` have no

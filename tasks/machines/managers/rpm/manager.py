@@ -104,7 +104,7 @@ class RpmManager(PackageTool):
     ) -> SimulationResult:
         """See PackageManager."""
         if not updates:
-            return SimulationResult(changes={}, download_bytes=0, download_count=0)
+            return SimulationResult(changes={}, download_bytes=0)
         params: dict[str, ScriptParameter] = {
             "packages": tuple(build_rpm_spec(update) for update in updates),
             "keep": tuple(name for name in sorted(keep) if NAME_PATTERN.fullmatch(name)),

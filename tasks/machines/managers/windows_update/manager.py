@@ -7,7 +7,7 @@ The agent installs one update at a time, so each update is a transaction of its 
 
 import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 from uuid import uuid4
@@ -137,16 +137,11 @@ class WindowsUpdateManager(ManagerDefaults):
         return parse_windows_assessment(ScriptResult((*result.records, *months.find_records("update")), 0))
 
     def simulate(
-        self,
-        transport: Transport,
-        updates: Sequence[Update],
-        *,
-        keep: Collection[str] = (),  # noqa: ARG002  no effect
-        deadline: Deadline,
+        self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline, **_no_effect: object
     ) -> SimulationResult:
         """Compare with what the agent offers now. An update brings nothing along: nothing else is to be simulated."""
         if not updates:
-            return SimulationResult(changes={}, download_bytes=0, download_count=0)
+            return SimulationResult(changes={}, download_bytes=0)
         if any(update.goes_back for update in updates):
             return simulate_removal(updates, self._read_packages(transport, updates, deadline))
         script = Script("wua_simulate", {"ids": _list_ids(updates)}, package=PACKAGE)
@@ -161,7 +156,6 @@ class WindowsUpdateManager(ManagerDefaults):
             changes={record.id: record.version for record in accepted},
             refused=refused,
             download_bytes=sum(record.download_bytes or 0 for record in missing) if is_known else None,
-            download_count=len(missing),
         )
 
     def read_installed_versions(
@@ -184,15 +178,7 @@ class WindowsUpdateManager(ManagerDefaults):
         kbs = tuple(dict.fromkeys(update.kb for update in updates if KB_PATTERN.fullmatch(update.kb)))
         return parse_packages(self._read(transport, Script("wua_packages", {"kbs": kbs}, package=PACKAGE), deadline))
 
-    def build_job_script(
-        self,
-        kind: JobKind,
-        transactions: Sequence[Transaction],
-        *,
-        allowed: Sequence[Update] = (),  # noqa: ARG002  no effect
-        allow_removals: bool = False,  # noqa: ARG002  no effect
-        excluded: Sequence[str] = (),  # noqa: ARG002  no effect
-    ) -> Script:
+    def build_job_script(self, kind: JobKind, transactions: Sequence[Transaction], **_no_effect: object) -> Script:
         """Return the script of a job that downloads or installs exactly these updates.
 
         The agent installs nothing else along with an update: ``allowed``, ``allow_removals`` and ``excluded`` have no

@@ -57,7 +57,7 @@ def simulate_removal(updates: Sequence[Update], packages: Mapping[str, Sequence[
     """Return which of these updates can be removed, and why the others can't."""
     refused = {update.id: why for update in updates if (why := _explain_refusal(packages.get(update.kb, ())))}
     changes = {update.id: "" for update in updates if update.id not in refused}
-    return SimulationResult(changes=changes, refused=refused, download_bytes=0, download_count=0)
+    return SimulationResult(changes=changes, refused=refused, download_bytes=0)
 
 
 def _explain_refusal(packages: Sequence[PackageRecord]) -> str:
