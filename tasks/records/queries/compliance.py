@@ -109,15 +109,9 @@ class _Reader:
         """Return the critical and security updates that runs installed, from the start of the month on."""
         results, outcomes = schema.update_results, schema.outcomes
         ended = func.coalesce(outcomes.c.ended_at, outcomes.c.started_at)
+        columns = (results.c.machine, results.c.name, results.c.update_id, results.c.available)
         query = (
-            select(
-                results.c.machine,
-                results.c.name,
-                results.c.update_id,
-                results.c.available,
-                outcomes.c.ended_at,
-                outcomes.c.started_at,
-            )
+            select(*columns, outcomes.c.ended_at, outcomes.c.started_at)
             .select_from(results.join(outcomes, outcomes.c.number == results.c.outcome))
             .where(
                 results.c.state == UpdateState.INSTALLED.value,
