@@ -258,7 +258,7 @@ def test_a_deferral_hides_nothing_until_its_month_must_be_known(
 
 @given(st.one_of(st.integers(8, 10**6).map(str), st.text("0123456789x-", min_size=1, max_size=6)))
 def test_a_deferral_that_is_long_or_no_number_hides_fixes(days: str) -> None:
-    assume(days not in set("01234567"))
+    assume(days.strip() not in set("01234567"))
     assert " defers quality updates by " in told(
         policy_record(**{"mdm:DeferQualityUpdatesPeriodInDays": days}), HEALTHY
     )
