@@ -60,19 +60,11 @@ APPROVAL_ACT = "approval"
 """The act of the journal entry with the plan that was shown. Its key is the digest. It belongs to no machine."""
 
 
-def _wait_on_records(
-    pending: PendingApproval,  # noqa: ARG001 - the presenter's signature
-    stop_token: StopToken,  # noqa: ARG001 - likewise
-    wait: Callable[[AnswerSource], Approval | None],
-) -> Approval | None:
-    return wait(NoAnswerSource())
-
-
 def choose_presenter() -> ApprovalPresenter:
     """Return the presenter: Prefect's UI inside a flow run, otherwise the records alone."""
     context = sys.modules.get("prefect.context")  # if it is not loaded, this is no flow run
     if context is None or context.FlowRunContext.get() is None:
-        return _wait_on_records
+        return lambda _pending, _stop_token, wait: wait(NoAnswerSource())
     from flows.approval.prefect_form import present_in_prefect  # noqa: PLC0415 - loads Prefect
 
     return present_in_prefect

@@ -197,7 +197,8 @@ class EphemeralPrefectServer:
             time.sleep(0.05)
         log = self._log.read_text(errors="replace").strip().splitlines() if self._log else []
         self.stop()
-        if fault := find_storage_fault(_find_prefect_home(), find_temporary_folder()):
+        prefect_home = Path(os.environ.get("PREFECT_HOME") or Path("~/.prefect").expanduser())
+        if fault := find_storage_fault(prefect_home, find_temporary_folder()):
             raise build_storage_error(CannotRun, "the Prefect server does not start", fault)
         raise CannotRun(
             f"the Prefect server does not start: {log[-1] if log else 'it does not answer'}",
@@ -213,10 +214,6 @@ def _serve_in_copy(listener: int) -> int:
 
     refresh_global_settings_context()
     return serve(str(listener), ENDS_WITH_INPUT)
-
-
-def _find_prefect_home() -> Path:
-    return Path(os.environ.get("PREFECT_HOME") or Path("~/.prefect").expanduser())
 
 
 _SERVERS: Final[list[EphemeralPrefectServer]] = []

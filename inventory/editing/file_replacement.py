@@ -129,7 +129,7 @@ def _replace(target: Path, descriptor: int, content: bytes) -> None:
         os.fchmod(new, status.st_mode & 0o7777)
         os.fsync(new)
         temporary.rename(target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def _create(target: Path, after: str) -> None:
@@ -144,7 +144,7 @@ def _create(target: Path, after: str) -> None:
         except FileExistsError:
             raise FileChanged("this file was made meanwhile", file=target, hint="Look at it, and ask again.") from None
         temporary.unlink()
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 @contextlib.contextmanager
@@ -163,7 +163,8 @@ def _write_beside(target: Path, content: bytes, mode: int) -> Iterator[tuple[Pat
             temporary.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -29,10 +29,6 @@ _UNSAFE_CHARACTER: Final = re.compile(
 _WHITESPACE: Final = re.compile(r"[\r\n\t ]+")
 
 
-def _escape_character(match: re.Match[str]) -> str:
-    return f"\\u{ord(match.group()):04x}"
-
-
 def sanitize(text: str) -> str:
     r"""Return the text without terminal sequences and with every unsafe character as ``\uXXXX``.
 
@@ -40,7 +36,8 @@ def sanitize(text: str) -> str:
     """
     if text.isascii() and text.isprintable():  # true for almost all text, and fast
         return text
-    return _UNSAFE_CHARACTER.sub(_escape_character, _TERMINAL_SEQUENCE.sub("", text.replace("\r\n", "\n")))
+    text = _TERMINAL_SEQUENCE.sub("", text.replace("\r\n", "\n"))
+    return _UNSAFE_CHARACTER.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def sanitize_to_one_line(text: str, limit: int | None = None) -> str:

@@ -13,7 +13,7 @@ from flows.hotpatch.overview import HotpatchRow
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel, HotpatchStatus
 from tasks.reports.formatting import format_count
-from tasks.rules.hotpatch import Baseline, EnrolmentRequest, describe_first_day
+from tasks.rules.hotpatch import EnrolmentRequest, describe_first_day
 
 FINDING_FACTS: Final[Sequence[Fact[Finding]]] = (
     Fact("check", lambda finding: finding.check),
@@ -36,7 +36,7 @@ STATUS_FACTS: Final[Sequence[Fact[HotpatchRow]]] = (
         "nextBaselineDate",
         lambda row: row.baseline.day if row.baseline else None,
         "next baseline",
-        lambda row: _describe_baseline(row.baseline) if row.baseline else None,
+        lambda row: f"{row.baseline.day}{'' if row.baseline.is_planned else ' (unplanned)'}" if row.baseline else None,
     ),
     Fact("baselineReason", lambda row: (row.baseline.reason or None) if row.baseline else None),
     Fact("provider", lambda row: row.enrolment.provider if row.enrolment else None),
@@ -70,10 +70,6 @@ def print_statuses(rows: Sequence[HotpatchRow], stale: str) -> None:
         )
     if stale:
         print_warning(stale, to_stderr=True)
-
-
-def _describe_baseline(baseline: Baseline) -> str:
-    return f"{baseline.day:%Y-%m-%d}" + ("" if baseline.is_planned else " (unplanned)")
 
 
 def _iterate_remarks(row: HotpatchRow) -> Iterator[Text]:

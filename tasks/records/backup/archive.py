@@ -17,6 +17,7 @@ from typing import IO, Final
 
 from pydantic import ValidationError
 
+from inventory.editing.file_replacement import sync_folder
 from inventory.files.own_keys import create_key_file, find_key_folder, read_key
 from tasks.domain.errors import RecordsError
 from tasks.records.backup.manifest import BackupManifest
@@ -112,15 +113,6 @@ def publish_file(partial: Path, path: Path, *, overwrite: bool) -> None:
 def build_taken_error(path: Path) -> RecordsError:
     """Return the error for a file that is there already."""
     return RecordsError(f"{path} is there already", hint="Name another file, or replace it with --overwrite.")
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_backup(path: Path, content: Path | None = None) -> BackupManifest:

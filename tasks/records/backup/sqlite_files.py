@@ -12,8 +12,9 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
+from inventory.editing.file_replacement import sync_folder
 from tasks.domain.errors import RecordsError
-from tasks.records.backup.archive import publish_file, sync_folder
+from tasks.records.backup.archive import publish_file
 from tasks.records.storage.database import LOCK_TIMEOUT_SECONDS, Database
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")

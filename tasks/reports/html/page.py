@@ -1,6 +1,6 @@
 """Builds the content of the page: which machines it shows, how much of each, and how much is left out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -172,7 +172,7 @@ def build_page(source: PageSource, detail: DetailLimits) -> ReportPage:
         error_groups=source.error_groups,
         phases=build_phases_picture(source.rollout, zone, limit=min(60, detail.groups)) if source.rollout else None,
         timelines=build_timelines(source.report, zone, now=source.now, limit=detail.timeline_rows),
-        hooks=_sort_failed_hooks_first(source.tables.hooks)[: detail.groups],
+        hooks=tuple(sorted(source.tables.hooks, key=lambda row: row.succeeded))[: detail.groups],  # failed ones first
         hooks_left_out=max(0, len(source.tables.hooks) - detail.groups),
         notes=source.report.notes[: detail.groups],
         columns=select_machine_columns(run.kind),
@@ -183,11 +183,6 @@ def build_page(source: PageSource, detail: DetailLimits) -> ReportPage:
         updates=source.updates,
         reason_groups=source.reason_groups,
     )
-
-
-def _sort_failed_hooks_first(rows: Sequence[HookRow]) -> tuple[HookRow, ...]:
-    """Return hooks, failed ones first, otherwise in the order of execution."""
-    return tuple(sorted(rows, key=lambda row: row.succeeded))
 
 
 def _build_facts(run: RunReportRow, zone: ZoneInfo) -> tuple[tuple[str, str, str], ...]:
