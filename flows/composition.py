@@ -159,6 +159,12 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
 
             return PrefectShardRuns(records, clock, request)
 
+        def call_hook(hook: Hook, report: RunReport, subject: str, deadline: Deadline) -> HookResult:
+            from flows.hooks.dispatch import build_hook_dispatcher  # noqa: PLC0415 - most runs have no hooks
+
+            call = build_hook_dispatcher(clock, caller.stop_token, records.leases.request_stop, audit.append)
+            return call(hook, report, subject, deadline)
+
         audit = SqlAuditLog(records.database)
         component_ports = _open_components(records, inventory, request, caller, clock)
         recorder = ProgressRecorder(caller.listener, SqlRunProgress(records.database), clock)
@@ -179,7 +185,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             open_shard_runs=open_shard_runs,
             shard_size=_read_shard_size(),
             write_report_apart=functools.partial(write_report_apart, records_url=caller.records_url),
-            call_hook=functools.partial(_call_hook, records, clock, caller, audit),
+            call_hook=call_hook,
             find_pinned_updates=functools.partial(_find_pinned_updates, records),
             find_undo_order=functools.partial(_find_undo_order, records),
             read_declared_freezes=_build_freeze_source(request, caller, clock),
@@ -275,22 +281,6 @@ def _find_undo_order(records: SqlRecords, run_name: str) -> UndoOrder:
 
     find_snapshots = SqlSnapshots(records.database, records.seals).find_of_run
     return find_undo_order(History(records, require_seals=True), run_name, find_snapshots)
-
-
-def _call_hook(
-    records: SqlRecords,
-    clock: Clock,
-    caller: Caller,
-    audit: SqlAuditLog,
-    hook: Hook,
-    report: RunReport,
-    subject: str,
-    deadline: Deadline,
-) -> HookResult:
-    from flows.hooks.dispatch import build_hook_dispatcher  # noqa: PLC0415 - most runs have no hooks
-
-    call = build_hook_dispatcher(clock, caller.stop_token, records.leases.request_stop, audit.append)
-    return call(hook, report, subject, deadline)
 
 
 def _read_rollout(records: SqlRecords, clock: Clock, report: RunReport) -> "RolloutProgress | None":

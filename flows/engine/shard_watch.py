@@ -106,13 +106,16 @@ class ShardWatch:
                 return True
             return False
         if view.run is None and not active.flow_run_id:
+            count, name = format_count(len(entry.shard.machines), "machine"), f"{entry.description} for {self._run_id}"
+            request = dump_shard_request(entry.request)
             try:
-                self._start(active)
-            except RequestError as error:
+                active.flow_run_id = self._runs.start(entry.run_id, entry.shard.site, name, request)
+                self._ports.listener.on_message(f"{entry.description}: {count}, run {entry.run_id}")
+            except RequestError as error:  # Prefect refuses it
                 if reason := self._close(active, error.message):
                     take_end(active, reason)
                     return True
-            except FleetpatchError as error:
+            except FleetpatchError as error:  # Prefect does not answer
                 self.tell(active, error.message)
         else:
             self._tell_of_trouble(active, view)
@@ -128,18 +131,6 @@ class ShardWatch:
                 self._ports.listener.on_progress(row.machine, Step(row.step), row.fraction, row.message)
             elif active.entry.is_read_only:  # others are over with their outcome
                 self._ports.listener.on_step_finished(row.machine, Step(row.step), row.state, row.message)
-
-    def _start(self, active: ActiveShard) -> None:
-        """Start the run of a shard, or find it.
-
-        Raises:
-            RequestError: Prefect refuses it.
-            PatchError: Prefect does not answer.
-        """
-        entry, count = active.entry, format_count(len(active.entry.shard.machines), "machine")
-        name = f"{entry.description} for {self._run_id}"
-        active.flow_run_id = self._runs.start(entry.run_id, entry.shard.site, name, dump_shard_request(entry.request))
-        self._ports.listener.on_message(f"{entry.description}: {count}, run {entry.run_id}")
 
     def _explain_no_wait(self, active: ActiveShard, view: ShardView, end: str) -> str:
         """Return why the run of a shard is not waited for any more; "" if it is.

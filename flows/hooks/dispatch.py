@@ -97,22 +97,11 @@ def _run_function_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline
     Raises:
         HookWaitAborted: it took too long.
     """
-    if problem := find_module_problem(hook.target.partition(":")[0]):
+    module, _, name = hook.target.partition(":")
+    if problem := find_module_problem(module):
         return False, problem
     try:
-        returned = run_in_thread(lambda: _load_function(hook.target)(event=event), hook_deadline)
+        returned = run_in_thread(lambda: getattr(importlib.import_module(module), name)(event=event), hook_deadline)
     except (ImportError, AttributeError) as error:
         return False, f"{hook.target} can't be called: {error}"
     return returned is not False, returned if isinstance(returned, str) else ""
-
-
-def _load_function(target: str) -> Callable[..., object]:
-    """Return the function of a target ``module:name``.
-
-    Raises:
-        ImportError: the module does not exist, or its import failed.
-        AttributeError: the module has no such function.
-    """
-    module, _, name = target.partition(":")
-    function: Callable[..., object] = getattr(importlib.import_module(module), name)
-    return function

@@ -152,8 +152,17 @@ def read_settings_file(environ: Mapping[str, str]) -> SettingsFile | None:
     text = read_text_file(path, problems, must_be_regular=True)
     settings: dict[str, FileSetting] = {}
     for number, line in enumerate((text or "").splitlines(), start=1):
-        if (stripped := line.strip()) and not stripped.startswith("#"):
-            _read_line(stripped, SourceLocation(path, number), settings, problems)
+        if not (stripped := line.strip()) or stripped.startswith("#"):
+            continue
+        name, equals, value = stripped.partition("=")
+        fault, plain = _find_name_fault(name if equals else "", settings), _strip_quotes(value)
+        if fault is None and plain is None:
+            hint = "Write it without $, \\, quotes inside and ' #', and with quotes around it if it has blanks."
+            fault = "systemd, compose and fleetpatch would not read this value alike", hint
+        if fault is not None:
+            problems.add(SourceLocation(path, number, name.strip()[:80]), *fault)
+        elif plain is not None:
+            settings[name] = FileSetting(plain, number)
     if text is not None:
         _require_closed_secrets(path, settings, problems)
     problems.raise_if_any(InvalidSettings)
@@ -177,20 +186,6 @@ def is_secret(name: str, value: str) -> bool:
     if _REFERENCE.match(value):
         return False
     return has_url_password(value) or (_SECRET_NAME.search(name) is not None and not name.endswith("_FILE"))
-
-
-def _read_line(
-    line: str, location: SourceLocation, settings: dict[str, FileSetting], problems: ProblemCollector
-) -> None:
-    name, equals, value = line.partition("=")
-    fault, plain = _find_name_fault(name if equals else "", settings), _strip_quotes(value)
-    if fault is None and plain is None:
-        hint = "Write it without $, \\, quotes inside and ' #', and with quotes around it if it has blanks."
-        fault = "systemd, compose and fleetpatch would not read this value alike", hint
-    if fault is not None:
-        problems.add(SourceLocation(location.file, location.line, name.strip()[:80]), *fault)
-    elif plain is not None:
-        settings[name] = FileSetting(plain, location.line or 0)
 
 
 def _find_name_fault(name: str, settings: Mapping[str, FileSetting]) -> tuple[str, str] | None:

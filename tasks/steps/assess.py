@@ -228,10 +228,14 @@ def excuse_faults(context: MachineContext, plan: MachinePlan, findings: Iterable
 def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
     """Return a plan with the findings that would block the pre-check, if the machine needs a visit.
 
-    A machine that others patch, and that the request skips, gets a note instead.
+    A machine that others patch, and that the request skips, gets a note instead. In a component's run, the findings are
+    what makes the machine unhealthy now, whatever it gets: too many unhealthy ones keep the run from beginning.
     """
     if context.options.component_order is not None:
-        return _with_health(context, plan)
+        health = [*check_state_for_updates(context, context.facts, plan.chosen), *run_all_checks(context)]
+        refusals = tuple(finding for finding in health if finding.level is FindingLevel.BLOCK)
+        refusal_notes = (f"not healthy: {finding.check}: {finding.message}" for finding in refusals)
+        return replace(plan, refusals=refusals, notes=(*plan.notes, *refusal_notes))
     if not is_visit_needed(context.state, context.options):
         return plan
     if reason := explain_left_out(context):
@@ -249,17 +253,6 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
     refusals = tuple(finding for finding in findings if finding.level is FindingLevel.BLOCK)
     refusal_notes = (f"pre-check would refuse: {finding.check}: {finding.message}" for finding in refusals)
     return replace(plan, refusals=refusals, notes=(*plan.notes, *refusal_notes))
-
-
-def _with_health(context: MachineContext, plan: MachinePlan) -> MachinePlan:
-    """Return the plan of a component's run with what makes the machine unhealthy now, whatever it gets.
-
-    Too many unhealthy machines in the scope keep the run from beginning.
-    """
-    findings = [*check_state_for_updates(context, context.facts, plan.chosen), *run_all_checks(context)]
-    refusals = tuple(finding for finding in findings if finding.level is FindingLevel.BLOCK)
-    notes = (f"not healthy: {finding.check}: {finding.message}" for finding in refusals)
-    return replace(plan, refusals=refusals, notes=(*plan.notes, *notes))
 
 
 def _describe_service_restarts(packages: PackageState, options: PatchOptions) -> list[str]:

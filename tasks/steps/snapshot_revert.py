@@ -224,21 +224,12 @@ def revert(context: MachineContext, snapshot: SnapshotResult, progress: RevertPr
         _order_once(context, provider, snapshot, progress)
         journal.record_end(context, step, CARRIED_OUT_ACT, snapshot.id)
     if ProviderAct.START in provider.acts:
-        _start_again(context, provider)
+        refusal = start_if_stopped(context, provider, read_provided_machine(context, provider))
+        if (power := read_provided_machine(context, provider).power) is not PowerState.RUNNING:
+            reason = refusal.message if refusal is not None else "no reason was given"
+            raise ProviderError(f"it is {power} after the order to start: {reason}")
     if not wait_for_boot_id(context, lambda boot: boot is not None and boot not in snapshot.boots_before):
         raise ProviderError(f"it did not answer in a new boot in {context.coming_up_seconds:.0f} s after the revert")
-
-
-def _start_again(context: MachineContext, provider: MachineProvider) -> None:
-    """Start the machine if the revert has left it off.
-
-    Raises:
-        FleetpatchError: it can't be started, or read.
-    """
-    refusal = start_if_stopped(context, provider, read_provided_machine(context, provider))
-    if (power := read_provided_machine(context, provider).power) is not PowerState.RUNNING:
-        reason = refusal.message if refusal is not None else "no reason was given"
-        raise ProviderError(f"it is {power} after the order to start: {reason}")
 
 
 def _order_once(
