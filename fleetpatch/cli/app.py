@@ -118,6 +118,7 @@ ConfigurationsArgument = Annotated[
     ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done. Machines are only read.")]
 AtOnceOption = Annotated[int, typer.Option("--at-once", min=1, max=500, help="How many machines at the same time.")]
 FlowOption = Annotated[bool, typer.Option("--flow", help="Run as a Prefect flow. Prefect's UI shows it.")]
 ALL_MACHINES = "*"

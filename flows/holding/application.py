@@ -49,12 +49,22 @@ def register_application(
 
     Raises:
         RecordsError: the records can't be read or written.
-        RequestError: another run applies the package, or the run was to apply one that is over.
+        RequestError: another run applies the package, or the run was to apply one that is over. Or maintenance control
+            has not started it or has given it up, or another flow run is it.
     """
     hold, maintenance = request.maintenance, SqlMaintenance(database, require_seals=True)
     assert hold is not None  # noqa: S101 - for the type checker
     if hold.application:
-        _begin_planned(maintenance, hold.group, hold.application, run_id, flow_run_id)
+        stored = maintenance.find_application(hold.application)  # maintenance control has started the run
+        is_own = stored is not None and stored.group == hold.group and stored.flow_run_id in {"", flow_run_id}
+        if stored is None or not is_own or not stored.application.is_active:
+            unknown = "maintenance control has not started it"
+            reason = stored.application.refusal if stored is not None and is_own else unknown
+            raise RequestError(
+                f"this run may not apply what is held for {hold.group}: {reason}",
+                hint="Apply it with `fleetpatch maintenance apply`.",
+            )
+        maintenance.set_run(hold.application, run_id)
         return
     state = maintenance.read_state(hold.group)
     if state is None or state.package is None:
@@ -66,22 +76,3 @@ def register_application(
     number = state.package.number
     application = Application(f"{hold.group}/{number}/{run_id}", number, cause, who, now, run_id)
     maintenance.begin_application(hold.group, application, window.end, flow_run_id)
-
-
-def _begin_planned(maintenance: SqlMaintenance, group: str, key: str, run_id: str, flow_run_id: str) -> None:
-    """Record that a run has begun that maintenance control has started.
-
-    Raises:
-        RequestError: it was not started, or was given up, or another flow run is it.
-    """
-    stored = maintenance.find_application(key)
-    is_own = stored is not None and stored.group == group and stored.flow_run_id in {"", flow_run_id}
-    if stored is None or not is_own or not stored.application.is_active:
-        reason = (
-            stored.application.refusal if stored is not None and is_own else "maintenance control has not started it"
-        )
-        raise RequestError(
-            f"this run may not apply what is held for {group}: {reason}",
-            hint="Apply it with `fleetpatch maintenance apply`.",
-        )
-    maintenance.set_run(key, run_id)

@@ -104,28 +104,47 @@ def upgrade(
     _upgrade(component, scope, to, minutes, inventory, records, as_json=as_json, as_flow=not no_prefect, dry_run=False)
 
 
-@components_app.command("enroll", cls=ActingCommand)
-def enroll(
-    component: ComponentArgument,
-    scope: ScopeArgument,
-    inventory: InventoryOption = None,
-    records: RecordsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Let minor versions of a component come by themselves on the machines of a scope."""
-    _change_enrolment(component, scope, inventory, records, as_json=as_json, is_end=False)
+_ENROLMENTS = {
+    "enroll": "Let minor versions of a component come by themselves on the machines of a scope.",
+    "unenroll": "End an enrolment. The scope is the text with which it was enrolled: `components list` shows it.",
+}
+"""The verbs that change enrolments, with their help."""
 
 
-@components_app.command("unenroll", cls=ActingCommand)
-def unenroll(
-    component: ComponentArgument,
-    scope: ScopeArgument,
-    inventory: InventoryOption = None,
-    records: RecordsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """End an enrolment. The scope is the text with which it was enrolled: `components list` shows it."""
-    _change_enrolment(component, scope, inventory, records, as_json=as_json, is_end=True)
+def _add_enrolment_command(verb: str, description: str) -> None:
+    @components_app.command(verb, cls=ActingCommand, help=description)
+    def change(
+        component: ComponentArgument,
+        scope: ScopeArgument,
+        inventory: InventoryOption = None,
+        records: RecordsOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        from flows.components.enrolments import enrol, unenrol
+        from flows.ports.caller import Caller, find_starter_name
+        from tasks.domain.components import ComponentEnrolment
+        from tasks.domain.protocols.clock import SystemClock
+        from tasks.records.components import SqlComponents
+        from tasks.records.setup import open_records
+
+        is_end = verb == "unenroll"
+        with _open_fleet(inventory, ALL_MACHINES, records) as (knowledge, fleet, _), open_records(records) as opened:
+            store = SqlComponents(opened.database)
+            if is_end:
+                message = unenrol(store, component, scope)
+            else:
+                now, starter = SystemClock().now(), find_starter_name(Caller())
+                enrolment = ComponentEnrolment(component, scope.strip(), starter, now)
+                message = enrol(store, knowledge.catalogue, fleet, enrolment)
+        print_json_or_text(
+            as_json,
+            lambda: {"componentName": component, "scope": scope, "enrolled": not is_end, "message": message},
+            lambda: print_to_stdout(message),
+        )
+
+
+for _verb, _description in _ENROLMENTS.items():
+    _add_enrolment_command(_verb, _description)
 
 
 @components_app.command("schema")
@@ -149,31 +168,6 @@ def _open_fleet(
     catalogue = load_catalogue(fleet.source)
     with open_records(records) as opened:
         yield read_knowledge(opened, catalogue), fleet, machines
-
-
-def _change_enrolment(
-    name: str, scope: str, inventory: Path | None, records: str | None, *, as_json: bool, is_end: bool
-) -> None:
-    from flows.components.enrolments import enrol, unenrol
-    from flows.ports.caller import Caller, find_starter_name
-    from tasks.domain.components import ComponentEnrolment
-    from tasks.domain.protocols.clock import SystemClock
-    from tasks.records.components import SqlComponents
-    from tasks.records.setup import open_records
-
-    with _open_fleet(inventory, ALL_MACHINES, records) as (knowledge, fleet, _), open_records(records) as opened:
-        store = SqlComponents(opened.database)
-        if is_end:
-            message = unenrol(store, name, scope)
-        else:
-            now, starter = SystemClock().now(), find_starter_name(Caller())
-            enrolment = ComponentEnrolment(name, scope.strip(), starter, now)
-            message = enrol(store, knowledge.catalogue, fleet, enrolment)
-    print_json_or_text(
-        as_json,
-        lambda: {"componentName": name, "scope": scope, "enrolled": not is_end, "message": message},
-        lambda: print_to_stdout(message),
-    )
 
 
 def _upgrade(

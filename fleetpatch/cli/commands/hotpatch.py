@@ -9,6 +9,7 @@ import typer
 from fleetpatch.cli.app import (
     ALL_MACHINES,
     AtOnceOption,
+    DryRunOption,
     InventoryOption,
     JsonOption,
     RecordsOption,
@@ -32,7 +33,6 @@ hotpatch_app = typer.Typer(
 )
 app.add_typer(hotpatch_app, name="hotpatch", rich_help_panel="Patch")
 
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done. Machines are only read.")]
 ArcOption = Annotated[
     str | None,
     typer.Option(

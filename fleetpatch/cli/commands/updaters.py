@@ -1,12 +1,11 @@
 """updaters status, on and off: the systems' own updaters, compared with the owner of each machine."""
 
-from typing import Annotated
-
 import typer
 
 from fleetpatch.cli.app import (
     ALL_MACHINES,
     AtOnceOption,
+    DryRunOption,
     InventoryOption,
     JsonOption,
     RecordsOption,
@@ -56,9 +55,7 @@ def _add_switch_command(verb: str, description: str) -> None:
     def switch(
         scope: ScopeArgument,
         yes: YesOption = False,
-        dry_run: Annotated[
-            bool, typer.Option("--dry-run", help="Show what would be done. Machines are only read.")
-        ] = False,
+        dry_run: DryRunOption = False,
         at_once: AtOnceOption = 20,
         inventory: InventoryOption = None,
         records: RecordsOption = None,
