@@ -104,7 +104,8 @@ class Forecaster:
             return self._build_past(row, f"automatic patching is {paused}")
         if reason := self._find_objection(row, *_AUTOMATIC):
             return self._build_past(row, f"automatic patching will not install it: {reason}")
-        if held := self._automatic.held.get(build_update_key(row.name, row.update_id, row.available)):
+        key = build_update_key(row.name, row.update_id, row.available)
+        if held := self._automatic.held.get(key) or self._automatic.held.get((row.name, row.available)):
             return self._build_past(row, f"held by automatic patching: {held}")
         past = self._build_past(row, "waits for its night", is_coming=True)
         window = "" if row.held or row.blocked else self._describe_phase(row.name, machine)

@@ -9,6 +9,7 @@ from deployments.preview.automatic_status import AutomaticExplanation, UpdateDea
 from fleetpatch.cli.runtime.output import print_to_stdout, to_safe_text
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
 from fleetpatch.cli.views.automatic import WAITING_FACTS, format_day_and_time, format_window, list_run_facts
+from tasks.domain.assessment import strip_update_id
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.rules.calendar.local_time import format_duration
 
@@ -84,7 +85,7 @@ def _list_deadline_facts(now: datetime) -> Sequence[Fact[UpdateDeadline]]:
 
     return (
         Fact("patchName", lambda deadline: deadline.update.name, "update", wraps=True),
-        Fact("version", lambda deadline: deadline.update.version, "version", wraps=True),
+        Fact("version", lambda deadline: strip_update_id(deadline.update.version), "version", wraps=True),
         Fact("classifications", lambda deadline: [deadline.update.classification]),
         Fact("missingSince", lambda deadline: deadline.update.since, "missing since", format_since),
         Fact("due", lambda deadline: deadline.due, "due", render_due),

@@ -13,6 +13,7 @@ from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import get_stdout_console, print_to_stdout
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
 from inventory.data_class import dataclass
+from tasks.domain.assessment import strip_update_id
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.rules.automatic.fleet_index import FleetIndex
 from tasks.rules.automatic.forecast import MachineForecast
@@ -123,7 +124,7 @@ def _list_facts(view: ComplianceView) -> Sequence[Fact[MachineForecast]]:
         Fact("machineName", lambda forecast: forecast.machine, "machine"),
         Fact("state", lambda forecast: find_deadline_state(view, forecast), "deadlines", render_state),
         Fact("patchName", lambda forecast: forecast.update.name if forecast.update else None),
-        Fact("version", lambda forecast: forecast.update.version if forecast.update else None),
+        Fact("version", lambda forecast: strip_update_id(forecast.update.version) if forecast.update else None),
         Fact("due", lambda forecast: forecast.due, "due", lambda forecast: _format_day(forecast.due)),
         Fact(
             "daysLeft",

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 
+from tasks.domain.assessment import strip_update_id
 from tasks.domain.model import UpdateKey, Window
 from tasks.domain.states import OperationState, include_esm
 from tasks.rules.automatic.deadlines import compute_due
@@ -96,13 +97,20 @@ class FleetIndex:
     def __init__(self, policy: AutomaticPolicy, view: FleetView, now: datetime) -> None:
         self.policy, self.view, self.now = policy, view, now
         self.machines = {machine.name: machine for machine in view.machines}
-        self.held = {(held_update.name, held_update.version) for held_update in view.held_updates}
+        self.held = self._find_held()
         self._selected: dict[int, tuple[DueUpdate, ...]] = {}
         self._keys: dict[int, frozenset[UpdateKey]] = {}
         self._excluded: dict[str, bool] = {}
         self._seen: dict[str, bool] = {}
         self._shown_at: dict[frozenset[UpdateKey], datetime | None] = {}
         self._worst: dict[int, tuple[DueUpdate, datetime] | None] = {}
+
+    def _find_held(self) -> set[UpdateKey]:
+        """Return the keys of held updates. Without an id of Windows (release 0.1.0), each update of that version is."""
+        held = {(update.name, update.version) for update in self.view.held_updates}
+        names = {name for name, _ in held}
+        pending = (update.key for machine in self.view.machines for update in machine.pending if update.name in names)
+        return held | {key for key in pending if (key[0], strip_update_id(key[1])) in held}
 
     @cached_property
     def by_location(self) -> dict[str, list[MachineView]]:

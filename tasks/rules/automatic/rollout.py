@@ -27,10 +27,7 @@ def build_phases(
     if not chosen.intersection(canaries):
         canaries = [location for location in everywhere if location in chosen][:1] or canaries
     noncanaries = [location for location in everywhere if location not in canaries]
-    pairs: dict[str, set[str]] = {}
-    for paired in policy.paired_locations:
-        for location in paired:
-            pairs.setdefault(location, set()).update(set(paired) - {location})
+    pairs = _find_pairs(policy)
     groups = [*_colour(canaries, pairs), *_colour(noncanaries, pairs)]
     return tuple(Phase(number, tuple(group)) for number, group in enumerate(groups, start=1))
 
@@ -43,6 +40,14 @@ def find_canaries(policy: AutomaticPolicy, locations: Iterable[str]) -> list[str
 
 def _order_by_name(location: str) -> tuple[bool, str]:
     return (not location, location)  # machines without a location are not the canaries if there are others
+
+
+def _find_pairs(policy: AutomaticPolicy) -> dict[str, set[str]]:
+    pairs: dict[str, set[str]] = {}
+    for group in policy.paired_locations:
+        for location in group:
+            pairs.setdefault(location, set()).update(set(group) - {location})
+    return pairs
 
 
 def _colour(locations: list[str], pairs: dict[str, set[str]]) -> list[list[str]]:

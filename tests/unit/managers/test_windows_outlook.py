@@ -233,6 +233,7 @@ class TestGivenUp:
         tries = [success(days) for days in (4, 3, 2)]
         removal = {"kind": "removal", "kb": "KB5000001", "at": NOW - DAY}
         assert "3 times Windows undid it" in given_up(*tries, removal | {"kb": "KB500000"}, removal | {"at": None})
+        assert "3 times" in given_up(*tries, removal | {"at": NOW + DAY})  # by a clock that was wrong
         assert given_up(*tries, removal) == ""
         assert not state_of(update_record(), *tries, removal).warnings
         assert given_up(*FAILED[:2], removal | {"at": NOW - 90_000}, FAILED[2]) == ""

@@ -318,6 +318,9 @@ def test_a_later_read_judges_policies_anew_and_asks_nobody_for_the_age_of_the_se
         ([{"kind": "reboot", "known": False}], Compliance.NOT_ASSESSED),
         ([update_record(title=CURRENT), WAITING_PREVIEW, SERVICING], Compliance.NON_COMPLIANT),
         ([HEALTHY, WAITING_PREVIEW, SERVICING], Compliance.COMPLIANT),  # the month's update runs already
+        ([update_record(categories=[UPDATES], reboot_required=True), SERVICING], Compliance.COMPLIANT),  # of .NET
+        ([update_record(categories=[UPDATES], type=2, reboot_required=True), SERVICING], Compliance.NOT_ASSESSED),
+        ([HEALTHY, running_record("2026-11-10T17:30")], Compliance.COMPLIANT),  # in summer it is published at 17 h
         ([update_record(reboot_required=True, categories=["e0789628-ce08-4437-be74-2495b842f43b"]), SERVICING],
          Compliance.NOT_ASSESSED),
         ([update_record(reboot_required=True)], Compliance.NON_COMPLIANT),

@@ -23,7 +23,6 @@ from tasks.machines.managers.windows_update.offered_updates import (
     OfferedUpdate,
     drop_superseded,
     find_superseded,
-    is_cumulative_title,
     order_updates,
 )
 from tasks.machines.managers.windows_update.other_managers import (
@@ -95,7 +94,8 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
     history = parse_records(HistoryEntry, result.find_records("history"))
     hotpatch = parse_first(HotpatchRecord, result, "hotpatch")
     month = find_hotpatch_month(hotpatch, system)
-    tries = add_removals(history, parse_records(RemovalRecord, result.find_records("removal")), offered)
+    removals = parse_records(RemovalRecord, result.find_records("removal"))
+    tries = add_removals(history, [removal for removal in removals if (removal.at or 0) <= system.at], offered)
     failed = explain_failing_updates(offered, tries)
     ids = frozenset(offered_update.id for offered_update in offered)
     updates = tuple(
@@ -238,8 +238,8 @@ def _find_waiting_fixes(
     """Return the critical and security updates that wait for their reboot: the agent tells them.
 
     What supersedes one that is missing has its fixes: the preview of a month, for example. If Windows servicing asks
-    for a reboot, and no cumulative update waits, or the agent asks for one and tells no update, one of them may wait.
-    So it may if the registry could not be read.
+    for a reboot, and only definitions or drivers wait, or the agent asks for one and tells no update, one of them may
+    wait. So it may if the registry could not be read.
     """
     waiting = [record for record in records if record.reboot_required]
     urgent = {record.id for record in records if record.classification.is_urgent and not record.installed}
@@ -252,7 +252,9 @@ def _find_waiting_fixes(
     if marks is None or not marks.known:
         return WaitingFixes(needs_reboot=True, is_certain=False)
     is_servicing = marks.servicing or marks.servicing_continues
-    is_explained = any(is_cumulative_title(record.title) for record in waiting)
+    is_explained = any(
+        not record.is_driver and record.classification is not Classification.DEFINITION for record in waiting
+    )
     if reboot.answer is YesNoUnknown.YES and (
         (is_servicing and not is_explained) or (marks.update_agent and not waiting)
     ):

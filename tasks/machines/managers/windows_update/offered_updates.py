@@ -118,9 +118,14 @@ class OfferedUpdate(Record):
         return UPGRADE_CATEGORY in self.category_ids
 
     @property
+    def is_driver(self) -> bool:
+        """Whether it is a driver."""
+        return self.type == _DRIVER_TYPE or _DRIVER_CATEGORY in self.category_ids
+
+    @property
     def optional(self) -> str:
         """Why only an include mask selects it: it is a driver, an upgrade or a preview. "" otherwise."""
-        if self.type == _DRIVER_TYPE or _DRIVER_CATEGORY in self.category_ids:
+        if self.is_driver:
             return "a driver"
         if self.is_upgrade:
             return "an upgrade to another version of Windows"

@@ -307,7 +307,7 @@ def _can_run(title: str, release: date, survey: SourceSurvey) -> bool:
     """
     build, revision = find_title_build(title)
     day = survey.running.day if survey.running else None
-    is_of_time = day is None or day >= release or is_hotpatch_title(title)
+    is_of_time = day is None or day >= release - timedelta(days=1) or is_hotpatch_title(title)
     return revision <= (survey.system.ubr or 0) and (is_of_time or build == survey.system.build_number)
 
 

@@ -104,7 +104,7 @@ fp_set_param root
 above=${root:-/var/lib/fleetpatch/jobs} above=${above%/*} by='' paused_in='' holder='' until=''
 { IFS= read -r by && IFS= read -r paused_in; } 2>/dev/null <"$above/updaters" || by=''
 { IFS= read -r holder && IFS= read -r until; } 2>/dev/null <"$above/machine-lock"
-case $until in '' | *[!0-9]*) until=0 ;; esac
+case $until in '' | *[!0-9]* | 0*) until=0 ;; esac
 if [ -n "$by" ] && fp_is_boot "$paused_in" && { [ "$holder" != "$by" ] || [ "$((until + 300))" -lt "${epoch%.*}" ]; }; then
   fp_emit finding check=auto-updater level=warn "message=run $by has paused the system's own updaters, and they did not come back when its lock ended: $(
     timeout 10 journalctl -q -o cat --no-pager -n 3 -u fleetpatch-updaters.service 2>/dev/null | tr '\n' ' ')" \

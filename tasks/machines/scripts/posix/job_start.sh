@@ -83,7 +83,12 @@ launch() { # in the background: systemd may answer late
 
 dead() { # whether the job has ended before it began: its process, or what orders its unit, and then the unit
   ! kill -0 "$!" 2>/dev/null && [ ! -e "$dir/unlaunched" ] || return 1
-  [ "$runner" = setsid ] || case $(systemctl show -p ActiveState "fleetpatch-$id" 2>/dev/null) in *=inactive | *=failed) ;; *) return 1 ;; esac
+  # a unit that waits in systemd's queue is inactive and has a job number: the systemd-run of RHEL 7 does not wait for it
+  [ "$runner" = setsid ] || case $(timeout 10 systemctl show -p ActiveState -p Job "fleetpatch-$id" 2>/dev/null) in
+    *Job=[1-9]*) return 1 ;;
+    *=inactive* | *=failed*) ;;
+    *) return 1 ;;
+  esac
   [ ! -e "$dir/meta" ]
 }
 

@@ -78,11 +78,15 @@ def test_a_new_rollout_has_what_the_policy_selects():
         update("held-for-all", "2"),
         update("feature", classification=Classification.OTHER),
         update("esm", classification=Classification.SECURITY_ESM),
+        update("KB1", "rev 200 00000001-0000-4000-8000-000000000000"),
         update("kernel-x"),
     )
     view = FleetView(
         (machine(pending=pending), machine("m2", "b", opted_out="no", pending=(update("other"),))),
-        held_updates=(HeldUpdate("held-for-all", "2", "it failed", NOON),),
+        held_updates=(
+            HeldUpdate("held-for-all", "2", "it failed", NOON),
+            HeldUpdate("KB1", "rev 200", "it failed", NOON),  # as release 0.1.0 has recorded it
+        ),
     )
     (created,) = act(view, CreateRollout, policy=replace(POLICY, exclude=("kernel-*=5",)))
     assert created.rollout.updates == {("libc", "1"), ("esm", "1")}

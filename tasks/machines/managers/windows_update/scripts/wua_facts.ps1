@@ -214,7 +214,7 @@ function Write-FpRemovals {
             }
             if ($told['InitialPackageState'] -ne '5112' -or $told['IntendedPackageState'] -ne '5000') { continue }
             Write-FpRecord 'removal' ([ordered]@{
-                    kb = $told['PackageIdentifier']; at = (ConvertTo-FpEpoch $entry.TimeCreated)
+                    kb = [string]$told['PackageIdentifier']; at = (ConvertTo-FpEpoch $entry.TimeCreated)
                 })
         }
     } catch {
