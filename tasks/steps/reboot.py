@@ -260,8 +260,7 @@ def _order_and_watch(
 ) -> RebootResult | None:
     """Order the reboot once. Return its result, or None if another process has begun to change packages meanwhile."""
     clock = context.clock
-    # by the machine's own clock: an order may arrive late
-    latest = str(math.ceil(context.window.end.timestamp() - context.reboot_seconds + context.facts.clock_skew_seconds))
+    latest = _format_latest_start(context)
     order = context.build_shared_script(
         "reboot", {"expected_boot_id": before, "latest": latest, "locks": context.manager.lock_files}, read_only=False
     )
@@ -324,6 +323,12 @@ def _to_refused_result(result: RebootResult, refused: ScriptRecord, due: RebootS
     elif about == "boot" or about in OBSTACLE_KINDS:
         state = due
     return replace(result, state=state, reason=f"{result.reason}; refused: {reason}", count=0)
+
+
+def _format_latest_start(context: MachineContext) -> str:
+    """Return the latest time for an order, by the machine's own clock: an order may arrive late."""
+    last = context.window.end.timestamp() - context.reboot_seconds
+    return str(math.ceil(last + context.facts.clock_skew_seconds))
 
 
 def find_ordered_reboot(context: MachineContext, *, early: bool) -> str:

@@ -138,8 +138,8 @@ def watch_reboot(
         asked_at = clock.now()
         readiness = watch.read_readiness() if is_reachable else None
         if readiness is not None and readiness.boot_id == result.boot_id_before:
-            if readiness.given_up_reason:
-                return result, {"why": readiness.given_up_reason, "about": readiness.given_up_kind}
+            if given_up := _find_given_up_order(readiness):
+                return result, given_up
             watch.note_old_boot(readiness)
         elif readiness is not None and (boot_id := read_boot_id(context)) not in {None, result.boot_id_before}:
             watch.note_silence(asked_at)  # it was never seen silent: it was down and back between two questions
@@ -166,6 +166,13 @@ def _note_down(result: RebootResult, watch: _RebootWatch) -> RebootResult:
     if watch.silent_since is None:
         return result
     return replace(result, down_seconds=(watch.silent_since - watch.ordered_at).total_seconds())
+
+
+def _find_given_up_order(readiness: RebootReadiness) -> ScriptRecord | None:
+    """Return why a machine that is still up abandoned its order, or None if it may be going down."""
+    if not readiness.given_up_reason:
+        return None
+    return {"why": readiness.given_up_reason, "about": readiness.given_up_kind}
 
 
 def wait_for_boot_id(context: MachineContext, condition: Callable[[str | None], bool]) -> bool:
