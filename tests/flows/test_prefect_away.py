@@ -67,8 +67,8 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
 
     monkeypatch.setattr(base.PrefectHttpxSyncClient, "send", met)
     monkeypatch.setattr(base.PrefectHttpxAsyncClient, "send", met_async)
-    monkeypatch.setattr(runner, "DELIVERY_TIMEOUT_SECONDS", 120.0)
-    monkeypatch.setattr(runner, "RETURN_TIMEOUT_SECONDS", 120.0)
+    monkeypatch.setattr(runner, "DELIVERY_TIMEOUT_SECONDS", 240.0)
+    monkeypatch.setattr(runner, "RETURN_TIMEOUT_SECONDS", 240.0)
     monkeypatch.setattr(delivery, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.1)
     with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: True}):  # lines of the log are among what is refused
