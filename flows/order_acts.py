@@ -1,4 +1,4 @@
-"""Carries out what people can order on machines: the enrolment for hotpatches, and the systems' own updaters."""
+"""Changes the enrolment of machines for hotpatches, and switches the systems' own updaters, as people order it."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ def carry_out_act(
     dry_run: bool = False,
     arc: tuple[str | None, str | None] = (None, None),
 ) -> tuple[ChangeResult, ...]:
-    """Carry out an act on machines, if the policy allows it. A dry run asks no policy.
+    """Carry out an act on machines, if the policy allows it. The policy is not asked about a dry run.
 
     ``order_id``: "" for a new one. ``arc``: Azure Arc's group and token, see ``find_azure_arc``.
 

@@ -44,7 +44,13 @@ def _check_hold(configuration: Configuration, schedule: Schedule, now: datetime)
     form = configuration.form.maintenance
     if form is None:
         return
-    for window, following in pairwise(_list_open_windows(configuration, schedule, now)):
+    freezes = configuration.build_freezes(schedule.zone)
+    windows = [
+        occurrence
+        for occurrence in find_occurrences(schedule, now, now + CHECK_HORIZON)
+        if find_freeze(occurrence, freezes) is None
+    ]
+    for window, following in pairwise(windows):
         if following.end - window.end > timedelta(minutes=form.hold):
             message = (
                 f"after its window of {window.local_start:%Y-%m-%d %H:%M}, the next one that may open ends later than "
@@ -54,12 +60,6 @@ def _check_hold(configuration: Configuration, schedule: Schedule, now: datetime)
             remedy = "Make `hold` longer, let windows recur more often, or end a freeze."
             yield warn(configuration.name, "maintenance", message, remedy)
             return
-
-
-def _list_open_windows(configuration: Configuration, schedule: Schedule, now: datetime) -> list[Occurrence]:
-    freezes = configuration.build_freezes(schedule.zone)
-    windows = find_occurrences(schedule, now, now + CHECK_HORIZON)
-    return [window for window in windows if find_freeze(window, freezes) is None]
 
 
 def _check_freezes(configuration: Configuration, schedule: Schedule, now: datetime) -> Iterator[ConfigurationFinding]:

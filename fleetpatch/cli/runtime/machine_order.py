@@ -38,7 +38,7 @@ def order_change(
     ``command``: the words of the act. ``question``: it has {} for the machines. ``arc``: see ``carry_out_act``.
 
     Raises:
-        Exit: the order was carried out. It has the exit code.
+        Exit: at the end of the order, with the exit code of the command.
     """
     from flows.order_acts import carry_out_act
     from flows.ports.caller import Caller

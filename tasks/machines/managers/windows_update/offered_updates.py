@@ -229,9 +229,9 @@ def find_superseded(updates: Collection[OfferedUpdate]) -> Mapping[str, Set[str]
 def drop_superseded(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ...]:
     """Return the updates for which no other one stands in.
 
-    One stands in for those that it supersedes, directly or by others between them, if it is installed and waits for a
-    reboot, or if a usual run installs it: its class is theirs or a more urgent one, it is not hidden, it asks nobody,
-    and it is no preview, no driver and no upgrade. ``updates`` is all that is offered or waits for a reboot.
+    One stands in for those that it supersedes, directly or by others between them, in two cases. It is installed and
+    waits for a reboot. Or a usual run installs it: it is at least as urgent, it is not hidden, it asks no person
+    anything, and it is no preview, no driver and no upgrade. ``updates`` is all that is offered or waits for a reboot.
     """
     updates_by_id = {update.id: update for update in updates}
     older = find_superseded(updates_by_id.values())
