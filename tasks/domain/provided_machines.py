@@ -1,5 +1,7 @@
 """The nouns of machines whose disks somebody holds: a hypervisor, a cloud, or a volume manager of the machine."""
 
+from collections.abc import Mapping
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -31,6 +33,29 @@ class Consistency(StrEnum):
     CRASH = "crash-consistent"  # as after a power cut
     OFFLINE = "offline"  # the machine was stopped
     UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineIdentity:
+    """What tells a machine from all others: the machine itself and its provider both know it."""
+
+    uuid: str = ""  # of its SMBIOS, as 8-4-4-4-12 digits in lower case; "": not known
+    instance_id: str = ""  # of its cloud; "": not known
+    macs: tuple[str, ...] = ()  # of its network cards, in lower case with colons
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRecord:
+    """What the records have of a machine at its provider."""
+
+    machine: str
+    provider: str  # as the inventory entry has it: NAME or NAME/ID
+    address: str = ""  # under which the machine was asked who it is
+    identity: MachineIdentity | None = None  # that machine and provider both had then; None: never proven
+    proven_at: datetime | None = None
+    # By disk: the file that it runs with and those of ours below, the newest first.
+    layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    layers_at: datetime | None = None  # when the provider showed them, after an order of ours; None: never
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +117,7 @@ class ProvidedMachine:
     kept_disks: tuple[KeptDisk, ...] = ()  # OS disks that were replaced and are still there
     overlay: Overlay | None = None  # its rehearsal copy that exists, whole or not; None: none
     snapshot_obstacle: str = ""  # why the provider would take no snapshot of it now; "": it knows of nothing
+    identity: MachineIdentity | None = None  # None: the provider does not know it
 
     @property
     def os_disks(self) -> tuple[ProvidedDisk, ...]:

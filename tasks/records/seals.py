@@ -38,6 +38,15 @@ SEALED_COLUMNS: Final[Mapping[Table, Sequence[str]]] = {
     schema.decisions: ("key_id", "number", "previous", "kind", "subject", "decision", "at"),
     page_schema.requested_runs: ("key", "flow", "request_digest", "who", "at", "scope"),
     snapshot_schema.snapshots: ("snapshot", "machine", "provider", "run_id", "expires_at", "state"),
+    snapshot_schema.provided_machines: (
+        "machine",
+        "provider",
+        "address",
+        "identity",
+        "proven_at",
+        "layers",
+        "layers_at",
+    ),
     maintenance_schema.held_packages: ("group_name", "number", "first_seen", "applies_at", "ended_at", "how"),
 }
 """By table, the columns that a seal covers. A row of another run or machine doesn't fit."""

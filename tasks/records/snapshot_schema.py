@@ -1,4 +1,4 @@
-"""The table of the snapshots that runs have taken."""
+"""The tables of disks that providers hold: the snapshots that runs have taken, and the machines as they were last."""
 
 from sqlalchemy import BigInteger, Column, Index, Table
 
@@ -23,3 +23,17 @@ snapshots = Table(
     Index(None, "state", "expires_at"),
 )
 """Each snapshot, stored before it is ordered. By its row it is deleted, so the row is sealed."""
+
+provided_machines = Table(
+    "provided_machines",
+    metadata,
+    Column("machine", KeyType, primary_key=True),
+    Column("provider", KeyType, primary_key=True),
+    Column("address", TextType, nullable=False),
+    Column("identity", TextType, nullable=False),
+    Column("proven_at", UtcDateTime),
+    Column("layers", TextType, nullable=False),
+    Column("layers_at", UtcDateTime),
+    Column("seal", KeyType),
+)
+"""Each machine at its provider. Orders to a provider are refused by its row, so the row is sealed."""
