@@ -38,6 +38,7 @@ from tasks.machines.transport.lockout_guard import LockoutGuard
 from tasks.machines.transport.open_port import is_port_open
 from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
+from tasks.records.provided_machines import SqlProvidedMachines
 from tasks.records.queries.history import History
 from tasks.records.retention import apply_retention
 from tasks.records.run_progress import SqlRunProgress
@@ -168,6 +169,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
         audit = SqlAuditLog(records.database)
         component_ports = _open_components(records, inventory, request, caller, clock)
         recorder = ProgressRecorder(caller.listener, SqlRunProgress(records.database), clock)
+        provided_machines = SqlProvidedMachines(records.database, records.seals)
         yield Ports(
             inventory=inventory,
             clock=clock,
@@ -194,7 +196,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             read_rollout=functools.partial(_read_rollout, records, clock),
             append_audit=audit.append,
             read_deployed_policies=functools.partial(read_deployed_policies, audit),
-            open_provider=FleetProviders(inventory, clock, connect, read_credential).open,
+            open_provider=FleetProviders(inventory, clock, connect, read_credential, provided_machines).open,
             save_snapshot=SqlSnapshots(records.database, records.seals).save,
             **component_ports,
         )

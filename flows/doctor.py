@@ -29,6 +29,7 @@ from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health
 from tasks.steps.machine.next_boot import survey_next_boot
+from tasks.steps.machine.provider_orders import check_identity
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,8 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
             custom = [
                 replace(finding, check=f"{CUSTOM_CHECK_PREFIX}{finding.check}") for finding in run_all_checks(context)
             ]
-            machine_findings = (*check_health(context), *survey_next_boot(context), *custom)
+            identity = check_identity(context, FindingLevel.WARN)
+            machine_findings = (*check_health(context), *survey_next_boot(context), *identity, *custom)
         except ManagerError as error:
             return _build_manager_findings(context, error)
     except FleetpatchError as error:

@@ -196,6 +196,13 @@ class WinrmAuthentication(StrEnum):
         return self not in {WinrmAuthentication.CERTIFICATE, WinrmAuthentication.BASIC}
 
 
+class IdentityPolicy(StrEnum):
+    """Whether a machine must be proven to be the one that its provider means, before anything is ordered of that."""
+
+    PROVEN = "proven"
+    UNVERIFIED = "unverified"  # its owner stands for it if nothing proves it. One that is known to differ is refused.
+
+
 class HostKeyPolicy(StrEnum):
     """Which host keys are trusted."""
 
@@ -265,6 +272,7 @@ class Machine:
         guests: what becomes of its own guests before it reboots; None: nothing.
         provider: who holds its disks: a name of providers.yaml, and what that calls the machine, as NAME/ID; "":
             nobody that fleetpatch may ask. Without the ID, it is the machine's name.
+        identity: whether it must be proven to be the machine of its provider.
         host_keys_of: the address and port whose pinned host keys it shows, as the copy of a machine does; None: its
             own. No inventory file says it.
     """
@@ -298,6 +306,7 @@ class Machine:
     scheduled_events: EventDelivery = EventDelivery.ENDPOINT
     guests: GuestSettings | None = None
     provider: str = ""
+    identity: IdentityPolicy = IdentityPolicy.PROVEN
     host_keys_of: tuple[str, int] | None = None
 
 

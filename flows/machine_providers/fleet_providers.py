@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from inventory.credentials import Credential
 from inventory.files.problems import did_you_mean
@@ -12,6 +13,9 @@ from tasks.domain.protocols.clock import Clock
 from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.protocols.transport import Transport
 
+if TYPE_CHECKING:
+    from tasks.machines.providers.identity import ProviderRecords
+
 
 class FleetProviders:
     """The providers of one run. The file of providers is read once, so a change of it is for the next run.
@@ -21,6 +25,7 @@ class FleetProviders:
         clock: of the run.
         connect: connects to a machine.
         resolve_credential: returns the secret of a reference.
+        records: where it is kept who machines were at their providers.
     """
 
     def __init__(
@@ -29,9 +34,10 @@ class FleetProviders:
         clock: Clock,
         connect: Callable[[Machine], Transport],
         resolve_credential: Callable[[str], Credential],
+        records: "ProviderRecords",
     ) -> None:
         self._inventory, self._clock, self._connect = inventory, clock, connect
-        self._resolve_credential = resolve_credential
+        self._resolve_credential, self._records = resolve_credential, records
         self._settings: dict[str, ProviderSettings] | None = None
         self._lock = Lock()
 
@@ -55,7 +61,9 @@ class FleetProviders:
             hint = f"{did_you_mean(name, providers)}Give it in providers.yaml beside the inventory."
             raise RequestError(f"{machine.name}: there is no provider {name!r}", hint=hint)
         find_machine = self._inventory.find_machine
-        ports = ProviderPorts(self._clock, lambda host: self._connect(find_machine(host)), self._resolve_credential)
+        ports = ProviderPorts(
+            self._clock, lambda host: self._connect(find_machine(host)), self._resolve_credential, self._records
+        )
         return open_provider(settings, machine, ports)
 
     def _read_file(self) -> dict[str, ProviderSettings]:

@@ -21,6 +21,7 @@ from inventory.machine import (
     CheckKind,
     FailedCheckEffect,
     HostKeyPolicy,
+    IdentityPolicy,
     OsFamily,
     PrivilegeMethod,
     SetActionKind,
@@ -209,6 +210,8 @@ class MachineEntry(MachineSettings):
     address: Annotated[str, AfterValidator(validate_address)] | None = None
     """Host name or IP address. Default: the name."""
     groups: NameList | None = None
+    identity: IdentityPolicy | None = None
+    """Whether it must be proven to be the machine of its provider: proven (the default) or unverified."""
 
     @model_validator(mode="after")
     def _validate_has_address(self) -> "MachineEntry":

@@ -44,6 +44,29 @@ class MachineIdentity:
     macs: tuple[str, ...] = ()  # of its network cards, in lower case with colons
 
 
+class IdentityState(StrEnum):
+    """Whether a machine of the inventory is the one that its provider means."""
+
+    PROVEN = "Proven"
+    PROVEN_BEFORE = "Proven before"  # it does not answer now, and its provider shows the same as then
+    DIFFERENT = "Different"
+    UNKNOWN = "Unknown"  # nothing says so, and nothing says the contrary
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityProof:
+    """What is known of it, and by what."""
+
+    state: IdentityState
+    message: str  # such as ``it has the UUID of rack/vm-2``
+    proven_at: datetime | None = None  # when it was proven last; None: never
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether this proof alone allows orders."""
+        return self.state in {IdentityState.PROVEN, IdentityState.PROVEN_BEFORE}
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderRecord:
     """What the records have of a machine at its provider."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import Connection, RowMapping, select
 
 from tasks.domain.provided_machines import MachineIdentity, ProviderRecord
 from tasks.records.seals import Seals
@@ -21,14 +21,25 @@ class SqlProvidedMachines:
         """``seals`` makes and checks the seals of rows."""
         self._database, self._seals = database, seals
 
-    def save(self, record: ProviderRecord) -> None:
-        """Store a record, or replace what is stored of that machine at that provider."""
-        values = {
-            **asdict(record),
-            "identity": json.dumps(asdict(record.identity)) if record.identity is not None else "",
-            "layers": json.dumps(record.layers),
-        }
+    def save_identity(self, record: ProviderRecord) -> None:
+        """Store who a machine is. What is stored of its layers stays as it is.
+
+        Raises:
+            RecordsError: it can't be stored. SealBroken, SealKeyMissing: see find.
+        """
+        identity = json.dumps(asdict(record.identity)) if record.identity is not None else ""
+        self._save(record, {"address": record.address, "identity": identity, "proven_at": record.proven_at})
+
+    def save_layers(self, record: ProviderRecord) -> None:
+        """Store the layers of a machine, not its identity. It raises as ``save_identity``."""
+        self._save(record, {"layers": json.dumps(record.layers), "layers_at": record.layers_at})
+
+    def _save(self, record: ProviderRecord, changes: Mapping[str, Any]) -> None:
+        nothing = {"address": "", "identity": "", "proven_at": None, "layers": "{}", "layers_at": None}
         with self._database.begin_write(f"store {record.machine} as its provider has it") as connection:
+            row = self._read(connection, record.machine, record.provider)
+            key = {"machine": record.machine, "provider": record.provider}
+            values = {**(nothing if row is None else row), **key, **changes}
             upsert_row(connection, provided_machines, self._seals.seal(provided_machines, values))
 
     def find(self, machine: str, provider: str) -> ProviderRecord | None:
@@ -38,14 +49,17 @@ class SqlProvidedMachines:
             SealBroken: something else has written or changed the row.
             SealKeyMissing: another controller has sealed it.
         """
+        with self._database.begin_read("read a machine as its provider had it") as connection:
+            row = self._read(connection, machine, provider)
+        return _build_record(row) if row is not None else None
+
+    def _read(self, connection: Connection, machine: str, provider: str) -> RowMapping | None:
         columns = provided_machines.c
         query = select(provided_machines).where(columns.machine == machine, columns.provider == provider)
-        with self._database.begin_read("read a machine as its provider had it") as connection:
-            row = connection.execute(query).mappings().one_or_none()
-        if row is None:
-            return None
-        self._seals.check(provided_machines, row, f"{machine} at {provider}")
-        return _build_record(row)
+        row = connection.execute(query).mappings().one_or_none()
+        if row is not None:
+            self._seals.check(provided_machines, row, f"{machine} at {provider}")
+        return row
 
 
 def _build_record(row: RowMapping) -> ProviderRecord:

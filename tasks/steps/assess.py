@@ -47,6 +47,7 @@ from tasks.steps.machine.package_state import (
     query_packages,
     simulate,
 )
+from tasks.steps.snapshots import check_snapshot
 from tasks.steps.start_checks import is_visit_needed
 from tasks.steps.undo_choice import choose_ways_back, describe_ways_back
 
@@ -244,7 +245,7 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
     # a patch run runs the checks of the inventory in its pre-check, just before it changes the machine
     if context.run.kind == "plan":
         check_findings = excuse_faults(context, plan, (*check_health(context), *run_all_checks(context)))
-        check_findings += check_next_boot_needs(context)
+        check_findings += (*check_next_boot_needs(context), *check_snapshot(context))
         findings += check_findings
         told_levels = {FindingLevel.WARN, FindingLevel.REMARK}
         warnings = (finding for finding in check_findings if finding.level in told_levels)

@@ -5,9 +5,11 @@ from tasks.domain.model import Finding, UpdateResult
 from tasks.domain.states import FindingLevel, UpdateState
 from tasks.rules.components.choice import ComponentChoice, build_component_update, choose_version
 from tasks.rules.components.tries import COMPONENT_CHECK
+from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.updates.selection import SelectionResult
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.disk_components import describe_return, explain_no_new_disk, find_disk_components
+from tasks.steps.machine.provider_orders import check_identity
 
 _REMEDY = "Look why the machine does not tell the component's version. Until then it gets none."
 
@@ -32,8 +34,10 @@ def choose_component(context: MachineContext) -> tuple[SelectionResult, str]:
     returning = ""
     if update is not None and component.image is not None:
         disk = find_disk_components(context, order, packages.components)
-        held_back = held_back or explain_no_new_disk(context, disk)
-        returning = describe_return(disk)
+        identity = check_identity(context)
+        held_back = held_back or describe_blocking_findings(identity) or explain_no_new_disk(context, disk)
+        remarks = (finding.message for finding in identity if finding.level is FindingLevel.REMARK)
+        returning = "; ".join(filter(None, (describe_return(disk), *remarks)))
     if update is not None and held_back:
         skipped.append(UpdateResult(update, UpdateState.BLOCKED, held_back))
     if choice.standing is ComponentStanding.UNKNOWN:

@@ -13,11 +13,13 @@ from tasks.domain.protocols.records import JournalEntry, Records
 from tasks.domain.provided_machines import Overlay, PowerState, ProviderAct, ProviderOrder
 from tasks.domain.states import OperationState, Step
 from tasks.machines.transport.open_port import DEFAULT_PORT
+from tasks.rules.machine_checks.findings import describe_blocking_findings
+from tasks.rules.machine_identity import IDENTITY_REMEDY
 from tasks.rules.rehearsal import select_copy_checks
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import MachineInstances, RunContext
 from tasks.steps.context.run_control import LoggingListener, ProgressListener
-from tasks.steps.machine.provider_orders import order_and_read, read_provided_machine, require_provider
+from tasks.steps.machine.provider_orders import check_identity, order_and_read, read_provided_machine, require_provider
 from tasks.steps.machine.retry import MAX_POLL_SECONDS
 from tasks.steps.outcome import build_outcome
 from tasks.steps.pipeline import call_step_with_retries, find_settle_end, run_steps
@@ -82,6 +84,8 @@ def require_no_copy(context: MachineContext) -> None:
         raise ProviderError("only the copy of a machine that is reached by SSH can be rehearsed on")
     provider = require_provider(context, *_ACTS)
     before = read_provided_machine(context, provider)
+    if refusal := describe_blocking_findings(check_identity(context)):
+        raise ProviderError(refusal, hint=IDENTITY_REMEDY)
     if before.overlay is not None:
         hint = "Wait for the run in its name. If that is over, delete the copy as the documentation on rehearsals says."
         raise ProviderError(f"there is a copy of it already: {before.overlay.id}", hint=hint)

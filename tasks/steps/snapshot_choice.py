@@ -5,12 +5,13 @@ from datetime import datetime
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.provided_machines import ProviderAct
 from tasks.domain.rows.snapshots import SnapshotRow
-from tasks.domain.states import RebootPolicy, UndoWay
+from tasks.domain.states import FindingLevel, RebootPolicy, UndoWay
 from tasks.domain.undo import UndoSnapshot
+from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.snapshots import explain_unusable
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import PatchOptions
-from tasks.steps.machine.provider_orders import read_provided_machine, require_provider
+from tasks.steps.machine.provider_orders import check_identity, read_provided_machine, require_provider
 
 
 def find_snapshot(context: MachineContext) -> UndoSnapshot | None:
@@ -32,9 +33,10 @@ def explain_no_snapshot(context: MachineContext) -> str:
         return f"{snapshot.row.provider} has it, and the machine has another provider now"
     try:
         machine = read_provided_machine(context, require_provider(context, ProviderAct.REVERT))
+        refusals = [finding for finding in check_identity(context) if finding.level is FindingLevel.BLOCK]
     except FleetpatchError as error:
         return error.message
-    return explain_unusable(machine, snapshot.row.snapshot)
+    return describe_blocking_findings(refusals) or explain_unusable(machine, snapshot.row.snapshot)
 
 
 def _explain_forbidden(options: PatchOptions) -> str:

@@ -20,7 +20,7 @@ from tasks.rules.runs.snapshots import (
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.hooks import run_before_hooks
-from tasks.steps.machine.provider_orders import order_and_read, read_provided_machine, require_provider
+from tasks.steps.machine.provider_orders import check_identity, order_and_read, read_provided_machine, require_provider
 from tasks.steps.machine.reboot_obstacles import find_transaction, wait_for_transactions
 from tasks.steps.machine.retry import is_transient
 from tasks.steps.start_checks import explain_no_start
@@ -33,6 +33,8 @@ def check_snapshot(context: MachineContext) -> tuple[Finding, ...]:
     policy = context.options.snapshot
     if policy is None or context.state.snapshot is not None:
         return ()
+    level = FindingLevel.WARN if policy.patches_without else FindingLevel.BLOCK
+    identity = check_identity(context, level)
     try:
         machine = read_provided_machine(context, require_provider(context, *_list_acts(policy)))
         if not machine.os_disks:
@@ -42,12 +44,11 @@ def check_snapshot(context: MachineContext) -> tuple[Finding, ...]:
     except RecordsError:
         raise
     except FleetpatchError as error:
-        level = FindingLevel.WARN if policy.patches_without else FindingLevel.BLOCK
         message = f"no snapshot of the machine can be taken: {error.message}"
-        return (Finding(SNAPSHOT_CHECK, level, message, error.hint or _REMEDY),)
+        return (Finding(SNAPSHOT_CHECK, level, message, error.hint or _REMEDY), *identity)
     disks = ", ".join(disk.id for disk in machine.os_disks)
     good = Finding(SNAPSHOT_CHECK, FindingLevel.GOOD, f"its provider can take one of {disks}")
-    return (good, *describe_left_snapshots(machine, policy, context.clock.now()))
+    return (good, *identity, *describe_left_snapshots(machine, policy, context.clock.now()))
 
 
 def _list_acts(policy: SnapshotPolicy) -> tuple[ProviderAct, ...]:

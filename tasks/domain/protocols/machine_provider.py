@@ -3,7 +3,7 @@
 from typing import Protocol, runtime_checkable
 
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.domain.provided_machines import IdentityProof, ProvidedMachine, ProviderAct, ProviderOrder
 
 
 class MachineProvider(Protocol):
@@ -44,4 +44,13 @@ class TimedProvider(MachineProvider, Protocol):
     @property
     def order_seconds(self) -> float:
         """How long one order may take."""
+        ...
+
+
+@runtime_checkable
+class IdentifyingProvider(TimedProvider, Protocol):
+    """A provider that refuses orders for a machine which is another one than the provider means."""
+
+    def prove_identity(self, machine: ProvidedMachine, *, deadline: Deadline) -> IdentityProof:
+        """Return whether the machine of the inventory is this one of the provider. Raise RecordsError if not known."""
         ...

@@ -25,6 +25,7 @@ from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
     KeptDisk,
+    MachineIdentity,
     Overlay,
     PowerState,
     ProvidedDisk,
@@ -35,6 +36,7 @@ from tasks.domain.provided_machines import (
 )
 from tasks.machines.providers.registry import ProviderPorts
 from tasks.rules.child_environment import build_hook_environment
+from tasks.rules.machine_identity import normalize_instance_id, normalize_macs, normalize_uuid
 
 _TRY_LATER: Final = 75  # EX_TEMPFAIL of sysexits.h
 _ACTS_SECONDS: Final = 60.0
@@ -145,7 +147,18 @@ def _read_machine(machine_id: str, document: Mapping[str, Any]) -> ProvidedMachi
         tuple(_read_snapshot(snapshot) for snapshot in document["snapshots"]),
         tuple(KeptDisk(**disk) for disk in document["kept_disks"]),
         _read_overlay(document.get("overlay")),
+        identity=_read_identity(document.get("identity")),
     )
+
+
+def _read_identity(document: Mapping[str, Any] | None) -> MachineIdentity | None:
+    if document is None:
+        return None
+    if other := sorted(set(document) - {"uuid", "instance_id", "macs"}):
+        raise ValueError(f"an identity has no {', '.join(other)}")
+    instance_id = normalize_instance_id(document.get("instance_id", ""))
+    macs = normalize_macs(document.get("macs", ()))
+    return MachineIdentity(normalize_uuid(document.get("uuid", "")), instance_id, macs)
 
 
 def _read_snapshot(document: Mapping[str, Any]) -> Snapshot:

@@ -12,9 +12,10 @@ from inventory.machine import Machine
 from inventory.machine_providers import ProviderKind, ProviderSettings
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Clock, Deadline
-from tasks.domain.protocols.machine_provider import MachineProvider, TimedProvider
+from tasks.domain.protocols.machine_provider import IdentifyingProvider, MachineProvider
 from tasks.domain.protocols.transport import Transport
-from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.domain.provided_machines import IdentityProof, ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.machines.providers.identity import IdentityGuard, ProviderRecords
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class ProviderPorts:
     # Connects to a machine of the inventory by its name: the hypervisor host, or the machine itself.
     connect: Callable[[str], Transport]
     resolve_credential: Callable[[str], Credential]  # returns the secret of a reference
+    records: ProviderRecords
 
 
 _PLACES: Final[Mapping[ProviderKind, str]] = {
@@ -42,14 +44,15 @@ _PLACES: Final[Mapping[ProviderKind, str]] = {
 """Where the function is that opens each provider: (settings, machine, ports) -> MachineProvider."""
 
 
-class LimitedProvider:
-    """A provider whose orders end after the ``timeout_minutes`` of providers.yaml. See TimedProvider.
+class GuardedProvider:
+    """A provider that gets orders only for the right machine, and whose orders end in time. See IdentifyingProvider.
 
-    An answer that can't be read is an error as any other. It does not tell whether an order was carried out.
+    An order ends after the ``timeout_minutes`` of providers.yaml. An answer that can't be read is an error as any
+    other. It does not tell whether an order was carried out.
     """
 
-    def __init__(self, provider: MachineProvider, clock: Clock, order_seconds: float) -> None:
-        self._provider, self._clock, self.order_seconds = provider, clock, order_seconds
+    def __init__(self, provider: MachineProvider, clock: Clock, order_seconds: float, guard: IdentityGuard) -> None:
+        self._provider, self._clock, self.order_seconds, self._guard = provider, clock, order_seconds, guard
         self.kind = provider.kind
 
     @property
@@ -62,10 +65,16 @@ class LimitedProvider:
         with _understand(self.kind, ProviderError):
             return self._provider.read_machine(deadline=deadline)
 
+    def prove_identity(self, machine: ProvidedMachine, *, deadline: Deadline) -> IdentityProof:
+        """See IdentifyingProvider."""
+        return self._guard.prove(machine, deadline)
+
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
-        """See MachineProvider."""
+        """Carry an order out, if the machine is the one that the provider means. See MachineProvider."""
+        deadline = deadline.limit_to(self._clock, self.order_seconds)
+        self._guard.require(self.read_machine(deadline=deadline), deadline)
         with _understand(self.kind, ProviderUnavailable):
-            return self._provider.carry_out(order, deadline=deadline.limit_to(self._clock, self.order_seconds))
+            return self._provider.carry_out(order, deadline=deadline)
 
 
 @contextmanager
@@ -80,7 +89,7 @@ def _understand(kind: str, error_class: type[ProviderError]) -> Iterator[None]:
         raise error_class(message, hint=hint) from error
 
 
-def open_provider(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> TimedProvider:
+def open_provider(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> IdentifyingProvider:
     """Return the provider of a machine. No order takes longer than its settings say.
 
     Raises:
@@ -96,4 +105,5 @@ def open_provider(settings: ProviderSettings, machine: Machine, ports: ProviderP
     except ModuleNotFoundError as error:
         hint = f"Install it where runs are carried out: pip install 'fleetpatch[{settings.kind}]'"
         raise ProviderError(f"{settings.name}: the library {error.name} is not installed here", hint=hint) from error
-    return LimitedProvider(opener(settings, machine, ports), ports.clock, settings.timeout_minutes * 60)
+    guard = IdentityGuard(machine, settings.kind.value, ports.clock, ports.connect, ports.records)
+    return GuardedProvider(opener(settings, machine, ports), ports.clock, settings.timeout_minutes * 60, guard)

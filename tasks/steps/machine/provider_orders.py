@@ -5,9 +5,12 @@ from collections.abc import Callable
 
 from inventory.machine_providers import find_provider_name
 from tasks.domain.errors import FleetpatchError, ProviderError, ProviderUnavailable, RecordsError
+from tasks.domain.model import Finding
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.machine_provider import MachineProvider
+from tasks.domain.protocols.machine_provider import IdentifyingProvider, MachineProvider
 from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.domain.states import FindingLevel
+from tasks.rules.machine_identity import IDENTITY_CHECK, IDENTITY_REMEDY, describe_identity
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.retry import is_transient, retry_transient
 
@@ -36,6 +39,28 @@ def require_provider(context: MachineContext, *acts: ProviderAct) -> MachineProv
         name = find_provider_name(context.state.machine)
         raise ProviderError(f"the provider {name} ({provider.kind}) can't {', '.join(missing)}", machine=context.name)
     return provider
+
+
+def check_identity(context: MachineContext, unknown_level: FindingLevel = FindingLevel.BLOCK) -> tuple[Finding, ...]:
+    """Return whether a machine is the one that its provider means. Without a provider, nothing.
+
+    ``unknown_level`` is for a machine that nothing proves, or whose provider does not answer.
+    """
+    machine = context.state.machine
+    if not machine.provider:
+        return ()
+    try:
+        provider = require_provider(context)
+        if not isinstance(provider, IdentifyingProvider):
+            return ()
+        provided = read_provided_machine(context, provider, context.build_read_deadline())
+        proof = provider.prove_identity(provided, deadline=context.build_read_deadline())
+    except RecordsError:
+        raise
+    except FleetpatchError as error:
+        message = f"{machine.provider} does not say who it is: {error.message}"
+        return (Finding(IDENTITY_CHECK, unknown_level, message, error.hint or IDENTITY_REMEDY),)
+    return (describe_identity(proof, machine.identity, unknown_level),)
 
 
 def read_provided_machine(

@@ -10,9 +10,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.data_class import dataclass
-from inventory.machine import Machine
+from inventory.machine import IdentityPolicy, Machine
 from tasks.machines.providers.registry import ProviderPorts
 from tests.support.fake_clock import FakeClock
+from tests.support.provider_records import KeptRecords, fail_to_connect
 
 SECRET = "s3cr3t-of-the-api"
 
@@ -125,13 +126,9 @@ def serve(answer: Callable[[Asked], Answer]) -> Iterator[ApiServer]:
 def build_ports(clock: FakeClock, credential: Credential | None = None) -> ProviderPorts:
     """Return what a provider needs from outside: a clock and one secret."""
     resolved = credential or Credential(CredentialKind.PASSWORD, secret=Secret(SECRET))
-    return ProviderPorts(clock, _refuse, lambda _: resolved)
-
-
-def _refuse(host: str) -> Any:
-    raise AssertionError(f"no connection to {host} is needed")
+    return ProviderPorts(clock, fail_to_connect, lambda _: resolved, KeptRecords())
 
 
 def build_machine(provider: str) -> Machine:
     """Return a machine with a provider."""
-    return Machine(name="web-1", address="web-1", provider=provider)
+    return Machine(name="web-1", address="web-1", provider=provider, identity=IdentityPolicy.UNVERIFIED)

@@ -11,8 +11,9 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import ProviderAct, ProviderOrder
 from tasks.machines.providers.host_commands import HostCommands
 from tasks.machines.providers.libvirt.provider import open_libvirt
-from tasks.machines.providers.registry import LimitedProvider, ProviderPorts
+from tasks.machines.providers.registry import GuardedProvider, ProviderPorts
 from tests.support.fake_clock import FakeClock
+from tests.support.provider_records import KeptRecords, NoGuard
 
 CLOCK = FakeClock()
 IN_TIME = Deadline.after(CLOCK, 60)
@@ -22,11 +23,12 @@ class GarbledProvider:
     kind = "garbled"
     acts = frozenset(ProviderAct)
 
-    def __init__(self, error: Exception) -> None:
-        self._error = error
+    def __init__(self, error: Exception, *, is_read: bool = False) -> None:
+        self._error, self._is_read = error, is_read
 
     def read_machine(self, *, deadline: Deadline) -> Any:
-        raise self._error
+        if not self._is_read:
+            raise self._error
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         raise self._error
@@ -34,10 +36,11 @@ class GarbledProvider:
 
 @pytest.mark.parametrize("error", [KeyError("State"), ValueError("no number"), TypeError("None"), AttributeError("x")])
 def test_an_answer_that_cannot_be_read_does_not_tell_whether_an_order_was_carried_out(error: Exception) -> None:
-    provider = LimitedProvider(GarbledProvider(error), CLOCK, 60)
+    provider = GuardedProvider(GarbledProvider(error), CLOCK, 60, NoGuard())
     with pytest.raises(ProviderError, match=type(error).__name__) as raised:
         provider.read_machine(deadline=IN_TIME)
     assert not raised.value.transient
+    provider = GuardedProvider(GarbledProvider(error, is_read=True), CLOCK, 60, NoGuard())
     with pytest.raises(ProviderUnavailable, match=r"an answer of the provider \(garbled\) can't be read"):
         provider.carry_out(ProviderOrder(ProviderAct.REVERT, "s1"), deadline=IN_TIME)
 
@@ -47,7 +50,9 @@ def test_an_answer_that_cannot_be_read_does_not_tell_whether_an_order_was_carrie
 )
 def test_a_name_that_virsh_takes_for_something_else_is_refused(name: str, words: str) -> None:
     settings = ProviderSettings("rack", ProviderKind.LIBVIRT, host="host")
-    ports = ProviderPorts(CLOCK, lambda _name: pytest.fail("asked"), lambda _reference: pytest.fail("asked"))
+    ports = ProviderPorts(
+        CLOCK, lambda _name: pytest.fail("asked"), lambda _reference: pytest.fail("asked"), KeptRecords()
+    )
     with pytest.raises(ProviderError, match=words) as raised:
         open_libvirt(settings, Machine("web", "10.0.0.1", provider=f"rack/{name}"), ports)
     assert raised.value.hint

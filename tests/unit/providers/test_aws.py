@@ -22,8 +22,9 @@ from tasks.domain.provided_machines import (
 )
 from tasks.machines.providers import ec2
 from tasks.machines.providers.aws import AwsProvider
-from tasks.machines.providers.registry import LimitedProvider
+from tasks.machines.providers.registry import GuardedProvider
 from tests.support.fake_clock import FakeClock
+from tests.support.provider_records import NoGuard
 from tests.unit.providers.ec2_with_tasks import Ec2WithTasks
 
 IMAGE = ImageVersion("debian", "12.8", "ami-0123456789abcdef0")
@@ -41,7 +42,7 @@ class World:
         mappings = [{"DeviceName": device, "Ebs": {"VolumeSize": size}} for device, size in sizes.items()]
         run = moto.run_instances(ImageId=AMI, MinCount=1, MaxCount=1, BlockDeviceMappings=mappings)
         self.id = run["Instances"][0]["InstanceId"]
-        self.provider = LimitedProvider(AwsProvider(ec2.Ec2(self.ec2, self.id), self.clock), self.clock, 900)
+        self.provider = GuardedProvider(AwsProvider(ec2.Ec2(self.ec2, self.id), self.clock), self.clock, 900, NoGuard())
 
     def give(self, act: ProviderAct, order_id: str = "run-1", image: ImageVersion | None = None, **more: bool) -> str:
         order = ProviderOrder(act, order_id, image=image, **more)  # type: ignore[arg-type]
@@ -124,7 +125,9 @@ def test_a_snapshot_that_never_completes_is_not_there(world: World, monkeypatch:
         world.give(ProviderAct.TAKE_SNAPSHOT)
     assert world.read().snapshots == ()
     assert 890 < sum(world.clock.sleeps) < 910  # timeout_minutes of the provider, not the hour of the caller
-    states = [{"snap-1": {"SnapshotId": "snap-1", "State": state}} for state in ("pending", "error")]
+    states = [
+        {"snap-1": {"SnapshotId": "snap-1", "State": state}} for state in ("pending", "pending", "pending", "error")
+    ]
     monkeypatch.setattr(ec2.Ec2, "list_snapshots", lambda *_: states.pop(0))
     with pytest.raises(ProviderError, match="ended as 'error'"):
         world.give(ProviderAct.TAKE_SNAPSHOT)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inventory.machine import Machine
+from inventory.machine import IdentityPolicy, Machine
 from inventory.machine_providers import ProviderKind, ProviderSettings
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline, SystemClock
@@ -21,6 +21,7 @@ from tasks.domain.provided_machines import (
 )
 from tasks.machines.providers.command import CommandProvider
 from tasks.machines.providers.registry import ProviderPorts, open_provider
+from tests.support.provider_records import KeptRecords, fail_to_connect
 
 MACHINE = {
     "power": "Running",
@@ -126,8 +127,12 @@ def test_an_order_has_the_minutes_of_its_settings_and_no_more(tmp_path: Path) ->
     program.write_text(f"import json, sys, time\norder = json.load(sys.stdin)\n{body}")
     command = f"{sys.executable} {program}"
     settings = ProviderSettings("own", ProviderKind.COMMAND, command=command, timeout_minutes=0.02)
-    ports = ProviderPorts(SystemClock(), lambda _: pytest.fail("not needed"), lambda _: pytest.fail("not needed"))
-    provider = open_provider(settings, Machine(name="web-1", address="web-1", provider="own/web-1"), ports)
+    ports = ProviderPorts(SystemClock(), fail_to_connect, lambda _: pytest.fail("not needed"), KeptRecords())
+    provider = open_provider(
+        settings,
+        Machine(name="web-1", address="web-1", provider="own/web-1", identity=IdentityPolicy.UNVERIFIED),
+        ports,
+    )
     began = time.monotonic()
     with pytest.raises(ProviderUnavailable, match="took too long"):
         provider.carry_out(ProviderOrder(ProviderAct.TAKE_SNAPSHOT, "s1"), deadline=in_seconds(300))

@@ -11,6 +11,7 @@ from tasks.machines.providers import ec2
 from tasks.machines.providers.aws import AwsProvider, open_aws
 from tasks.machines.providers.registry import ProviderPorts, open_provider
 from tests.support.fake_clock import FakeClock
+from tests.support.provider_records import KeptRecords
 
 
 def settings(**values: str) -> ProviderSettings:
@@ -19,7 +20,7 @@ def settings(**values: str) -> ProviderSettings:
 
 def ports(credential: Credential | None = None) -> ProviderPorts:
     found = credential or Credential(CredentialKind.PASSWORD, secret=Secret("very-secret"))
-    return ProviderPorts(FakeClock(), lambda _: pytest.fail("no connection is needed"), lambda _: found)
+    return ProviderPorts(FakeClock(), lambda _: pytest.fail("no connection is needed"), lambda _: found, KeptRecords())
 
 
 def open_web(provider: str, given: ProviderSettings, given_ports: ProviderPorts) -> AwsProvider:

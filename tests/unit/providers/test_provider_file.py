@@ -16,6 +16,7 @@ from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.transport import Transport
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
+from tests.support.provider_records import KeptRecords
 
 
 def load(
@@ -84,7 +85,7 @@ def resolve_none(_reference: str) -> Credential:
 def test_a_provider_that_the_file_lacks_is_named(tmp_path: Path) -> None:
     inventory = load(tmp_path, "providers:\n- {name: laboratory, kind: lvm}\n")
 
-    providers = FleetProviders(inventory, SystemClock(), connect_none, resolve_none)
+    providers = FleetProviders(inventory, SystemClock(), connect_none, resolve_none, KeptRecords())
     with pytest.raises(RequestError, match="there is no provider 'lab'"):
         providers.open(inventory.find_machine("web"))
     assert providers.open(inventory.find_machine("hyp")) is None
@@ -94,7 +95,7 @@ def test_a_file_that_changes_in_the_middle_of_a_run_does_not_change_that_run(tmp
     inventory, clock = load(tmp_path, "providers:\n- {name: lab, kind: lvm}\n"), FakeClock()
 
     def begin_run() -> FleetProviders:
-        return FleetProviders(inventory, clock, lambda _machine: FakeTransport(clock), resolve_none)
+        return FleetProviders(inventory, clock, lambda _machine: FakeTransport(clock), resolve_none, KeptRecords())
 
     def find_kind(run: FleetProviders) -> str | None:
         provider = run.open(inventory.find_machine("web"))

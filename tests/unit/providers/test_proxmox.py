@@ -182,7 +182,7 @@ def test_an_order_whose_answer_was_lost_is_carried_out_once(world: World) -> Non
     world.server.lost_after = ["/snapshot"]
     with pytest.raises(ProviderUnavailable, match="does not answer"):
         world.give(ProviderAct.TAKE_SNAPSHOT)
-    world.proxmox.locked_looks = 3  # it is still at it
+    world.proxmox.locked_looks = 4  # it is still at it
     world.give(ProviderAct.TAKE_SNAPSHOT)
     assert world.server.count("POST", "/qemu/100/snapshot") == 1
     assert world.clock.sleeps == [5.0] * 3

@@ -13,8 +13,9 @@ from defusedxml.ElementTree import ParseError, fromstring
 
 from inventory.data_class import dataclass
 from tasks.domain.errors import ProviderError
-from tasks.domain.provided_machines import PowerState
+from tasks.domain.provided_machines import MachineIdentity, PowerState
 from tasks.machines.providers.libvirt.state import METADATA_URI, DiskFile, DomainState, SavedSnapshot, read_state
+from tasks.rules.machine_identity import normalize_macs, normalize_uuid
 
 _LEAST_FREE_BYTES: Final = 1 << 30
 SEED_SERIAL: Final = "fleetpatch-seed"
@@ -102,6 +103,7 @@ class Domain:
     foreign_snapshots: tuple[ForeignSnapshot, ...] = ()
     chains: Mapping[str, tuple[ChainFile, ...]] = field(default_factory=dict)
     free_bytes: int | None = None
+    identity: MachineIdentity | None = None
 
     @property
     def active_files(self) -> Mapping[str, DiskFile]:
@@ -225,6 +227,10 @@ def parse_domain(name: str, live_xml: str, config_xml: str, info: str, now: str)
         tuple(target for target in targets if target not in live_paths),
         frozenset(_get_target(element) for element in (*_find_disks(live), *_find_disks(config))),
         frozenset(map(_get_target, _find_disks(live))),
+        identity=MachineIdentity(
+            normalize_uuid(live.findtext("uuid")),
+            macs=normalize_macs(card.get("address") for card in live.findall("devices/interface/mac")),
+        ),
     )
 
 

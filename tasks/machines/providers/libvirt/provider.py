@@ -122,6 +122,7 @@ class LibvirtProvider:
             tuple(kept),
             self._copy_maker.read(self._virsh, domain, deadline) if self._copy_maker is not None else None,
             domain.explain_no_snapshot(),
+            domain.identity,
         )
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:

@@ -1,0 +1,44 @@
+"""The records of machines at their providers, in memory, and machines that are not asked who they are."""
+
+from dataclasses import replace
+
+from tasks.domain.errors import TransportError
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Transport
+from tasks.domain.provided_machines import ProvidedMachine, ProviderRecord
+from tasks.machines.providers.identity import IdentityGuard
+
+
+class KeptRecords:
+    """See ProviderRecords.
+
+    ``rows``: what is kept, by machine and provider. A test may change it.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], ProviderRecord] = {}
+
+    def find(self, machine: str, provider: str) -> ProviderRecord | None:
+        """Return what is kept of a machine at a provider."""
+        return self.rows.get((machine, provider))
+
+    def save_identity(self, record: ProviderRecord) -> None:
+        """Keep who a machine is."""
+        key = (record.machine, record.provider)
+        before = self.rows.get(key, record)
+        self.rows[key] = replace(before, address=record.address, identity=record.identity, proven_at=record.proven_at)
+
+
+class NoGuard(IdentityGuard):
+    """Lets every order through: for tests of what a provider does with it."""
+
+    def __init__(self) -> None:
+        """It needs nothing."""
+
+    def require(self, provided: ProvidedMachine, deadline: Deadline) -> None:
+        """Allow it."""
+
+
+def fail_to_connect(host: str) -> Transport:
+    """Stand for a machine that does not answer."""
+    raise TransportError(f"{host} does not answer")
