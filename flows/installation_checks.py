@@ -10,6 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from flows.machine_providers.provider_file import load_providers
 from flows.notify.audit_forwarding import find_audit_backlogs, read_targets
 from flows.policy.policy_file import load_policy
 from flows.recovery.unfinished_runs import find_abandoned_runs
@@ -38,6 +39,7 @@ from tasks.records.snapshots import SqlSnapshots
 from tasks.records.sql_records import SqlRecords
 from tasks.reports.formatting import format_size
 from tasks.rules.policy.decision import describe_difference
+from tasks.rules.runs.snapshots import PROVIDER_CHECK, remark_experimental
 
 _NEWEST = 2000
 """Of the audit log doctor checks so many entries. `fleetpatch audit verify` checks all."""
@@ -59,6 +61,7 @@ def check_installation(records_url: str | None) -> tuple[Finding, ...]:
         *_check_records(records_url),
         *_check_inventory_owners(),
         *_check_site(),
+        *_check_providers(),
     )
 
 
@@ -79,6 +82,19 @@ def _check_inventory_owners() -> Iterator[Finding]:
         more = os.environ.get(TRUSTED_OWNERS_VARIABLE, "")
         also = f"; {TRUSTED_OWNERS_VARIABLE} trusts {more} as well" if more else ""
         yield Finding(check, FindingLevel.GOOD, f"nobody else can have written {path}{also}")
+
+
+def _check_providers() -> Iterator[Finding]:
+    """Check the file of providers, and tell those that are experimental."""
+    with suppress(InventoryError):  # the command that needs an inventory tells what is wrong with it
+        inventory = load_inventory(find_inventory())
+        try:
+            providers = load_providers(inventory)
+        except InventoryError as error:
+            yield Finding(PROVIDER_CHECK, FindingLevel.BLOCK, error.message, error.hint)
+            return
+        for provider in providers.values():
+            yield from remark_experimental(provider.name, provider.kind)
 
 
 def _check_site() -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """Who holds the disks of machines, and what it calls them."""
 
 from enum import StrEnum
+from typing import Final
 
 from inventory.data_class import dataclass
 from inventory.machine import Machine
@@ -17,6 +18,12 @@ class ProviderKind(StrEnum):
     VSPHERE = "vsphere"
     AWS = "aws"
     AZURE = "azure"
+
+
+EXPERIMENTAL_KINDS: Final = frozenset(
+    {ProviderKind.PROXMOX, ProviderKind.VSPHERE, ProviderKind.AWS, ProviderKind.AZURE}
+)
+"""The kinds that were never run on the real thing. Each entry of one must say that its owner knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from inventory.addresses import parse_url
 from inventory.errors import InvalidFiles, InvalidInventory
 from inventory.files.located_yaml import iterate_entries, parse_yaml
 from inventory.files.paths import expand_home
-from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
+from inventory.files.problems import ProblemCollector, SourceLocation, did_you_mean
 from inventory.files.text_files import read_text_file
 from inventory.machine import Inventory
-from inventory.machine_providers import ProviderKind, ProviderSettings
+from inventory.machine_providers import EXPERIMENTAL_KINDS, ProviderKind, ProviderSettings
 from inventory.named_files import PROVIDERS_FILE
 from inventory.schema.validation import validate_mapping
 from inventory.schema.value_types import build_validation_error, validate_credential, validate_url
@@ -80,6 +80,9 @@ class ProviderForm(FormModel):
         description="Machines name it under `provider`."
     )
     kind: ProviderKind = Field(description="The kind of provider.")
+    experimental: bool | None = Field(
+        default=None, description="true: the owner knows that this kind was never run on the real thing."
+    )
     host: Text | None = Field(default=None, description="The machine of the inventory on which it is asked.")
     uri: Text | None = Field(default=None, description="The connection URI of libvirt. Empty: its own default.")
     command: Text | None = Field(
@@ -149,8 +152,8 @@ def _read_providers(path: Path, inventory: Inventory, problems: ProblemCollector
         if provider.name in providers:
             problems.add(entry.locate(("name",)), f"the provider {provider.name!r} is here a second time", "Rename it.")
         for key, message, hint in _find_faults(provider, names):
-            problems.add(_locate(entry, key), f"{provider.name}: {message}", hint)
-        values = {key: value for key, value in provider.model_dump().items() if value is not None}
+            problems.add(entry.locate((key,)), f"{provider.name}: {message}", hint)
+        values = provider.model_dump(exclude={"experimental"}, exclude_none=True)
         if "repositories" in values:
             values["repositories"] = tuple(values["repositories"])
         if "ca_file" in values:
@@ -159,16 +162,17 @@ def _read_providers(path: Path, inventory: Inventory, problems: ProblemCollector
     return providers
 
 
-def _locate(entry: LocatedData, key: str) -> SourceLocation:
-    return entry.locate((key,)) if isinstance(entry.data, dict) and key in entry.data else entry.locate()
-
-
 def _find_faults(form: ProviderForm, machine_names: list[str]) -> Iterator[tuple[str, str, str]]:
     required, optional = _REQUIRED_KEYS[form.kind], _OPTIONAL_KEYS[form.kind]
     for key in required:
         if getattr(form, key) is None:
             yield key, f"`kind: {form.kind}` needs `{key}`", f"Give `{key}`."
     allowed = {"name", "kind", "timeout_minutes", *required, *optional}
+    if form.kind in EXPERIMENTAL_KINDS:
+        allowed.add("experimental")
+        if not form.experimental:
+            message = f"`kind: {form.kind}` is experimental: it was never run on the real thing"
+            yield "experimental", message, "Read docs/reference/providers.md, then write `experimental: true` here."
     for key in sorted(form.model_fields_set - allowed):
         yield key, f"`{key}` is not for `kind: {form.kind}`", f"Remove it. Its keys are: {', '.join(sorted(allowed))}."
     if form.host is not None and form.host not in machine_names:

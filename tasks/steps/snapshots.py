@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from inventory.machine_providers import find_provider_name
 from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
 from tasks.domain.model import Finding
 from tasks.domain.provided_machines import ProviderAct, ProviderOrder, SnapshotResult, SnapshotState
@@ -16,6 +17,7 @@ from tasks.rules.runs.snapshots import (
     complete_result,
     describe_left_snapshots,
     explain_unusable,
+    remark_experimental,
 )
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
@@ -36,7 +38,8 @@ def check_snapshot(context: MachineContext) -> tuple[Finding, ...]:
     level = FindingLevel.WARN if policy.patches_without else FindingLevel.BLOCK
     identity = check_identity(context, level)
     try:
-        machine = read_provided_machine(context, require_provider(context, *_list_acts(policy)))
+        provider = require_provider(context, *_list_acts(policy))
+        machine = read_provided_machine(context, provider)
         if not machine.os_disks:
             raise ProviderError("the provider does not say which disk has the operating system")
         if machine.snapshot_obstacle:
@@ -48,7 +51,8 @@ def check_snapshot(context: MachineContext) -> tuple[Finding, ...]:
         return (Finding(SNAPSHOT_CHECK, level, message, error.hint or _REMEDY), *identity)
     disks = ", ".join(disk.id for disk in machine.os_disks)
     good = Finding(SNAPSHOT_CHECK, FindingLevel.GOOD, f"its provider can take one of {disks}")
-    return (good, *identity, *describe_left_snapshots(machine, policy, context.clock.now()))
+    remarks = remark_experimental(find_provider_name(context.state.machine), provider.kind)
+    return (good, *identity, *remarks, *describe_left_snapshots(machine, policy, context.clock.now()))
 
 
 def _list_acts(policy: SnapshotPolicy) -> tuple[ProviderAct, ...]:

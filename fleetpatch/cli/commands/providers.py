@@ -8,6 +8,7 @@ from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, Scope
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import print_json, print_unwrapped
 from inventory.errors import FleetpatchError
+from inventory.machine_providers import EXPERIMENTAL_KINDS
 
 if TYPE_CHECKING:
     from flows.ports.ports import Ports
@@ -52,7 +53,8 @@ def _ask(ports: "Ports", machine: "Machine") -> dict[str, object]:
         provider = ports.open_provider(machine)
         assert provider is not None  # noqa: S101 - for the type checker; the machine names one
         seen = provider.read_machine(deadline=Deadline.after(ports.clock, ANSWER_SECONDS))
-        answer |= {"kind": provider.kind, "acts": sorted(provider.acts)}
+        is_experimental = provider.kind in EXPERIMENTAL_KINDS
+        answer |= {"kind": provider.kind, "experimental": is_experimental, "acts": sorted(provider.acts)}
     except FleetpatchError as error:
         return answer | {"error": error.message, "hint": error.hint}
     taken = {snapshot.id: snapshot.taken_at for snapshot in seen.snapshots}
@@ -77,7 +79,10 @@ def _describe(answer: dict[str, object]) -> str:
     parts = [f"{noun}: {', '.join(items) or 'none'}" for noun, items in lists.items()]
     if overlay := machine["overlay"]:
         parts.append(f"copy of a rehearsal: {overlay['id']} ({overlay['power']})")
-    return f"{name}: {machine['power']}; {'; '.join(parts)}; can: {', '.join(acts)}"
+    parts.append(f"can: {', '.join(acts)}")
+    if answer["experimental"]:
+        parts.append(f"experimental: {answer['kind']} was never run on the real thing")
+    return f"{name}: {machine['power']}; {'; '.join(parts)}"
 
 
 ANSWER_SECONDS = 60.0

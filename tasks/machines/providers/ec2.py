@@ -55,18 +55,6 @@ class Ec2:
             raise ProviderError(f"AWS can't be asked for {operation}: {shorten(str(error))}") from error
         return answer
 
-    def list_items(self, operation: str, key: str, filters: Mapping[str, str], **values: object) -> list[Item]:
-        """Return all items of a list, by filters."""
-        asked = [{"Name": name, "Values": [value]} for name, value in filters.items()]
-        items: list[Item] = []
-        page: Item = {}
-        while True:
-            token = {"NextToken": page["NextToken"]} if page.get("NextToken") else {}
-            page = self.ask(operation, {"Filters": asked, **values, **token})
-            items += page.get(key, [])
-            if not page.get("NextToken"):
-                return items
-
     def read_instance(self) -> Item:
         """Return the instance."""
         reservations = self.ask("describe_instances", {"InstanceIds": [self.instance_id]}).get("Reservations", [])
@@ -77,24 +65,17 @@ class Ec2:
             )
         return dict(instances[0])
 
-    def list_volumes(self, filters: Mapping[str, str]) -> dict[str, Item]:
-        """Return volumes by their ids."""
-        return {item["VolumeId"]: item for item in self.list_items("describe_volumes", "Volumes", filters)}
-
     def list_snapshots(self, filters: Mapping[str, str]) -> dict[str, Item]:
         """Return snapshots of this account by their ids."""
-        items = self.list_items("describe_snapshots", "Snapshots", filters, OwnerIds=["self"])
-        return {item["SnapshotId"]: item for item in items}
-
-    def list_tasks(self) -> list[Item]:
-        """Return the replacements of the root volume of the instance, as far back as EC2 knows them."""
-        return self.list_items(
-            "describe_replace_root_volume_tasks", "ReplaceRootVolumeTasks", {"instance-id": self.instance_id}
-        )
-
-    def tag(self, resource: str, tags: Mapping[str, str]) -> None:
-        """Add tags to a volume."""
-        self.ask("create_tags", {"Resources": [resource], "Tags": _build_list(tags)})
+        asked: Item = {"Filters": [{"Name": name, "Values": [value]} for name, value in filters.items()]}
+        asked["OwnerIds"] = ["self"]
+        items: dict[str, Item] = {}
+        while True:
+            page = self.ask("describe_snapshots", asked)
+            items |= {item["SnapshotId"]: item for item in page.get("Snapshots", [])}
+            if not page.get("NextToken"):
+                return items
+            asked["NextToken"] = page["NextToken"]
 
 
 @lru_cache(maxsize=16)
@@ -111,24 +92,9 @@ def open_client(region: str, key_id: str, secret: Secret | None) -> Any:  # noqa
         raise ProviderError(f"AWS can't be asked: {shorten(str(error))}") from error
 
 
-def list_attached(instance: Item) -> dict[str, str]:
-    """Return device → volume id of an instance."""
-    mappings = instance.get("BlockDeviceMappings", [])
-    return {mapping["DeviceName"]: mapping["Ebs"]["VolumeId"] for mapping in mappings if "Ebs" in mapping}
-
-
 def read_tags(item: Item) -> dict[str, str]:
     """Return the tags of an item."""
     return {tag["Key"]: tag["Value"] for tag in item.get("Tags", [])}
-
-
-def build_tags(resource_type: str, tags: Mapping[str, str]) -> list[Item]:
-    """Return the tags for something that is about to be made."""
-    return [{"ResourceType": resource_type, "Tags": _build_list(tags)}]
-
-
-def _build_list(tags: Mapping[str, str]) -> list[Item]:
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def _translate(error: ClientError, code: str, operation: str) -> ProviderError:

@@ -1,4 +1,4 @@
-"""Waits for a provider, and reads the secret of its login."""
+"""What the providers with an API share: their acts, how they wait, and the secret of their login."""
 
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -7,9 +7,12 @@ from inventory.credentials import CredentialKind, Secret
 from inventory.machine_providers import ProviderSettings
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.provided_machines import ProviderAct
 from tasks.machines.providers.registry import ProviderPorts
 
 POLL_SECONDS: Final = 5.0
+SNAPSHOT_ACTS: Final = frozenset({ProviderAct.TAKE_SNAPSHOT, ProviderAct.DELETE_SNAPSHOT})
+"""None of them replaces or reverts a disk, and none stops a machine: that was never proven on the real thing."""
 
 T = TypeVar("T")
 
@@ -33,11 +36,6 @@ def poll(clock: Clock, deadline: Deadline, read: Callable[[], T | None], *, mess
         if deadline.has_passed(clock):
             raise ProviderUnavailable(message)
         clock.sleep(min(POLL_SECONDS, max(0.1, deadline.remaining_seconds(clock))))
-
-
-def wait_until(clock: Clock, deadline: Deadline, is_so: Callable[[], bool], *, message: str) -> None:
-    """Wait until ``is_so`` returns True. See ``poll``."""
-    poll(clock, deadline, lambda: is_so() or None, message=message)
 
 
 def read_secret(settings: ProviderSettings, ports: ProviderPorts) -> Secret:

@@ -1,12 +1,9 @@
-"""Virtual machines of Proxmox VE, by its API and an API token.
+"""Virtual machines of Proxmox VE: snapshots, by its API and an API token.
 
-Proxmox rolls all disks of a machine back together. So a revert of a machine with data disks needs `with_data_disks`.
-A new OS disk is not offered: the API can't exchange it in one step that a lost answer leaves whole.
-It was never run on Proxmox: recorded answers play it in the tests.
+Experimental: it was never run on Proxmox, and no recorded answers of it are known. A stand-in plays it in the tests.
 """
 
 import re
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
@@ -19,6 +16,7 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
+    MachineIdentity,
     PowerState,
     ProvidedDisk,
     ProvidedMachine,
@@ -27,7 +25,7 @@ from tasks.domain.provided_machines import (
     Snapshot,
 )
 from tasks.machines.providers.http_api import HttpApi, pick
-from tasks.machines.providers.polling import poll, read_secret, wait_until
+from tasks.machines.providers.polling import SNAPSHOT_ACTS, poll, read_secret
 from tasks.machines.providers.registry import ProviderPorts
 from tasks.machines.providers.texts import find_described, read_description, shorten, write_description
 
@@ -35,6 +33,8 @@ Item = dict[str, Any]
 """A part of an answer."""
 
 _DISK: Final = re.compile(r"(?:scsi|virtio|sata|ide)\d+")
+_MAC: Final = re.compile(r"(?:^|[=,])((?:[0-9a-f]{2}:){5}[0-9a-f]{2})(?:,|$)", re.IGNORECASE)
+_UUID: Final = re.compile(r"(?:^|,)uuid=([^,]+)")
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,39}")
 """How Proxmox lets a snapshot be called."""
 _FREEZE_FAILED: Final = re.compile(r"fsfreeze.*(problem|error|fail|timeout)", re.IGNORECASE)
@@ -43,50 +43,39 @@ _FREEZE_FAILED: Final = re.compile(r"fsfreeze.*(problem|error|fail|timeout)", re
 class ProxmoxProvider:
     """The MachineProvider of one virtual machine."""
 
-    kind = "proxmox"
+    kind, acts = "proxmox", SNAPSHOT_ACTS
 
     def __init__(self, api: HttpApi, settings: ProviderSettings, secret: Secret, machine_id: str, clock: Clock) -> None:
         self._api, self._secret, self._id, self._clock = api, secret, machine_id, clock
         self._token_id, self._pool = settings.user, settings.resource
-        self._acts: Mapping[ProviderAct, Callable[[ProviderOrder, str, Deadline], str]] = {
-            ProviderAct.TAKE_SNAPSHOT: self._take_snapshot,
-            ProviderAct.REVERT: self._revert,
-            ProviderAct.DELETE_SNAPSHOT: self._delete_snapshot,
-            ProviderAct.START: lambda _, node, deadline: self._set_power(node, "start", PowerState.RUNNING, deadline),
-            ProviderAct.STOP: lambda _, node, deadline: self._set_power(node, "shutdown", PowerState.STOPPED, deadline),
-            ProviderAct.POWER_OFF: lambda _, node, deadline: self._set_power(
-                node, "stop", PowerState.STOPPED, deadline
-            ),
-        }
-        self.acts = frozenset(self._acts)
 
     def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
         """Return the machine, its disks, and the snapshots that are complete."""
         node = self._find_node(deadline)
-        disks = _read_disks(self._get(node, "/config", deadline, current="1"))
+        config = self._get(node, "/config", deadline, current="1")
+        disks = _read_disks(config)
         ids = tuple(disk.id for disk in disks)
         complete = (item for item in self._list_snapshots(node, deadline) if not item.get("snapstate"))
         snapshots = tuple(_build_snapshot(item, ids) for item in complete)
         power = _read_power(self._get(node, "/status/current", deadline))
-        return ProvidedMachine(self._id, power, disks, snapshots)
+        return ProvidedMachine(self._id, power, disks, snapshots, identity=_read_identity(config))
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """Carry an order out. Return a note for the report, or ""."""
-        if order.act not in self._acts:
+        if order.act not in self.acts:
             raise ProviderError(f"proxmox can't be asked to {order.act}")
         node = self._find_node(deadline)
         # An order whose answer was lost may still be carried out: Proxmox locks the machine for that time.
-        is_free = lambda: not self._get(node, "/status/current", deadline).get("lock")  # noqa: E731
-        wait_until(self._clock, deadline, is_free, message=f"Proxmox has the machine {self._id} locked")
-        return self._acts[order.act](order, node, deadline)
-
-    # ---------------------------------------------------------------- snapshots
+        is_free = lambda: None if self._get(node, "/status/current", deadline).get("lock") else True  # noqa: E731
+        poll(self._clock, deadline, is_free, message=f"Proxmox has the machine {self._id} locked")
+        is_taken = order.act is ProviderAct.TAKE_SNAPSHOT
+        return (self._take_snapshot if is_taken else self._delete_snapshot)(order, node, deadline)
 
     def _take_snapshot(self, order: ProviderOrder, node: str, deadline: Deadline) -> str:
         name = order.id
         if not _NAME.fullmatch(name):
             raise ProviderError(f"Proxmox can't call a snapshot {name!r}")
-        existing = self._find_snapshot(node, order.id, deadline)
+        existing = find_described(self._list_snapshots(node, deadline), order.id)
         if existing is not None and existing.get("snapstate"):
             message = f"the snapshot {order.id} of {self._id} was not completed"
             raise ProviderError(message, hint="Delete it at Proxmox.")
@@ -105,29 +94,11 @@ class ProxmoxProvider:
         wanted_more = order.is_quiesced and consistency is Consistency.CRASH
         return "its file systems were not frozen: the guest agent did not do it" if wanted_more else ""
 
-    def _revert(self, order: ProviderOrder, node: str, deadline: Deadline) -> str:
-        snapshot = self._find_snapshot(node, order.id, deadline)
-        if snapshot is None or snapshot.get("snapstate"):
-            raise ProviderError(f"{self._id} has no complete snapshot {order.id!r}")
-        disks = _read_disks(self._get(node, "/config", deadline, current="1"))
-        path = f"/snapshot/{quote(str(snapshot['name']), safe='')}"
-        then = _read_disks(self._get(node, f"{path}/config", deadline))
-        others = sorted(disk.id for disk in disks if disk.role is not DiskRole.OS)
-        if others and not order.with_data_disks:
-            message = f"Proxmox rolls all disks of {self._id} back, also {', '.join(others)}"
-            raise ProviderError(message, hint="Say that data disks may be reverted, too.")
-        if {disk.id: disk.source for disk in then} != {disk.id: disk.source for disk in disks}:
-            message = f"{self._id} has other disks than its snapshot {order.id!r}, which Proxmox would detach"
-            raise ProviderError(message, hint="Roll it back by hand.")
-        is_running = _read_power(self._get(node, "/status/current", deadline)) is PowerState.RUNNING
-        self._run(node, "POST", f"{path}/rollback", deadline, {"start": str(int(is_running))})
-        return "all its disks were rolled back" if others else ""
-
     def _delete_snapshot(self, order: ProviderOrder, node: str, deadline: Deadline) -> str:
-        snapshot = self._find_snapshot(node, order.id, deadline)
-        if snapshot is not None:
+        snapshots = self._list_snapshots(node, deadline)
+        if (snapshot := find_described(snapshots, order.id)) is not None:
             self._run(node, "DELETE", f"/snapshot/{quote(str(snapshot['name']), safe='')}", deadline)
-        elif any(item["name"] == order.id for item in self._list_snapshots(node, deadline)):
+        elif any(item["name"] == order.id for item in snapshots):
             raise ProviderError(f"{order.id} was not taken by fleetpatch", hint="Delete it at Proxmox.")
         return ""
 
@@ -135,25 +106,12 @@ class ProxmoxProvider:
         items = pick(self._send("GET", self._path(node, "/snapshot"), deadline), "data", list)
         return [item for item in items if pick(item, "name", str) != "current"]  # the state of now
 
-    def _find_snapshot(self, node: str, snapshot_id: str, deadline: Deadline) -> Item | None:
-        return find_described(self._list_snapshots(node, deadline), snapshot_id)
-
     def _has_agent(self, node: str, deadline: Deadline) -> bool:
         try:
             self._send("POST", self._path(node, "/agent/ping"), deadline)
         except ProviderError:  # it is not switched on, or it does not answer
             return False
         return True
-
-    # ---------------------------------------------------------------- power
-
-    def _set_power(self, node: str, word: str, wanted: PowerState, deadline: Deadline) -> str:
-        if _read_power(self._get(node, "/status/current", deadline)) is not wanted:
-            seconds = {"timeout": str(max(1, int(deadline.remaining_seconds(self._clock))))}
-            self._run(node, "POST", f"/status/{word}", deadline, seconds if word == "shutdown" else None)
-        return ""
-
-    # ---------------------------------------------------------------- the API
 
     def _path(self, node: str, path: str) -> str:
         return f"/api2/json/nodes/{quote(node, safe='')}/qemu/{self._id}{path}"
@@ -203,6 +161,12 @@ def _read_power(status: Item) -> PowerState:
     words = str(status.get("status")), str(status.get("qmpstatus"))
     states = {("running", "running"): PowerState.RUNNING, ("running", "paused"): PowerState.PAUSED}
     return PowerState.STOPPED if words[0] == "stopped" else states.get(words, PowerState.UNKNOWN)
+
+
+def _read_identity(config: Item) -> MachineIdentity:
+    uuid = _UUID.search(str(config.get("smbios1", "")))
+    cards = (_MAC.search(str(config[key])) for key in sorted(config) if re.fullmatch(r"net\d+", key))
+    return MachineIdentity(uuid[1].lower() if uuid else "", macs=tuple(card[1].lower() for card in cards if card))
 
 
 def _read_disks(config: Item) -> tuple[ProvidedDisk, ...]:

@@ -1,12 +1,10 @@
-"""Virtual machines of vSphere 8 (Update 1 and later), by the Virtual Infrastructure JSON API of vCenter.
+"""Virtual machines of vSphere 8 (Update 1 and later): snapshots, by the Virtual Infrastructure JSON API of vCenter.
 
-vSphere reverts all disks of a machine together, but for those that are independent. So a revert of a machine with data
-disks needs `with_data_disks`. A new OS disk is not offered. It was never run on vSphere: recorded answers play it in
-the tests.
+Experimental: it was never run on vSphere, and no recorded answers of it are known. A stand-in plays it in the tests.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -18,6 +16,7 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
+    MachineIdentity,
     PowerState,
     ProvidedDisk,
     ProvidedMachine,
@@ -26,7 +25,7 @@ from tasks.domain.provided_machines import (
     Snapshot,
 )
 from tasks.machines.providers.http_api import HttpApi, pick
-from tasks.machines.providers.polling import poll, read_secret, wait_until
+from tasks.machines.providers.polling import SNAPSHOT_ACTS, poll, read_secret
 from tasks.machines.providers.registry import ProviderPorts
 from tasks.machines.providers.texts import find_described, parse_time, read_description, shorten, write_description
 
@@ -44,45 +43,37 @@ _BOOT_DISK: Final = "VirtualMachineBootOptionsBootableDiskDevice"
 class VsphereProvider:
     """The MachineProvider of one virtual machine."""
 
-    kind = "vsphere"
+    kind, acts = "vsphere", SNAPSHOT_ACTS
 
     def __init__(self, api: HttpApi, settings: ProviderSettings, secret: Secret, machine_id: str, clock: Clock) -> None:
         self._api, self._secret, self._id, self._clock = api, secret, machine_id, clock
         self._user = settings.user
         self._session: Secret | None = None
-        self._acts: Mapping[ProviderAct, Callable[[ProviderOrder, Deadline], str]] = {
-            ProviderAct.TAKE_SNAPSHOT: self._take_snapshot,
-            ProviderAct.REVERT: self._revert,
-            ProviderAct.DELETE_SNAPSHOT: self._delete_snapshot,
-            ProviderAct.START: lambda _, deadline: self._set_power("PowerOnVM_Task", "poweredOn", deadline),
-            ProviderAct.STOP: lambda _, deadline: self._set_power("ShutdownGuest", "poweredOff", deadline),
-            ProviderAct.POWER_OFF: lambda _, deadline: self._set_power("PowerOffVM_Task", "poweredOff", deadline),
-        }
-        self.acts = frozenset(self._acts)
 
     def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
         """Return the machine, its disks and its snapshots."""
         with self._log_in(deadline):
-            disks = self._read_disks(self._path("config"), deadline)
+            config = self._get(self._path("config"), deadline)
+            disks = _read_disks(config)
             inside = tuple(disk.id for disk, is_independent in disks if not is_independent)
             snapshots = tuple(_build_snapshot(item, inside) for item in self._list_snapshots(deadline))
             power = _POWER.get(self._read_power(deadline), PowerState.UNKNOWN)
-        return ProvidedMachine(self._id, power, tuple(disk for disk, _ in disks), snapshots)
+        disks_alone, identity = tuple(disk for disk, _ in disks), _read_identity(config)
+        return ProvidedMachine(self._id, power, disks_alone, snapshots, identity=identity)
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """Carry an order out. Return a note for the report, or ""."""
-        if order.act not in self._acts:
+        if order.act not in self.acts:
             raise ProviderError(f"vsphere can't be asked to {order.act}")
         with self._log_in(deadline):
-            # An order whose answer was lost may still be carried out.
-            is_idle = lambda: not self._has_task(deadline)  # noqa: E731
-            wait_until(self._clock, deadline, is_idle, message=f"vSphere works on {self._id}")
-            return self._acts[order.act](order, deadline)
-
-    # ---------------------------------------------------------------- snapshots
+            # an order whose answer was lost may still be carried out
+            is_idle = lambda: None if self._has_task(deadline) else True  # noqa: E731
+            poll(self._clock, deadline, is_idle, message=f"vSphere works on {self._id}")
+            is_taken = order.act is ProviderAct.TAKE_SNAPSHOT
+            return (self._take_snapshot if is_taken else self._delete_snapshot)(order, deadline)
 
     def _take_snapshot(self, order: ProviderOrder, deadline: Deadline) -> str:
-        if self._find_snapshot(order.id, deadline) is not None:
+        if find_described(self._list_snapshots(deadline), order.id) is not None:
             return ""
         runs = self._read_power(deadline) == "poweredOn"
         has_tools = self._get(self._path("guest"), deadline).get("toolsRunningStatus") == "guestToolsRunning"
@@ -95,32 +86,12 @@ class VsphereProvider:
             return "its file systems were not frozen: VMware Tools do not run"
         return ""
 
-    def _revert(self, order: ProviderOrder, deadline: Deadline) -> str:
-        snapshot = self._find_snapshot(order.id, deadline)
-        if snapshot is None:
-            raise ProviderError(f"{self._id} has no snapshot {order.id!r}")
-        place = f"{_ROOT}/VirtualMachineSnapshot/{pick(snapshot, 'snapshot.value', str)}"
-        now = [disk for disk, is_independent in self._read_disks(self._path("config"), deadline) if not is_independent]
-        then = [disk for disk, is_independent in self._read_disks(f"{place}/config", deadline) if not is_independent]
-        others = sorted(disk.id for disk in now if disk.role is not DiskRole.OS)
-        if others and not order.with_data_disks:
-            message = f"vSphere reverts all disks of {self._id}, also {', '.join(others)}"
-            raise ProviderError(message, hint="Say that data disks may be reverted, too, or make them independent.")
-        if {disk.id for disk in now} != {disk.id for disk in then}:
-            message = f"{self._id} has other disks than its snapshot {order.id!r}, which vSphere would take away"
-            raise ProviderError(message, hint="Revert it by hand.")
-        is_running = self._read_power(deadline) == "poweredOn"
-        self._run(f"{place}/RevertToSnapshot_Task", deadline, {})
-        if is_running:  # a snapshot without memory leaves it powered off
-            self._set_power("PowerOnVM_Task", "poweredOn", deadline)
-        return "all its disks were reverted" if others else ""
-
     def _delete_snapshot(self, order: ProviderOrder, deadline: Deadline) -> str:
-        snapshot = self._find_snapshot(order.id, deadline)
-        if snapshot is not None:
+        snapshots = self._list_snapshots(deadline)
+        if (snapshot := find_described(snapshots, order.id)) is not None:
             place = f"{_ROOT}/VirtualMachineSnapshot/{pick(snapshot, 'snapshot.value', str)}/RemoveSnapshot_Task"
             self._run(place, deadline, {"removeChildren": False, "consolidate": True})
-        elif any(_name_foreign(item) == order.id for item in self._list_snapshots(deadline)):
+        elif any(_name_foreign(item) == order.id for item in snapshots):
             raise ProviderError(f"{order.id} was not taken by fleetpatch", hint="Delete it at vSphere.")
         return ""
 
@@ -136,42 +107,8 @@ class VsphereProvider:
             waiting += item.get("childSnapshotList") or []
         return items
 
-    def _find_snapshot(self, snapshot_id: str, deadline: Deadline) -> Item | None:
-        return find_described(self._list_snapshots(deadline), snapshot_id)
-
-    def _read_disks(self, path: str, deadline: Deadline) -> list[tuple[ProvidedDisk, bool]]:
-        """Return the disks of a configuration, and whether each is independent of snapshots."""
-        config = self._get(path, deadline)
-        devices = [item for item in pick(config, "hardware.device", list) if item.get("_typeName") == "VirtualDisk"]
-        order = (config.get("bootOptions") or {}).get("bootOrder") or []
-        chosen = [item.get("deviceKey") for item in order if item.get("_typeName") == _BOOT_DISK]
-        keys = [pick(device, "key", int) for device in devices]
-        boot = chosen[0] if chosen else keys[0] if len(keys) == 1 else _FIRST_DISK_KEY
-        rest = DiskRole.DATA if boot in keys else DiskRole.UNKNOWN
-        disks = []
-        for key, device in zip(keys, devices, strict=True):
-            backing = pick(device, "backing", dict)
-            role = DiskRole.OS if key == boot else rest
-            disk = ProvidedDisk(str(key), role, str(backing.get("fileName", "")))
-            disks.append((disk, str(backing.get("diskMode", "")).startswith("independent")))
-        return disks
-
-    # ---------------------------------------------------------------- power and tasks
-
     def _read_power(self, deadline: Deadline) -> str:
         return pick(self._get(self._path("runtime"), deadline), "powerState", str)
-
-    def _set_power(self, word: str, wanted: str, deadline: Deadline) -> str:
-        if self._read_power(deadline) == wanted:
-            return ""
-        if word.endswith("_Task"):
-            self._run(self._path(word), deadline, {})
-        else:
-            self._send("POST", self._path(word), deadline)
-
-        is_wanted = lambda: self._read_power(deadline) == wanted  # noqa: E731
-        wait_until(self._clock, deadline, is_wanted, message=f"{self._id} is not {wanted} yet")
-        return ""
 
     def _run(self, path: str, deadline: Deadline, body: Item) -> None:
         """Start a task, and wait for its end."""
@@ -224,6 +161,28 @@ class VsphereProvider:
         if not isinstance(document, dict):
             raise ProviderError(f"the answer of the provider can't be understood: {path} is no object")
         return document
+
+
+def _read_disks(config: Item) -> list[tuple[ProvidedDisk, bool]]:
+    """Return the disks of a configuration, and whether each is independent of snapshots."""
+    devices = [item for item in pick(config, "hardware.device", list) if item.get("_typeName") == "VirtualDisk"]
+    order = (config.get("bootOptions") or {}).get("bootOrder") or []
+    chosen = [item.get("deviceKey") for item in order if item.get("_typeName") == _BOOT_DISK]
+    keys = [pick(device, "key", int) for device in devices]
+    boot = chosen[0] if chosen else keys[0] if len(keys) == 1 else _FIRST_DISK_KEY
+    rest = DiskRole.DATA if boot in keys else DiskRole.UNKNOWN
+    disks = []
+    for key, device in zip(keys, devices, strict=True):
+        backing = pick(device, "backing", dict)
+        role = DiskRole.OS if key == boot else rest
+        disk = ProvidedDisk(str(key), role, str(backing.get("fileName", "")))
+        disks.append((disk, str(backing.get("diskMode", "")).startswith("independent")))
+    return disks
+
+
+def _read_identity(config: Item) -> MachineIdentity:
+    cards = (item.get("macAddress") for item in pick(config, "hardware.device", list))
+    return MachineIdentity(str(config.get("uuid") or "").lower(), macs=tuple(str(mac).lower() for mac in cards if mac))
 
 
 def _name_foreign(item: Item) -> str:

@@ -14,6 +14,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
+    MachineIdentity,
     PowerState,
     ProvidedMachine,
     ProviderAct,
@@ -37,15 +38,7 @@ class Azure:
     def __init__(self, vm_path: str) -> None:
         self.vm_path, self.url, self.power = vm_path, "", "running"
         self.operation: dict[str, Any] = {"status": "Succeeded"}
-        self.working_looks = 0
-        disk = {"location": "westeurope", "zones": ["2"], "sku": {"name": "Premium_LRS"}, "tags": {"owner": "web"}}
-        self.disks: dict[str, Any] = {}
         self.snapshots: dict[str, Any] = {}
-        encryption = {"type": "EncryptionAtRestWithPlatformKey"}
-        for name, state in (("web1-os", "Attached"), ("web1-data", "Attached"), ("stranger", "Unattached")):
-            values = {"provisioningState": "Succeeded", "diskState": state, "diskSizeGB": 64, "encryption": encryption}
-            path = f"{COMPUTE}/disks/{name}"
-            self.disks[path.lower()] = {**disk, "id": path, "name": name, "properties": values}
         self.vm: dict[str, Any] = {
             "id": vm_path,
             "name": "web1",
@@ -67,29 +60,16 @@ class Azure:
         assert asked.query.get("api-version")
         if asked.path == self.vm_path and asked.method == "GET":
             assert asked.query["$expand"] == "instanceView"
-            self.working_looks -= 1
             statuses = [{"code": "ProvisioningState/succeeded"}, {"code": f"PowerState/{self.power}"}]
-            state = "Updating" if self.working_looks >= 0 else self.vm["properties"]["provisioningState"]
-            now = {"provisioningState": state, "instanceView": {"statuses": statuses}}
-            return 200, self.vm | {"properties": self.vm["properties"] | now}
+            return 200, self.vm | {"properties": self.vm["properties"] | {"instanceView": {"statuses": statuses}}}
         operation = {"Azure-AsyncOperation": f"{self.url}/operations/1?api-version=1"}
-        if asked.path == self.vm_path:
-            self._exchange(asked.body["properties"]["storageProfile"]["osDisk"])
-            return 200, self.vm, operation
-        if asked.path.startswith(f"{self.vm_path}/"):
-            words = {"start": "running", "powerOff": "stopped", "deallocate": "deallocated"}
-            self.power = words[asked.path.rpartition("/")[2]]
-            return 202, None, operation
-        kind, _, name = asked.path.removeprefix(f"{COMPUTE}/").partition("/")
-        resources = self.disks if kind == "disks" else self.snapshots
-        return self._answer_of_resource(asked, resources, name, operation)
+        name = asked.path.removeprefix(f"{COMPUTE}/snapshots").removeprefix("/")
+        return self._answer_of_snapshot(asked, name, operation)
 
-    def _answer_of_resource(
-        self, asked: Asked, resources: dict[str, Any], name: str, operation: dict[str, str]
-    ) -> Answer:
+    def _answer_of_snapshot(self, asked: Asked, name: str, operation: dict[str, str]) -> Answer:
         key = asked.path.lower()
         if not name:
-            items = list(resources.values())
+            items = list(self.snapshots.values())
             if "page" in asked.query:
                 return 200, {"value": items[1:]}
             following = f"{self.url}{asked.path}?api-version=2024-03-02&page=2"
@@ -98,26 +78,15 @@ class Azure:
             values = asked.body["properties"] | {
                 "provisioningState": "Succeeded",
                 "timeCreated": "2026-03-10T01:00:00.1234567+00:00",
-                "diskState": "Unattached",
             }
-            resources[key] = {**asked.body, "id": asked.path, "name": name, "properties": values}
-            return 202, resources[key], operation
-        if key not in resources:
+            self.snapshots[key] = {**asked.body, "id": asked.path, "name": name, "properties": values}
+            return 202, self.snapshots[key], operation
+        if key not in self.snapshots:
             return 404, {"error": {"code": "ResourceNotFound", "message": "not found"}}
         if asked.method == "DELETE":
-            assert resources[key]["properties"].get("diskState") != "Attached"
-            del resources[key]
+            del self.snapshots[key]
             return 202, None, operation
-        if asked.method == "PATCH":
-            resources[key]["tags"] = asked.body["tags"]
-        return 200, resources[key]
-
-    def _exchange(self, os_disk: dict[str, Any]) -> None:
-        assert self.power == "deallocated"
-        profile = self.vm["properties"]["storageProfile"]
-        self.disks[profile["osDisk"]["managedDisk"]["id"].lower()]["properties"]["diskState"] = "Unattached"
-        self.disks[os_disk["managedDisk"]["id"].lower()]["properties"]["diskState"] = "Attached"
-        profile["osDisk"] |= os_disk
+        return 200, self.snapshots[key]
 
 
 class World:
@@ -131,17 +100,11 @@ class World:
         resources = AzureResources(HttpApi("cloud", server.url, "", self.clock), login, self.clock)
         self.provider = AzureProvider(resources, resource, name, self.clock)
 
-    def give(self, act: ProviderAct, order_id: str = "fp-run-1", **more: bool) -> str:
-        return self.provider.carry_out(ProviderOrder(act, order_id, **more), deadline=Deadline.after(self.clock, 3600))  # type: ignore[arg-type]
+    def give(self, act: ProviderAct, order_id: str = "fp-run-1") -> str:
+        return self.provider.carry_out(ProviderOrder(act, order_id), deadline=Deadline.after(self.clock, 3600))
 
     def read(self) -> ProvidedMachine:
         return self.provider.read_machine(deadline=Deadline.after(self.clock, 60))
-
-    def names(self) -> set[str]:
-        return {disk["name"] for disk in self.azure.disks.values()}
-
-    def changes(self) -> list[str]:
-        return [f"{one.method} {one.path.rpartition('/')[2]}" for one in self.server.asked if one.is_change]
 
 
 @pytest.fixture
@@ -200,8 +163,6 @@ def test_a_snapshot_that_is_not_complete_can_not_be_used(world: World) -> None:
     (item,) = world.azure.snapshots.values()
     item["properties"]["completionPercent"] = 40.0
     assert world.read().snapshots == ()
-    with pytest.raises(ProviderError, match="is not complete"):
-        world.give(ProviderAct.REVERT)
     with pytest.raises(ProviderUnavailable, match="has not completed"):
         world.give(ProviderAct.TAKE_SNAPSHOT)
     item["properties"]["provisioningState"] = "Failed"
@@ -226,84 +187,22 @@ def test_snapshots_of_others_are_seen_and_never_deleted(world: World) -> None:
     assert len(world.azure.snapshots) == 2
 
 
-def test_a_revert_exchanges_the_os_disk_and_deletes_the_former(world: World) -> None:
-    world.give(ProviderAct.TAKE_SNAPSHOT)
-    world.give(ProviderAct.REVERT)
-    machine = world.read()
-    (os_disk,) = machine.os_disks
-    assert (os_disk.source != OS_DISK, machine.power) == (True, PowerState.RUNNING)
-    new = world.azure.disks[os_disk.source.lower()]
-    assert (new["zones"], new["sku"], new["properties"]["diskSizeGB"]) == (["2"], {"name": "Premium_LRS"}, 64)
-    assert new["properties"]["encryption"] == {"type": "EncryptionAtRestWithPlatformKey"}
-    assert world.names() == {new["name"], "web1-data", "stranger"}
-    assert machine.find_snapshot("fp-run-1") is not None
-
-
-@pytest.mark.parametrize("step", ["/disks/fp-run-1", "/disks/web1-os", "/deallocate", "virtualMachines/web1", "/start"])
-def test_a_revert_whose_answer_was_lost_is_completed_by_the_same_order(world: World, step: str) -> None:
-    world.give(ProviderAct.TAKE_SNAPSHOT)
-    world.server.lost_after = [step]
-    with pytest.raises(ProviderUnavailable):
-        world.give(ProviderAct.REVERT)
-    world.give(ProviderAct.REVERT)
-    (os_disk,) = world.read().os_disks
-    (tag,) = {world.azure.disks[os_disk.source.lower()]["tags"]["fleetpatch-reverted-to"]}
-    assert (tag, world.read().power) == ("fp-run-1", PowerState.RUNNING)
-    assert world.names() >= {"web1-data", "stranger"}
-    assert len(world.names()) == 3  # none lost, none doubled
-
-
-def test_a_disk_whose_deletion_failed_goes_with_its_snapshot(world: World) -> None:
-    world.give(ProviderAct.TAKE_SNAPSHOT)
-    start = world.azure.answer
-
-    def refuse_deletion(asked: Asked) -> Answer:
-        return (409, {"error": {"code": "Busy"}}) if asked.method == "DELETE" else start(asked)
-
-    world.server.answer = refuse_deletion
-    with pytest.raises(ProviderUnavailable, match="Busy"):
-        world.give(ProviderAct.REVERT)
-    assert "web1-os" in world.names()
-    world.server.answer = start
-    world.give(ProviderAct.DELETE_SNAPSHOT)
-    assert "web1-os" not in world.names()
-
-
-def test_a_revert_that_is_not_possible_changes_nothing(world: World) -> None:
-    with pytest.raises(ProviderError, match="has no snapshot 'fp-run-1'"):
-        world.give(ProviderAct.REVERT)
-    with pytest.raises(ProviderError, match="no snapshots of data disks"):
-        world.give(ProviderAct.REVERT, with_data_disks=True)
+def test_no_order_replaces_a_disk_or_stops_a_machine(world: World) -> None:
+    assert world.provider.acts == {ProviderAct.TAKE_SNAPSHOT, ProviderAct.DELETE_SNAPSHOT}
+    for act in set(ProviderAct) - world.provider.acts:
+        with pytest.raises(ProviderError, match=f"can't be asked to {act}"):
+            world.give(act)
     with pytest.raises(ProviderError, match="can't call a snapshot"):
         world.give(ProviderAct.TAKE_SNAPSHOT, "../disks/web1-os")
-    with pytest.raises(ProviderError, match="can't be asked to replace-os-disk"):
-        world.give(ProviderAct.REPLACE_OS_DISK)
     world.azure.vm["properties"]["storageProfile"]["osDisk"]["managedDisk"] = None
     with pytest.raises(ProviderError, match="no managed disk"):
         world.give(ProviderAct.TAKE_SNAPSHOT)
-    assert world.changes() == []
+    assert not any(one.is_change for one in world.server.asked)
 
 
-def test_power_is_asked_for_once(world: World) -> None:
-    for act, power in (
-        (ProviderAct.STOP, PowerState.STOPPED),
-        (ProviderAct.START, PowerState.RUNNING),
-        (ProviderAct.POWER_OFF, PowerState.STOPPED),
-    ):
-        world.give(act)
-        world.give(act)
-        assert world.read().power is power
-    assert world.changes() == ["POST powerOff", "POST start", "POST powerOff"]
-    assert [one.query.get("skipShutdown") for one in world.server.asked if one.is_change] == [None, None, "true"]
-
-
-def test_a_machine_that_azure_changes_is_waited_for(world: World) -> None:
-    world.azure.working_looks = 3
-    world.give(ProviderAct.TAKE_SNAPSHOT)
-    assert world.clock.sleeps == [5.0] * 3
-    world.azure.working_looks = 10**6
-    with pytest.raises(ProviderUnavailable, match="still changing web1"):
-        world.give(ProviderAct.TAKE_SNAPSHOT, "fp-run-2")
+def test_the_provider_knows_who_a_machine_is(world: World) -> None:
+    world.azure.vm["properties"]["vmId"] = "F6A6B9B2-9B99-45B0-8A18-025998FC74D0"
+    assert world.read().identity == MachineIdentity("f6a6b9b2-9b99-45b0-8a18-025998fc74d0")
 
 
 def test_an_operation_that_failed_is_told(world: World) -> None:
@@ -327,15 +226,12 @@ def test_an_answer_without_its_fields_is_an_error(world: World) -> None:
         world.read()
 
 
-def test_an_instance_of_a_set_has_snapshots_and_no_revert() -> None:
+def test_an_instance_of_a_set_has_snapshots() -> None:
     azure = Azure(f"{SET}/virtualMachines/3")
     with serve(azure.answer) as server:
         world = World(azure, server, SET, "3")
-        assert ProviderAct.REVERT not in world.provider.acts
         world.give(ProviderAct.TAKE_SNAPSHOT)
-        world.give(ProviderAct.STOP)
         assert [one.id for one in world.read().snapshots] == ["fp-run-1"]
-        assert world.read().power is PowerState.STOPPED
 
 
 def answer_login(asked: Asked) -> Answer:

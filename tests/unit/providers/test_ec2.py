@@ -1,7 +1,6 @@
 """How EC2 is opened, and what is sent to it."""
 
 import pytest
-from botocore.stub import Stubber
 
 from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.machine import Machine
@@ -45,19 +44,6 @@ def test_an_instance_is_opened_by_its_id_and_a_login() -> None:
 def test_an_order_is_sent_once_though_aws_is_busy() -> None:
     client = ec2.open_client("eu-west-1", "AKIA0", Secret("very-secret"))
     assert client.meta.config.retries["total_max_attempts"] == 1
-
-
-def test_the_recorded_answers_of_the_task_have_the_shape_of_the_api() -> None:
-    client = ec2.open_client("eu-west-1", "AKIA0", Secret("very-secret"))
-    task = {"ReplaceRootVolumeTaskId": "replacevol-1", "InstanceId": "i-0a", "TaskState": "failed-detached", "Tags": []}
-    with Stubber(client) as stub:
-        wanted = {"Filters": [{"Name": "instance-id", "Values": ["i-0a"]}]}
-        first = {"ReplaceRootVolumeTasks": [task], "NextToken": "more"}
-        stub.add_response("describe_replace_root_volume_tasks", first, wanted)
-        second = {"ReplaceRootVolumeTasks": [task]}
-        stub.add_response("describe_replace_root_volume_tasks", second, wanted | {"NextToken": "more"})
-        assert ec2.Ec2(client, "i-0a").list_tasks() == [task, task]
-        stub.assert_no_pending_responses()
 
 
 def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

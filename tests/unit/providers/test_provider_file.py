@@ -10,7 +10,13 @@ from inventory.credentials import Credential
 from inventory.errors import InvalidInventory
 from inventory.loader import load_inventory
 from inventory.machine import Inventory, Machine
-from inventory.machine_providers import ProviderKind, ProviderSettings, find_provider_machine_id, find_provider_name
+from inventory.machine_providers import (
+    EXPERIMENTAL_KINDS,
+    ProviderKind,
+    ProviderSettings,
+    find_provider_machine_id,
+    find_provider_name,
+)
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.transport import Transport
@@ -45,6 +51,8 @@ def test_without_an_id_it_is_the_name_of_the_machine() -> None:
         ("- {name: lab, kind: libvirt}", "`kind: libvirt` needs `host`", "Give `host`."),
         ("- {name: lab, kind: libvirt, host: hyb}", "is called 'hyb'", "Did you mean 'hyp'?"),
         ("- {name: lab, kind: lvm, url: 'https://x'}", "`url` is not for `kind: lvm`", "Remove it."),
+        ("- {name: lab, kind: lvm, experimental: true}", "`experimental` is not for `kind: lvm`", "Remove it."),
+        ("- {name: lab, kind: aws, region: x}", "`kind: aws` is experimental", "write `experimental: true`"),
         ("- {name: lab, kind: lvm}\n- {name: lab, kind: btrfs}", "'lab' is here a second time", "Rename it."),
         ("- {name: lab, kind: proxmox, url: 'http://pve', user: u, credential: 'env:T'}", "be readable", "https"),
         ("- {name: lab, kind: proxmox, url: 'https://a:b@pve', user: u, credential: 'env:T'}", "login in it", "Leave"),
@@ -58,6 +66,25 @@ def test_problems_name_their_place_and_remedy(tmp_path: Path, providers: str, me
     assert message in problem.message
     assert hint in problem.hint
     assert problem.file == tmp_path / "providers.yaml"
+
+
+@pytest.mark.parametrize("kind", sorted(EXPERIMENTAL_KINDS))
+def test_an_experimental_provider_works_only_if_its_own_entry_says_so(tmp_path: Path, kind: str) -> None:
+    keys = "url: 'https://x', user: u, credential: 'env:T'" if kind in {"proxmox", "vsphere"} else "region: x"
+    entry = f"- name: cloud\n  kind: {kind}\n" + "".join(
+        f"  {key}\n" for key in ("resource: x" if kind == "azure" else keys).split(", ")
+    )
+    others = "providers:\n- {name: lab, kind: libvirt, host: hyp}\n"
+    for refused in (entry, f"{entry}  experimental: false\n"):
+        with pytest.raises(InvalidProviders) as raised:
+            load_providers(load(tmp_path, others + refused))
+        (problem,) = raised.value.problems
+        lines = (others + refused).splitlines()
+        line = lines.index("  experimental: false") if "false" in refused else lines.index("- name: cloud")
+        assert (problem.file, problem.line) == (tmp_path / "providers.yaml", line + 1)
+        assert problem.key == "providers.1.experimental"
+    loaded = load_providers(load(tmp_path, f"{others}{entry}  experimental: true\n"))
+    assert loaded["cloud"].kind == kind
 
 
 def test_one_machine_of_a_provider_is_one_machine_of_the_inventory(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
+    MachineIdentity,
     PowerState,
     ProvidedMachine,
     ProviderAct,
@@ -46,10 +47,11 @@ class Vcenter:
         self.boot_options: dict[str, Any] = {"_typeName": "VirtualMachineBootOptions"}
         self.power, self.tools = "poweredOn", "guestToolsRunning"
         self.snapshots: list[dict[str, Any]] = []
-        self.configs: dict[str, Any] = {}
+        self.count = 0
         self.info: dict[str, Any] = {"state": "success"}
         self.busy_looks = 0
         self.sessions = 0
+        self.more: dict[str, Any] = {}
 
     def answer(self, asked: Asked) -> Answer:
         if asked.path.endswith("/SessionManager/Login"):
@@ -70,7 +72,12 @@ class Vcenter:
 
     def config(self) -> dict[str, Any]:
         hardware = {"device": list(self.devices)}
-        return {"_typeName": "VirtualMachineConfigInfo", "bootOptions": self.boot_options, "hardware": hardware}
+        return {
+            "_typeName": "VirtualMachineConfigInfo",
+            "bootOptions": self.boot_options,
+            "hardware": hardware,
+            **self.more,
+        }
 
     def _read(self, word: str) -> Any:
         if word == "recentTask":
@@ -88,19 +95,14 @@ class Vcenter:
         return documents[word]
 
     def _change(self, word: str, body: Any) -> Any:
-        powers = {"PowerOnVM_Task": "poweredOn", "PowerOffVM_Task": "poweredOff", "ShutdownGuest": "poweredOff"}
-        if word in powers:
-            self.power = powers[word]
-        elif word == "CreateSnapshot_Task":
-            assert body["memory"] is False
-            self.add_snapshot(body["name"], body["description"], quiesced=body["quiesce"])
-        else:
-            raise AssertionError(word)
-        return None if word == "ShutdownGuest" else TASK
+        assert word == "CreateSnapshot_Task", word
+        assert body["memory"] is False
+        self.add_snapshot(body["name"], body["description"], quiesced=body["quiesce"])
+        return TASK
 
     def add_snapshot(self, name: str, description: str, **more: Any) -> None:
-        moid = f"snapshot-{len(self.configs) + 1}"
-        self.configs[moid] = self.config()
+        self.count += 1
+        moid = f"snapshot-{self.count}"
         item = {
             "_typeName": "VirtualMachineSnapshotTree",
             "snapshot": {"_typeName": "ManagedObjectReference", "type": "VirtualMachineSnapshot", "value": moid},
@@ -112,13 +114,8 @@ class Vcenter:
         (self.snapshots[0].setdefault("childSnapshotList", []) if self.snapshots else self.snapshots).append(item)
 
     def _answer_of_snapshot(self, moid: str, word: str) -> Answer:
-        if word == "config":
-            return 200, self.configs[moid]
-        if word == "RevertToSnapshot_Task":
-            self.devices, self.power = list(self.configs[moid]["hardware"]["device"]), "poweredOff"
-        else:
-            assert word == "RemoveSnapshot_Task"
-            self.snapshots = [item for item in self.snapshots if item["snapshot"]["value"] != moid]
+        assert word == "RemoveSnapshot_Task"
+        self.snapshots = [item for item in self.snapshots if item["snapshot"]["value"] != moid]
         return 200, TASK
 
 
@@ -132,8 +129,8 @@ class World:
         )
         self.provider = open_provider(self.settings, build_machine("vc/vm-42"), build_ports(self.clock))
 
-    def give(self, act: ProviderAct, order_id: str = "fp-run-1", **more: bool) -> str:
-        return self.provider.carry_out(ProviderOrder(act, order_id, **more), deadline=Deadline.after(self.clock, 3600))  # type: ignore[arg-type]
+    def give(self, act: ProviderAct, order_id: str = "fp-run-1") -> str:
+        return self.provider.carry_out(ProviderOrder(act, order_id), deadline=Deadline.after(self.clock, 3600))
 
     def read(self) -> ProvidedMachine:
         return self.provider.read_machine(deadline=Deadline.after(self.clock, 60))
@@ -212,33 +209,6 @@ def test_an_order_whose_answer_was_lost_is_carried_out_once(world: World) -> Non
     assert (world.server.count("POST", "RemoveSnapshot_Task"), world.read().snapshots) == (1, ())
 
 
-def test_a_revert_never_takes_data_disks_along_unasked(world: World) -> None:
-    world.give(ProviderAct.TAKE_SNAPSHOT)
-    with pytest.raises(ProviderError, match="reverts all disks of vm-42, also 2001"):
-        world.give(ProviderAct.REVERT)
-    assert world.server.count("POST", "RevertToSnapshot_Task") == 0
-    assert world.give(ProviderAct.REVERT, with_data_disks=True) == "all its disks were reverted"
-    assert world.read().power is PowerState.RUNNING
-
-
-def test_an_independent_data_disk_is_in_no_snapshot_and_prevents_nothing(world: World) -> None:
-    world.vcenter.devices[2] = build_disk(2001, "independent_persistent")
-    world.give(ProviderAct.TAKE_SNAPSHOT)
-    assert world.read().snapshots[0].disks == ("2000",)
-    assert world.give(ProviderAct.REVERT) == ""
-    world.give(ProviderAct.POWER_OFF)
-    world.give(ProviderAct.REVERT)
-    assert world.read().power is PowerState.STOPPED  # it did not run before
-
-
-def test_a_disk_that_came_after_the_snapshot_is_not_lost_by_a_revert(world: World) -> None:
-    world.give(ProviderAct.TAKE_SNAPSHOT)
-    world.vcenter.devices.append(build_disk(2002))
-    with pytest.raises(ProviderError, match="other disks than its snapshot"):
-        world.give(ProviderAct.REVERT, with_data_disks=True)
-    assert world.server.count("POST", "RevertToSnapshot_Task") == 0
-
-
 def test_snapshots_of_others_are_seen_in_the_tree_and_never_deleted(world: World) -> None:
     world.vcenter.add_snapshot("before upgrade", "by hand")
     world.give(ProviderAct.TAKE_SNAPSHOT)
@@ -248,21 +218,12 @@ def test_snapshots_of_others_are_seen_in_the_tree_and_never_deleted(world: World
     }
     with pytest.raises(ProviderError, match="not taken by fleetpatch"):
         world.give(ProviderAct.DELETE_SNAPSHOT, "snapshot-1")
-    with pytest.raises(ProviderError, match="has no snapshot 'snapshot-1'"):
-        world.give(ProviderAct.REVERT, "snapshot-1")
 
 
-def test_power_is_asked_for_once(world: World) -> None:
-    for act, power in (
-        (ProviderAct.STOP, PowerState.STOPPED),
-        (ProviderAct.START, PowerState.RUNNING),
-        (ProviderAct.POWER_OFF, PowerState.STOPPED),
-    ):
-        world.give(act)
-        world.give(act)
-        assert world.read().power is power
-    words = [one.path.removeprefix(MACHINE) for one in world.server.asked if one.is_change and MACHINE in one.path]
-    assert words == ["ShutdownGuest", "PowerOnVM_Task", "PowerOffVM_Task"]
+def test_an_independent_disk_is_in_no_snapshot(world: World) -> None:
+    world.vcenter.devices[2] = build_disk(2001, "independent_persistent")
+    world.give(ProviderAct.TAKE_SNAPSHOT)
+    assert world.read().snapshots[0].disks == ("2000",)
 
 
 def test_a_task_that_fails_or_does_not_end_is_told(world: World) -> None:
@@ -296,13 +257,21 @@ def test_a_fault_is_final_and_a_gateway_is_not(world: World) -> None:
 
 
 def test_what_it_can_not_do_it_does_not_offer(world: World) -> None:
-    assert ProviderAct.REPLACE_OS_DISK not in world.provider.acts
     for provider in ("vc/web1", "vc", "vc/vm-42/../vm-43"):
         with pytest.raises(ProviderError, match="is not an id of vCenter"):
             open_vsphere(world.settings, build_machine(provider), build_ports(world.clock))
     assert world.server.asked == []
-    with pytest.raises(ProviderError, match="can't be asked to replace-os-disk"):
-        world.give(ProviderAct.REPLACE_OS_DISK)
+    assert world.provider.acts == {ProviderAct.TAKE_SNAPSHOT, ProviderAct.DELETE_SNAPSHOT}
+    for act in set(ProviderAct) - world.provider.acts:
+        with pytest.raises(ProviderError, match=f"can't be asked to {act}"):
+            world.give(act)
+
+
+def test_the_provider_knows_who_a_machine_is(world: World) -> None:
+    assert world.read().identity == MachineIdentity()
+    world.vcenter.more = {"uuid": "4210A1B2-0000-4000-8000-0123456789AB"}
+    world.vcenter.devices += [{"_typeName": "VirtualVmxnet3", "key": 4000, "macAddress": "00:50:56:AA:BB:01"}]
+    assert world.read().identity == MachineIdentity("4210a1b2-0000-4000-8000-0123456789ab", macs=("00:50:56:aa:bb:01",))
 
 
 def test_a_login_that_fails_shows_no_secret(world: World, caplog: pytest.LogCaptureFixture) -> None:
