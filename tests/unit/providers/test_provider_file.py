@@ -1,9 +1,12 @@
 """The file of providers, and the machines that name them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from fleetpatch.cli.commands.providers import _ask, _describe
+from flows.installation_checks import _check_providers
 from flows.machine_providers.fleet_providers import FleetProviders
 from flows.machine_providers.provider_file import InvalidProviders, load_providers
 from inventory.credentials import Credential
@@ -20,7 +23,9 @@ from inventory.machine_providers import (
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.transport import Transport
+from tasks.domain.states import FindingLevel
 from tests.support.fake_clock import FakeClock
+from tests.support.fake_provider import FakeHypervisor, FakeProvider
 from tests.support.fake_transport import FakeTransport
 from tests.support.provider_records import KeptRecords
 
@@ -85,6 +90,29 @@ def test_an_experimental_provider_works_only_if_its_own_entry_says_so(tmp_path: 
         assert problem.key == "providers.1.experimental"
     loaded = load_providers(load(tmp_path, f"{others}{entry}  experimental: true\n"))
     assert loaded["cloud"].kind == kind
+
+
+def test_doctor_tells_experimental_providers_and_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = "- {name: cloud, kind: azure, resource: x, experimental: true}"
+    load(tmp_path, f"providers:\n- {{name: lab, kind: lvm}}\n{entry}\n")
+    monkeypatch.setenv("FLEETPATCH_INVENTORY", str(tmp_path / "fleet.yaml"))
+    (finding,) = _check_providers()
+    assert (finding.level, finding.check) == (FindingLevel.REMARK, "provider")
+    assert finding.message.startswith("cloud is experimental: providers of kind azure were never run")
+    load(tmp_path, f"providers:\n{entry.replace('true', 'false')}\n")
+    (finding,) = _check_providers()
+    assert finding.level is FindingLevel.BLOCK
+    assert "experimental: true" in finding.remedy
+
+
+@pytest.mark.parametrize("kind", ["libvirt", "aws"])
+def test_the_list_of_providers_marks_experimental_ones(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hypervisor, clock = FakeHypervisor(), FakeClock()
+    hypervisor.add_machine("w1")
+    monkeypatch.setattr(FakeProvider, "kind", kind)
+    answer = _ask(SimpleNamespace(open_provider=hypervisor.open, clock=clock), Machine("web", "web", provider="lab/w1"))  # type: ignore[arg-type]
+    assert answer["experimental"] is (kind == "aws")
+    assert ("experimental: aws was never run on the real thing" in _describe(answer)) is (kind == "aws")
 
 
 def test_one_machine_of_a_provider_is_one_machine_of_the_inventory(tmp_path: Path) -> None:
