@@ -40,6 +40,9 @@ _DOMAIN = """\
 </domain>
 """
 
+_OWN_UUID = "echo {uuid} >/run/lab-uuid; mount --bind /run/lab-uuid /sys/class/dmi/id/product_uuid"
+"""A machine that continues from another one's memory shows that one's UUID, until it boots."""
+
 
 class VmLab(Lab):
     """A lab of virtual machines. Its folder is that of a lab of ``lab.sh``; no containers are in it."""
@@ -116,6 +119,7 @@ class VmLab(Lab):
         for vm in new:
             if warm:
                 hypervisor.run_in_guest(vm.name, ["/usr/local/sbin/lab-identity", f"{time.time():.3f}"])
+                hypervisor.run_in_guest(vm.name, ["/bin/sh", "-c", _OWN_UUID.format(**vm.definition())])
             vm.wait_login()
         return new
 
