@@ -285,7 +285,7 @@ def _build_version(form: VersionForm, path: Path) -> ComponentVersion:
         version=form.version,
         url=form.url or "",
         file=str(path.absolute().parent / form.file) if form.file else "",
-        sha256=(form.sha256 or "").lower(),
+        digest=f"sha256:{form.sha256.lower()}" if form.sha256 else "",
         reference=form.reference or "",
         withdrawn=form.withdrawn or "",
     )

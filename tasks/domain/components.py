@@ -47,7 +47,7 @@ class ComponentVersion:
         version: as the machine reports it when it is installed.
         url: where the machine downloads its file; "": not from there.
         file: the path of its file on the controller, which sends it to the machine; "": not from there.
-        sha256: the digest of the file, in small letters; "": it has no file.
+        digest: of the file, with its algorithm and in small letters, such as `sha256:ab…`; "": it has no file.
         reference: what the package manager calls it, if that is not ``version``: a snap's revision, a commit.
         withdrawn: why nobody gets it any more, or "".
         is_kept: only the journal of a run still has it. It is a way back, and comes to nobody by itself.
@@ -56,7 +56,7 @@ class ComponentVersion:
     version: str
     url: str = ""
     file: str = ""
-    sha256: str = ""
+    digest: str = ""
     reference: str = ""
     withdrawn: str = ""
     is_kept: bool = False

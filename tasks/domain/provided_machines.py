@@ -89,7 +89,7 @@ class ProvidedDisk:
     role: DiskRole
     source: str = ""  # where its content is, such as a path or the id of a volume
     image: str = ""  # the version of the image that it was made from; "": none, or it is not known
-    image_digest: str = ""  # the SHA-256 that its image had then; "": not known
+    image_digest: str = ""  # the digest that its image had then; "": not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class ImageVersion:
     image: str  # its name in images.yaml.
     version: str  # ordered as versions of software are
     reference: str  # what the provider makes a disk from: a path on its host, an AMI, a template, an image id
-    sha256: str = ""  # the digest of that file; "": the provider has no files
+    digest: str = ""  # of that file, with its algorithm: `sha256:…` or `sha512:…`; "": the provider has no files
     withdrawn: str = ""  # why no machine gets it any more, or ""
 
 

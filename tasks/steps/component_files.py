@@ -116,7 +116,7 @@ def _put(
         "component_put",
         {
             "component": component.name,
-            "sha256": version.sha256,
+            "sha256": version.digest.removeprefix("sha256:"),
             "size": str(size),
             "offset": str(offset),
             "data": base64.b64encode(part).decode("ascii"),

@@ -30,7 +30,7 @@ def require_own_file(component: Component, version: ComponentVersion) -> None:
             f"the file of {component.name} {version.version} can't be read: {version.file}: {error.strerror}",
             hint="Put it there, or correct `file` in components.yaml.",
         ) from error
-    if digest != version.sha256:
+    if digest != version.digest:
         raise RequestError(
             f"{version.file} is not the file of {component.name} {version.version}: its digest is {digest}",
             hint="Find out who changed it. If it is the right file, correct `sha256` in components.yaml.",
@@ -40,4 +40,4 @@ def require_own_file(component: Component, version: ComponentVersion) -> None:
 @lru_cache(maxsize=256)
 def _compute_digest(path: str, *_state: int) -> str:
     with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"

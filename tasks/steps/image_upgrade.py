@@ -194,7 +194,7 @@ def _build_order(order_id: str, component: Component, update: Update, user_data:
     version = component.find_version(update.available)
     if version is None or component.image is None:
         raise ProviderError(f"images.yaml does not have {component.name} {update.available} (any more)")
-    image = ImageVersion(component.image.image, version.version, version.reference, version.sha256)
+    image = ImageVersion(component.image.image, version.version, version.reference, version.digest)
     return ProviderOrder(ProviderAct.REPLACE_OS_DISK, order_id, image, user_data=user_data)
 
 

@@ -129,7 +129,7 @@ class ShellSubject(Subject):
             digest, reference = hashlib.sha256(content).hexdigest(), REFERENCES[version]
             has_file = ComponentKind(kind).has_file
             versions.append(
-                ComponentVersion(version, f"{url}/{version}", "", digest)
+                ComponentVersion(version, f"{url}/{version}", "", f"sha256:{digest}")
                 if has_file
                 else ComponentVersion(version, reference=reference if kind in {"snap", "flatpak"} else "")
             )

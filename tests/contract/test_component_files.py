@@ -33,8 +33,10 @@ class TestFilesOfTheController:
             ComponentVersion(
                 version,
                 file=str(place / version),
-                sha256=(digest if version == "1.1.0" else "")
-                or hashlib.sha256((place / version).read_bytes()).hexdigest(),
+                digest="sha256:"
+                + (
+                    (digest if version == "1.1.0" else "") or hashlib.sha256((place / version).read_bytes()).hexdigest()
+                ),
             )
             for version in ("1.0.0", "1.1.0")
         )

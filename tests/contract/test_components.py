@@ -78,7 +78,7 @@ class TestFiles:
 
     def test_a_stored_file_that_somebody_changed_is_fetched_again(self, shell: ShellSubject, tmp_path: Path) -> None:
         shell.run(JobKind.STAGE, "1.0.0", "1.1.0")
-        stored = tmp_path / "own/components/app" / shell.component.versions[1].sha256
+        stored = tmp_path / "own/components/app" / shell.component.versions[1].digest.removeprefix("sha256:")
         stored.write_text("6.6.6\n")
         assert ends(shell.run(JobKind.INSTALL, "1.0.0", "1.1.0")) == [(0, "")]
         assert shell.read().version == "1.1.0"
@@ -95,7 +95,9 @@ class TestFiles:
         folder.mkdir(parents=True)
         (folder / ("f" * 64)).write_text("of an old version")
         shell.run(JobKind.INSTALL, "1.0.0", "1.1.0")
-        assert {path.name for path in folder.iterdir()} == {version.sha256 for version in shell.component.versions}
+        assert {path.name for path in folder.iterdir()} == {
+            version.digest.removeprefix("sha256:") for version in shell.component.versions
+        }
 
 
 def test_nothing_begins_after_its_latest_start(make_shell: Callable[[str], ShellSubject]) -> None:

@@ -11,7 +11,9 @@ from tests.support.builders import START
 
 
 def make_versions(*versions: str) -> tuple[ComponentVersion, ...]:
-    return tuple(ComponentVersion(version, url=f"https://x.test/{version}", sha256="a" * 64) for version in versions)
+    return tuple(
+        ComponentVersion(version, url=f"https://x.test/{version}", digest=f"sha256:{'a' * 64}") for version in versions
+    )
 
 
 def make_component(name: str = "exporter", *versions: str, **changes: Any) -> Component:

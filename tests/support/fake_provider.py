@@ -162,7 +162,7 @@ def _replace_os_disk(hypervisor: FakeHypervisor, machine: ProvidedMachine, order
     if machine.find_kept_disk(order.id) is not None:
         return machine
     (before,) = machine.os_disks
-    new = ProvidedDisk(before.id, DiskRole.OS, f"{machine.id}-{order.id}", order.image.version, order.image.sha256)
+    new = ProvidedDisk(before.id, DiskRole.OS, f"{machine.id}-{order.id}", order.image.version, order.image.digest)
     hypervisor.contents[new.source] = f"image {order.image.version}"
     kept = KeptDisk(order.id, before.source, before.image)
     disks = tuple(new if disk is before else disk for disk in machine.disks)

@@ -118,7 +118,7 @@ def test_a_new_os_disk_and_the_kept_one_back(subject: Subject) -> None:
         subject.order(ProviderAct.REPLACE_OS_DISK, "u1", image=image)
     machine = subject.read()
     assert read_both(subject, machine) == ("image 2", "mine")
-    assert [(disk.image, disk.image_digest) for disk in machine.os_disks] == [("2", image.sha256)]
+    assert [(disk.image, disk.image_digest) for disk in machine.os_disks] == [("2", image.digest)]
     assert [(kept.id, kept.source) for kept in machine.kept_disks] == [("u1", old.source)]
     for _ in range(2):
         subject.order(ProviderAct.RESTORE_OS_DISK, "u1")
@@ -150,7 +150,7 @@ def test_snapshots_and_kept_disks_need_each_other(subject: Subject) -> None:
     image, old = subject.make_image("2", "image 2"), subject.read().os_disks[0]
     subject.order(ProviderAct.REPLACE_OS_DISK, "u1", image=image)
     machine = subject.read()
-    assert [(disk.image, disk.image_digest) for disk in machine.os_disks] == [("2", image.sha256)]
+    assert [(disk.image, disk.image_digest) for disk in machine.os_disks] == [("2", image.digest)]
     assert [(kept.id, kept.source) for kept in machine.kept_disks] == [("u1", old.source)]
     subject.order(ProviderAct.TAKE_SNAPSHOT, "s2")
     for _ in range(2):

@@ -44,7 +44,9 @@ class App:
         for version in ("1.0.0", "1.1.0"):
             content = f"{version}\n".encode()
             (place / "served" / version).write_bytes(content)
-            versions.append(ComponentVersion(version, f"{url}/{version}", sha256=hashlib.sha256(content).hexdigest()))
+            versions.append(
+                ComponentVersion(version, f"{url}/{version}", digest=f"sha256:{hashlib.sha256(content).hexdigest()}")
+            )
         self.component: Component = make_component(
             "app",
             family=OsFamily.WINDOWS,
@@ -127,7 +129,7 @@ def make_msi(app: App, place: Path, *, more: str = "", settings: Mapping[str, st
     for version in app.component.versions:
         content = MSI.format(version.version, CODES[version.version], more).encode()
         (place / "served" / version.version).write_bytes(content)
-        versions.append(replace(version, sha256=hashlib.sha256(content).hexdigest()))
+        versions.append(replace(version, digest=f"sha256:{hashlib.sha256(content).hexdigest()}"))
     app.component = replace(
         app.component, kind="msi", version_command="", version_pattern="", install="", package="App",
         versions=tuple(versions), settings=settings or {},
@@ -170,7 +172,7 @@ def test_windows_installer_refuses_and_its_code_is_told(app: App, tmp_path: Path
     (tmp_path / "served/1.1.0").write_text("no package")
     digest = hashlib.sha256(b"no package").hexdigest()
     before, after = app.component.versions
-    app.component = replace(app.component, versions=(before, replace(after, sha256=digest)))
+    app.component = replace(app.component, versions=(before, replace(after, digest=f"sha256:{digest}")))
     status = app.run(JobKind.INSTALL, "1.0.0", "1.1.0")
     assert ends(status) == [(1620, "failed")]
     assert "msiexec.exe ended with 1620" in str(status.events[-2]["error"])
@@ -192,7 +194,7 @@ def make_tool(app: App, kind: str, path: str, cases: str) -> Path:
     log = program.with_suffix(".log")
     program.write_text(TOOL.format(log=shlex.quote(str(log)), cases=cases))
     program.chmod(0o755)
-    versions = tuple(replace(version, url="", sha256="") for version in app.component.versions)
+    versions = tuple(replace(version, url="", digest="") for version in app.component.versions)
     app.component = replace(
         app.component, kind=kind, version_command="", version_pattern="", install="", package="Vendor.App",
         versions=versions,
@@ -235,7 +237,7 @@ def test_chocolatey_is_asked_and_told_exactly(app: App) -> None:
 
 @pytest.mark.parametrize("kind", ["winget", "choco"])
 def test_a_machine_without_the_tool_says_so(app: App, kind: str) -> None:
-    versions = tuple(replace(version, url="", sha256="") for version in app.component.versions)
+    versions = tuple(replace(version, url="", digest="") for version in app.component.versions)
     app.component = replace(
         app.component, kind=kind, version_command="", version_pattern="", install="", package="Vendor.App",
         versions=versions,

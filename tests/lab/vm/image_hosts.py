@@ -47,7 +47,10 @@ class ImageHosts:
 
     def describe(self, *versions: str, **group: Any) -> None:
         """Write images.yaml with these versions, and keys of its group."""
-        listed = [{"version": one, "reference": str(self.images[one]), "sha256": self.digests[one]} for one in versions]
+        listed = [
+            {"version": one, "reference": str(self.images[one]), "digest": f"sha256:{self.digests[one]}"}
+            for one in versions
+        ]
         web = {"name": "web", "image": "debian/12/lab", "scope": "group=web", "scripts": ["join.sh"]}
         file = {
             "images": [{"name": "debian/12/lab", "versions": listed}],

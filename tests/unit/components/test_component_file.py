@@ -69,7 +69,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert (exporter.health_seconds, exporter.settings) == (120, {"LISTEN_ADDRESS": ":9100"})
     assert [version.version for version in app.versions] == ["1.9.0", "1.10.0", "2.0.0"]
     assert app.versions[0].file == str(tmp_path / "files/app_1.9.deb")
-    assert {version.sha256 for version in app.versions} == {DIGEST}
+    assert {version.digest for version in app.versions} == {f"sha256:{DIGEST}"}
     assert app.versions[0].withdrawn == "it leaks"
     assert (app.family, app.canary_locations, app.after) == (OsFamily.LINUX, ("test",), ("exporter",))
     assert catalogue.find("app") is app

@@ -15,7 +15,7 @@ def test_a_file_is_read_once_and_again_when_it_was_changed(tmp_path: Path, monke
     file, reads, digest = tmp_path / "agent", [], hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda *args: reads.append(args) or digest(*args))  # type: ignore[func-returns-value]
     file.write_bytes(b"the agent")
-    version = ComponentVersion("1.0.0", file=str(file), sha256=hashlib.sha256(b"the agent").hexdigest())
+    version = ComponentVersion("1.0.0", file=str(file), digest=f"sha256:{hashlib.sha256(b'the agent').hexdigest()}")
     for _ in range(3):
         require_own_file(make_component("agent"), version)
     assert len(reads) == 1

@@ -32,7 +32,9 @@ class Transfer:
         self.file.write_bytes(bytes(PARTS * 192 * 1024))
         (folder / "1.0.0").write_bytes(b"old")
         digests = {"1.0.0": "a" * 64, "1.1.0": "b" * 64}
-        versions = tuple(ComponentVersion(v, file=str(folder / v), sha256=digest) for v, digest in digests.items())
+        versions = tuple(
+            ComponentVersion(v, file=str(folder / v), digest=f"sha256:{digest}") for v, digest in digests.items()
+        )
         self.fleet = ComponentFleet(1, replace(make_component("exporter"), versions=versions), canaries=0)
         self.machine = self.fleet.fleet.machines["m1"]
         self.arrived: dict[str, int] = {"a" * 64: 3}

@@ -138,7 +138,7 @@ WITHDRAWN = replace(AGENT, versions=(replace(AGENT.versions[0], withdrawn="it lo
         (WITHDRAWN, "1.0.0", (), "agent 1.0.0 could not be installed again: it was withdrawn: it loses data"),
         (AGENT, "0.5.0", (), "agent 0.5.0 could not be installed again: components.yaml does not have that version"),
         (
-            replace(AGENT, versions=(ComponentVersion("1.0.0", file="/nowhere/agent", sha256="a" * 64),)),
+            replace(AGENT, versions=(ComponentVersion("1.0.0", file="/nowhere/agent", digest=f"sha256:{'a' * 64}"),)),
             "1.0.0",
             (),
             "the file of agent 1.0.0 can't be read",
@@ -221,7 +221,7 @@ def test_the_time_of_the_installations_is_in_the_window() -> None:
 def test_neither_a_stop_nor_the_end_of_the_window_leaves_a_new_disk_without_its_components(tmp_path: Path) -> None:
     (tmp_path / "agent").write_bytes(b"the agent")
     digest = hashlib.sha256(b"the agent").hexdigest()
-    sent = ComponentVersion("1.0.0", file=str(tmp_path / "agent"), sha256=digest)
+    sent = ComponentVersion("1.0.0", file=str(tmp_path / "agent"), digest=f"sha256:{digest}")
     fleet, stop, arrived = make_fleet(1, SHOP, replace(AGENT, versions=(sent,)), **BOTH), StopToken(), bytearray()
 
     def put(script: Any) -> Any:

@@ -20,7 +20,7 @@ from tasks.machines.providers.libvirt.state import METADATA_URI
 from tasks.machines.providers.libvirt.virsh import Virsh
 from tests.support.fake_clock import FakeClock
 
-IMAGE = ImageVersion("web", "2", "/images/2.qcow2", "0" * 64)
+IMAGE = ImageVersion("web", "2", "/images/2.qcow2", f"sha512:{'0' * 128}")
 
 
 @dataclass
@@ -90,8 +90,8 @@ class LibvirtHost:
     def _date(self, _words: list[str], _text: str) -> str:
         return str(int(self.clock.now().timestamp()))
 
-    def _sha256sum(self, _words: list[str], _text: str) -> str:
-        return f"{'0' * 64}  -"
+    def _sha512sum(self, _words: list[str], _text: str) -> str:
+        return f"{'0' * 128}  -"
 
     def _chown(self, _words: list[str], _text: str) -> None:
         return None

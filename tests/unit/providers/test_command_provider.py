@@ -61,7 +61,7 @@ def test_its_answer_is_the_machine(tmp_path: Path) -> None:
 def test_it_gets_the_whole_order(tmp_path: Path) -> None:
     body = f"json.dump(order, open({str(tmp_path / 'order')!r}, 'w'))\n"
     body += f"print(json.dumps({ACTS!r} if order['act'] == 'acts' else {{'note': 'done'}}))"
-    image = ImageVersion("os", "2", "pool/images/2", "ab")
+    image = ImageVersion("os", "2", "pool/images/2", "sha256:ab")
     order = ProviderOrder(ProviderAct.REPLACE_OS_DISK, "u1", image=image, user_data="#cloud-config\n")
     assert open_command(tmp_path, body).carry_out(order, deadline=in_seconds(60)) == "done"
     assert json.loads((tmp_path / "order").read_text()) == {
@@ -72,7 +72,7 @@ def test_it_gets_the_whole_order(tmp_path: Path) -> None:
         "with_data_disks": False,
         "is_quiesced": True,
         "user_data": "#cloud-config\n",
-        "image": {"image": "os", "version": "2", "reference": "pool/images/2", "sha256": "ab", "withdrawn": ""},
+        "image": {"image": "os", "version": "2", "reference": "pool/images/2", "digest": "sha256:ab", "withdrawn": ""},
     }
 
 

@@ -79,12 +79,12 @@ class ComponentDriver:
             "version": version.version,
             "reference": version.reference,
             "url": version.url,
-            "sha256": version.sha256,
+            "sha256": version.digest.removeprefix("sha256:"),
             "before_url": before.url if before is not None else "",
-            "before_sha256": before.sha256 if before is not None else "",
+            "before_sha256": before.digest.removeprefix("sha256:") if before is not None else "",
             "command": command,
             "settings": tuple(f"{name}={value}" for name, value in sorted(component.settings.items())),
-            "keep": tuple(known.sha256 for known in component.versions if known.sha256),
+            "keep": tuple(known.digest.removeprefix("sha256:") for known in component.versions if known.digest),
         }
 
 

@@ -45,7 +45,7 @@ def replace_os_disk(work: DomainWork, order: ProviderOrder) -> str:
     work.save(
         kept_disks=(*others, saved),
         doomed=tuple({*domain.state.doomed, new.path}),
-        origins={**domain.state.origins, new.path: Origin(image.version, image.sha256)},
+        origins={**domain.state.origins, new.path: Origin(image.version, image.digest)},
         seeds=tuple({*domain.state.seeds, *([seed] if order.user_data else [])}),
     )
     size = max(checked.size, *(file.virtual_size for file in domain.chains.get(old.path, ())), 0)
@@ -106,8 +106,11 @@ def _check_image(work: DomainWork, image: ImageVersion) -> _CheckedImage:
     A disk is made from the file itself, not from a link that may lead to another one tomorrow.
     """
     host, deadline, name = work.virsh.host, work.deadline, _name_image(work, image)
-    if not image.sha256:
-        raise ProviderError(f"{name} has no digest in images.yaml", hint="Give it: `sha256sum FILE`.")
+    algorithm, _, wanted = image.digest.partition(":")
+    if not wanted:
+        raise ProviderError(
+            f"{name} has no digest in images.yaml", hint="Give `digest`: `sha256:` and what `sha256sum FILE` prints."
+        )
     if not image.reference.startswith("/"):
         raise ProviderError(f"{name} is no absolute path", hint="Write the whole path, from / on.")
     (there,) = host.ask([("readlink", "-e", "--", image.reference)], deadline=deadline)
@@ -115,11 +118,14 @@ def _check_image(work: DomainWork, image: ImageVersion) -> _CheckedImage:
     if there.exit_code != 0 or not path:
         raise ProviderError(f"{name} is not there", hint="Put it there.")
     mark = work.virsh.read_mark(path, deadline)
-    questions = [("qemu-img", "info", "-U", "--backing-chain", "--output=json", "--", path), ("sha256sum", "--", path)]
+    questions = [
+        ("qemu-img", "info", "-U", "--backing-chain", "--output=json", "--", path),
+        (f"{algorithm}sum", "--", path),
+    ]
     info, digest = host.ask(questions, deadline=deadline)
     if info.exit_code != 0 or digest.exit_code != 0:
         raise ProviderError(f"{name} can't be read: {info.stderr or digest.stderr}", hint="Put it there.")
-    if digest.text.split()[0].removeprefix("\\") != image.sha256.lower():
+    if digest.text.split()[0].removeprefix("\\") != wanted:
         raise ProviderError(
             f"{name} is not what images.yaml says: its digest differs", hint="Put the right file there."
         )

@@ -165,7 +165,7 @@ def open_libvirt(settings: ProviderSettings, machine: Machine, ports: ProviderPo
 def _describe_disk(domain: Domain, disk: DomainDisk) -> ProvidedDisk:
     origin = domain.state.find_origin(disk.live_source)
     role = DiskRole.OS if disk.is_os else DiskRole.DATA
-    return ProvidedDisk(disk.target, role, disk.live_source, _get_version(origin), origin.sha256 if origin else "")
+    return ProvidedDisk(disk.target, role, disk.live_source, _get_version(origin), origin.digest if origin else "")
 
 
 def _describe_snapshot(domain: Domain, snapshot: SavedSnapshot) -> Snapshot:

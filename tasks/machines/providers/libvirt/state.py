@@ -49,10 +49,10 @@ class SavedDisk:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The version of the image that a file was made from, and the image's SHA-256 then."""
+    """The version of the image that a file was made from, and the image's digest then."""
 
     version: str
-    sha256: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
