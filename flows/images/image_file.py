@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -10,12 +10,13 @@ import yaml
 from pydantic import Field, StringConstraints, model_validator
 
 from flows.components.component_file import Catalogue, HealthChecks, VersionText
+from flows.images.signatures import UntrustedList, read_signed_text
 from flows.request.base import FormModel
 from inventory.data_class import dataclass
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import iterate_entries, parse_yaml
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
-from inventory.files.text_files import read_text_file
+from inventory.files.text_files import read_binary_file, read_text_file
 from inventory.machine import Check, OsFamily
 from inventory.named_files import IMAGES_FILE
 from inventory.schema.validation import validate_mapping
@@ -24,14 +25,14 @@ from inventory.scope import Scope
 from tasks.domain.components import Component, ComponentVersion
 from tasks.domain.images import IMAGE_PREFIX, ImageModel, ImageScript, RolloutLimits
 from tasks.rules.components.versions import VersionRank, rank_version
+from tasks.rules.images.checksums import read_checksums
 from tasks.rules.images.user_data import OWN_KEYS
 
 _MAX_FILE_BYTES: Final = 64 * 1024
 _MAX_INDEX_BYTES: Final = 4 * 1024 * 1024
-_INDEX_LINE: Final = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-fA-F]{64}|sha512:[0-9a-fA-F]{128})$")]
 ImageName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,2}$")]
 GroupName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 Percent = Annotated[int, Field(ge=5, le=100)]
@@ -48,21 +49,44 @@ class ImageVersionForm(FormModel):
 
     version: VersionText = Field(description="Ordered as versions of software are, such as 12.7 or 20261101.")
     reference: Text = Field(description="The provider makes a disk from it: a path on its host, a template, an AMI.")
-    sha256: Digest | None = Field(default=None, description="The digest of that file, if the reference is a file.")
+    digest: Digest | None = Field(
+        default=None,
+        description="Of that file, if the reference is one: `sha256:` or `sha512:`, and what the tool prints.",
+    )
     withdrawn: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
         default=None, description="Why no machine gets it any more."
     )
 
 
 class IndexForm(FormModel):
-    """A list of files with their digests, as `sha256sum` prints it. Each file whose name fits is a version."""
+    """A list of files with their SHA-256 or SHA-512, as publishers have it. Each file whose name fits is a version."""
 
-    file: Text = Field(description="The list, relative to images.yaml. A new line in it is a new version.")
+    file: Text = Field(
+        description="The list, relative to images.yaml. A new line in it is a new version. With `url`, `images fetch` "
+        "adds the line of each image that it has fetched."
+    )
     pattern: Text = Field(description="Finds the version in the name of a file, by its one group.")
     folder: Text = Field(description="Where the files are for the provider: the reference is this folder and the name.")
+    url: Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^/@\s]+/[^\s?#]*[^/\s?#]$")] | None = (
+        Field(
+            default=None,
+            description="The list of the publisher, with its images beside it. A `*` stands for the newest version "
+            "in the name of a folder or of the list. `https`, or with a `keyring`.",
+        )
+    )
+    keyring: Text | None = Field(
+        default=None, description="The keys that may sign the list, relative to images.yaml, as `gpgv` reads them."
+    )
+    signature: Text | None = Field(
+        default=None, description="The file of the signature, beside the list. Without it, the list itself is signed."
+    )
 
     @model_validator(mode="after")
     def _check_pattern(self) -> "IndexForm":
+        if self.keyring is None and (self.signature or (self.url or "").startswith("http:")):
+            raise build_validation_error(
+                "nobody's signature can be checked without keys", "Give `keyring`, and `https`."
+            )
         try:
             groups = re.compile(self.pattern).groups
         except re.error as error:
@@ -180,10 +204,12 @@ class ImageGroups:
 
     Attributes:
         path: the file; None: there is none.
+        unsigned: names of images with a list that nobody's signature is asked of.
     """
 
     groups: tuple[ImageGroup, ...] = ()
     path: Path | None = None
+    unsigned: tuple[str, ...] = ()
 
     @property
     def catalogue(self) -> Catalogue:
@@ -203,23 +229,31 @@ def load_image_groups(inventory: Path | None = None) -> ImageGroups:
         return ImageGroups()
     problems = ProblemCollector()
     try:
-        groups = _read_groups(path, problems)
+        read = read_form(path, problems)
+        groups = _read_groups(*read, path, problems) if read is not None else ()
         problems.raise_if_any()
     except InvalidInventory as error:
         raise InvalidImages(error.problems) from error
-    return ImageGroups(groups, path)
+    images = read[0].images if read is not None else []
+    unsigned = tuple(image.name for image in images if image.index is not None and image.index.keyring is None)
+    return ImageGroups(groups, path, unsigned)
 
 
-def _read_groups(path: Path, problems: ProblemCollector) -> tuple[ImageGroup, ...]:
+def read_form(path: Path, problems: ProblemCollector) -> tuple[ImageFileForm, LocatedData] | None:
+    """Read a file of images without its lists, user data and scripts; None: there are problems."""
     text = read_text_file(path, problems)
     located = parse_yaml(path, text, problems) if text is not None else None
     if located is None:
         if not problems:
             problems.add(SourceLocation(path), "this file is empty", "Begin it with `images:`, or remove it.")
-        return ()
+        return None
     form = validate_mapping(ImageFileForm, located, problems, "`images:`")
-    if form is None or problems:
-        return ()
+    return (form, located) if form is not None and not problems else None
+
+
+def _read_groups(
+    form: ImageFileForm, located: LocatedData, path: Path, problems: ProblemCollector
+) -> tuple[ImageGroup, ...]:
     images: dict[str, tuple[ComponentVersion, ...]] = {}
     for image, entry in zip(form.images, iterate_entries(located, "images", problems), strict=True):
         if image.name in images:
@@ -252,7 +286,7 @@ def _build_versions(
     versions = [
         ComponentVersion(
             version.version,
-            sha256=(version.sha256 or "").lower(),
+            digest=(version.digest or "").lower(),
             reference=version.reference,
             withdrawn=version.withdrawn or "",
         )
@@ -266,27 +300,47 @@ def _build_versions(
         # the file has the last word
         versions += [version for version in indexed if rank_version(version.version) not in listed]
     if not versions:
-        problems.add(entry.locate(("name",)), f"the image {image.name} has no version", "Give `versions` or `index`.")
+        has_url = image.index is not None and image.index.url
+        hint = f"`fleetpatch images fetch {image.name}`" if has_url else "Give `versions`, or a fitting `index`."
+        problems.add(entry.locate(("name",)), f"the image {image.name} has no version", hint)
     return tuple(sorted(versions, key=lambda version: rank_version(version.version)))  # type: ignore[arg-type,return-value]  # all have one
 
 
 def _read_index(
     index: IndexForm, entry: LocatedData, path: Path, problems: ProblemCollector
 ) -> Iterator[ComponentVersion]:
-    text = _read_own_file(index.file, path, entry.locate(("index",)), problems, _MAX_INDEX_BYTES)
+    place = entry.locate(("index",))
+    names = [index.file, *([name for name in (index.keyring, index.signature) if name] if not index.url else [])]
+    contents = {name: _read_own_file(name, path, place, problems, _MAX_INDEX_BYTES) for name in names}
+    if (content := contents[index.file]) is not None and None not in contents.values():
+        keys, signature = contents.get(index.keyring or ""), contents.get(index.signature or "")
+        yield from read_list(index, content, signature, keys, lambda *fault: problems.add(place, *fault))
+
+
+def read_list(
+    index: IndexForm, content: bytes, signature: bytes | None, keys: bytes | None, tell: Callable[[str, str], None]
+) -> Iterator[ComponentVersion]:
+    """Yield the versions of a list, whose signature is checked unless ``keys`` is None.
+
+    ``tell`` gets the message and the hint of each fault.
+    """
+    try:
+        text = read_signed_text(content, signature, keys) if keys is not None else content
+        digests = read_checksums(text.decode(), Path(index.file).name)
+    except (UntrustedList, ValueError) as error:
+        hint = error.hint if isinstance(error, UntrustedList) else "Correct the line, or take the list anew."
+        tell(f"{index.file}: {error}", hint)
+        return
     known: set[VersionRank] = set()
-    for line in text.splitlines():
-        parsed = _INDEX_LINE.fullmatch(line)
-        match = re.fullmatch(index.pattern, parsed[2]) if parsed is not None else None
-        if parsed is None or match is None:
+    for name, digest in digests.items():
+        if (match := re.fullmatch(index.pattern, name)) is None:
             continue
         rank = rank_version(match[1] or "")
-        fault = _explain_index_fault(parsed[2], rank, known)
-        if fault or rank is None:
-            problems.add(entry.locate(("index",)), f"{parsed[2]!r} {fault}", "Correct `pattern`, or the list.")
-            continue
-        known.add(rank)
-        yield ComponentVersion(match[1], sha256=parsed[1].lower(), reference=f"{index.folder.rstrip('/')}/{parsed[2]}")
+        if fault := _explain_index_fault(name, rank, known):
+            tell(f"{name!r} {fault}", "Correct `pattern`, or the list.")
+        elif rank is not None:
+            known.add(rank)
+            yield ComponentVersion(match[1], digest=digest, reference=f"{index.folder.rstrip('/')}/{name}")
 
 
 def _explain_index_fault(file_name: str, rank: VersionRank | None, known: Collection[VersionRank]) -> str:
@@ -300,22 +354,19 @@ def _explain_index_fault(file_name: str, rank: VersionRank | None, known: Collec
 
 def _read_own_file(
     name: str, path: Path, place: SourceLocation, problems: ProblemCollector, limit: int = _MAX_FILE_BYTES
-) -> str:
-    """Return the text of a file beside images.yaml, which only those can have written who are trusted.
-
-    "": there is a problem with it.
-    """
+) -> bytes | None:
+    """Return a file beside images.yaml, which only those can have written who are trusted; None: it has a problem."""
     own = ProblemCollector()
-    text = read_text_file(path.absolute().parent / name, own, must_be_regular=True) or ""
+    content = read_binary_file(path.absolute().parent / name, own, must_be_regular=True)
     try:
         own.raise_if_any()
     except InvalidInventory as error:
         for problem in error.problems:
             problems.add(place, problem.message.replace("this file", name, 1), problem.hint)
-    if len(text.encode()) > limit:
+    if content is not None and len(content) > limit:
         problems.add(place, f"{name} has more than {limit} bytes", "Make it smaller.")
-        return ""
-    return text
+        return None
+    return content
 
 
 def _build_group(
@@ -326,7 +377,11 @@ def _build_group(
     problems: ProblemCollector,
 ) -> ImageGroup:
     def read(name: str, key: str) -> str:
-        return _read_own_file(name, path, entry.locate((key,)), problems)
+        try:
+            return (_read_own_file(name, path, entry.locate((key,)), problems) or b"").decode("utf-8-sig")
+        except UnicodeDecodeError:
+            problems.add(entry.locate((key,)), f"{name} is no UTF-8 text", "Save it as UTF-8.")
+            return ""
 
     model = ImageModel(
         image=form.image,

@@ -31,6 +31,17 @@ def read_text_file(path: Path, problems: ProblemCollector, *, must_be_regular: b
     Returns:
         The text, or None if the file can't be read.
     """
+    raw = read_binary_file(path, problems, must_be_regular=must_be_regular)
+    try:
+        return raw.decode("utf-8-sig") if raw is not None else None  # spreadsheet programs write a byte order mark
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        problems.add(SourceLocation(path, line), "this file is no UTF-8 text", "Save it as UTF-8.")
+        return None
+
+
+def read_binary_file(path: Path, problems: ProblemCollector, *, must_be_regular: bool = False) -> bytes | None:
+    """Read a file as ``read_text_file`` does. Return its bytes, or None if it can't be read."""
     try:
         raw = _read_bytes(path, MAX_FILE_BYTES + 1, must_be_regular)
     except UntrustedFile as error:
@@ -44,12 +55,7 @@ def read_text_file(path: Path, problems: ProblemCollector, *, must_be_regular: b
     if len(raw) > MAX_FILE_BYTES:
         problems.add(path, "this file is larger than 10 MiB", "Split it, and give the directory of the parts.")
         return None
-    try:
-        return raw.decode("utf-8-sig")  # spreadsheet programs write a byte order mark into CSV files
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        problems.add(SourceLocation(path, line), "this file is no UTF-8 text", "Save it as UTF-8.")
-        return None
+    return raw
 
 
 def _read_bytes(path: Path, limit: int, must_be_regular: bool) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 _MADE_AT_THE_TOP = {"build", "dist", "reports"}
 _KEPT_DOT_FOLDERS = {".ci", ".github"}
-_BINARY = {".png", ".jpg", ".gif", ".ico", ".xz", ".gz", ".parquet", ".db"}
+_BINARY = {".gpg", ".png", ".jpg", ".gif", ".ico", ".xz", ".gz", ".parquet", ".db"}
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ import typer
 
 from fleetpatch.cli.app import InventoryOption, JsonOption, NoPrefectOption, RecordsOption, YesOption, app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
-from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text
+from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -185,6 +185,8 @@ def _open_groups(
 
     fleet = load_inventory(find_inventory(inventory))
     groups = load_image_groups(fleet.source)
+    for image in groups.unsigned:
+        print_to_stderr(f"{image}: nobody's signature of its list was checked, because its index has no `keyring`.")
     machines = fleet.machines if group is None else select_members(require_group(groups, group), fleet)
     with open_records(records) as opened:
         yield read_image_knowledge(opened, groups, fleet), fleet, machines

@@ -28,7 +28,7 @@ GOOD = f"""
 images:
   - name: debian/12/stable
     versions:
-      - {{version: "12.10", reference: /images/12.10.qcow2, sha256: {DIGEST.upper()}}}
+      - {{version: "12.10", reference: /images/12.10.qcow2, digest: sha256:{DIGEST.upper()}}}
       - {{version: "12.9", reference: /images/12.9.qcow2, withdrawn: it does not boot}}
     index: {{file: SHA256SUMS, pattern: 'debian-([0-9.]+)\\.qcow2', folder: /pool/}}
 groups:
@@ -71,7 +71,7 @@ def test_a_group_is_a_component_with_the_versions_of_its_image(folder: Path) -> 
     assert (component.name, component.update_id) == ("image:web", "component:image:web")
     assert [version.version for version in component.versions] == ["12.9", "12.10", "12.11"]
     assert component.versions[2].reference == "/pool/debian-12.11.qcow2"
-    assert component.versions[1].sha256 == DIGEST
+    assert component.versions[1].digest == f"sha256:{DIGEST}"
     assert component.limits == RolloutLimits(batch=10)
     assert json.loads(model.user_data) == {"users": ["patch"]}
     assert [(script.name, script.command) for script in model.scripts] == [("join.sh", "echo joined\n")]
