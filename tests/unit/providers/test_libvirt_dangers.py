@@ -117,6 +117,19 @@ def test_merged_layers_go(host: LibvirtHost, web: Machine) -> None:
     assert [disk.source for disk in web.read().disks] == ["/d/os.qcow2", "/d/data.qcow2"]
 
 
+def test_a_disk_that_was_put_back_stays_in_place_when_its_layer_is_merged(host: LibvirtHost, web: Machine) -> None:
+    web.order(TAKE)
+    layer = source_of(web, "vda")
+    web.order(REPLACE, "u1", image=IMAGE)
+    web.order(RESTORE, "u1")
+    assert source_of(web, "vda") == layer
+    web.order(DELETE)
+    assert (source_of(web, "vda"), web.read().kept_disks) == ("/d/os.qcow2", ())
+    assert layer in host.removed
+    assert "put back before" in web.order(RESTORE, "u1"), "the merged layer would be a ruined disk"
+    assert source_of(web, "vda") == "/d/os.qcow2"
+
+
 def test_a_start_while_a_disk_is_changed_fails_the_order(host: LibvirtHost, web: Machine) -> None:
     host.start("web")
     web.order(TAKE)

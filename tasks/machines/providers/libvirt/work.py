@@ -181,7 +181,7 @@ class DomainWork:
         replaced = [
             path for path in iterate_layers(state.layers, disk.source) if path in {*state.layers, *state.origins}
         ]
-        self.save(doomed=tuple(dict.fromkeys((*state.doomed, *replaced))))
+        self._doom(replaced)
         self.set_file(disk, file)
 
     def set_file(self, disk: DomainDisk, file: DiskFile) -> None:
@@ -244,11 +244,16 @@ class DomainWork:
         return next((DiskFile(file.path, file.format) for file in chain if file.path == path), DiskFile(path, "qcow2"))
 
     def _merge(self, disk: DomainDisk, top: DiskFile, base: DiskFile) -> None:
+        state = self.domain.state
+        merged = {*iterate_layers(state.layers, top.path, down_to=base.path)} - {base.path}
+        # What was put back is in the base from now on. A merged layer would be a ruined disk.
+        kept_disks = (replace(kept, file=base) if kept.file.path in merged else kept for kept in state.kept_disks)
+        self.save(kept_disks=tuple(kept_disks))
         if self.domain.power is PowerState.STOPPED:
             words = ("qemu-img", "commit", "-q", "-d", "-f", top.format, "-b", base.path, "--", top.path)
             self.virsh.run(*words, deadline=self.deadline)
             self.set_file(disk, base)
-            self._doom_merged(top, base)
+            self._doom(merged)
             return
         if not self._ask_job(disk):
             self.virsh.order(
@@ -259,12 +264,10 @@ class DomainWork:
                 raise ProviderUnavailable(f"{self.domain.name}: {disk.target} is still being merged; order it again")
             self._clock.sleep(_POLL_SECONDS)
         self.virsh.order("blockjob", "--path", disk.target, "--pivot", deadline=self.deadline)
-        self._doom_merged(top, base)
+        self._doom(merged)
 
-    def _doom_merged(self, top: DiskFile, base: DiskFile) -> None:
-        state = self.domain.state
-        merged = [path for path in iterate_layers(state.layers, top.path, down_to=base.path) if path != base.path]
-        self.save(doomed=tuple(dict.fromkeys((*state.doomed, *merged))))
+    def _doom(self, paths: Iterable[str]) -> None:
+        self.save(doomed=tuple(dict.fromkeys((*self.domain.state.doomed, *sorted(paths)))))
 
     def _is_ready(self, disk: DomainDisk) -> bool:
         job = self._ask_job(disk)
