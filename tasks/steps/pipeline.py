@@ -13,6 +13,7 @@ from tasks.domain.errors import (
     HostKeyMismatch,
     InternalError,
     LoginBroken,
+    ProviderUnavailable,
     RecordsError,
 )
 from tasks.domain.model import Assessment, ErrorInfo, StepRecord
@@ -232,10 +233,14 @@ def _run_step(
     except FleetpatchError as error:
         if isinstance(error, RecordsError):
             context.stop_token.request_stop(f"the records failed: {error.message}")
-        info = ErrorInfo.from_error(_find_broken_login(context, step, error))
-        if isinstance(error, HostKeyMismatch) and step is not Step.ASSESS:
-            info = replace(info, message=error.describe_in_run())
-        state, message = _store_error_in_state(context, step, began, info)
+        if isinstance(error, ProviderUnavailable) and not _has_begun_change(context):
+            state, message = OperationState.NOT_STARTED, error.message
+            context.state = replace(context.state, halted=message, halted_as=state)
+        else:
+            info = ErrorInfo.from_error(_find_broken_login(context, step, error))
+            if isinstance(error, HostKeyMismatch) and step is not Step.ASSESS:
+                info = replace(info, message=error.describe_in_run())
+            state, message = _store_error_in_state(context, step, began, info)
     except Exception as error:  # a bug of ours must fail one machine, never the report of all machines
         logger.exception("%s: %s failed unexpectedly", context.name, step)
         hint = "This is a fault in fleetpatch; its log has the details."
@@ -251,16 +256,18 @@ def _find_broken_login(context: MachineContext, step: Step, error: FleetpatchErr
     is_refused = isinstance(error, LOGIN_REFUSALS) and step not in {Step.ASSESS, Step.PRECHECK}
     if not is_refused or context.state.baseline is None:
         return error
-    entries = context.records.read_entries(context.run.id, context.name) if step is Step.INSTALL else ()
-    if step is Step.INSTALL and not any(
-        entry.mark is JournalMark.BEFORE and entry.act in MACHINE_CHANGING_ACTS for entry in entries
-    ):
+    if step is Step.INSTALL and not _has_begun_change(context):
         return error
     return LoginBroken(
         f"the login worked before the update and is refused since: {error.message}",
         machine=context.name,
         hint="Log in at its console, and look at what its logins, its shell and its administrator rights need.",
     )
+
+
+def _has_begun_change(context: MachineContext) -> bool:
+    entries = context.records.read_entries(context.run.id, context.name)
+    return any(entry.mark is JournalMark.BEFORE and entry.act in MACHINE_CHANGING_ACTS for entry in entries)
 
 
 def _describe_result(machine_state: MachineState, step: Step) -> str:

@@ -8,6 +8,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.precheck import check_same_machine
+from tasks.rules.runs.snapshots import PROVIDER_CHECK
 from tasks.steps.assess import check_state_for_updates, excuse_faults, replan_updates
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine.auto_updaters import explain_left_out, leave_out
@@ -67,9 +68,11 @@ def precheck(context: MachineContext) -> MachineState:
     ]
     blocking = [finding for finding in findings if finding.level is FindingLevel.BLOCK]
     halted = describe_blocking_findings(findings)
-    # then nothing is wrong with the machine
-    is_held_elsewhere = lock_result.is_held_elsewhere and blocking == [lock_result.finding]
-    halted_as = OperationState.NOT_STARTED if is_held_elsewhere else OperationState.FAILED
+    # held elsewhere, or a provider that does not answer: then nothing is wrong with the machine
+    passing = [finding for finding in findings if finding.check == PROVIDER_CHECK]
+    passing += [lock_result.finding] if lock_result.is_held_elsewhere else []
+    is_blameless = all(finding in passing for finding in blocking)
+    halted_as = OperationState.NOT_STARTED if is_blameless else OperationState.FAILED
     return replace(context.state, findings=tuple(findings), halted=halted, halted_as=halted_as)
 
 

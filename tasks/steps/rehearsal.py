@@ -103,7 +103,7 @@ def start_copy(context: MachineContext, overlay_id: str) -> Overlay:
     after, refusal = order_and_read(context, provider, ProviderOrder(ProviderAct.START_OVERLAY, overlay_id))
     overlay = after.overlay
     if overlay is None or overlay.id != overlay_id or overlay.power is not PowerState.RUNNING or not overlay.address:
-        raise ProviderError(f"its copy did not start: {refusal or 'its provider does not say why'}")
+        raise ProviderError(f"its copy did not start: {_explain(refusal)}")
     return overlay
 
 
@@ -116,7 +116,11 @@ def delete_copy(context: MachineContext, overlay_id: str) -> None:
     provider = require_provider(context, *_ACTS)
     after, refusal = order_and_read(context, provider, ProviderOrder(ProviderAct.DELETE_OVERLAY, overlay_id))
     if after.overlay is not None and after.overlay.id == overlay_id:
-        raise ProviderError(f"it could not be deleted: {refusal or 'its provider does not say why'}")
+        raise ProviderError(f"it could not be deleted: {_explain(refusal)}")
+
+
+def _explain(refusal: FleetpatchError | None) -> str:
+    return refusal.message if refusal is not None else "its provider does not say why"
 
 
 def patch_copy(context: MachineContext, overlay: Overlay) -> Outcome:

@@ -125,7 +125,7 @@ def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason
         answered = context.state.snapshot is not None and context.state.snapshot.reverted_at is not None
         done = f"reverted to the snapshot of {taken}, and could not be looked at"
         if not answered:
-            done = "not reverted" if isinstance(error, _NotReverted) else _doubt(context, error)
+            done = "not reverted" if isinstance(error, NotReverted) else _doubt(context, error)
         note = f"{done}: {error.message}"
     _finish(context, note, reason, began)
 
@@ -181,7 +181,7 @@ def list_boots(context: MachineContext) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, known)))
 
 
-class _NotReverted(ProviderError):
+class NotReverted(ProviderError):
     """The machine was certainly not put back."""
 
 
@@ -213,7 +213,7 @@ def revert(context: MachineContext, snapshot: SnapshotResult, progress: RevertPr
         step: in which it is done.
 
     Raises:
-        _NotReverted: it was not put back.
+        NotReverted: it was not put back. Its cause says why.
         FleetpatchError: it is not known whether it was, or it does not answer.
     """
     try:
@@ -255,7 +255,7 @@ def _order_once(
 
 def _refuse(progress: RevertProgress, message: str) -> ProviderError:
     """Return the error of an order that was not carried out. It may have been given before."""
-    return ProviderError(message) if progress.has_begun else _NotReverted(message)
+    return ProviderError(message) if progress.has_begun else NotReverted(message)
 
 
 def _was_put_back(context: MachineContext, provider: MachineProvider, progress: RevertProgress) -> bool:

@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 from inventory.machine_providers import find_provider_name
-from tasks.domain.errors import FleetpatchError, ProviderError, RecordsError
+from tasks.domain.errors import FleetpatchError, ManagerBusy, ProviderError, ProviderUnavailable, RecordsError
 from tasks.domain.model import Finding
 from tasks.domain.provided_machines import ProviderAct, ProviderOrder, SnapshotResult, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.runs.snapshots import (
+    PROVIDER_CHECK,
     SNAPSHOT_ACT,
     SNAPSHOT_CHECK,
     SnapshotPolicy,
@@ -36,7 +37,6 @@ def check_snapshot(context: MachineContext) -> tuple[Finding, ...]:
     if policy is None or context.state.snapshot is not None:
         return ()
     level = FindingLevel.WARN if policy.patches_without else FindingLevel.BLOCK
-    identity = check_identity(context, level)
     try:
         provider = require_provider(context, *_list_acts(policy))
         machine = read_provided_machine(context, provider)
@@ -48,10 +48,13 @@ def check_snapshot(context: MachineContext) -> tuple[Finding, ...]:
         raise
     except FleetpatchError as error:
         message = f"no snapshot of the machine can be taken: {error.message}"
-        return (Finding(SNAPSHOT_CHECK, level, message, error.hint or _REMEDY), *identity)
+        is_silent = is_transient(error)
+        obstacle = Finding(PROVIDER_CHECK if is_silent else SNAPSHOT_CHECK, level, message, error.hint or _REMEDY)
+        return (obstacle,) if is_silent else (obstacle, *check_identity(context, level))
     disks = ", ".join(disk.id for disk in machine.os_disks)
     good = Finding(SNAPSHOT_CHECK, FindingLevel.GOOD, f"its provider can take one of {disks}")
     remarks = remark_experimental(find_provider_name(context.state.machine), provider.kind)
+    identity = check_identity(context, level)
     return (good, *identity, *remarks, *describe_left_snapshots(machine, policy, context.clock.now()))
 
 
@@ -89,17 +92,17 @@ def take_snapshot(context: MachineContext) -> bool:
     journal.record_start(context, Step.INSTALL, SNAPSHOT_ACT, result.id)
     save_snapshot_row(context, result, SnapshotState.UNKNOWN)  # early: one that is ordered is never forgotten
     context.report_progress(Step.INSTALL, "taking a snapshot")
-    blameless = False
+    passes = False
     try:
         result = _order_and_prove(context, replace(result, ordered_at=began), policy)
     except RecordsError:
         raise
     except FleetpatchError as error:
-        result, blameless = replace(result, failure=error.message), is_transient(error)
+        result, passes = replace(result, failure=error.message), is_transient(error)
     context.state = replace(context.state, snapshot=result)
     save_snapshot_row(context, result, SnapshotState.UNKNOWN if result.failure else SnapshotState.TAKEN)
     journal.record_end(context, Step.INSTALL, SNAPSHOT_ACT, result.id, build_end_detail(result))
-    return _judge(context, result, policy, blameless=blameless)
+    return _judge(context, result, policy, passes=passes)
 
 
 def save_snapshot_row(context: MachineContext, result: SnapshotResult, state: SnapshotState) -> None:
@@ -125,7 +128,7 @@ def save_snapshot_row(context: MachineContext, result: SnapshotResult, state: Sn
     context.run_context.save_snapshot(row)
 
 
-def _judge(context: MachineContext, result: SnapshotResult, policy: SnapshotPolicy, *, blameless: bool) -> bool:
+def _judge(context: MachineContext, result: SnapshotResult, policy: SnapshotPolicy, *, passes: bool) -> bool:
     if not result.failure:
         until = f"{result.expires_at:%Y-%m-%d %H:%M} UTC" if result.expires_at else "it is deleted"
         message = f"{result.id} was taken before the first change: {result.consistency.value}, kept until {until}"
@@ -135,7 +138,7 @@ def _judge(context: MachineContext, result: SnapshotResult, policy: SnapshotPoli
     if policy.patches_without:
         context.add_finding(Finding(SNAPSHOT_CHECK, FindingLevel.WARN, failure, _REMEDY))
         return True
-    halted_as = OperationState.NOT_STARTED if blameless else OperationState.FAILED
+    halted_as = OperationState.NOT_STARTED if passes else OperationState.FAILED
     context.add_finding(Finding(SNAPSHOT_CHECK, FindingLevel.BLOCK, failure, _REMEDY))
     context.state = replace(context.state, halted=f"not changed: {failure}", halted_as=halted_as)
     return False
@@ -145,17 +148,22 @@ def _order_and_prove(context: MachineContext, result: SnapshotResult, policy: Sn
     """Order the snapshot, and return it as the provider has it. One that lacks a disk is deleted again.
 
     Raises:
+        ProviderUnavailable: that can't be told now, or the provider did not answer, and has taken none.
+        ManagerBusy: others change packages.
         FleetpatchError: there is none that the machine can be put back to, or that can't be told.
     """
     provider = require_provider(context, *_list_acts(policy))
     wait_for_transactions(context, "a snapshot")
     machine, refusal = order_and_read(context, provider, ProviderOrder(ProviderAct.TAKE_SNAPSHOT, result.id))
     snapshot, fault = machine.find_snapshot(result.id), explain_unusable(machine, result.id)
-    if snapshot is not None and not fault and (others := find_transaction(context)):
+    others = find_transaction(context) if not fault else ""
+    if others:
         fault = f"others began to change packages while it was taken: {others}"
     if snapshot is not None and not fault:
         return complete_result(result, snapshot, policy, context.clock.now())
+    is_silent = snapshot is None and refusal is not None and is_transient(refusal)
+    error_class = ManagerBusy if others else ProviderUnavailable if is_silent else ProviderError
     if snapshot is not None:
         machine, _ = order_and_read(context, provider, ProviderOrder(ProviderAct.DELETE_SNAPSHOT, result.id))
         fault += "; it could not be deleted" if machine.find_snapshot(result.id) else "; it is deleted again"
-    raise ProviderError(f"{refusal}; {fault}" if refusal else fault)
+    raise error_class(f"{refusal.message}; {fault}" if refusal is not None else fault)

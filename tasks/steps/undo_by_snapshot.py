@@ -15,8 +15,9 @@ from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.hooks import run_before_hooks
 from tasks.steps.machine.lock_removal import lock_machine, remove_undone_lock
 from tasks.steps.machine.reboot_watch import read_boot_id
+from tasks.steps.machine.retry import is_transient
 from tasks.steps.snapshot_choice import explain_no_snapshot, find_snapshot
-from tasks.steps.snapshot_revert import date_revert, find_progress, list_boots, revert, wait_for_others
+from tasks.steps.snapshot_revert import NotReverted, date_revert, find_progress, list_boots, revert, wait_for_others
 from tasks.steps.start_checks import check_window_fit, explain_stop_request
 
 
@@ -36,7 +37,12 @@ def revert_as_planned(context: MachineContext) -> MachineState:
             return context.state
         if reason := wait_for_others(context) or _explain_no_start(context):
             return replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
-    boots = _revert(context, snapshot).boots_before
+    try:
+        boots = _revert(context, snapshot).boots_before
+    except NotReverted as error:
+        if not isinstance(error.__cause__, FleetpatchError) or not is_transient(error.__cause__):
+            raise
+        return replace(context.state, halted=error.message, halted_as=OperationState.NOT_STARTED)
     lock = lock_machine(context).finding  # that of this run was on the disk that is gone
     if lock.level is FindingLevel.BLOCK:
         raise ManagerBusy(f"it was put back, and {lock.message}", machine=context.name, hint=lock.remedy)

@@ -36,7 +36,7 @@ CARRIED_OUT_ACT: Final = "revert-carried-out"
 SNAPSHOT_CHECK: Final = "snapshot"
 """The check of findings about both."""
 PROVIDER_CHECK: Final = "provider"
-"""The check of findings about who holds the disks of a machine."""
+"""The check of findings about who holds the disks of a machine. One that blocks: it does not answer now."""
 SNAPSHOT_PREFIX: Final = "fleetpatch-"
 """Begins the ids of snapshots that runs take."""
 

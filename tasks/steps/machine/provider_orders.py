@@ -11,6 +11,7 @@ from tasks.domain.protocols.machine_provider import IdentifyingProvider, Machine
 from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.domain.states import FindingLevel
 from tasks.rules.machine_identity import IDENTITY_CHECK, IDENTITY_REMEDY, describe_identity
+from tasks.rules.runs.snapshots import PROVIDER_CHECK
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.retry import is_transient, retry_transient
 
@@ -59,7 +60,8 @@ def check_identity(context: MachineContext, unknown_level: FindingLevel = Findin
         raise
     except FleetpatchError as error:
         message = f"{machine.provider} does not say who it is: {error.message}"
-        return (Finding(IDENTITY_CHECK, unknown_level, message, error.hint or IDENTITY_REMEDY),)
+        check = PROVIDER_CHECK if is_transient(error) else IDENTITY_CHECK
+        return (Finding(check, unknown_level, message, error.hint or IDENTITY_REMEDY),)
     return (describe_identity(proof, machine.identity, unknown_level),)
 
 
@@ -80,15 +82,15 @@ def read_provided_machine(
 
 def order_and_read(
     context: MachineContext, provider: MachineProvider, order: ProviderOrder
-) -> tuple[ProvidedMachine, str]:
-    """Give an order, again if its answer is lost. Return the machine as it is afterwards, and what went wrong, or "".
+) -> tuple[ProvidedMachine, FleetpatchError | None]:
+    """Give an order, again if its answer is lost. Return the machine as it is afterwards, and what went wrong.
 
     Raises:
         RecordsError: another process executes the run now; nothing was ordered.
         FleetpatchError: how the machine is afterwards can't be read. The order may have been carried out.
     """
     error = give_order(context, provider, order)
-    return read_provided_machine(context, provider), error.message if error is not None else ""
+    return read_provided_machine(context, provider), error
 
 
 def give_order(
