@@ -73,7 +73,8 @@ def _ask(request: Request, run_id: str, machine: str, refusal: RequestError | No
 def _describe_losses(request: Request, run: RunInfo, machine: str) -> dict[str, str]:
     """Return what each machine that has a snapshot loses if it goes back to it."""
     now, snapshots = get_context(request).clock.now(), find_shown_snapshots(request, run)
-    return {name: describe_loss(snapshots[name].row, now) for name in sorted(snapshots) if machine in {"", name}}
+    shown = (name for name in sorted(snapshots) if machine in {"", name})
+    return {name: describe_loss(snapshots[name].row.ordered_at, now) for name in shown}
 
 
 def _describe_removals(history: History, run: RunInfo, machine: str) -> str:

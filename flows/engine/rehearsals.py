@@ -104,6 +104,9 @@ class _RunRehearsals:
                 self._problems.append(f"the copy {overlay_id} of {name} may still be there: this run has ended for it")
                 continue
             self._delete(context, overlay_id)
+            end = "may still be there" if overlay_id in self._copies else "is deleted"
+            message = f"the copy {overlay_id} of an earlier process {end}"
+            self._ports.listener.on_step_finished(name, Step.ASSESS, OperationState.SUCCEEDED.value, message)
 
     def execute(self) -> None:
         """Rehearse on a copy of a machine of each group that has no result yet.
@@ -175,7 +178,9 @@ class _RunRehearsals:
         if not stop_token.is_stopping:
             self._record(JournalMark.AFTER, REHEARSE_ACT, group.machine, _dump_result(result))
             self._results[group.machine] = result
-            self._ports.listener.on_message(describe_rehearsal(result))
+            has_failed = result.verdict is RehearsalVerdict.FAILED
+            state = OperationState.FAILED if has_failed else OperationState.SUCCEEDED
+            self._ports.listener.on_step_finished(group.machine, Step.ASSESS, state.value, describe_rehearsal(result))
 
     def _rehearse_on_copy(self, group: RehearsalGroup, context: MachineContext) -> Rehearsal:
         require_no_copy(context)

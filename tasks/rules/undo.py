@@ -24,7 +24,6 @@ from tasks.domain.model import (
     UpdateResult,
 )
 from tasks.domain.protocols.package_manager import InstalledKernels, PackageNeeds
-from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import INSTALLED_UPDATE_STATES, RebootPolicy, UpdateState, YesNoUnknown
 from tasks.domain.undo import InstalledChange, UndoOrder, UndoSnapshot
 from tasks.rules.calendar.local_time import format_duration
@@ -166,23 +165,24 @@ def describe_snapshot_plan(run_id: str, snapshot: UndoSnapshot, now: datetime) -
     row = snapshot.row
     notes = [
         f"undo of run {run_id} by the snapshot of {row.ordered_at:%Y-%m-%d %H:%M} UTC ({row.consistency})",
-        f"{describe_loss(row, now)}; data disks stay as they are",
+        describe_loss(row.ordered_at, now),
     ]
     if snapshot.later_runs:
         notes.append(f"later runs are taken back with it: {', '.join(snapshot.later_runs)}")
     return tuple(notes)
 
 
-def describe_loss(row: SnapshotRow, now: datetime) -> str:
-    """Return what a machine loses if it goes back to a snapshot."""
-    age = format_duration((now - row.ordered_at).total_seconds())
-    since = f"{row.ordered_at:%Y-%m-%d %H:%M} UTC"
-    return f"all that was written to its OS disks since {since} ({age}) is lost"
+def describe_loss(taken_at: datetime, now: datetime, *, with_data_disks: bool = False) -> str:
+    """Return what a machine loses that goes back to a snapshot."""
+    since = f"{taken_at:%Y-%m-%d %H:%M} UTC ({format_duration((now - taken_at).total_seconds())})"
+    if with_data_disks:
+        return f"all that was written to its OS and data disks since {since} is lost"
+    return f"all that was written to its OS disks since {since} is lost, also data on them; data disks stay as they are"
 
 
 def describe_losses(snapshots: Mapping[str, UndoSnapshot], machines: Sequence[str], now: datetime) -> str:
     """Return what each machine loses that goes back to its snapshot, and which have none, in sentences."""
-    lines = [f"{name}: {describe_loss(snapshots[name].row, now)}." for name in machines if name in snapshots]
+    lines = [f"{name}: {describe_loss(snapshots[name].row.ordered_at, now)}." for name in machines if name in snapshots]
     lines += [f"{name}: the run has no snapshot of it, and it stays." for name in machines if name not in snapshots]
     return " ".join(lines)
 
@@ -197,7 +197,7 @@ def describe_new_packages(order: UndoOrder, machines: Iterable[str]) -> str:
 def describe_other_way(run_id: str, snapshot: UndoSnapshot, now: datetime) -> str:
     """Return the note of a plan by packages that there is a snapshot, too, and how it is used."""
     how = f"fleetpatch undo {run_id} {snapshot.row.machine} --by snapshot"
-    loss = describe_loss(snapshot.row, now)
+    loss = describe_loss(snapshot.row.ordered_at, now)
     return f"that run has a snapshot of the machine, which this run leaves alone: {how} (then {loss})"
 
 

@@ -71,14 +71,14 @@ def wait_for_login(context: MachineContext, boot_id_before: str) -> str:
     try:
         if not wait_for_boot_id(context, lambda boot_id: boot_id not in {None, boot_id_before}):
             return f"no login works after {context.coming_up_seconds:.0f} s"
-        until = Deadline.after(context.clock, context.coming_up_seconds)
+        began, until = context.clock.now(), Deadline.after(context.clock, context.coming_up_seconds)
         while True:
             facts = read_facts(
                 context.transport, context.clock, context.build_read_deadline(), context.known_facts, with_units=True
             )
             if not facts.boot_work or until.has_passed(context.clock):
                 break
-            context.report_progress(Step.REBOOT, f"waiting: {facts.boot_work}")
+            context.report_wait(f"its boot ends: {facts.boot_work}", began, until.expires_at, Step.REBOOT)
             context.clock.sleep(_BOOT_POLL_SECONDS)
     except RecordsError:
         raise

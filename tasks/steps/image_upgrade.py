@@ -186,7 +186,6 @@ def _prepare_replacement(
         COMPONENTS_KEY: components,
     }
     wait_for_transactions(context, "its new OS disk")  # before the journal has an order, and again when it is given
-    context.report_progress(Step.INSTALL, f"replacing its OS disk by {component.name} {update.available}")
     return before, wanted
 
 
@@ -245,12 +244,14 @@ def _set_up(context: MachineContext, component: Component) -> str:
     """
     if problem := wait_for_login(context, str(_read_before(context).get("boot", ""))):
         return problem
+    context.report_progress(Step.INSTALL, "its new OS disk has booted, and is set up")
     try:
         lock = acquire_lock(context).finding
         if lock.level is FindingLevel.BLOCK:
             return lock.message
         problem = _run_scripts(context, component)
         if not problem:  # a new disk has no package lists
+            context.report_progress(Step.INSTALL, "its new OS disk gets its package lists")
             context.state = replace(context.state, packages_after=read_package_state(context, refresh=True))
             problem = bring_components_back(context, _read_before(context))
     except RecordsError:
@@ -271,7 +272,9 @@ def _run_scripts(context: MachineContext, component: Component) -> str:
         key = f"{number}"
         if key in ended:
             continue
-        context.report_progress(Step.INSTALL, f"running the script {script.name}")
+        began = context.clock.now()
+        until = began + timedelta(seconds=script.timeout_seconds)
+        context.report_wait(f"the script {script.name} runs", began, until, Step.INSTALL)
         journal.record_start(context, Step.INSTALL, _SCRIPT_ACT, key, {"name": script.name})
         if problem := run_command(context, script.command, script.timeout_seconds, read_only=False):
             return f"the script {script.name} failed: {problem}"
@@ -295,7 +298,7 @@ def put_disk_back(context: MachineContext, update: Update, problem: str) -> str:
     name = f"{update.name.removeprefix(IMAGE_PREFIX)} {update.available}"
     provider, order_id = require_provider(context), build_order_id(context)
     before = _read_before(context)
-    context.report_progress(Step.VALIDATE, f"putting its OS disk back: {problem}")
+    context.report_progress(Step.VALIDATE, f"its OS disk before goes back: {problem}")
     journal.record_start(context, Step.VALIDATE, journal.RESTORE_ACT, order_id, {"problem": problem[:500]})
     machine = read_provided(context, provider)
     is_untouched = find_os_source(machine) == before.get("os") and machine.find_kept_disk(order_id) is None

@@ -63,10 +63,18 @@ class CopyRecords:
 
 
 class _CopyListener(LoggingListener):
-    """Tells the ends of the steps on a copy as messages of the run: the machine itself has not begun."""
+    """Tells the ends of the steps on a copy as messages of the run: the machine itself has not begun.
+
+    What is done on the copy now, or waited for, is the progress of the machine.
+    """
 
     def __init__(self, listener: ProgressListener) -> None:
         self._listener = listener
+
+    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+        """Tell it."""
+        text = f"rehearsal on its copy: {step}: {message}" if message else f"rehearsal on its copy: {step}"
+        self._listener.on_progress(machine, Step.ASSESS, fraction, text)
 
     def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
         """Tell it."""
@@ -167,12 +175,13 @@ def list_left_out_checks(machine: Machine) -> Sequence[str]:
 
 def _assess_when_up(copy: MachineContext, seconds: float) -> None:
     """Assess a copy as soon as it has booted. What it lacks then is in its state."""
-    until = Deadline.after(copy.clock, seconds)
+    began, until = copy.clock.now(), Deadline.after(copy.clock, seconds)
     while True:
         run_steps(copy, call_step_with_retries, last=Step.ASSESS)
         error, left = copy.state.error, until.remaining_seconds(copy.clock)
         if error is None or not error.transient or left <= 0 or copy.stop_token.is_stopping:
             return
+        copy.report_wait(f"it boots, or can't be assessed yet ({error.message})", began, until.expires_at, Step.ASSESS)
         copy.clock.sleep(min(MAX_POLL_SECONDS, left))
         copy.forget_assessment()
 

@@ -7,7 +7,7 @@ resumed completes a revert that has begun, and does nothing else on the machine.
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tasks.domain.errors import FleetpatchError, ManagerBusy, ProviderError, RecordsError
 from tasks.domain.model import Finding, StepRecord, UpdateResult, ValidationResult
@@ -29,6 +29,7 @@ from tasks.rules.runs.snapshots import (
     mark_reverted,
     read_revert_progress,
 )
+from tasks.rules.undo import describe_loss
 from tasks.steps.checkpoint import save_checkpoint
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
@@ -96,8 +97,16 @@ def _find_reason(context: MachineContext) -> str:
 def _tell_way_back(context: MachineContext, snapshot: SnapshotResult) -> None:
     until = f"until {snapshot.expires_at:%Y-%m-%d %H:%M} UTC" if snapshot.expires_at else "until it is deleted"
     message = f"the machine as it was before the run is in the snapshot {snapshot.id}, {until}"
-    remedy = f"To put it back: fleetpatch undo {context.run.id} {context.name} --by snapshot"
-    context.add_finding(Finding(SNAPSHOT_CHECK, FindingLevel.WARN, message, remedy))
+    context.add_finding(Finding(SNAPSHOT_CHECK, FindingLevel.WARN, message, _find_way_back(context)))
+
+
+def _find_way_back(context: MachineContext) -> str:
+    """Return how a person puts the machine back. Not every provider can do it for fleetpatch."""
+    try:
+        require_provider(context, ProviderAct.REVERT)
+    except FleetpatchError as error:
+        return f"To put it back, use the console of its provider: {error.message}."
+    return f"To put it back: fleetpatch undo {context.run.id} {context.name} --by snapshot"
 
 
 def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason: str) -> None:
@@ -111,22 +120,26 @@ def _revert_and_record(context: MachineContext, snapshot: SnapshotResult, reason
     detail: dict[str, object] = {"reason": reason, "boots_before": list(snapshot.boots_before)}
     journal.record_start(context, Step.VALIDATE, REVERT_ACT, snapshot.id, detail)
     context.state = replace(context.state, snapshot=snapshot)
-    context.report_progress(Step.VALIDATE, f"putting it back to its snapshot: {reason}")
-    taken = f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+    context.report_progress(Step.VALIDATE, f"it goes back to its snapshot: {reason}")
+    taken, policy = f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC", context.options.snapshot
+    with_data_disks = policy is not None and policy.with_data_disks
+    loss = describe_loss(snapshot.taken_at or snapshot.ordered_at, began, with_data_disks=with_data_disks)
     try:
         revert(context, snapshot, progress, Step.VALIDATE)
         context.state = replace(context.state, snapshot=date_revert(context, snapshot, progress, began))
         differences = _compare(context, f"reverted to the snapshot of {taken}: {reason}")
         note = f"reverted to the snapshot of {taken}: " + (differences or "the machine is as it was before")
+        note += f"; {loss}"
     except RecordsError:
         raise
     except FleetpatchError as error:
         logger.info("%s: the revert has failed: %s", context.name, error.message)
         answered = context.state.snapshot is not None and context.state.snapshot.reverted_at is not None
-        done = f"reverted to the snapshot of {taken}, and could not be looked at"
-        if not answered:
-            done = "not reverted" if isinstance(error, NotReverted) else _doubt(context, error)
-        note = f"{done}: {error.message}"
+        note = f"reverted to the snapshot of {taken}, and could not be looked at: {error.message}; {loss}"
+        if not answered and isinstance(error, NotReverted):
+            note = f"not reverted: {error.message}"
+        elif not answered:
+            note = f"{_doubt(context, error)}: {error.message}; if it was, {loss}"
     _finish(context, note, reason, began)
 
 
@@ -152,7 +165,7 @@ def _finish(context: MachineContext, note: str, reason: str, began: datetime) ->
     assert snapshot is not None  # noqa: S101 - for the type checker
     remedy = "Look at the machine."
     if snapshot.reverted_at is None:
-        remedy += f" To put it back: fleetpatch undo {context.run.id} {context.name} --by snapshot"
+        remedy += f" {_find_way_back(context)}"
     finding = Finding(SNAPSHOT_CHECK, FindingLevel.BLOCK, f"{note}; because: {reason}", remedy)
     validation = context.state.validation or ValidationResult(())
     validation = replace(validation, findings=(*validation.findings, finding))
@@ -249,6 +262,8 @@ def _order_once(
         if not orders_left:
             raise unanswered
         logger.info("%s: the revert was not answered: %s", context.name, unanswered.message)
+        now = context.clock.now()
+        context.report_silence(now, now + timedelta(seconds=LONGEST_PAUSE_SECONDS))
         context.clock.sleep(LONGEST_PAUSE_SECONDS)
         progress = RevertProgress(has_begun=True, boots_before=snapshot.boots_before)
 
@@ -310,6 +325,7 @@ def _order(
 
 def _compare(context: MachineContext, reason: str) -> str:
     """Validate a machine that was put back. Return what is not as before, or ""."""
+    context.report_progress(Step.VALIDATE, "it was put back: its packages, services and probes are looked at")
     install = context.state.install
     results = install.results if install is not None else ()
     versions, at_work = _read_whole_versions(context, results)
@@ -336,13 +352,14 @@ def _read_whole_versions(
     Raises:
         FleetpatchError: the machine does not answer.
     """
-    deadline = Deadline.after(context.clock, MAX_TRANSACTION_SECONDS)
+    began, deadline = context.clock.now(), Deadline.after(context.clock, MAX_TRANSACTION_SECONDS)
     while True:
         until = build_retry_deadline(context)
         versions = retry_transient(context, lambda: _read_versions(context, results), until)
         at_work = retry_transient(context, lambda: find_transaction(context), until)
         if not at_work or deadline.has_passed(context.clock):
             return versions, at_work
+        context.report_wait(f"its packages are looked at again: {at_work}", began, deadline.expires_at, Step.VALIDATE)
         close_before_pause(context, TRANSACTION_POLL_SECONDS)
         context.clock.sleep(TRANSACTION_POLL_SECONDS)
 

@@ -91,7 +91,6 @@ def take_snapshot(context: MachineContext) -> bool:
     result = earlier or SnapshotResult(build_snapshot_id(context.run.id, context.name), began)
     journal.record_start(context, Step.INSTALL, SNAPSHOT_ACT, result.id)
     save_snapshot_row(context, result, SnapshotState.UNKNOWN)  # early: one that is ordered is never forgotten
-    context.report_progress(Step.INSTALL, "taking a snapshot")
     passes = False
     try:
         result = _order_and_prove(context, replace(result, ordered_at=began), policy)

@@ -132,7 +132,7 @@ def _revert(context: MachineContext, snapshot: UndoSnapshot) -> SnapshotResult:
     if not progress.has_begun:
         detail: dict[str, object] = {"reason": "undo", "boots_before": list(result.boots_before)}
         journal.record_start(context, Step.INSTALL, REVERT_ACT, result.id, detail)
-    context.report_progress(Step.INSTALL, "putting it back to its snapshot")
+    context.report_progress(Step.INSTALL, "it goes back to its snapshot")
     revert(context, result, progress, Step.INSTALL)
     done = replace(date_revert(context, result, progress, began), revert_note="undone")
     now = context.clock.now()

@@ -230,14 +230,26 @@ class MachineContext:
         self._last_progress, self._is_silent = (step, message, fraction), False
         self.listener.on_progress(self.name, step, fraction, message)
 
-    def report_silence(self, since: datetime) -> None:
-        """Tell since when the machine does not answer, in place of its last progress, until ``report_answer``."""
+    def report_wait(self, message: str, since: datetime, until: datetime, step: Step | None = None) -> None:
+        """Tell what is waited for, since when, and until when at most. ``step``: None: the one that goes on."""
+        began, ends = (self._format_time(moment.replace(microsecond=0)) for moment in (since, until))
+        self.report_progress(step or self._last_progress[0], f"{message}: since {began}, until {ends} at most")
+
+    def report_silence(self, since: datetime, provider_until: datetime | None = None) -> None:
+        """Tell since when the machine does not answer, in place of its last progress, until ``report_answer``.
+
+        ``provider_until``: it is its provider that does not answer, and so long it is asked.
+        """
         step, message, fraction = self._last_progress
-        zone = self.run.window.zone if self.run.window is not None else ""
-        moment = format_time_with_zone(since.replace(second=0, microsecond=0), zone)
-        before = f"; before: {message}" if message else ""
+        text = f"no answer since {self._format_time(since.replace(second=0, microsecond=0))}"
+        if provider_until is not None:
+            end = self._format_time(provider_until.replace(microsecond=0))
+            text = f"its provider: {text}; it is asked until {end}"
         self._is_silent = True
-        self.listener.on_progress(self.name, step, fraction, f"no answer since {moment}{before}")
+        self.listener.on_progress(self.name, step, fraction, f"{text}; before: {message}" if message else text)
+
+    def _format_time(self, moment: datetime) -> str:
+        return format_time_with_zone(moment, self.run.window.zone if self.run.window is not None else "")
 
     def report_answer(self) -> None:
         """Tell the last progress again if the machine was silent."""

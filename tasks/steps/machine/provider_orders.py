@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from inventory.machine_providers import find_provider_name
 from tasks.domain.errors import FleetpatchError, ProviderError, ProviderUnavailable, RecordsError
 from tasks.domain.model import Finding
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.machine_provider import IdentifyingProvider, MachineProvider
+from tasks.domain.protocols.machine_provider import IdentifyingProvider, MachineProvider, TimedProvider
 from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.domain.states import FindingLevel
 from tasks.rules.machine_identity import IDENTITY_CHECK, IDENTITY_REMEDY, describe_identity
@@ -19,6 +20,20 @@ ORDER_SECONDS = 3600.0
 """The longest time for one order. The provider's own limit in providers.yaml ends it earlier, as a rule."""
 RETRY_SECONDS = 120.0
 """How long a provider that does not answer is asked again."""
+
+_ACTS_IN_WORDS: Final = {
+    ProviderAct.TAKE_SNAPSHOT: "takes a snapshot",
+    ProviderAct.REVERT: "puts its disks back to its snapshot",
+    ProviderAct.DELETE_SNAPSHOT: "deletes a snapshot",
+    ProviderAct.REPLACE_OS_DISK: "replaces its OS disk",
+    ProviderAct.RESTORE_OS_DISK: "puts its OS disk before back",
+    ProviderAct.DELETE_OS_DISK: "deletes an OS disk of before",
+    ProviderAct.START: "starts it",
+    ProviderAct.STOP: "shuts it down",
+    ProviderAct.POWER_OFF: "powers it off",
+    ProviderAct.START_OVERLAY: "starts a copy of it",
+    ProviderAct.DELETE_OVERLAY: "deletes its copy",
+}
 
 OrderGiver = Callable[[MachineContext, MachineProvider, ProviderOrder], FleetpatchError | None]
 
@@ -77,6 +92,7 @@ def read_provided_machine(
         context,
         lambda: provider.read_machine(deadline=context.build_read_deadline()),
         until or Deadline.after(context.clock, RETRY_SECONDS),
+        asks_provider=True,
     )
 
 
@@ -118,10 +134,13 @@ def give_order(
             raise RecordsError("another process executes this run now, so this process does nothing more")
         orders += 1
         before_each()
-        return provider.carry_out(order, deadline=Deadline.after(clock, ORDER_SECONDS))
+        limit = provider.order_seconds if isinstance(provider, TimedProvider) else ORDER_SECONDS
+        deadline = Deadline.after(clock, min(limit, ORDER_SECONDS))
+        context.report_wait(f"its provider {_describe_act(order)}", clock.now(), deadline.expires_at)
+        return provider.carry_out(order, deadline=deadline)
 
     try:
-        note = retry_transient(context, give, until or Deadline.after(clock, RETRY_SECONDS))
+        note = retry_transient(context, give, until or Deadline.after(clock, RETRY_SECONDS), asks_provider=True)
         if note:
             logger.info("%s: %s: %s", context.name, order.act, note)
     except RecordsError:
@@ -131,6 +150,11 @@ def give_order(
             return ProviderUnavailable(f"{error.message}, and an earlier order was not answered", hint=error.hint)
         return error
     return None
+
+
+def _describe_act(order: ProviderOrder) -> str:
+    version = f" by {order.image.image} {order.image.version}" if order.image is not None else ""
+    return f"{_ACTS_IN_WORDS[order.act]}{version}"
 
 
 def start_if_stopped(

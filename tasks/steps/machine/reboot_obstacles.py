@@ -96,11 +96,11 @@ def wait_for_transactions(context: MachineContext, purpose: str) -> None:
         ManagerBusy: they take too long, or the run is to stop.
         FleetpatchError: the machine does not answer.
     """
-    deadline = Deadline.after(context.clock, MAX_TRANSACTION_SECONDS)
+    began, deadline = context.clock.now(), Deadline.after(context.clock, MAX_TRANSACTION_SECONDS)
     while transaction := find_transaction(context):
         if deadline.has_passed(context.clock) or explain_stop_request(context):
             raise ManagerBusy(f"others change its packages, and {purpose} waits for them: {transaction}")
-        context.report_progress(Step.INSTALL, f"{purpose} waits: {transaction}")
+        context.report_wait(f"{purpose} waits: {transaction}", began, deadline.expires_at)
         close_before_pause(context, TRANSACTION_POLL_SECONDS)
         sleep_unless_stopped(context, TRANSACTION_POLL_SECONDS)
 

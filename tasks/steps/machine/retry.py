@@ -24,13 +24,17 @@ _POLL_SHARE = 0.1  # of the wait so far: a long wait is measured to a tenth, and
 T = TypeVar("T")
 
 
-def retry_transient(context: MachineContext, ask: Callable[[], T], until: Deadline) -> T:
+def retry_transient(
+    context: MachineContext, ask: Callable[[], T], until: Deadline, *, asks_provider: bool = False
+) -> T:
     """Retry a call after transient errors, until the deadline. Only for calls that may be repeated."""
     began = context.clock.now()
 
     def report(error: FleetpatchError) -> None:
         logger.info("%s: asking again after: %s", context.name, error.message)
-        if isinstance(error, TransportError):
+        if asks_provider:
+            context.report_silence(began, until.expires_at)
+        elif isinstance(error, TransportError):
             context.report_silence(began)
 
     answer = retry(

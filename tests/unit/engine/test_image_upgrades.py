@@ -1,6 +1,7 @@
 """Runs that give machines new OS disks, with the real engine on a simulated fleet and a provider in memory."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,6 +28,7 @@ from tests.support.fake_records import FakeHistory
 from tests.support.fleet import outcome_of, result_of
 from tests.support.image_fleet import MACHINE_ID, MODEL, NEW, OLD, PRIVATE_KEY, RUN, ImageFleet, make_group
 from tests.support.mortal import Killed, Life, Mortal, choose_calls, mortal_machine, mortal_records
+from tests.support.told_lines import ToldLines
 
 UPDATE = "component:image:web"
 REPLACE, RESTORE = ProviderAct.REPLACE_OS_DISK, ProviderAct.RESTORE_OS_DISK
@@ -164,6 +166,53 @@ class LateProvider(FakeProvider):
         late, LateProvider.late = self.late, None
         assert late is not None
         super().carry_out(late, deadline=deadline)
+
+
+class HangingProvider(FakeProvider):
+    """Answers a number of times, and then nothing any more."""
+
+    answers = 0
+
+    def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
+        HangingProvider.answers -= 1
+        if self.answers < 0:
+            raise ProviderUnavailable("the hypervisor hangs")
+        return super().read_machine(deadline=deadline)
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+def test_a_provider_that_hangs_before_its_order_leaves_the_machine_not_started(answers: int) -> None:
+    fleet, HangingProvider.answers = ImageFleet(1), answers
+    fleet.hypervisor.open = lambda _machine: HangingProvider(fleet.hypervisor, "m1")  # type: ignore[assignment, method-assign]
+    outcome = outcome_of(fleet.upgrade(), "m1")
+    # once it may have the order, nobody knows
+    wanted = OperationState.FAILED if fleet.orders_of("m1") else OperationState.NOT_STARTED
+    assert (outcome.state, outcome.reason) == (wanted, "the hypervisor hangs")
+    assert bool(fleet.orders_of("m1")) is (answers == 2)
+
+
+def test_each_line_is_of_what_is_waited_for_now() -> None:
+    fleet = ImageFleet(1)
+    told = fleet.fleet.watch = ToldLines()
+    fleet.fails["m1"] = "no cluster"
+    fleet.hypervisor.faults[REPLACE] = [ProviderFault.AWAY_BEFORE]
+    fleet.upgrade()
+    span = r": since [\d:]+ UTC, until [\d:]+ UTC at most"
+    replaces = f"its provider replaces its OS disk by debian/12/stable {NEW}{span}"
+    wanted = [
+        replaces,
+        rf"its provider: no answer since [\d:]+ UTC; it is asked until [\d:]+ UTC; before: {replaces}",
+        replaces,
+        "coming up: .*",
+        "its new OS disk has booted, and is set up",
+        f"the script join runs{span}",
+        "its OS disk before goes back: .*",
+        f"its provider puts its OS disk before back{span}",
+        "coming up: .*",
+    ]
+    lines = iter(told.of("m1"))
+    for pattern in wanted:
+        assert any(re.fullmatch(pattern, line) for line in lines), (pattern, told.of("m1"))
 
 
 @pytest.mark.parametrize("roll_back", [True, False])

@@ -1,5 +1,6 @@
 """Rehearsals on copies of machines: what is done on them, what that means for the machines, and that no copy stays."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.support.fleet import SimFleet, copies, outcome_of, result_of
 from tests.support.mortal import Killed, Life, Mortal, choose_calls, mortal_machine, mortal_records
 from tests.support.others import works
 from tests.support.sim_machine import SimMachine
+from tests.support.told_lines import ToldLines
 
 RUN = "20260310-010000-aaaaaa"
 
@@ -104,6 +106,28 @@ class RehearsedFleet:
             self.copies[name] = copy
             self.copied.append(name)
             self.most_copies = max(self.most_copies, len(self.copies))
+
+
+def test_each_line_is_of_what_is_done_on_the_copy_now() -> None:
+    fleet = RehearsedFleet("web")
+    told = fleet.fleet.watch = ToldLines()
+    fleet.hypervisor.faults[ProviderAct.START_OVERLAY] = [ProviderFault.AWAY_BEFORE]
+    fleet.run()
+    span = r": since [\d:]+ UTC, until [\d:]+ UTC at most"
+    wanted = [
+        "assess ends: Succeeded",
+        f"its provider starts a copy of it{span}",
+        rf"its provider: no answer since .*; it is asked until .*; before: its provider starts a copy of it{span}",
+        rf"rehearsal on its copy: assess: it boots, or can't be assessed yet \(.*\){span}",
+        "rehearsal on its copy: install: .*",
+        "rehearsal on its copy: reboot: coming up: .*",
+        f"its provider deletes its copy{span}",
+        "assess ends: Succeeded",
+        "precheck ends: Succeeded",
+    ]
+    lines = iter(told.of("web"))
+    for pattern in wanted:
+        assert any(re.fullmatch(pattern, line) for line in lines), (pattern, told.of("web"))
 
 
 def machine_set(*names: str) -> MachineSet:

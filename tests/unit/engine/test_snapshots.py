@@ -1,5 +1,6 @@
 """A snapshot before the first change of a machine, and the way back to it when the run fails there."""
 
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,17 +8,19 @@ from typing import Any
 import pytest
 
 from flows.request.patch_request import PatchRequest
+from inventory.machine import Check, CheckKind
 from tasks.domain.model import Outcome
 from tasks.domain.protocols.records import JournalMark
-from tasks.domain.provided_machines import Consistency, ProvidedMachine, ProviderAct, Snapshot
+from tasks.domain.provided_machines import Consistency, ProvidedMachine, ProviderAct, ProviderOrder, Snapshot
 from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tasks.rules.runs.snapshots import SNAPSHOT_ACT, build_snapshot_id
 from tests.support.fake_packages import FakePackage
-from tests.support.fake_provider import ProviderFault
+from tests.support.fake_provider import FakeProvider, ProviderFault
 from tests.support.fleet import outcome_of, result_of
 from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.snapshot_fleet import SnapshotFleet
 from tests.support.taking_up import RUN, begin, resume
+from tests.support.told_lines import ToldLines
 
 TAKE, REVERT, DELETE = ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT
 POLICY = {"take": "before", "revert_on_failure": True}
@@ -105,15 +108,23 @@ def test_a_machine_without_a_provider_is_not_changed(fleet: SnapshotFleet) -> No
 def test_a_provider_that_is_away_keeps_the_machine_as_it_is(fleet: SnapshotFleet) -> None:
     fleet.hypervisor.is_away = True
     outcome = outcome_of(fleet.patch_with_snapshot(), "web")
-    assert outcome.state is OperationState.FAILED
+    assert outcome.state is OperationState.NOT_STARTED
     assert "does not answer" in outcome.reason
     assert is_untouched(fleet)
+
+
+def test_a_provider_that_is_away_excuses_nothing_else(fleet: SnapshotFleet) -> None:
+    fleet.hypervisor.is_away = True
+    fleet.machines["web"].answer("probe", lambda _script: {"kind": "probe", "exit_code": 1, "text": "down"})
+    fleet.described[0] = replace(fleet.described[0], pre_checks=(Check("app", CheckKind.COMMAND, "true"),))
+    outcome = outcome_of(fleet.patch_with_snapshot(), "web")
+    assert (outcome.state, is_untouched(fleet)) == (OperationState.FAILED, True)
 
 
 def test_a_provider_that_goes_away_before_the_order_leaves_the_machine_not_started(fleet: SnapshotFleet) -> None:
     fleet.hypervisor.faults[TAKE] = [ProviderFault.AWAY_BEFORE] * 1000
     outcome = outcome_of(fleet.patch_with_snapshot(), "web")
-    assert outcome.state is OperationState.FAILED  # it answers, and did not take it
+    assert outcome.state is OperationState.NOT_STARTED
     assert is_untouched(fleet)
     assert result_of(outcome, "a").state is UpdateState.NOT_ATTEMPTED
 
@@ -126,6 +137,73 @@ def test_a_lost_answer_is_asked_for_again_and_makes_no_second_snapshot(
     outcome = outcome_of(fleet.patch_with_snapshot(), "web")
     assert outcome.state is OperationState.SUCCEEDED
     assert len(fleet.provided("web").snapshots) == 1
+
+
+def test_others_who_begin_while_it_is_taken_leave_the_machine_not_started(fleet: SnapshotFleet) -> None:
+    machine = fleet.machines["web"]
+
+    def begin_soon(name: str, order: ProviderOrder) -> None:
+        follow(name, order)
+        now = fleet.clock.now()
+        machine.world.locks = ((now, now + timedelta(minutes=5)),) if order.act is TAKE else ()
+
+    follow, fleet.hypervisor.apply = fleet.hypervisor.apply, begin_soon
+    outcome = outcome_of(fleet.patch_with_snapshot(), "web")
+    assert (outcome.state, is_untouched(fleet)) == (OperationState.NOT_STARTED, True)
+    assert "others began to change packages while it was taken" in outcome.reason
+    assert not fleet.provided("web").snapshots
+
+
+def test_each_line_is_of_what_is_waited_for_now() -> None:
+    fleet = SnapshotFleet()
+    told = fleet.watch = ToldLines()
+    machine, now = fleet.add("db", [FakePackage("a"), FakePackage("bad", fails="no space")]), fleet.clock.now()
+    machine.world.locks = ((now + timedelta(seconds=2), now + timedelta(seconds=90)),)
+    fleet.hypervisor.faults = {TAKE: [ProviderFault.AWAY_BEFORE], REVERT: [ProviderFault.AWAY_BEFORE]}
+    fleet.patch_with_snapshot(revert_on_failure=True)
+    lines = told.of("db")
+    span = r": since [\d:]+ UTC, until [\d:]+ UTC at most"
+    silent = r"its provider: no answer since [\d:]+ UTC; it is asked until [\d:]+ UTC; before: its provider "
+    wanted = [
+        f"a snapshot waits: .*{span}",
+        f"its provider takes a snapshot{span}",
+        f"{silent}takes a snapshot{span}",
+        f"its provider takes a snapshot{span}",
+        "it goes back to its snapshot: .*",
+        f"{silent}puts its disks back to its snapshot{span}",
+        f"its provider puts its disks back to its snapshot{span}",
+        "coming up: .*",
+        "it was put back: its packages, services and probes are looked at",
+    ]
+    left = iter(lines)
+    for pattern in wanted:
+        assert any(re.fullmatch(pattern, line) for line in left), (pattern, "\n".join(lines))
+    waits = [line for line in lines if line.startswith("a snapshot waits")]
+    assert len(waits) > len(set(waits)) == 1  # since when does not move
+
+
+def test_an_experimental_provider_is_told_once(fleet: SnapshotFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeProvider, "kind", "aws")
+    outcome = outcome_of(fleet.patch_with_snapshot(), "web")
+    told = [finding for finding in outcome.findings if "experimental" in finding.message]
+    assert [(one.check, one.level) for one in told] == [("provider", FindingLevel.REMARK)]
+    assert told[0].message == "hv is experimental: providers of kind aws were never run on the real thing"
+    assert outcome.state is OperationState.SUCCEEDED
+
+
+def test_a_provider_that_reverts_nothing_leaves_the_way_back_to_its_console(fleet: SnapshotFleet) -> None:
+    fleet.add("db", [FakePackage("a"), FakePackage("bad", fails="no space")])
+    fleet.hypervisor.acts = frozenset({TAKE, DELETE})
+    outcome = outcome_of(fleet.patch_with_snapshot(), "db")
+    remedies = [finding.remedy for finding in outcome.findings if finding.level is FindingLevel.WARN]
+    assert "To put it back, use the console of its provider: the provider hv (fake) can't revert." in remedies
+
+
+def test_a_revert_that_a_provider_can_not_do_is_refused_before_anything_is_changed(fleet: SnapshotFleet) -> None:
+    fleet.hypervisor.acts = frozenset({TAKE, DELETE})
+    outcome = outcome_of(fleet.patch_with_snapshot(revert_on_failure=True), "web")
+    assert "the provider hv (fake) can't revert" in outcome.reason
+    assert (outcome.state, is_untouched(fleet)) == (OperationState.FAILED, True)
 
 
 def test_a_refused_snapshot_fails_the_machine_unless_the_request_patches_without(fleet: SnapshotFleet) -> None:
@@ -198,6 +276,11 @@ def test_a_failed_update_is_reverted_by_policy(fleet: SnapshotFleet) -> None:
     assert fleet.machines["db"].world.whole() == {"a": "1.0", "bad": "1.0"}
     assert {result.state for result in outcome.updates} == {UpdateState.FAILED}
     assert result_of(outcome, "a").version_after == "1.0"
+    assert outcome.snapshot is not None
+    assert outcome.snapshot.taken_at is not None
+    since = f"since {outcome.snapshot.taken_at:%Y-%m-%d %H:%M} UTC ("
+    assert f"all that was written to its OS disks {since}" in outcome.reason
+    assert "is lost, also data on them; data disks stay as they are" in outcome.reason
     (revert,) = fleet.find_acts("db", REVERT)
     assert not revert.with_data_disks
     assert not fleet.find_acts("web", REVERT)
@@ -276,6 +359,7 @@ def test_a_revert_that_is_refused_leaves_the_machine_failed_and_told(fleet: Snap
     outcome = outcome_of(fleet.patch_with_snapshot(revert_on_failure=True), "web")
     assert outcome.state is OperationState.FAILED
     assert "not reverted: the provider did not do it: revert was refused" in outcome.reason
+    assert "is lost" not in outcome.reason
     assert fleet.machines["web"].world.whole() != BEFORE
 
 
@@ -308,7 +392,8 @@ def test_a_good_machine_is_never_reverted_and_keeps_its_snapshot(fleet: Snapshot
 
 def test_data_disks_go_back_only_if_the_request_says_so(fleet: SnapshotFleet) -> None:
     break_boot(fleet)
-    fleet.patch_with_snapshot(revert_on_failure=True, with_data_disks=True)
+    outcome = outcome_of(fleet.patch_with_snapshot(revert_on_failure=True, with_data_disks=True), "web")
+    assert "all that was written to its OS and data disks since" in outcome.reason
     (revert,) = fleet.find_acts("web", REVERT)
     assert revert.with_data_disks
 
@@ -368,7 +453,7 @@ def test_a_revert_that_is_never_answered_is_in_doubt(fleet: SnapshotFleet) -> No
     break_boot(fleet)
     fleet.hypervisor.faults[REVERT] = [ProviderFault.AWAY_BEFORE] * 1000
     outcome = outcome_of(fleet.patch_with_snapshot(revert_on_failure=True), "web")
-    assert "it may have been reverted: the hypervisor does not answer" in outcome.reason
+    assert "it may have been reverted: the hypervisor does not answer; if it was, all that was" in outcome.reason
     assert result_of(outcome, "a").state is UpdateState.PENDING
     assert len(fleet.find_acts("web", REVERT)) == 3
     # the machine can't refuse an order that its provider may still execute: no other run takes its lock over

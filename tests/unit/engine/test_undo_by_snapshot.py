@@ -13,10 +13,11 @@ from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest, WavesRequest
 from flows.undo import build_undo_request
 from inventory.machine import Check, CheckKind
-from tasks.domain.errors import RequestError, WayUnreachable
+from tasks.domain.errors import ProviderUnavailable, RequestError, WayUnreachable
 from tasks.domain.model import Outcome, RunInfo
+from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord
-from tasks.domain.provided_machines import PowerState, ProviderAct, SnapshotState
+from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, UndoWay, UpdateState, YesNoUnknown
 from tasks.domain.undo import UndoSnapshot
@@ -24,7 +25,7 @@ from tasks.records.queries.history import History
 from tasks.rules.policy.model import RiskyOption
 from tasks.rules.runs.snapshots import CARRIED_OUT_ACT, REVERT_ACT
 from tests.support.fake_packages import FakePackage
-from tests.support.fake_provider import ProviderFault
+from tests.support.fake_provider import FakeProvider, ProviderFault
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import outcome_of, result_of
 from tests.support.mortal import Killed, Life, choose_calls
@@ -97,6 +98,25 @@ def test_a_machine_goes_back_to_its_snapshot(fleet: UndoFleet) -> None:
     assert {result_of(outcome, name).state for name in ("app", "shop")} == {UpdateState.INSTALLED}
     assert (fleet.rows["web"].state, fleet.rows["web"].run_id) == (SnapshotState.REVERTED, PATCHED)
     assert not [job for job in fleet.web.installs() if RUN in job.id]
+
+
+def test_a_provider_that_hangs_before_its_order_leaves_the_machine_not_started(
+    fleet: UndoFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, answers = FakeProvider.read_machine, [None]
+
+    def hang(provider: FakeProvider, *, deadline: Deadline) -> ProvidedMachine:
+        if not answers:
+            raise ProviderUnavailable("the hypervisor hangs")
+        answers.pop()
+        return read(provider, deadline=deadline)
+
+    monkeypatch.setattr(FakeProvider, "read_machine", hang)
+    outcome = fleet.undo()
+    assert (outcome.state, outcome.reason) == (OperationState.NOT_STARTED, "the hypervisor hangs")
+    assert {result.state for result in outcome.updates} == {UpdateState.NOT_ATTEMPTED}
+    assert not fleet.find_acts("web", REVERT)
+    assert fleet.web.world.whole() != BEFORE
 
 
 @pytest.mark.parametrize("is_off", [False, True])

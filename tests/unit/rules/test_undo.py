@@ -195,7 +195,8 @@ def test_the_question_names_the_age_of_what_each_machine_loses_and_who_has_no_sn
     row = make_row(ordered_at=at)
     said = describe_losses({"web": UndoSnapshot(row)}, ["web", "db"], make.at(3 * 3600))
     assert said == (
-        f"web: all that was written to its OS disks since {at:%Y-%m-%d %H:%M} UTC (3 h) is lost. "
+        f"web: all that was written to its OS disks since {at:%Y-%m-%d %H:%M} UTC (3 h) is lost, also data on them; "
+        "data disks stay as they are. "
         "db: the run has no snapshot of it, and it stays."
     )
 
