@@ -318,11 +318,16 @@ def _read_index(
 
 
 def read_list(
-    index: IndexForm, content: bytes, signature: bytes | None, keys: bytes | None, tell: Callable[[str, str], None]
+    index: IndexForm,
+    content: bytes,
+    signature: bytes | None,
+    keys: bytes | None,
+    tell: Callable[[str, str], None],
+    above: str = "",
 ) -> Iterator[ComponentVersion]:
     """Yield the versions of a list, whose signature is checked unless ``keys`` is None.
 
-    ``tell`` gets the message and the hint of each fault.
+    ``tell`` gets the message and the hint of each fault. ``above`` is put before the names of files.
     """
     try:
         text = read_signed_text(content, signature, keys) if keys is not None else content
@@ -332,7 +337,8 @@ def read_list(
         tell(f"{index.file}: {error}", hint)
         return
     known: set[VersionRank] = set()
-    for name, digest in digests.items():
+    for listed, digest in digests.items():
+        name = f"{above}{listed}"
         if (match := re.fullmatch(index.pattern, name)) is None:
             continue
         rank = rank_version(match[1] or "")

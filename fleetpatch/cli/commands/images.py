@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetpatch.cli.app import InventoryOption, JsonOption, NoPrefectOption, RecordsOption, YesOption, app
+from fleetpatch.cli.app import (
+    ALL_MACHINES,
+    DryRunOption,
+    InventoryOption,
+    JsonOption,
+    NoPrefectOption,
+    RecordsOption,
+    YesOption,
+    app,
+)
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stderr
 
@@ -163,6 +172,38 @@ def clean(
     print_json_or_text(as_json, build_disks_json, print_disks, disks)
     if any(disk.problem for disk in disks):
         raise typer.Exit(int(ExitCode.WARNINGS))
+
+
+@images_app.command("fetch", cls=ActingCommand)
+def fetch(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The name of an image in images.yaml.")],
+    dry_run: DryRunOption = False,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch the newest image of a publisher onto the hosts that make disks of it. It may come by itself then."""
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from fleetpatch.cli.runtime.machine_selection import open_machines
+    from fleetpatch.cli.views.images import build_fetch_json, print_fetch
+    from flows.images.fetching import FetchState, fetch_onto, find_newest, open_publisher, plan_fetch
+    from flows.policy.enforcement import enforce_act_policy
+    from inventory.loader import find_inventory, load_inventory
+    from tasks.rules.policy.model import RiskyOption
+
+    fleet = load_inventory(find_inventory(inventory))
+    order = plan_fetch(image, fleet)
+    hosts = [fleet.find_machine(host) for host in order.hosts]
+    with open_machines(hosts, inventory, ALL_MACHINES, records, "images fetch") as (ports, opened):
+        if not dry_run:
+            now, policies = ports.clock.now(), ports.read_deployed_policies()
+            enforce_act_policy(RiskyOption.FETCH_IMAGES, opened, ports.inventory, now, policies)
+        with open_publisher(order.index.url or "") as client:
+            found = find_newest(order, client)
+        results = () if dry_run else fetch_onto(opened, order, found, ports)
+    print_json_or_text(as_json, build_fetch_json, print_fetch, order, found, results)
+    if any(result.state is FetchState.FAILED for result in results):
+        raise typer.Exit(int(ExitCode.MACHINE_FAILED))
 
 
 @images_app.command("schema")

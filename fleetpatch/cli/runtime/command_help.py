@@ -109,6 +109,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "images plan": ("images plan", "images plan web"),
     "images upgrade": ("images upgrade web --roll-back", "images upgrade web --to 12.7"),
     "images clean": ("images clean",),
+    "images fetch": ("images fetch debian/12/stable", "images fetch debian/12/stable --dry-run"),
     "images schema": ("images schema",),
     "snapshots list": ("snapshots list", "snapshots list env=prod"),
     "snapshots delete": ("snapshots delete '*' --expired", "snapshots delete web-1 --dry-run"),

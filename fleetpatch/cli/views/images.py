@@ -1,14 +1,17 @@
 """Prints the upgrades of a group of images, and builds their JSON."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from fleetpatch.cli.runtime.output import print_to_stdout
+from fleetpatch.cli.runtime.output import print_to_stdout, print_unwrapped
 from fleetpatch.cli.runtime.row_table import Shown, build_row_table
 from flows.images.kept_disks import ExpiredDisk
 from tasks.domain.images import KeptDiskState
 from tasks.domain.rows.images import ImageUpgradeRow
 from tasks.reports.export.tabular_formats import build_row_json
+
+if TYPE_CHECKING:  # it loads an HTTP client
+    from flows.images.fetching import FetchOrder, FoundImage, HostResult
 
 _COLUMNS: Final = (
     "run_id",
@@ -60,6 +63,21 @@ def print_disks(disks: Sequence[ExpiredDisk]) -> None:
         print_to_stdout("No replaced OS disk is due.")
     for disk in disks:
         print_to_stdout(f"{disk.machine}: {disk.order_id} {_WORDS[disk.state]}{disk.problem and f': {disk.problem}'}")
+
+
+def build_fetch_json(order: "FetchOrder", found: "FoundImage", results: "Sequence[HostResult]") -> dict[str, object]:
+    """Return an image of a publisher, and what became of it on hosts, as JSON data."""
+    hosts = [{"machineName": one.host, "state": one.state.value, "message": one.message or None} for one in results]
+    image = {"version": found.version, "name": found.name, "digest": found.digest, "url": found.url}
+    return {**image, "bytes": found.size, "isSignatureChecked": order.index.keyring is not None, "hosts": hosts}
+
+
+def print_fetch(order: "FetchOrder", found: "FoundImage", results: "Sequence[HostResult]") -> None:
+    """Print an image of a publisher, and what became of it on hosts."""
+    signed = "its list has a good signature" if order.index.keyring else "nobody's signature was checked: no `keyring`"
+    print_unwrapped(f"{found.version}: {found.name}, {found.size} bytes, {found.digest}; {signed}")
+    for result in results:
+        print_unwrapped(f"{result.host}: {result.state.value}{result.message and f': {result.message}'}")
 
 
 def print_history(rows: Sequence[ImageUpgradeRow]) -> None:

@@ -42,6 +42,7 @@ class RiskyOption(StrEnum):
     OWNER = "owner", "changes of who patches a machine"
     REVERT = "revert", "putting OS disks back to a snapshot"
     DELETE_SNAPSHOTS = "delete_snapshots", "deleting snapshots that runs have taken"
+    FETCH_IMAGES = "fetch_images", "fetching images of publishers onto hosts"
     OVERRIDE_FREEZE = "override_freeze", "patching in a freeze of the configurations"
 
     meaning: str  # for refusals and documents
