@@ -219,7 +219,7 @@ def fetch_onto(hosts: list[Machine], order: FetchOrder, found: FoundImage, ports
                 commands = HostCommands(transport, ports.clock, host.name)
                 state, message = _fetch(commands, order.index.folder, found, client, ports), ""
         except FleetpatchError as error:
-            state, message = FetchState.FAILED, f"{error.message} {error.hint}".strip()
+            state, message = FetchState.FAILED, f"{error.message}. {error.hint}"
         ended = OperationState.FAILED if state is FetchState.FAILED else OperationState.SUCCEEDED
         ports.listener.on_step_finished(host.name, Step.INSTALL, ended.value, message)
         return HostResult(host.name, state, message)

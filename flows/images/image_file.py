@@ -309,6 +309,8 @@ def _build_versions(
 def _read_index(
     index: IndexForm, entry: LocatedData, path: Path, problems: ProblemCollector
 ) -> Iterator[ComponentVersion]:
+    if index.url and not (path.absolute().parent / index.file).exists():
+        return  # nothing was fetched yet
     place = entry.locate(("index",))
     names = [index.file, *([name for name in (index.keyring, index.signature) if name] if not index.url else [])]
     contents = {name: _read_own_file(name, path, place, problems, _MAX_INDEX_BYTES) for name in names}
