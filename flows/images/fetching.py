@@ -8,7 +8,6 @@ import fcntl
 import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from enum import StrEnum
 from fnmatch import translate
 from functools import partial
 from pathlib import Path
@@ -17,18 +16,18 @@ from urllib.parse import unquote, urljoin
 
 import httpx
 
+from flows.images.fleet_images import select_members
 from flows.images.image_file import IndexForm, InvalidImages, read_form, read_list
 from flows.machine_providers.provider_file import load_providers
 from flows.machine_visits import visit_machines
 from flows.ports.ports import Ports
 from inventory.data_class import dataclass
-from inventory.errors import EmptyScopeError, FleetpatchError, InvalidInventory
+from inventory.errors import FleetpatchError, InvalidInventory
 from inventory.files.problems import ProblemCollector, SourceLocation, did_you_mean
 from inventory.files.text_files import read_binary_file
 from inventory.machine import Inventory, Machine
 from inventory.machine_providers import ProviderKind, find_provider_name
 from inventory.named_files import IMAGES_FILE
-from inventory.scope import Scope
 from tasks.domain.errors import ProviderError, RequestError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.states import OperationState, Step
@@ -43,20 +42,12 @@ _MAX_BYTES: Final = 4 * 1024 * 1024  # of a list or a page
 _LINK: Final = re.compile(r"""href=["']?(?:\./)?([^"'/?#\s>]+)/?["'\s>]""", re.IGNORECASE)
 
 
-class FetchState(StrEnum):
-    """What became of an image on a host."""
-
-    FETCHED = "Fetched"
-    PRESENT = "Present"  # it was there before
-    FAILED = "Failed"
-
-
 @dataclass(frozen=True, slots=True)
 class HostResult:
     """What became of an image on one host."""
 
     host: str
-    state: FetchState
+    state: str  # Fetched, Present (it was there before) or Failed
     message: str = ""
 
 
@@ -91,17 +82,14 @@ def plan_fetch(image: str, inventory: Inventory) -> FetchOrder:
     """
     path, problems = IMAGES_FILE.find(inventory.source), ProblemCollector()
     form, _ = (path is not None and read_form(path, problems)) or (None, None)
-    try:
-        problems.raise_if_any()
-    except InvalidInventory as error:
-        raise InvalidImages(error.problems) from error
+    _raise_faults(problems)
     entries = {entry.name: entry for entry in form.images if entry.index and entry.index.url} if form else {}
     if form is None or path is None or (index := entries[image].index if image in entries else None) is None:
         hint = f"{did_you_mean(image, entries)}Give it `index` with `url`."
         raise RequestError(f"images.yaml has no image {image!r} with a publisher", hint=hint)
     providers, hosts = load_providers(inventory), set()
     for group in form.groups:
-        members = _select(group.scope, inventory) if group.image == image else ()
+        members = select_members(group, inventory) if group.image == image else ()
         settings = [providers.get(find_provider_name(machine)) for machine in members]
         hosts |= {one.host for one in settings if one is not None and one.kind is ProviderKind.LIBVIRT}
     if not hosts:
@@ -111,11 +99,11 @@ def plan_fetch(image: str, inventory: Inventory) -> FetchOrder:
     return FetchOrder(index, path, tuple(sorted(hosts)), frozenset(withdrawn))
 
 
-def _select(scope: str, inventory: Inventory) -> tuple[Machine, ...]:
+def _raise_faults(problems: ProblemCollector) -> None:
     try:
-        return Scope.parse(scope).select_machines(inventory)
-    except EmptyScopeError:
-        return ()
+        problems.raise_if_any()
+    except InvalidInventory as error:
+        raise InvalidImages(error.problems) from error
 
 
 @contextmanager
@@ -156,10 +144,7 @@ def find_newest(order: FetchOrder, client: httpx.Client) -> FoundImage:
         for version in listed
         if (rank := rank_version(version.version)) and not rank.is_prerelease and rank not in order.withdrawn
     }
-    try:
-        problems.raise_if_any()
-    except InvalidInventory as error:
-        raise InvalidImages(error.problems) from error
+    _raise_faults(problems)
     if not versions:
         raise RequestError(f"no file in {url} fits `pattern`: {index.pattern}", hint="Compare it with that list.")
     newest = versions[max(versions)]
@@ -219,18 +204,18 @@ def fetch_onto(hosts: list[Machine], order: FetchOrder, found: FoundImage, ports
                 commands = HostCommands(transport, ports.clock, host.name)
                 state, message = _fetch(commands, order.index.folder, found, client, ports), ""
         except FleetpatchError as error:
-            state, message = FetchState.FAILED, f"{error.message}. {error.hint}"
-        ended = OperationState.FAILED if state is FetchState.FAILED else OperationState.SUCCEEDED
+            state, message = "Failed", f"{error.message}. {error.hint}"
+        ended = OperationState.FAILED if message else OperationState.SUCCEEDED
         ports.listener.on_step_finished(host.name, Step.INSTALL, ended.value, message)
         return HostResult(host.name, state, message)
 
     results = visit_machines(hosts, 4, fetch)
-    if all(result.state is not FetchState.FAILED for result in results):
+    if not any(result.message for result in results):
         _add_line(order.path.parent / order.index.file, found)
     return results
 
 
-def _fetch(commands: HostCommands, folder: str, found: FoundImage, client: httpx.Client, ports: Ports) -> FetchState:
+def _fetch(commands: HostCommands, folder: str, found: FoundImage, client: httpx.Client, ports: Ports) -> str:
     wanted = {"folder": folder.rstrip("/"), "name": found.name, "digest": found.digest}
     source = {"size": str(found.size), "url": found.url, "mark": found.mark}
     have, idle, resume, seconds = -1, 0, "yes", PART_SECONDS
@@ -240,8 +225,8 @@ def _fetch(commands: HostCommands, folder: str, found: FoundImage, client: httpx
         records = commands.run_script("image_fetch", part, deadline=deadline).find_records("image_part")
         record = records[0] if records else {"state": "Failed", "why": "the host did not say what it has"}
         state, why, got = record["state"], record.get("why"), record.get("have")
-        if state in {FetchState.FETCHED, FetchState.PRESENT}:
-            return FetchState(str(state))
+        if state in {"Fetched", "Present"}:
+            return str(state)
         if state == "Failed" or not isinstance(got, int):
             raise ProviderError(f"{commands.host}: {why}", hint="Mend that, and order it again.")
         if state != "Part" and look_at(found.url, client) != (found.url, found.size, found.mark):

@@ -7,7 +7,7 @@ from functools import partial
 
 from flows.components.fleet_components import explain_withdrawal, read_knowledge, require_component
 from flows.components.overview import ComponentKnowledge
-from flows.images.image_file import ImageGroup, ImageGroups, load_image_groups
+from flows.images.image_file import GroupForm, ImageGroup, ImageGroups, load_image_groups
 from inventory.errors import EmptyScopeError, InvalidFiles, InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import Inventory, Machine
@@ -20,7 +20,7 @@ from tasks.records.sql_records import SqlRecords
 _NO_TIME = datetime.fromtimestamp(0, UTC)
 
 
-def select_members(group: ImageGroup, inventory: Inventory) -> tuple[Machine, ...]:
+def select_members(group: ImageGroup | GroupForm, inventory: Inventory) -> tuple[Machine, ...]:
     """Return the machines of a group; none, if its scope selects none."""
     try:
         return tuple(Scope.parse(group.scope).select_machines(inventory))

@@ -4,42 +4,36 @@ import subprocess
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
 
 from tasks.domain.errors import RequestError
 
-_GPGV_SECONDS: Final = 60
-
 
 class SignatureState(StrEnum):
-    """What is known of the signature of a list, and in words."""
+    """What is known of the signature of a list."""
 
-    GOOD = "Good", "was signed by a key of the keyring", ""
-    UNSIGNED = "Unsigned", "has no signature", "Name the file of its signature: `signature`."
-    UNKNOWN_KEY = "UnknownKey", "was signed by a key that is not in the keyring", "Ask its publisher for its key."
-    EXPIRED = (
-        "Expired",
-        "has a signature or a key that has expired or was revoked",
-        "Ask its publisher for its new key.",
-    )
-    BAD = "Bad", "was changed after it was signed", "Take the list and its signature anew. Do not use this one."
-    UNCHECKED = "Unchecked", "could not be checked", "The controller needs gpgv, and a keyring that is not armoured."
+    GOOD = "Good"  # a key of the keyring has made it
+    UNSIGNED = "Unsigned"
+    UNKNOWN_KEY = "UnknownKey"
+    EXPIRED = "Expired"  # or revoked: the signature or its key
+    BAD = "Bad"  # it is of something else
+    UNCHECKED = "Unchecked"  # gpgv is not there, or could not say it
 
-    meaning: str
-    hint: str
 
-    def __new__(cls, word: str, meaning: str, hint: str) -> "SignatureState":
-        """Return the state of a word."""
-        state = str.__new__(cls, word)
-        state._value_, state.meaning, state.hint = word, meaning, hint
-        return state
+_WORDS = {
+    SignatureState.UNSIGNED: ("has no signature", "Name the file of its signature: `signature`."),
+    SignatureState.UNKNOWN_KEY: ("was signed by a key that is not in the keyring", "Ask its publisher for its key."),
+    SignatureState.EXPIRED: ("has an expired or revoked signature or key", "Ask its publisher for its new key."),
+    SignatureState.BAD: ("was changed after it was signed", "Do not use it. Take the list and its signature anew."),
+    SignatureState.UNCHECKED: ("could not be checked", "It needs gpgv here, and a keyring made by `gpg --dearmor`."),
+}
 
 
 class UntrustedList(RequestError):
     """A list whose signature is not good. Nothing of it may be used."""
 
     def __init__(self, state: SignatureState, said: str = "") -> None:
-        super().__init__(f"{state.meaning}{said and f': {said}'} (signature: {state.value})", hint=state.hint)
+        meaning, hint = _WORDS[state]
+        super().__init__(f"{meaning}{said and f': {said}'} (signature: {state.value})", hint=hint)
         self.state = state
 
 
@@ -48,7 +42,7 @@ def judge_signature(status: str, *, is_detached: bool) -> SignatureState:
 
     A file with a text of its own, in place of a detached signature, says nothing of the list: gpgv only warns of that.
     """
-    words = {line.split()[1] for line in status.splitlines() if line.startswith("[GNUPG:] ") and len(line.split()) > 1}
+    words = {line.split(" ")[1] for line in status.splitlines() if line.startswith("[GNUPG:] ")}
     if "BADSIG" in words or (is_detached and "PLAINTEXT" in words):
         return SignatureState.BAD
     if {"GOODSIG", "VALIDSIG"} <= words:
@@ -61,33 +55,24 @@ def judge_signature(status: str, *, is_detached: bool) -> SignatureState:
 
 
 def read_signed_text(content: bytes, signature: bytes | None, keyring: bytes) -> bytes:
-    """Return the part of a list that its signature is for.
-
-    Args:
-        content: of the list.
-        signature: its detached signature; None: the list itself is clearsigned.
-        keyring: the keys that may have signed it, as gpgv reads them.
+    """Return the part of a list that its signature is for; None: the list itself is clearsigned.
 
     Raises:
         UntrustedList: the signature is not good, or not known to be good.
     """
     if keyring.startswith(b"-----BEGIN"):
-        raise UntrustedList(SignatureState.UNCHECKED, "the keyring is armoured: `gpg --dearmor`")
+        raise UntrustedList(SignatureState.UNCHECKED, "the keyring is armoured")
     with TemporaryDirectory() as folder:
-        files = {"keyring": keyring, "list": content, "signature": signature}
-        paths = {name: Path(folder, name) for name, data in files.items() if data is not None}
-        for name, path in paths.items():
-            path.write_bytes(files[name] or b"")
-        signed = [str(paths["signature"]), str(paths["list"])] if signature is not None else [str(paths["list"])]
-        options = ["--homedir", folder, "--status-fd", "2", "--keyring", str(paths["keyring"]), "--output", "-"]
+        signed = ["signature", "list"] if signature is not None else ["list"]
+        for name, data in (("keyring", keyring), ("list", content), ("signature", signature or b"")):
+            Path(folder, name).write_bytes(data)
+        command = ["gpgv", "--homedir", folder, "--status-fd", "2", "--keyring", f"{folder}/keyring", "--output", "-"]
         try:
-            command = ["gpgv", *options, *signed]
-            done = subprocess.run(command, capture_output=True, timeout=_GPGV_SECONDS, check=False)
+            done = subprocess.run([*command, *signed], cwd=folder, capture_output=True, timeout=60, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise UntrustedList(SignatureState.UNCHECKED, f"gpgv: {error}") from error
     said = done.stderr.decode(errors="replace")
     if (state := judge_signature(said, is_detached=signature is not None)) is not SignatureState.GOOD:
-        own_words = [line for line in said.splitlines() if line and not line.startswith("[GNUPG:]")]
-        raise UntrustedList(state, "; ".join(own_words)[-300:] if state is SignatureState.UNCHECKED else "")
+        raise UntrustedList(state, said.strip()[-300:] if state is SignatureState.UNCHECKED else "")
     header = content.partition(b"\n\n")[0].count(b"\n") + 2  # faults keep the number of their line
     return content if signature is not None else b"\n" * header + done.stdout

@@ -186,7 +186,7 @@ def fetch(
     from fleetpatch.cli.runtime.exit_codes import ExitCode
     from fleetpatch.cli.runtime.machine_selection import open_machines
     from fleetpatch.cli.views.images import build_fetch_json, print_fetch
-    from flows.images.fetching import FetchState, fetch_onto, find_newest, open_publisher, plan_fetch
+    from flows.images.fetching import fetch_onto, find_newest, open_publisher, plan_fetch
     from flows.policy.enforcement import enforce_act_policy
     from inventory.loader import find_inventory, load_inventory
     from tasks.rules.policy.model import RiskyOption
@@ -202,7 +202,7 @@ def fetch(
             found = find_newest(order, client)
         results = () if dry_run else fetch_onto(opened, order, found, ports)
     print_json_or_text(as_json, build_fetch_json, print_fetch, order, found, results)
-    if any(result.state is FetchState.FAILED for result in results):
+    if any(result.message for result in results):
         raise typer.Exit(int(ExitCode.MACHINE_FAILED))
 
 

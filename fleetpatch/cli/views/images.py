@@ -67,7 +67,7 @@ def print_disks(disks: Sequence[ExpiredDisk]) -> None:
 
 def build_fetch_json(order: "FetchOrder", found: "FoundImage", results: "Sequence[HostResult]") -> dict[str, object]:
     """Return an image of a publisher, and what became of it on hosts, as JSON data."""
-    hosts = [{"machineName": one.host, "state": one.state.value, "message": one.message or None} for one in results]
+    hosts = [{"machineName": one.host, "state": one.state, "message": one.message or None} for one in results]
     image = {"version": found.version, "name": found.name, "digest": found.digest, "url": found.url}
     return {**image, "bytes": found.size, "isSignatureChecked": order.index.keyring is not None, "hosts": hosts}
 
@@ -77,7 +77,7 @@ def print_fetch(order: "FetchOrder", found: "FoundImage", results: "Sequence[Hos
     signed = "its list has a good signature" if order.index.keyring else "nobody's signature was checked: no `keyring`"
     print_unwrapped(f"{found.version}: {found.name}, {found.size} bytes, {found.digest}; {signed}")
     for result in results:
-        print_unwrapped(f"{result.host}: {result.state.value}{result.message and f': {result.message}'}")
+        print_unwrapped(f"{result.host}: {result.state}{result.message and f': {result.message}'}")
 
 
 def print_history(rows: Sequence[ImageUpgradeRow]) -> None:
