@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from flows.engine.machine_work import connect_or_defer_error
 from flows.machine_visits import build_visit_context, visit_machines
 from flows.ports.ports import Ports
 from inventory.data_class import dataclass
@@ -80,7 +81,11 @@ def check_machines(
 
 def _check_machine(run_context: RunContext, machine: Machine) -> Readiness:
     run_context.listener.on_progress(machine.name, Step.ASSESS, None, "looking")
-    findings = _assess_and_check(run_context, machine)
+    context = MachineContext(run_context, connect_or_defer_error(run_context.connect, machine), MachineState(machine))
+    try:
+        findings = (*_assess_and_check(context), *check_identity(context, FindingLevel.WARN))
+    finally:
+        context.transport.close()
     if not machine.owner.is_patchable:
         message = f"it is patched by its owner ({machine.owner}); fleetpatch only looks at it"
         findings = (*findings, Finding("owner", FindingLevel.GOOD, message))
@@ -90,20 +95,30 @@ def _check_machine(run_context: RunContext, machine: Machine) -> Readiness:
     return Readiness(machine.name, findings)
 
 
-def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Finding, ...]:
-    try:
-        transport = run_context.connect(machine)
-    except FleetpatchError as error:
-        return build_failure_findings(find_failed_check(error), ErrorInfo.from_error(error))
-    context = MachineContext(run_context, transport, MachineState(machine))
+def check_identities(machines: Sequence[Machine], ports: Ports, *, at_once: int) -> tuple[Readiness, ...]:
+    """Check whether machines are those that their providers mean. Machines without a provider are left out."""
+    run_context = build_visit_context(ports, "providers")
+
+    def check(machine: Machine) -> Readiness:
+        run_context.listener.on_progress(machine.name, Step.ASSESS, None, "asking who it is")
+        transport = connect_or_defer_error(run_context.connect, machine)
+        findings = check_identity(MachineContext(run_context, transport, MachineState(machine)), FindingLevel.WARN)
+        state = OperationState.FAILED if describe_blocking_findings(findings) else OperationState.SUCCEEDED
+        run_context.listener.on_step_finished(machine.name, Step.ASSESS, state.value, "")
+        return Readiness(machine.name, findings)
+
+    return visit_machines([machine for machine in machines if machine.provider], at_once, check)
+
+
+def _assess_and_check(context: MachineContext) -> tuple[Finding, ...]:
+    machine = context.state.machine
     try:
         try:
             context.state = assess(context)  # checks get the environment of its package manager
             custom = [
                 replace(finding, check=f"{CUSTOM_CHECK_PREFIX}{finding.check}") for finding in run_all_checks(context)
             ]
-            identity = check_identity(context, FindingLevel.WARN)
-            machine_findings = (*check_health(context), *survey_next_boot(context), *identity, *custom)
+            machine_findings = (*check_health(context), *survey_next_boot(context), *custom)
         except ManagerError as error:
             return _build_manager_findings(context, error)
     except FleetpatchError as error:
@@ -114,8 +129,6 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
         return build_failure_findings(
             "facts", ErrorInfo.from_error(InternalError(f"{type(error).__name__}: {error}", hint=hint))
         )
-    finally:
-        transport.close()
     if context.state.assessment is None:
         return build_failure_findings("facts", ErrorInfo.from_error(ProtocolViolation("the machine did not answer")))
     remarks = [_NO_PRIVILEGE_FINDING] if machine.privilege is PrivilegeMethod.NONE else []

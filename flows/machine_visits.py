@@ -39,4 +39,5 @@ def build_visit_context(ports: Ports, kind: str, *, refresh: bool = False) -> Ru
         find_manager=ports.find_manager,
         listener=ports.listener,
         stop_token=ports.stop_token,
+        open_provider=ports.open_provider,
     )

@@ -49,6 +49,11 @@ def check_inventory(
         ),
     ] = None,
     inventory: InventoryOption = None,
+    providers: Annotated[
+        bool,
+        typer.Option("--providers", help="Also ask machines and their providers whether they mean the same machines."),
+    ] = False,
+    records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print every fault of an inventory, with line and remedy."""
@@ -66,7 +71,24 @@ def check_inventory(
     except InvalidInventory as faulty:
         print_json_or_text(as_json, build_faulty_inventory_json, print_problems, path, faulty.problems)
         raise typer.Exit(int(ExitCode.BAD_INPUT)) from faulty
-    print_json_or_text(as_json, build_valid_inventory_json, print_valid_inventory, path, loaded_inventory)
+    if not providers:
+        print_json_or_text(as_json, build_valid_inventory_json, print_valid_inventory, path, loaded_inventory)
+        return
+    from fleetpatch.cli.runtime.machine_selection import open_machines
+    from fleetpatch.cli.runtime.row_table import build_list_json
+    from fleetpatch.cli.views.doctor import MACHINE_FACTS, print_findings, to_doctor_exit_code
+    from flows.doctor import check_identities
+
+    machines = [machine for machine in loaded_inventory.machines if machine.provider]
+    with open_machines(machines, path, "*", records, "Providers") as (ports, opened):
+        readiness = check_identities(opened, ports, at_once=20)
+    if as_json:
+        document = build_valid_inventory_json(path, loaded_inventory)
+        print_json({**document, "providers": build_list_json(MACHINE_FACTS, readiness)})
+    else:
+        print_valid_inventory(path, loaded_inventory)
+        print_findings([replace(finding, check=one.machine) for one in readiness for finding in one.findings])
+    raise typer.Exit(int(to_doctor_exit_code((), readiness)))
 
 
 @inventory_app.command("list")

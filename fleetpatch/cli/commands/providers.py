@@ -36,7 +36,7 @@ def show_providers(
             print_unwrapped(_describe(answer))
         if not answers:
             print_unwrapped("No machine of this scope has a provider.")
-    if any(answer["error"] for answer in answers):
+    if any(answer["error"] or answer["refusal"] for answer in answers):
         raise typer.Exit(int(ExitCode.MACHINE_FAILED))
     if not answers:
         raise typer.Exit(int(ExitCode.WARNINGS))
@@ -47,14 +47,20 @@ def _ask(ports: "Ports", machine: "Machine") -> dict[str, object]:
     from dataclasses import asdict
 
     from tasks.domain.protocols.clock import Deadline
+    from tasks.domain.protocols.machine_provider import IdentifyingProvider
+    from tasks.rules.machine_identity import explain_refusal
 
-    answer: dict[str, object] = {"machineName": machine.name, "provider": machine.provider, "error": ""}
+    answer: dict[str, object] = {"machineName": machine.name, "provider": machine.provider, "error": "", "refusal": ""}
     try:
         provider = ports.open_provider(machine)
         assert provider is not None  # noqa: S101 - for the type checker; the machine names one
         seen = provider.read_machine(deadline=Deadline.after(ports.clock, ANSWER_SECONDS))
         is_experimental = provider.kind in EXPERIMENTAL_KINDS
         answer |= {"kind": provider.kind, "experimental": is_experimental, "acts": sorted(provider.acts)}
+        assert isinstance(provider, IdentifyingProvider)  # noqa: S101 - likewise
+        proof = provider.prove_identity(seen, deadline=Deadline.after(ports.clock, ANSWER_SECONDS))
+        answer["refusal"] = explain_refusal(proof, machine.identity)
+        answer |= {"identity": proof.state, "identityMessage": proof.message}
     except FleetpatchError as error:
         return answer | {"error": error.message, "hint": error.hint}
     taken = {snapshot.id: snapshot.taken_at for snapshot in seen.snapshots}
@@ -82,6 +88,8 @@ def _describe(answer: dict[str, object]) -> str:
     parts.append(f"can: {', '.join(acts)}")
     if answer["experimental"]:
         parts.append(f"experimental: {answer['kind']} was never run on the real thing")
+    refused = "orders are refused: " if answer["refusal"] else ""
+    parts.append(f"identity: {answer['identity']}: {refused}{answer['identityMessage']}")
     return f"{name}: {machine['power']}; {'; '.join(parts)}"
 
 

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from inventory.machine import Machine
 from inventory.machine_providers import ProviderKind
-from tasks.domain.errors import ProviderError, TransportError
+from tasks.domain.errors import FleetpatchError, ProviderError
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, Transport
 from tasks.domain.provided_machines import (
@@ -26,7 +26,7 @@ from tasks.rules.machine_identity import (
     normalize_uuid,
 )
 
-_ANSWER_SECONDS: Final = 30.0
+_ANSWER_SECONDS: Final = 60.0
 _OWN_DISKS: Final = frozenset({ProviderKind.LVM.value, ProviderKind.BTRFS.value})
 """The kinds of provider that are asked on the machine itself."""
 
@@ -66,7 +66,7 @@ class IdentityGuard:
         if provided.power not in {PowerState.STOPPED, PowerState.PAUSED}:
             try:
                 own = self._read_own(deadline)
-            except TransportError as error:
+            except FleetpatchError as error:  # its login may be refused, too
                 reason = error.message
             else:
                 proof = judge_identity(own, provided.identity or MachineIdentity(), provider)

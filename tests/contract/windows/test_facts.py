@@ -17,6 +17,7 @@ from tasks.machines.managers.registry import MANAGER_COMMANDS
 from tasks.machines.transport.script_library import load_windows_script
 from tasks.rules.machine_checks.precheck import check_disk_space
 from tasks.rules.machine_checks.units import ServiceFault, find_missing_services, judge_service
+from tasks.rules.machine_identity import normalize_uuid
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import build_states_script, parse_service_states
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
@@ -52,6 +53,15 @@ def ask(warm: WarmMachine, text: str) -> ScriptResult:
         return f"# Requires: listeners\n{text}" if name == "ask" else load_windows_script(name, package)
 
     return warm.open_host(script_loader=load).run_script(Script("ask"), deadline=soon())
+
+
+def test_a_machine_tells_who_it_is_as_its_hypervisor_does(warm: WarmMachine) -> None:
+    script = Script("machine_identity", read_only=True, package="tasks.machines.providers")
+    answer = warm.open_host().run_script(script, deadline=soon())
+    (machine,) = answer.find_records("machine")
+    assert machine["asset_tag"] == ""
+    assert normalize_uuid(machine["uuid"]) == str(machine["uuid"]).lower() != ""
+    assert [card["mac"] for card in answer.find_records("card")] == ["52:54:00:00:00:0A"]
 
 
 def test_the_facts_of_a_machine_make_sense(warm: WarmMachine) -> None:

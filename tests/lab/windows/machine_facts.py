@@ -84,6 +84,11 @@ def list_cim_instances(scenario: "Scenario") -> dict[str, list[JsonObject]]:
         "root/cimv2:Win32_ComputerSystemProduct": [
             {"UUID": str(uuid.uuid5(uuid.NAMESPACE_DNS, scenario.name)).upper()}
         ],
+        "root/cimv2:Win32_NetworkAdapter": [
+            {"PhysicalAdapter": True, "MACAddress": "52:54:00:00:00:0A"},
+            {"PhysicalAdapter": True, "MACAddress": None},
+            {"PhysicalAdapter": False, "MACAddress": "52:54:00:00:00:0B"},
+        ],
         "root/cimv2:Win32_NetworkAdapterConfiguration": [
             {"IPEnabled": True, "DefaultIPGateway": ["192.0.2.1", "fe80::1"]},
             {"IPEnabled": True, "DefaultIPGateway": None},

@@ -1,0 +1,149 @@
+"""No order of any kind reaches the provider of a machine that is not proven to be the right one."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from inventory.machine import IdentityPolicy, Machine
+from inventory.machine_providers import ProviderKind
+from tasks.domain.errors import ConnectionLost, ProviderError
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import ScriptRecord
+from tasks.domain.provided_machines import (
+    IdentityState,
+    MachineIdentity,
+    PowerState,
+    ProvidedMachine,
+    ProviderAct,
+    ProviderOrder,
+)
+from tasks.machines.providers.identity import IdentityGuard
+from tasks.machines.providers.registry import GuardedProvider
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_transport import FakeTransport
+from tests.support.provider_records import KeptRecords
+
+OWN, OTHER = "4c4c4544-0044-4410-8054-b9c04f595631", "11111111-2222-4333-8444-555555555555"
+CARD = "52:54:00:00:00:0a"
+FOREIGN_KINDS = sorted(set(ProviderKind) - {ProviderKind.LVM, ProviderKind.BTRFS})
+
+
+class World:
+    """A machine that tells a UUID and a card, its provider, and the orders that this got."""
+
+    def __init__(self, kind: str = "libvirt", identity: IdentityPolicy = IdentityPolicy.PROVEN) -> None:
+        self.clock, self.records, self.orders = FakeClock(), KeptRecords(), list[ProviderAct]()
+        self.kind, self.acts = kind, frozenset(ProviderAct)
+        self.answers: list[ScriptRecord] = [
+            {"kind": "machine", "uuid": OWN.upper(), "asset_tag": ""},
+            {"kind": "card", "mac": CARD},
+        ]
+        self.asked, self.is_away = 0, False
+        self.provided = ProvidedMachine("vm-1", PowerState.RUNNING, identity=MachineIdentity(OWN, macs=(CARD,)))
+        self.machine = Machine("web", "10.0.0.1", provider="rack/vm-1", identity=identity)
+        guard = IdentityGuard(self.machine, kind, self.clock, self.connect, self.records)
+        self.provider = GuardedProvider(self, self.clock, 900, guard)
+
+    def connect(self, name: str) -> Any:
+        assert name == "web"
+        transport = FakeTransport(self.clock)
+        if self.is_away:
+            transport.fail(ConnectionLost("nobody answers"))
+        transport.answer("machine_identity", self.answers)
+        self.asked += 1
+        return transport
+
+    def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
+        return self.provided
+
+    def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
+        self.orders.append(order.act)
+        return ""
+
+    def order(self, act: ProviderAct = ProviderAct.REVERT) -> None:
+        self.provider.carry_out(ProviderOrder(act, "s1"), deadline=Deadline.after(self.clock, 600))
+
+    def show(self, **changes: Any) -> None:
+        values: Mapping[str, Any] = {"power": PowerState.RUNNING, "identity": MachineIdentity(OWN), **changes}
+        self.provided = ProvidedMachine("vm-1", **values)
+
+
+@pytest.mark.parametrize("act", ProviderAct)
+@pytest.mark.parametrize("kind", FOREIGN_KINDS)
+@pytest.mark.parametrize("policy", IdentityPolicy)
+def test_another_machine_gets_no_order_of_any_provider_whatever_the_inventory_says(
+    act: ProviderAct, kind: str, policy: IdentityPolicy
+) -> None:
+    world = World(kind, policy)
+    world.show(identity=MachineIdentity(OTHER))
+    with pytest.raises(ProviderError, match=f"nothing was ordered: it is another machine than rack/vm-1.*{OTHER}"):
+        world.order(act)
+    assert world.orders == []
+    world.show()
+    world.order(act)
+    assert world.orders == [act]
+
+
+@pytest.mark.parametrize("kind", FOREIGN_KINDS)
+def test_one_that_nothing_proves_gets_orders_only_if_its_owner_stands_for_it(kind: str) -> None:
+    for policy in IdentityPolicy:
+        world = World(kind, policy)
+        world.show(identity=None)
+        if policy is IdentityPolicy.UNVERIFIED:
+            world.order()
+        else:
+            with pytest.raises(ProviderError, match="nothing was ordered") as refused:
+                world.order()
+            assert "identity: unverified" in str(refused.value.hint)
+        assert world.orders == ([ProviderAct.REVERT] if policy is IdentityPolicy.UNVERIFIED else [])
+        assert world.records.rows == {}
+
+
+@pytest.mark.parametrize("kind", [ProviderKind.LVM, ProviderKind.BTRFS])
+def test_a_machine_that_holds_its_disks_itself_is_the_right_one(kind: str) -> None:
+    world = World(kind)
+    world.show(identity=None)
+    world.order()
+    assert (world.orders, world.asked) == ([ProviderAct.REVERT], 0)
+
+
+def test_a_machine_that_is_off_is_known_by_its_last_proof_until_its_provider_shows_another_one() -> None:
+    world = World()
+    world.show(power=PowerState.STOPPED)
+    with pytest.raises(ProviderError, match="never proven to be rack/vm-1.*its provider says that it is Stopped"):
+        world.order()
+    world.show()
+    world.order(ProviderAct.STOP)
+    world.clock.advance(timedelta(days=3).total_seconds())
+    world.show(power=PowerState.STOPPED)
+    asked = world.asked
+    world.order()
+    assert (world.orders, world.asked) == ([ProviderAct.STOP, ProviderAct.REVERT], asked)
+    proof = world.provider.prove_identity(world.provided, deadline=Deadline.after(world.clock, 60))
+    assert (proof.state, proof.proven_at is not None) == (IdentityState.PROVEN_BEFORE, True)
+    assert world.clock.now() - (proof.proven_at or world.clock.now()) == timedelta(days=3)
+    world.show(power=PowerState.STOPPED, identity=MachineIdentity(OTHER))
+    with pytest.raises(ProviderError, match="rack/vm-1 has become another machine since"):
+        world.order()
+
+
+def test_a_machine_that_does_not_answer_is_known_by_its_last_proof() -> None:
+    world = World()
+    world.order(ProviderAct.TAKE_SNAPSHOT)
+    world.is_away = True
+    world.order()
+    assert world.orders == [ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT]
+
+
+def test_a_machine_that_tells_nothing_is_unknown_and_its_last_proof_does_not_help() -> None:
+    world = World()
+    world.order(ProviderAct.TAKE_SNAPSHOT)
+    world.answers = [{"kind": "machine", "uuid": "", "asset_tag": ""}]
+    with pytest.raises(ProviderError, match="nothing was ordered"):
+        world.order()
+    world.answers = []
+    with pytest.raises(ProviderError, match="nothing was ordered"):
+        world.order()
+    assert world.orders == [ProviderAct.TAKE_SNAPSHOT]

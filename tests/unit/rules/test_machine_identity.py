@@ -1,0 +1,134 @@
+"""Rules of identity: which machines are the same, and what a proof of before is worth."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inventory.machine import IdentityPolicy
+from tasks.domain.provided_machines import IdentityProof, IdentityState, MachineIdentity, ProviderRecord
+from tasks.domain.states import FindingLevel
+from tasks.rules.machine_identity import (
+    describe_identity,
+    explain_refusal,
+    judge_by_record,
+    judge_identity,
+    normalize_instance_id,
+    normalize_macs,
+    normalize_uuid,
+)
+
+UUID_A = "4c4c4544-0044-4410-8054-b9c04f595631"
+SWAPPED_A = "44454c4c-4400-1044-8054-b9c04f595631"
+UUID_B = "11111111-2222-4333-8444-555555555555"
+CARD_A, CARD_B, CARD_C = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "52:54:00:00:00:0c"
+AT = datetime(2026, 3, 10, 1, 0, tzinfo=UTC)
+
+macs = st.lists(st.sampled_from([CARD_A, CARD_B, CARD_C]), unique=True).map(tuple)
+identities = st.builds(
+    MachineIdentity, st.sampled_from(["", UUID_A, SWAPPED_A, UUID_B]), st.sampled_from(["", "i-01234567"]), macs
+)
+
+
+@pytest.mark.parametrize(
+    ("own", "provided", "state"),
+    [
+        (MachineIdentity(UUID_A), MachineIdentity(UUID_A), IdentityState.PROVEN),
+        (MachineIdentity(UUID_A), MachineIdentity(SWAPPED_A), IdentityState.PROVEN),  # Azure, VMware, old dmidecode
+        (MachineIdentity(UUID_A), MachineIdentity(UUID_B), IdentityState.DIFFERENT),
+        # the card of the right machine does not help: a bridge or a macvtap of its host has it, too
+        (MachineIdentity(UUID_A, macs=(CARD_A,)), MachineIdentity(UUID_B, macs=(CARD_A,)), IdentityState.DIFFERENT),
+        (MachineIdentity(macs=(CARD_A, CARD_B)), MachineIdentity(macs=(CARD_A,)), IdentityState.PROVEN),
+        (MachineIdentity(macs=(CARD_A,)), MachineIdentity(macs=(CARD_A, CARD_B)), IdentityState.UNKNOWN),
+        (MachineIdentity(macs=(CARD_A,)), MachineIdentity(macs=(CARD_B,)), IdentityState.DIFFERENT),
+        # a clone with the same UUID
+        (MachineIdentity(UUID_A, macs=(CARD_A,)), MachineIdentity(UUID_A, macs=(CARD_B,)), IdentityState.UNKNOWN),
+        (MachineIdentity(UUID_A, macs=(CARD_A,)), MachineIdentity(UUID_A), IdentityState.PROVEN),
+        (MachineIdentity(UUID_A), MachineIdentity(macs=(CARD_A,)), IdentityState.UNKNOWN),
+        (MachineIdentity(), MachineIdentity(UUID_A, macs=(CARD_A,)), IdentityState.UNKNOWN),
+        (MachineIdentity(UUID_A), MachineIdentity(), IdentityState.UNKNOWN),
+        (MachineIdentity(), MachineIdentity(), IdentityState.UNKNOWN),
+        (MachineIdentity(UUID_A, "i-0a"), MachineIdentity(UUID_A, "i-0b"), IdentityState.DIFFERENT),
+        (MachineIdentity("", "i-0a"), MachineIdentity("", "i-0a", (CARD_A,)), IdentityState.PROVEN),
+    ],
+)
+def test_who_is_the_same_machine(own: MachineIdentity, provided: MachineIdentity, state: IdentityState) -> None:
+    proof = judge_identity(own, provided, "rack/vm-2")
+    assert proof.state is state
+    assert "rack/vm-2" in proof.message
+
+
+@given(identities, identities)
+def test_nothing_is_proven_by_what_one_side_alone_knows(own: MachineIdentity, provided: MachineIdentity) -> None:
+    proof = judge_identity(own, provided, "rack/a")
+    if not proof.is_proven:
+        return
+    same_uuid = bool(own.uuid) and UUID(own.uuid).bytes in {UUID(uuid).bytes for uuid in (UUID_A, SWAPPED_A, UUID_B)}
+    assert (own.uuid and provided.uuid and same_uuid) or own.instance_id == provided.instance_id != "" or own.macs
+    assert not (own.macs and provided.macs and not set(own.macs) & set(provided.macs))
+    if own.uuid and provided.uuid:
+        assert (own.uuid == UUID_B) == (provided.uuid == UUID_B)
+
+
+@pytest.mark.parametrize(
+    ("text", "uuid"),
+    [
+        (UUID_A.upper() + "\n", UUID_A),
+        ("{" + UUID_A + "}", UUID_A),
+        ("00000000-0000-0000-0000-000000000000", ""),
+        ("FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", ""),
+        ("03000200-0400-0500-0006-000700080009", ""),
+        ("Not Settable", ""),
+        (None, ""),
+    ],
+)
+def test_a_uuid_that_many_machines_have_is_none(text: object, uuid: str) -> None:
+    assert normalize_uuid(text) == uuid
+
+
+def test_cards_and_instances_are_read_in_all_forms() -> None:
+    assert normalize_macs(["52-54-00-00-00-0A", CARD_A, "00:00:00:00:00:00", "", None, "eth0"]) == (CARD_A,)
+    tags = ("i-0ABCDEF1", "Default string", "i-x", None)
+    assert [normalize_instance_id(tag) for tag in tags] == ["i-0abcdef1", "", "", ""]
+
+
+def record(**changes: object) -> ProviderRecord:
+    values = {"address": "10.0.0.1", "identity": MachineIdentity(UUID_A), "proven_at": AT, **changes}
+    return ProviderRecord("web", "rack/a", **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("before", "provided", "state"),
+    [
+        (record(), MachineIdentity(UUID_A), IdentityState.PROVEN_BEFORE),
+        (record(), MachineIdentity(UUID_B), IdentityState.DIFFERENT),  # somebody made another one of that name
+        (record(), None, IdentityState.UNKNOWN),
+        (record(), MachineIdentity(), IdentityState.UNKNOWN),
+        (record(address="10.0.0.2"), MachineIdentity(UUID_A), IdentityState.UNKNOWN),
+        (record(identity=None), MachineIdentity(UUID_A), IdentityState.UNKNOWN),
+        (None, MachineIdentity(UUID_A), IdentityState.UNKNOWN),
+    ],
+)
+def test_a_machine_that_is_off_is_known_by_what_was_proven_last(
+    before: ProviderRecord | None, provided: MachineIdentity | None, state: IdentityState
+) -> None:
+    proof = judge_by_record(before, "10.0.0.1", provided, "rack/a", "it is off")
+    assert proof.state is state
+    if proof.is_proven:
+        assert (proof.proven_at, "2026-03-10 01:00 UTC" in proof.message) == (AT, True)
+
+
+@pytest.mark.parametrize("state", IdentityState)
+@pytest.mark.parametrize("policy", IdentityPolicy)
+def test_one_word_of_the_inventory_allows_the_unknown_and_never_the_different(
+    state: IdentityState, policy: IdentityPolicy
+) -> None:
+    proof = IdentityProof(state, "as it is")
+    finding = describe_identity(proof, policy)
+    allowed = proof.is_proven or (state is IdentityState.UNKNOWN and policy is IdentityPolicy.UNVERIFIED)
+    assert (explain_refusal(proof, policy) == "") == allowed
+    assert (finding.level is FindingLevel.BLOCK) == (not allowed)
+    if allowed and not proof.is_proven:
+        assert (finding.level, "`identity: unverified`" in finding.message) == (FindingLevel.REMARK, True)
