@@ -251,6 +251,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "tests/unit/engine/test_rehearsals.py; the host's script in real shells, without libvirt: "
         "tests/contract/providers/test_overlay_script.py; the XML: tests/unit/providers/test_libvirt_copy.py."
     ),
+    "tests/lab/vm/test_identity.py::": (
+        "Two QEMUs without KVM, a snapshot and a revert: minutes. Each verb and kind of provider, without machines: "
+        "tests/unit/providers/test_identity.py; what machines tell: tests/contract/test_machine_identity_script.py."
+    ),
     "tests/lab/vm/test_snapshots.py::": (
         "Each is minutes of QEMU without KVM. Simulated: tests/unit/engine/test_snapshots.py and "
         "tests/unit/engine/test_undo_by_snapshot.py; kills, no provider: tests/faults/hypervisor.py; the "

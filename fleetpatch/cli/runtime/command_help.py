@@ -138,7 +138,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "config check": ("config check", "config check configurations/web.yaml"),
     "config schema": ("config schema --output configuration.schema.json", "config schema --policy"),
     "config import-azure": ("config import-azure azure.json --scope env=prod --output web.yaml",),
-    "inventory check": ("inventory check", "inventory check fleet.yaml"),
+    "inventory check": ("inventory check", "inventory check fleet.yaml", "inventory check --providers"),
     "inventory list": ("inventory list", "inventory list env=prod,!ring=canary"),
     "inventory owner": ("inventory owner env=test managed --dry-run", "inventory owner web-1 os"),
     "inventory schema": ("inventory schema",),

@@ -78,7 +78,7 @@ def test_another_machine_gets_no_order_of_any_provider_whatever_the_inventory_sa
 ) -> None:
     world = World(kind, policy)
     world.show(identity=MachineIdentity(OTHER))
-    with pytest.raises(ProviderError, match=f"nothing was ordered: it is another machine than rack/vm-1.*{OTHER}"):
+    with pytest.raises(ProviderError, match=rf"nothing was ordered: it is another machine than rack/vm-1.*{OTHER}"):
         world.order(act)
     assert world.orders == []
     world.show()
@@ -112,7 +112,7 @@ def test_a_machine_that_holds_its_disks_itself_is_the_right_one(kind: str) -> No
 def test_a_machine_that_is_off_is_known_by_its_last_proof_until_its_provider_shows_another_one() -> None:
     world = World()
     world.show(power=PowerState.STOPPED)
-    with pytest.raises(ProviderError, match="never proven to be rack/vm-1.*its provider says that it is Stopped"):
+    with pytest.raises(ProviderError, match=r"never proven to be rack/vm-1.*its provider says that it is Stopped"):
         world.order()
     world.show()
     world.order(ProviderAct.STOP)
