@@ -36,7 +36,7 @@ class Consistency(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class MachineIdentity:
+class HardwareIdentity:
     """What tells a machine from all others: the machine itself and its provider both know it."""
 
     uuid: str = ""  # of its SMBIOS, as 8-4-4-4-12 digits in lower case; "": not known
@@ -74,7 +74,7 @@ class ProviderRecord:
     machine: str
     provider: str  # as the inventory entry has it: NAME or NAME/ID
     address: str = ""  # under which the machine was asked who it is
-    identity: MachineIdentity | None = None  # that machine and provider both had then; None: never proven
+    identity: HardwareIdentity | None = None  # that machine and provider both had then; None: never proven
     proven_at: datetime | None = None
     # By disk: the file that it runs with and those of ours below, the newest first.
     layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class ProvidedMachine:
     kept_disks: tuple[KeptDisk, ...] = ()  # OS disks that were replaced and are still there
     overlay: Overlay | None = None  # its rehearsal copy that exists, whole or not; None: none
     snapshot_obstacle: str = ""  # why the provider would take no snapshot of it now; "": it knows of nothing
-    identity: MachineIdentity | None = None  # None: the provider does not know it
+    identity: HardwareIdentity | None = None  # None: the provider does not know it
 
     @property
     def os_disks(self) -> tuple[ProvidedDisk, ...]:

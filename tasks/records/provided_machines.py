@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
-from tasks.domain.provided_machines import MachineIdentity, ProviderRecord
+from tasks.domain.provided_machines import HardwareIdentity, ProviderRecord
 from tasks.records.seals import Seals
 from tasks.records.snapshot_schema import provided_machines
 from tasks.records.statements import upsert_row
@@ -69,7 +69,7 @@ def _build_record(row: RowMapping) -> ProviderRecord:
         row["machine"],
         row["provider"],
         row["address"],
-        MachineIdentity(**identity | {"macs": tuple(identity["macs"])}) if identity is not None else None,
+        HardwareIdentity(**identity | {"macs": tuple(identity["macs"])}) if identity is not None else None,
         row["proven_at"],
         {disk: tuple(paths) for disk, paths in layers.items()},
         row["layers_at"],

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from inventory.machine import IdentityPolicy
 from tasks.domain.model import Finding
-from tasks.domain.provided_machines import IdentityProof, IdentityState, MachineIdentity, ProviderRecord
+from tasks.domain.provided_machines import HardwareIdentity, IdentityProof, IdentityState, ProviderRecord
 from tasks.domain.states import FindingLevel
 
 IDENTITY_CHECK: Final = "identity"
@@ -75,7 +75,7 @@ def normalize_instance_id(text: object) -> str:
     return instance_id if _INSTANCE_ID.fullmatch(instance_id) else ""
 
 
-def judge_identity(own: MachineIdentity, provided: MachineIdentity, provider: str) -> IdentityProof:
+def judge_identity(own: HardwareIdentity, provided: HardwareIdentity, provider: str) -> IdentityProof:
     """Return whether a machine is the one of its provider, by what both know.
 
     One that differs decides. Of the UUID's first three parts, firmware and tools disagree in the order of the bytes
@@ -112,7 +112,7 @@ def judge_identity(own: MachineIdentity, provided: MachineIdentity, provider: st
 
 
 def judge_by_record(
-    record: ProviderRecord | None, address: str, provided: MachineIdentity | None, provider: str, reason: str
+    record: ProviderRecord | None, address: str, provided: HardwareIdentity | None, provider: str, reason: str
 ) -> IdentityProof:
     """Return what is known of a machine that can't be asked now.
 

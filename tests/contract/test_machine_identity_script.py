@@ -47,7 +47,7 @@ def run(shell: list[str], place: Path, *, container: str = "", tree: bool = Fals
     return ScriptResult(decoder.build_output().records, done.returncode, done.stderr.decode())
 
 
-def tell(answer: ScriptResult) -> tuple[object, object, list[object]]:
+def tell(answer: ScriptResult) -> tuple[object, object, list[str]]:
     assert answer.exit_code == 0, answer
     (machine,) = answer.find_records("machine")
     return machine["uuid"], machine["asset_tag"], sorted(str(card["mac"]) for card in answer.find_records("card"))

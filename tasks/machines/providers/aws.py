@@ -13,7 +13,7 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
-    MachineIdentity,
+    HardwareIdentity,
     PowerState,
     ProvidedDisk,
     ProvidedMachine,
@@ -58,7 +58,7 @@ class AwsProvider:
             _build_snapshot(item, root_device) for item in snapshots.values() if item.get("State") == "completed"
         )
         cards = instance.get("NetworkInterfaces", [])
-        identity = MachineIdentity(instance_id=self._id, macs=tuple(card["MacAddress"].lower() for card in cards))
+        identity = HardwareIdentity(instance_id=self._id, macs=tuple(card["MacAddress"].lower() for card in cards))
         return ProvidedMachine(self._id, _read_power(instance), disks, complete, identity=identity)
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:

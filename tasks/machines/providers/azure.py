@@ -16,7 +16,7 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
-    MachineIdentity,
+    HardwareIdentity,
     PowerState,
     ProvidedDisk,
     ProvidedMachine,
@@ -164,7 +164,7 @@ class AzureProvider:
             if _read_tags(item).get(MACHINE_TAG) == vm_id or (os_disk and _find_source(item) == os_disk.lower())
         ]
         disks = (ProvidedDisk("os", DiskRole.OS, os_disk), *data_disks)
-        identity = MachineIdentity(uuid=vm_id.lower())
+        identity = HardwareIdentity(uuid=vm_id.lower())
         return ProvidedMachine(
             self._id, _read_power(vm), disks, tuple(map(_build_snapshot, snapshots)), identity=identity
         )

@@ -24,8 +24,8 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
+    HardwareIdentity,
     KeptDisk,
-    MachineIdentity,
     Overlay,
     PowerState,
     ProvidedDisk,
@@ -151,14 +151,14 @@ def _read_machine(machine_id: str, document: Mapping[str, Any]) -> ProvidedMachi
     )
 
 
-def _read_identity(document: Mapping[str, Any] | None) -> MachineIdentity | None:
+def _read_identity(document: Mapping[str, Any] | None) -> HardwareIdentity | None:
     if document is None:
         return None
     if other := sorted(set(document) - {"uuid", "instance_id", "macs"}):
         raise ValueError(f"an identity has no {', '.join(other)}")
     instance_id = normalize_instance_id(document.get("instance_id", ""))
     macs = normalize_macs(document.get("macs", ()))
-    return MachineIdentity(normalize_uuid(document.get("uuid", "")), instance_id, macs)
+    return HardwareIdentity(normalize_uuid(document.get("uuid", "")), instance_id, macs)
 
 
 def _read_snapshot(document: Mapping[str, Any]) -> Snapshot:

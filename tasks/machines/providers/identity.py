@@ -9,9 +9,9 @@ from tasks.domain.errors import FleetpatchError, ProviderError
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, Transport
 from tasks.domain.provided_machines import (
+    HardwareIdentity,
     IdentityProof,
     IdentityState,
-    MachineIdentity,
     PowerState,
     ProvidedMachine,
     ProviderRecord,
@@ -69,7 +69,7 @@ class IdentityGuard:
             except FleetpatchError as error:  # its login may be refused, too
                 reason = error.message
             else:
-                proof = judge_identity(own, provided.identity or MachineIdentity(), provider)
+                proof = judge_identity(own, provided.identity or HardwareIdentity(), provider)
                 return self._keep(proof, provided.identity) if proof.is_proven and provided.identity else proof
         record = self._records.find(self._machine.name, provider)
         return judge_by_record(record, self._machine.address, provided.identity, provider, reason)
@@ -84,7 +84,7 @@ class IdentityGuard:
         if refusal := explain_refusal(self.prove(provided, deadline), self._machine.identity):
             raise ProviderError(f"nothing was ordered: {refusal}", hint=IDENTITY_REMEDY)
 
-    def _read_own(self, deadline: Deadline) -> MachineIdentity:
+    def _read_own(self, deadline: Deadline) -> HardwareIdentity:
         script = Script("machine_identity", {}, read_only=True, package="tasks.machines.providers")
         transport = self._connect(self._machine.name)
         try:
@@ -92,13 +92,13 @@ class IdentityGuard:
         finally:
             transport.close()
         (record, *_) = answer.find_records("machine") or ({},)
-        return MachineIdentity(
+        return HardwareIdentity(
             normalize_uuid(record.get("uuid")),
             normalize_instance_id(record.get("asset_tag")),
             normalize_macs(card.get("mac") for card in answer.find_records("card")),
         )
 
-    def _keep(self, proof: IdentityProof, identity: MachineIdentity) -> IdentityProof:
+    def _keep(self, proof: IdentityProof, identity: HardwareIdentity) -> IdentityProof:
         machine, now = self._machine, self._clock.now()
         self._records.save_identity(ProviderRecord(machine.name, machine.provider, machine.address, identity, now))
         return IdentityProof(proof.state, proof.message, now)

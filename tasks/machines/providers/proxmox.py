@@ -16,7 +16,7 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
-    MachineIdentity,
+    HardwareIdentity,
     PowerState,
     ProvidedDisk,
     ProvidedMachine,
@@ -163,10 +163,10 @@ def _read_power(status: Item) -> PowerState:
     return PowerState.STOPPED if words[0] == "stopped" else states.get(words, PowerState.UNKNOWN)
 
 
-def _read_identity(config: Item) -> MachineIdentity:
+def _read_identity(config: Item) -> HardwareIdentity:
     uuid = _UUID.search(str(config.get("smbios1", "")))
     cards = (_MAC.search(str(config[key])) for key in sorted(config) if re.fullmatch(r"net\d+", key))
-    return MachineIdentity(uuid[1].lower() if uuid else "", macs=tuple(card[1].lower() for card in cards if card))
+    return HardwareIdentity(uuid[1].lower() if uuid else "", macs=tuple(card[1].lower() for card in cards if card))
 
 
 def _read_disks(config: Item) -> tuple[ProvidedDisk, ...]:

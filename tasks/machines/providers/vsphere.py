@@ -16,7 +16,7 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
-    MachineIdentity,
+    HardwareIdentity,
     PowerState,
     ProvidedDisk,
     ProvidedMachine,
@@ -180,9 +180,9 @@ def _read_disks(config: Item) -> list[tuple[ProvidedDisk, bool]]:
     return disks
 
 
-def _read_identity(config: Item) -> MachineIdentity:
+def _read_identity(config: Item) -> HardwareIdentity:
     cards = (item.get("macAddress") for item in pick(config, "hardware.device", list))
-    return MachineIdentity(str(config.get("uuid") or "").lower(), macs=tuple(str(mac).lower() for mac in cards if mac))
+    return HardwareIdentity(str(config.get("uuid") or "").lower(), macs=tuple(str(mac).lower() for mac in cards if mac))
 
 
 def _name_foreign(item: Item) -> str:

@@ -12,12 +12,18 @@ from tests.support.command import run_command
 MACHINE = {"power": "Running", "disks": [{"id": "a", "role": "OS"}], "snapshots": [{"id": "s1"}], "kept_disks": []}
 BODY = "import json, sys\nact = json.load(sys.stdin)['act']\n"
 GOOD = f"print(json.dumps({{'acts': ['start']}} if act == 'acts' else {{'machine': {MACHINE!r}}}))\n"
+READ = "web-1 (own/web1): Running; disks: a OS; snapshots: s1; kept disks: none; can: start; identity: Unknown"
 
 
 @pytest.mark.parametrize(
     ("scope", "body", "code", "words"),
     [
-        ("web-1", GOOD, 0, "web-1 (own/web1): Running; disks: a OS; snapshots: s1; kept disks: none; can: start"),
+        (
+            "web-1",
+            GOOD,
+            0,
+            "web-1 (own/web1): Running; disks: a OS; snapshots: s1; kept disks: none; can: start; identity: Unknown",
+        ),
         ("web-1", "sys.exit('the array burns')\n", 1, "web-1 (own/web1): not read: own, web1: the array burns"),
         ("db-1", GOOD, 3, "No machine of this scope has a provider."),
     ],
@@ -27,7 +33,7 @@ def test_each_machine_is_read_at_its_provider(tmp_path: Path, scope: str, body: 
     provider = {"name": "own", "kind": "command", "command": f"{sys.executable} {tmp_path / 'provider.py'}"}
     (tmp_path / "providers.yaml").write_text(json.dumps({"providers": [provider]}))
     machines = [
-        {"name": "web-1", "address": "10.0.0.1", "provider": "own/web1"},
+        {"name": "web-1", "address": "127.0.0.1", "port": 1, "provider": "own/web1", "identity": "unverified"},
         {"name": "db-1", "address": "10.0.0.2"},
     ]
     (tmp_path / "fleet.yaml").write_text(json.dumps({"machines": machines}))

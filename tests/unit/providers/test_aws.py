@@ -14,7 +14,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
-    MachineIdentity,
+    HardwareIdentity,
     PowerState,
     ProvidedMachine,
     ProviderAct,
@@ -152,7 +152,7 @@ def test_no_order_replaces_a_disk_or_stops_an_instance(world: World) -> None:
 def test_the_provider_knows_who_an_instance_is(world: World) -> None:
     (reservation,) = world.ec2.moto.describe_instances(InstanceIds=[world.id])["Reservations"]
     (card,) = reservation["Instances"][0]["NetworkInterfaces"]
-    assert world.read().identity == MachineIdentity(instance_id=world.id, macs=(card["MacAddress"].lower(),))
+    assert world.read().identity == HardwareIdentity(instance_id=world.id, macs=(card["MacAddress"].lower(),))
 
 
 def test_states_between_and_a_missing_root_device_are_unknown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

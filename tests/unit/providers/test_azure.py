@@ -14,7 +14,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
-    MachineIdentity,
+    HardwareIdentity,
     PowerState,
     ProvidedMachine,
     ProviderAct,
@@ -202,7 +202,7 @@ def test_no_order_replaces_a_disk_or_stops_a_machine(world: World) -> None:
 
 def test_the_provider_knows_who_a_machine_is(world: World) -> None:
     world.azure.vm["properties"]["vmId"] = "F6A6B9B2-9B99-45B0-8A18-025998FC74D0"
-    assert world.read().identity == MachineIdentity("f6a6b9b2-9b99-45b0-8a18-025998fc74d0")
+    assert world.read().identity == HardwareIdentity("f6a6b9b2-9b99-45b0-8a18-025998fc74d0")
 
 
 def test_an_operation_that_failed_is_told(world: World) -> None:

@@ -12,8 +12,8 @@ from tasks.domain.errors import ConnectionLost, ProviderError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.provided_machines import (
+    HardwareIdentity,
     IdentityState,
-    MachineIdentity,
     PowerState,
     ProvidedMachine,
     ProviderAct,
@@ -41,7 +41,7 @@ class World:
             {"kind": "card", "mac": CARD},
         ]
         self.asked, self.is_away = 0, False
-        self.provided = ProvidedMachine("vm-1", PowerState.RUNNING, identity=MachineIdentity(OWN, macs=(CARD,)))
+        self.provided = ProvidedMachine("vm-1", PowerState.RUNNING, identity=HardwareIdentity(OWN, macs=(CARD,)))
         self.machine = Machine("web", "10.0.0.1", provider="rack/vm-1", identity=identity)
         guard = IdentityGuard(self.machine, kind, self.clock, self.connect, self.records)
         self.provider = GuardedProvider(self, self.clock, 900, guard)
@@ -66,7 +66,7 @@ class World:
         self.provider.carry_out(ProviderOrder(act, "s1"), deadline=Deadline.after(self.clock, 600))
 
     def show(self, **changes: Any) -> None:
-        values: Mapping[str, Any] = {"power": PowerState.RUNNING, "identity": MachineIdentity(OWN), **changes}
+        values: Mapping[str, Any] = {"power": PowerState.RUNNING, "identity": HardwareIdentity(OWN), **changes}
         self.provided = ProvidedMachine("vm-1", **values)
 
 
@@ -77,7 +77,7 @@ def test_another_machine_gets_no_order_of_any_provider_whatever_the_inventory_sa
     act: ProviderAct, kind: str, policy: IdentityPolicy
 ) -> None:
     world = World(kind, policy)
-    world.show(identity=MachineIdentity(OTHER))
+    world.show(identity=HardwareIdentity(OTHER))
     with pytest.raises(ProviderError, match=rf"nothing was ordered: it is another machine than rack/vm-1.*{OTHER}"):
         world.order(act)
     assert world.orders == []
@@ -124,7 +124,7 @@ def test_a_machine_that_is_off_is_known_by_its_last_proof_until_its_provider_sho
     proof = world.provider.prove_identity(world.provided, deadline=Deadline.after(world.clock, 60))
     assert (proof.state, proof.proven_at is not None) == (IdentityState.PROVEN_BEFORE, True)
     assert world.clock.now() - (proof.proven_at or world.clock.now()) == timedelta(days=3)
-    world.show(power=PowerState.STOPPED, identity=MachineIdentity(OTHER))
+    world.show(power=PowerState.STOPPED, identity=HardwareIdentity(OTHER))
     with pytest.raises(ProviderError, match="rack/vm-1 has become another machine since"):
         world.order()
 

@@ -14,7 +14,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
-    MachineIdentity,
+    HardwareIdentity,
     PowerState,
     ProvidedMachine,
     ProviderAct,
@@ -262,7 +262,7 @@ def test_the_provider_knows_who_a_machine_is(
     world: World, changes: dict[str, str], uuid: str, macs: tuple[str, ...]
 ) -> None:
     world.proxmox.config |= changes
-    assert world.read().identity == MachineIdentity(uuid, macs=macs)
+    assert world.read().identity == HardwareIdentity(uuid, macs=macs)
 
 
 def test_settings_that_can_not_work_are_refused(world: World) -> None:

@@ -18,7 +18,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
-    MachineIdentity,
+    HardwareIdentity,
     PowerState,
     ProviderAct,
     ProviderOrder,
@@ -99,7 +99,7 @@ def test_ec2_takes_reads_and_deletes_a_snapshot() -> None:
         stub.assert_no_pending_responses()
     assert machine.power is PowerState.RUNNING
     assert {disk.id: disk.role for disk in machine.disks} == {"/dev/sda1": DiskRole.OS, "/dev/sdb": DiskRole.DATA}
-    assert machine.identity == MachineIdentity(instance_id="i-0000000000000000a", macs=("0a:00:00:00:2d:24",))
+    assert machine.identity == HardwareIdentity(instance_id="i-0000000000000000a", macs=("0a:00:00:00:2d:24",))
     assert {one.id: (one.consistency, one.taken_at) for one in machine.snapshots} == {
         "fp-run-1": (Consistency.CRASH, AT),
         "snap-00000000000000002": (Consistency.UNKNOWN, AT),
@@ -181,7 +181,7 @@ def test_azure_takes_reads_and_deletes_a_snapshot() -> None:
         machine = provider.read_machine(deadline=Deadline.after(clock, 60))
         provider.carry_out(DELETE, deadline=Deadline.after(clock, 60))
         assert provider.read_machine(deadline=Deadline.after(clock, 60)).snapshots == ()  # it can be read for a while
-    assert machine.identity == MachineIdentity("f6a6b9b2-0000-45b0-8a18-025998fc74d0")  # the answer has no MAC
+    assert machine.identity == HardwareIdentity("f6a6b9b2-0000-45b0-8a18-025998fc74d0")  # the answer has no MAC
     assert (machine.power, [disk.role for disk in machine.disks]) == (PowerState.RUNNING, [DiskRole.OS, DiskRole.DATA])
     (snapshot,) = machine.snapshots
     assert (snapshot.id, snapshot.consistency) == ("fp-run-1", Consistency.CRASH)

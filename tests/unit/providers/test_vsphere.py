@@ -13,7 +13,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import (
     Consistency,
     DiskRole,
-    MachineIdentity,
+    HardwareIdentity,
     PowerState,
     ProvidedMachine,
     ProviderAct,
@@ -268,10 +268,12 @@ def test_what_it_can_not_do_it_does_not_offer(world: World) -> None:
 
 
 def test_the_provider_knows_who_a_machine_is(world: World) -> None:
-    assert world.read().identity == MachineIdentity()
+    assert world.read().identity == HardwareIdentity()
     world.vcenter.more = {"uuid": "4210A1B2-0000-4000-8000-0123456789AB"}
     world.vcenter.devices += [{"_typeName": "VirtualVmxnet3", "key": 4000, "macAddress": "00:50:56:AA:BB:01"}]
-    assert world.read().identity == MachineIdentity("4210a1b2-0000-4000-8000-0123456789ab", macs=("00:50:56:aa:bb:01",))
+    assert world.read().identity == HardwareIdentity(
+        "4210a1b2-0000-4000-8000-0123456789ab", macs=("00:50:56:aa:bb:01",)
+    )
 
 
 def test_a_login_that_fails_shows_no_secret(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.machine import IdentityPolicy
-from tasks.domain.provided_machines import IdentityProof, IdentityState, MachineIdentity, ProviderRecord
+from tasks.domain.provided_machines import HardwareIdentity, IdentityProof, IdentityState, ProviderRecord
 from tasks.domain.states import FindingLevel
 from tasks.rules.machine_identity import (
     describe_identity,
@@ -28,40 +28,40 @@ AT = datetime(2026, 3, 10, 1, 0, tzinfo=UTC)
 
 macs = st.lists(st.sampled_from([CARD_A, CARD_B, CARD_C]), unique=True).map(tuple)
 identities = st.builds(
-    MachineIdentity, st.sampled_from(["", UUID_A, SWAPPED_A, UUID_B]), st.sampled_from(["", "i-01234567"]), macs
+    HardwareIdentity, st.sampled_from(["", UUID_A, SWAPPED_A, UUID_B]), st.sampled_from(["", "i-01234567"]), macs
 )
 
 
 @pytest.mark.parametrize(
     ("own", "provided", "state"),
     [
-        (MachineIdentity(UUID_A), MachineIdentity(UUID_A), IdentityState.PROVEN),
-        (MachineIdentity(UUID_A), MachineIdentity(SWAPPED_A), IdentityState.PROVEN),  # Azure, VMware, old dmidecode
-        (MachineIdentity(UUID_A), MachineIdentity(UUID_B), IdentityState.DIFFERENT),
+        (HardwareIdentity(UUID_A), HardwareIdentity(UUID_A), IdentityState.PROVEN),
+        (HardwareIdentity(UUID_A), HardwareIdentity(SWAPPED_A), IdentityState.PROVEN),  # Azure, VMware, old dmidecode
+        (HardwareIdentity(UUID_A), HardwareIdentity(UUID_B), IdentityState.DIFFERENT),
         # the card of the right machine does not help: a bridge or a macvtap of its host has it, too
-        (MachineIdentity(UUID_A, macs=(CARD_A,)), MachineIdentity(UUID_B, macs=(CARD_A,)), IdentityState.DIFFERENT),
-        (MachineIdentity(macs=(CARD_A, CARD_B)), MachineIdentity(macs=(CARD_A,)), IdentityState.PROVEN),
-        (MachineIdentity(macs=(CARD_A,)), MachineIdentity(macs=(CARD_A, CARD_B)), IdentityState.UNKNOWN),
-        (MachineIdentity(macs=(CARD_A,)), MachineIdentity(macs=(CARD_B,)), IdentityState.DIFFERENT),
+        (HardwareIdentity(UUID_A, macs=(CARD_A,)), HardwareIdentity(UUID_B, macs=(CARD_A,)), IdentityState.DIFFERENT),
+        (HardwareIdentity(macs=(CARD_A, CARD_B)), HardwareIdentity(macs=(CARD_A,)), IdentityState.PROVEN),
+        (HardwareIdentity(macs=(CARD_A,)), HardwareIdentity(macs=(CARD_A, CARD_B)), IdentityState.UNKNOWN),
+        (HardwareIdentity(macs=(CARD_A,)), HardwareIdentity(macs=(CARD_B,)), IdentityState.DIFFERENT),
         # a clone with the same UUID
-        (MachineIdentity(UUID_A, macs=(CARD_A,)), MachineIdentity(UUID_A, macs=(CARD_B,)), IdentityState.UNKNOWN),
-        (MachineIdentity(UUID_A, macs=(CARD_A,)), MachineIdentity(UUID_A), IdentityState.PROVEN),
-        (MachineIdentity(UUID_A), MachineIdentity(macs=(CARD_A,)), IdentityState.UNKNOWN),
-        (MachineIdentity(), MachineIdentity(UUID_A, macs=(CARD_A,)), IdentityState.UNKNOWN),
-        (MachineIdentity(UUID_A), MachineIdentity(), IdentityState.UNKNOWN),
-        (MachineIdentity(), MachineIdentity(), IdentityState.UNKNOWN),
-        (MachineIdentity(UUID_A, "i-0a"), MachineIdentity(UUID_A, "i-0b"), IdentityState.DIFFERENT),
-        (MachineIdentity("", "i-0a"), MachineIdentity("", "i-0a", (CARD_A,)), IdentityState.PROVEN),
+        (HardwareIdentity(UUID_A, macs=(CARD_A,)), HardwareIdentity(UUID_A, macs=(CARD_B,)), IdentityState.UNKNOWN),
+        (HardwareIdentity(UUID_A, macs=(CARD_A,)), HardwareIdentity(UUID_A), IdentityState.PROVEN),
+        (HardwareIdentity(UUID_A), HardwareIdentity(macs=(CARD_A,)), IdentityState.UNKNOWN),
+        (HardwareIdentity(), HardwareIdentity(UUID_A, macs=(CARD_A,)), IdentityState.UNKNOWN),
+        (HardwareIdentity(UUID_A), HardwareIdentity(), IdentityState.UNKNOWN),
+        (HardwareIdentity(), HardwareIdentity(), IdentityState.UNKNOWN),
+        (HardwareIdentity(UUID_A, "i-0a"), HardwareIdentity(UUID_A, "i-0b"), IdentityState.DIFFERENT),
+        (HardwareIdentity("", "i-0a"), HardwareIdentity("", "i-0a", (CARD_A,)), IdentityState.PROVEN),
     ],
 )
-def test_who_is_the_same_machine(own: MachineIdentity, provided: MachineIdentity, state: IdentityState) -> None:
+def test_who_is_the_same_machine(own: HardwareIdentity, provided: HardwareIdentity, state: IdentityState) -> None:
     proof = judge_identity(own, provided, "rack/vm-2")
     assert proof.state is state
     assert "rack/vm-2" in proof.message
 
 
 @given(identities, identities)
-def test_nothing_is_proven_by_what_one_side_alone_knows(own: MachineIdentity, provided: MachineIdentity) -> None:
+def test_nothing_is_proven_by_what_one_side_alone_knows(own: HardwareIdentity, provided: HardwareIdentity) -> None:
     proof = judge_identity(own, provided, "rack/a")
     if not proof.is_proven:
         return
@@ -95,24 +95,24 @@ def test_cards_and_instances_are_read_in_all_forms() -> None:
 
 
 def record(**changes: object) -> ProviderRecord:
-    values = {"address": "10.0.0.1", "identity": MachineIdentity(UUID_A), "proven_at": AT, **changes}
+    values = {"address": "10.0.0.1", "identity": HardwareIdentity(UUID_A), "proven_at": AT, **changes}
     return ProviderRecord("web", "rack/a", **values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("before", "provided", "state"),
     [
-        (record(), MachineIdentity(UUID_A), IdentityState.PROVEN_BEFORE),
-        (record(), MachineIdentity(UUID_B), IdentityState.DIFFERENT),  # somebody made another one of that name
+        (record(), HardwareIdentity(UUID_A), IdentityState.PROVEN_BEFORE),
+        (record(), HardwareIdentity(UUID_B), IdentityState.DIFFERENT),  # somebody made another one of that name
         (record(), None, IdentityState.UNKNOWN),
-        (record(), MachineIdentity(), IdentityState.UNKNOWN),
-        (record(address="10.0.0.2"), MachineIdentity(UUID_A), IdentityState.UNKNOWN),
-        (record(identity=None), MachineIdentity(UUID_A), IdentityState.UNKNOWN),
-        (None, MachineIdentity(UUID_A), IdentityState.UNKNOWN),
+        (record(), HardwareIdentity(), IdentityState.UNKNOWN),
+        (record(address="10.0.0.2"), HardwareIdentity(UUID_A), IdentityState.UNKNOWN),
+        (record(identity=None), HardwareIdentity(UUID_A), IdentityState.UNKNOWN),
+        (None, HardwareIdentity(UUID_A), IdentityState.UNKNOWN),
     ],
 )
 def test_a_machine_that_is_off_is_known_by_what_was_proven_last(
-    before: ProviderRecord | None, provided: MachineIdentity | None, state: IdentityState
+    before: ProviderRecord | None, provided: HardwareIdentity | None, state: IdentityState
 ) -> None:
     proof = judge_by_record(before, "10.0.0.1", provided, "rack/a", "it is off")
     assert proof.state is state

@@ -13,7 +13,7 @@ from defusedxml.ElementTree import ParseError, fromstring
 
 from inventory.data_class import dataclass
 from tasks.domain.errors import ProviderError
-from tasks.domain.provided_machines import MachineIdentity, PowerState
+from tasks.domain.provided_machines import HardwareIdentity, PowerState
 from tasks.machines.providers.libvirt.state import METADATA_URI, DiskFile, DomainState, SavedSnapshot, read_state
 from tasks.rules.machine_identity import normalize_macs, normalize_uuid
 
@@ -103,7 +103,7 @@ class Domain:
     foreign_snapshots: tuple[ForeignSnapshot, ...] = ()
     chains: Mapping[str, tuple[ChainFile, ...]] = field(default_factory=dict)
     free_bytes: int | None = None
-    identity: MachineIdentity | None = None
+    identity: HardwareIdentity | None = None
 
     @property
     def active_files(self) -> Mapping[str, DiskFile]:
@@ -227,7 +227,7 @@ def parse_domain(name: str, live_xml: str, config_xml: str, info: str, now: str)
         tuple(target for target in targets if target not in live_paths),
         frozenset(_get_target(element) for element in (*_find_disks(live), *_find_disks(config))),
         frozenset(map(_get_target, _find_disks(live))),
-        identity=MachineIdentity(
+        identity=HardwareIdentity(
             normalize_uuid(live.findtext("uuid")),
             macs=normalize_macs(card.get("address") for card in live.findall("devices/interface/mac")),
         ),
