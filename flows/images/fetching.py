@@ -136,9 +136,8 @@ def find_newest(order: FetchOrder, client: httpx.Client) -> FoundImage:
         read_binary_file(order.path.parent / index.keyring, problems, must_be_regular=True) if index.keyring else None
     )
     signature = _read(client, urljoin(url, index.signature)) if index.signature else None
-    listed = read_list(
-        index, _read(client, url), signature, keys, partial(problems.add, SourceLocation(order.path)), above
-    )
+    tell = partial(problems.add, SourceLocation(order.path))
+    listed = read_list(index, url, _read(client, url), signature, keys, tell, above)
     versions = {
         rank: version
         for version in listed
@@ -175,23 +174,19 @@ def find_list(url: str, client: httpx.Client) -> tuple[str, str]:
 def look_at(url: str, client: httpx.Client) -> tuple[str, int, str]:
     """Return where a file is after redirects, its size in bytes, and its ETag. See find_newest for errors."""
     with client.stream("GET", url) as response:
-        response.raise_for_status()
-        size, kind = response.headers.get("content-length", ""), response.headers.get("content-type", "")
+        headers = response.raise_for_status().headers
+        size, kind, mark = (headers.get(name, "") for name in ("content-length", "content-type", "etag"))
         if not size.isdecimal() or kind.startswith("text/"):
             what = f"{kind or 'unknown'} content of {size or 'unknown'} bytes"
             raise RequestError(f"{url} is no image: the server gives {what}", hint="Correct `url`.")
-        mark = response.headers.get("etag", "")
         return str(response.url), int(size), "" if mark.startswith("W/") else mark
 
 
 def _read(client: httpx.Client, url: str) -> bytes:
-    content = b""
     with client.stream("GET", url) as response:
-        response.raise_for_status()
-        for part in response.iter_bytes():
-            content += part
-            if len(content) > _MAX_BYTES:
-                raise RequestError(f"{url} has more than {_MAX_BYTES} bytes", hint="Correct `url`.")
+        content = next(response.raise_for_status().iter_bytes(_MAX_BYTES + 1), b"")
+    if len(content) > _MAX_BYTES:
+        raise RequestError(f"{url} has more than {_MAX_BYTES} bytes", hint="Correct `url`.")
     return content
 
 
@@ -216,12 +211,12 @@ def fetch_onto(hosts: list[Machine], order: FetchOrder, found: FoundImage, ports
 
 
 def _fetch(commands: HostCommands, folder: str, found: FoundImage, client: httpx.Client, ports: Ports) -> str:
-    wanted = {"folder": folder.rstrip("/"), "name": found.name, "digest": found.digest}
-    source = {"size": str(found.size), "url": found.url, "mark": found.mark}
+    wanted = {"folder": folder.rstrip("/"), "name": found.name, "digest": found.digest, "size": str(found.size)}
+    wanted |= {"url": found.url, "mark": found.mark}
     have, idle, resume, seconds = -1, 0, "yes", PART_SECONDS
     while True:
         deadline = Deadline.after(ports.clock, 2 * seconds + _CHECK_SECONDS)
-        part = {**wanted, **source, "seconds": str(seconds), "resume": resume}
+        part = {**wanted, "seconds": str(seconds), "resume": resume}
         records = commands.run_script("image_fetch", part, deadline=deadline).find_records("image_part")
         record = records[0] if records else {"state": "Failed", "why": "the host did not say what it has"}
         state, why, got = record["state"], record.get("why"), record.get("have")
@@ -248,6 +243,7 @@ def _add_line(path: Path, found: FoundImage) -> None:
     algorithm, _, digest = found.digest.partition(":")
     line = f"{algorithm.upper()} ({found.name}) = {digest}\n"
     try:
+        path.touch(0o644)
         with path.open("a+") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             stream.seek(0)

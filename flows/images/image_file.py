@@ -316,11 +316,12 @@ def _read_index(
     contents = {name: _read_own_file(name, path, place, problems, _MAX_INDEX_BYTES) for name in names}
     if (content := contents[index.file]) is not None and None not in contents.values():
         keys, signature = contents.get(index.keyring or ""), contents.get(index.signature or "")
-        yield from read_list(index, content, signature, keys, lambda *fault: problems.add(place, *fault))
+        yield from read_list(index, index.file, content, signature, keys, lambda *fault: problems.add(place, *fault))
 
 
 def read_list(
     index: IndexForm,
+    list_name: str,
     content: bytes,
     signature: bytes | None,
     keys: bytes | None,
@@ -333,10 +334,10 @@ def read_list(
     """
     try:
         text = read_signed_text(content, signature, keys) if keys is not None else content
-        digests = read_checksums(text.decode(), Path(index.file).name)
+        digests = read_checksums(text.decode(), list_name.rpartition("/")[2])
     except (UntrustedList, ValueError) as error:
         hint = error.hint if isinstance(error, UntrustedList) else "Correct the line, or take the list anew."
-        tell(f"{index.file}: {error}", hint)
+        tell(f"{list_name}: {error}", hint)
         return
     known: set[VersionRank] = set()
     for listed, digest in digests.items():

@@ -1,6 +1,7 @@
 """images fetch: the whole command, with curl and a real shell as the host, and a publisher that misbehaves."""
 
 import contextlib
+import hashlib
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from flows.images.fetching import find_list, open_publisher
+from flows.images.image_file import IndexForm, read_list
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from inventory.machine import PrivilegeMethod
@@ -292,7 +294,7 @@ def test_two_at_the_same_time_make_one_file(site: Site) -> None:
 @pytest.mark.parametrize(
     ("index", "words"),
     [
-        ({"keyring": "other.gpg"}, "signature: UnknownKey"),
+        ({"keyring": "other.gpg"}, "/CHECKSUM: was signed by a key that is not in the keyring (signature: UnknownKey)"),
         ({"keyring": "nothing.gpg"}, "can't be read"),
         ({"signature": "CHECKSUM.gpg"}, "404"),
         ({"signature": "CHECKSUM"}, "signature: Bad"),
@@ -335,6 +337,17 @@ def test_a_star_is_the_newest_version_in_a_folder(site: Site) -> None:
     said = site.fetch("--json")
     assert (said.code, said.json["version"], said.json["name"]) == (0, "1.10", "1.10/appliance-1.1.qcow2"), said.err
     assert (site.pool / "1.10/appliance-1.1.qcow2").exists()
+
+
+def test_a_digest_alone_is_of_the_file_that_the_list_is_named_for(site: Site) -> None:
+    digest = hashlib.sha512(content("1.0")).hexdigest()
+    site.publisher.files["/appliance-1.0.qcow2.sha512"] = digest.encode()
+    site.publisher.files["/"] = b'<a href="appliance-1.0.qcow2.sha512">'
+    with open_publisher(site.url) as client:
+        url, above = find_list(f"{site.url}/appliance-*.qcow2.sha512", client)
+        index = IndexForm(file="own", pattern=r"appliance-(.+)\.qcow2", folder="/pool")
+        (version,) = read_list(index, url, client.get(url).content, None, None, print, above)
+    assert (version.version, version.digest) == ("1.0", f"sha512:{digest}")
 
 
 def test_from_https_no_redirect_leads_to_http(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,7 @@ def _make_libvirt_image(place: Path, version: str, text: str) -> ImageVersion:
     run("qemu-img", "create", "-q", "-f", "qcow2", str(path), "1M")
     write_text(str(path), text)
     path.chmod(0o444)
-    return ImageVersion(IMAGE, version, str(path), f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}")
+    return ImageVersion(IMAGE, version, str(path), f"sha512:{hashlib.sha512(path.read_bytes()).hexdigest()}")
 
 
 def write_text(path: str, text: str) -> None:
