@@ -24,10 +24,11 @@ from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.states import FindingLevel
+from tasks.machines.providers.registry import GuardedProvider
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_provider import FakeHypervisor, FakeProvider
 from tests.support.fake_transport import FakeTransport
-from tests.support.provider_records import KeptRecords
+from tests.support.provider_records import KeptRecords, NoGuard
 
 
 def load(
@@ -110,7 +111,9 @@ def test_the_list_of_providers_marks_experimental_ones(kind: str, monkeypatch: p
     hypervisor, clock = FakeHypervisor(), FakeClock()
     hypervisor.add_machine("w1")
     monkeypatch.setattr(FakeProvider, "kind", kind)
-    answer = _ask(SimpleNamespace(open_provider=hypervisor.open, clock=clock), Machine("web", "web", provider="lab/w1"))  # type: ignore[arg-type]
+    machine = Machine("web", "web", provider="lab/w1")
+    provider = GuardedProvider(FakeProvider(hypervisor, "w1"), clock, 60, NoGuard())
+    answer = _ask(SimpleNamespace(open_provider=lambda _: provider, clock=clock), machine)  # type: ignore[arg-type]
     assert answer["experimental"] is (kind == "aws")
     assert ("experimental: aws was never run on the real thing" in _describe(answer)) is (kind == "aws")
 
