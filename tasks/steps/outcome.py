@@ -31,6 +31,7 @@ from tasks.rules.runs.hooks import is_blocking_failure, to_finding
 from tasks.rules.runs.outcome import determine_outcome_state
 from tasks.rules.runs.power import describe_power_cycle
 from tasks.rules.runs.reboot_decision import describe_wait
+from tasks.rules.runs.snapshots import PROVIDER_CHECK
 from tasks.rules.timing.maintenance_window import compute_overrun_seconds
 from tasks.rules.undo import describe_undo
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -272,6 +273,8 @@ def build_dry_run_outcome(context: MachineContext) -> Outcome:
         return build(obstacle, obstacle)
     if machine_state.plan.refusals:
         state, reason = determine_outcome_state(results=outcome.updates, findings=machine_state.plan.refusals)
+        if all(finding.check == PROVIDER_CHECK for finding in machine_state.plan.refusals):
+            state = OperationState.NOT_STARTED  # it does not answer, and nothing is wrong with the machine
         return replace(outcome, state=state, reason=reason, findings=machine_state.plan.refusals)
     if obstacle := describe_time_shortage(context):
         return build(f"plan: nothing would begin: {obstacle}", obstacle)

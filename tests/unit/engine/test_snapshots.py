@@ -191,6 +191,23 @@ def test_an_experimental_provider_is_told_once(fleet: SnapshotFleet, monkeypatch
     assert outcome.state is OperationState.SUCCEEDED
 
 
+def test_a_plan_says_what_its_pre_check_would_find_at_the_provider(
+    fleet: SnapshotFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeProvider, "kind", "azure")
+    report = fleet.patch(snapshot="before", dry_run=True)
+    notes = [note for plan in report.plans for note in plan.notes if "experimental" in note]
+    assert notes == [
+        "pre-check would warn: provider: hv is experimental: providers of kind azure were never run on the real thing"
+    ]
+    fleet.hypervisor.is_away = True
+    outcome = outcome_of(fleet.patch(snapshot="before", dry_run=True), "web")
+    assert (outcome.state, "does not answer" in outcome.reason) == (OperationState.NOT_STARTED, True)
+    fleet.hypervisor.is_away, fleet.hypervisor.acts = False, frozenset({TAKE, DELETE})
+    outcome = outcome_of(fleet.patch(snapshot=POLICY, dry_run=True), "web")
+    assert (outcome.state, "can't revert" in outcome.reason) == (OperationState.FAILED, True)
+
+
 def test_a_provider_that_reverts_nothing_leaves_the_way_back_to_its_console(fleet: SnapshotFleet) -> None:
     fleet.add("db", [FakePackage("a"), FakePackage("bad", fails="no space")])
     fleet.hypervisor.acts = frozenset({TAKE, DELETE})
