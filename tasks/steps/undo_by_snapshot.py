@@ -43,6 +43,11 @@ def revert_as_planned(context: MachineContext) -> MachineState:
         if not isinstance(error.__cause__, FleetpatchError) or not is_transient(error.__cause__):
             raise
         return replace(context.state, halted=error.message, halted_as=OperationState.NOT_STARTED)
+    except FleetpatchError as error:
+        reason = f"whether it was put back was not seen: {error.message}"
+        unseen = (UpdateResult(update, UpdateState.PENDING, reason) for update in plan.chosen)
+        context.state = replace(context.state, install=InstallResult((*unseen, *plan.skipped)))
+        raise
     lock = lock_machine(context).finding  # that of this run was on the disk that is gone
     if lock.level is FindingLevel.BLOCK:
         raise ManagerBusy(f"it was put back, and {lock.message}", machine=context.name, hint=lock.remedy)

@@ -17,7 +17,7 @@ from tasks.domain.errors import ProviderUnavailable, RequestError, WayUnreachabl
 from tasks.domain.model import Outcome, RunInfo
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord
-from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, SnapshotState
+from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, UndoWay, UpdateState, YesNoUnknown
 from tasks.domain.undo import UndoSnapshot
@@ -117,6 +117,19 @@ def test_a_provider_that_hangs_before_its_order_leaves_the_machine_not_started(
     assert {result.state for result in outcome.updates} == {UpdateState.NOT_ATTEMPTED}
     assert not fleet.find_acts("web", REVERT)
     assert fleet.web.world.whole() != BEFORE
+
+
+def test_a_revert_whose_end_was_not_seen_is_never_told_as_not_attempted(fleet: UndoFleet) -> None:
+    def carry_out_and_go(name: str, order: ProviderOrder) -> None:
+        follow(name, order)
+        fleet.hypervisor.is_away = True
+
+    follow, fleet.hypervisor.apply = fleet.hypervisor.apply, carry_out_and_go
+    outcome = fleet.undo()
+    assert fleet.web.world.whole() == BEFORE
+    assert outcome.state is OperationState.FAILED
+    assert {result.state for result in outcome.updates} == {UpdateState.PENDING}
+    assert "whether it was put back was not seen: the hypervisor does not answer" in outcome.updates[0].reason
 
 
 @pytest.mark.parametrize("is_off", [False, True])
