@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,12 +41,14 @@ class Publisher:
 
     Attributes:
         cut_at: it closes the line after so many bytes of an image.
+        pause: it sends a quarter of an image, and nothing for so many seconds.
         seen: the paths and ranges that it was asked for.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     cut_at: int = 0
     cuts: int = 10
+    pause: float = 0
     ignores_ranges: bool = False
     mark: str = '"one"'
     kind: str = "application/octet-stream"
@@ -71,8 +74,11 @@ class Publisher:
         size = self.said_size if is_image and self.said_size is not None else len(data) - start
         handler.send_header("Content-Length", str(size))
         handler.end_headers()
-        is_cut = is_image and self.cut_at and self.cuts and "curl" in handler.headers["User-Agent"]
-        handler.wfile.write(data[start : start + self.cut_at] if is_cut else data[start:])
+        asked_by_host = "curl" in handler.headers["User-Agent"]
+        is_cut = is_image and self.cut_at and self.cuts and asked_by_host
+        for at in range(start, start + self.cut_at if is_cut else len(data), 256 * 1024):
+            handler.wfile.write(data[at : min(at + 256 * 1024, start + self.cut_at if is_cut else len(data))])
+            time.sleep(self.pause if is_image and asked_by_host else 0)
         if is_cut:
             self.cuts -= 1
             handler.close_connection = True
@@ -153,7 +159,7 @@ def site(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         )
 
     monkeypatch.setattr(Stage, "ports", with_shell)
-    monkeypatch.setattr("flows.images.fetching.PART_SECONDS", 5)
+    monkeypatch.setattr("flows.images.fetching.PART_SECONDS", 2)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     pool = stage.folder / "pool"
@@ -192,6 +198,14 @@ def test_a_line_that_breaks_goes_on_where_it_broke(site: Site) -> None:
     assert said.code == 0, said.err + said.out
     ranges = [asked for path, asked in site.publisher.seen if path == "/appliance-1.1.qcow2" and asked]
     assert ranges == ["bytes=300000-", "bytes=600000-", "bytes=900000-"]
+    assert (site.pool / "appliance-1.1.qcow2").read_bytes() == content("1.1")
+
+
+def test_a_slow_line_takes_several_parts(site: Site) -> None:
+    site.publisher.pause = 0.9
+    said = site.fetch()
+    assert said.code == 0, said.err + said.out
+    assert [asked for path, asked in site.publisher.seen if path == "/appliance-1.1.qcow2" and asked]
     assert (site.pool / "appliance-1.1.qcow2").read_bytes() == content("1.1")
 
 
