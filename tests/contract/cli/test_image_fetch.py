@@ -41,6 +41,8 @@ class Publisher:
 
     Attributes:
         cut_at: it closes the line after so many bytes of an image.
+        times: it gives a host an image so many times as long as it told the controller.
+        sent: bytes.
         pause: it sends a quarter of an image, and nothing for so many seconds.
         seen: the paths and ranges that it was asked for.
     """
@@ -49,6 +51,8 @@ class Publisher:
     cut_at: int = 0
     cuts: int = 10
     pause: float = 0
+    times: int = 1
+    sent: int = 0
     ignores_ranges: bool = False
     mark: str = '"one"'
     kind: str = "application/octet-stream"
@@ -63,6 +67,8 @@ class Publisher:
         if data is None:
             handler.send_error(404)
             return
+        asked_by_host = "curl" in handler.headers["User-Agent"]
+        data = data * self.times if is_image and asked_by_host else data
         match = re.fullmatch(r"bytes=(\d+)-", asked)
         is_same = handler.headers.get("If-Range", self.mark) == self.mark
         start = int(match[1]) if match and is_same and not self.ignores_ranges else 0
@@ -74,10 +80,10 @@ class Publisher:
         size = self.said_size if is_image and self.said_size is not None else len(data) - start
         handler.send_header("Content-Length", str(size))
         handler.end_headers()
-        asked_by_host = "curl" in handler.headers["User-Agent"]
         is_cut = is_image and self.cut_at and self.cuts and asked_by_host
         for at in range(start, start + self.cut_at if is_cut else len(data), 256 * 1024):
             handler.wfile.write(data[at : min(at + 256 * 1024, start + self.cut_at if is_cut else len(data))])
+            self.sent += 256 * 1024
             time.sleep(self.pause if is_image and asked_by_host else 0)
         if is_cut:
             self.cuts -= 1
@@ -244,6 +250,14 @@ def test_another_content_of_the_right_size_is_removed_and_the_next_order_is_whol
     assert site.left() == []
     site.publisher.files["/appliance-1.1.qcow2"] = content("1.1")
     assert site.fetch().code == 0
+
+
+def test_more_than_was_told_is_not_stored(site: Site) -> None:
+    site.publisher.times = 64
+    said = site.fetch()
+    assert said.code == 1
+    assert site.left() == []
+    assert site.publisher.sent < 32 * MIB, "the host has ended it"
 
 
 def test_no_file_is_overwritten_and_none_follows_a_link(site: Site) -> None:
