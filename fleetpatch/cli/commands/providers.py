@@ -85,6 +85,8 @@ def _describe(answer: dict[str, object]) -> str:
     parts = [f"{noun}: {', '.join(items) or 'none'}" for noun, items in lists.items()]
     if overlay := machine["overlay"]:
         parts.append(f"copy of a rehearsal: {overlay['id']} ({overlay['power']})")
+    if obstacle := machine["snapshot_obstacle"]:
+        parts.append(f"no snapshot can be taken: {obstacle}")
     parts.append(f"can: {', '.join(acts)}")
     if answer["experimental"]:
         parts.append(f"experimental: {answer['kind']} was never run on the real thing")

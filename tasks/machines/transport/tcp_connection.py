@@ -91,6 +91,8 @@ def try_connection(
         raise Unreachable(str(dropped), machine=machine.name, hint=dropped.hint) from dropped
     except FleetpatchError as error:
         error.machine = error.machine or machine.name
+        if machine.provider and type(error) is Unreachable:  # not if only its way is broken
+            error.hint = f"{error.hint} `fleetpatch providers {machine.name}` says whether it runs."
         raise
 
 

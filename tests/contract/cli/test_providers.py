@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fleetpatch.cli.commands.providers import _describe
 from tests.support.command import run_command
 
 MACHINE = {"power": "Running", "disks": [{"id": "a", "role": "OS"}], "snapshots": [{"id": "s1"}], "kept_disks": []}
@@ -41,3 +42,12 @@ def test_each_machine_is_read_at_its_provider(tmp_path: Path, scope: str, body: 
     words_of_command = ["providers", scope, "--inventory", str(tmp_path / "fleet.yaml"), "--records", records]
     done = run_command(words_of_command, {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, tmp_path)
     assert (done.returncode, done.stdout.split("\n")[0][: len(words)]) == (code, words), done.stderr
+
+
+def test_why_no_snapshot_can_be_taken_now_is_told() -> None:
+    obstacle = "0 MiB are free where its disks are"
+    lists: dict[str, list[object]] = {"disks": [], "snapshots": [], "kept_disks": []}
+    machine = {"power": "Paused", **lists, "overlay": None, "snapshot_obstacle": obstacle}
+    answer = {"machineName": "a", "provider": "p", "error": "", "machine": machine, "acts": [], "experimental": False}
+    assert "a (p): Paused; " in _describe(answer)
+    assert "; no snapshot can be taken: 0 MiB are free where its disks are; " in _describe(answer)

@@ -117,6 +117,23 @@ def test_merged_layers_go(host: LibvirtHost, web: Machine) -> None:
     assert [disk.source for disk in web.read().disks] == ["/d/os.qcow2", "/d/data.qcow2"]
 
 
+def test_a_snapshot_whose_deletion_broke_off_is_no_way_back(host: LibvirtHost, web: Machine) -> None:
+    web.order(TAKE)
+
+    def fill(words: Sequence[str]) -> None:
+        if "commit" in words:
+            raise ProviderError("No space left on device", hint="")
+
+    host.before = fill
+    with pytest.raises(ProviderError, match="No space left"):
+        web.order(DELETE)
+    host.before = lambda _words: None
+    (snapshot,) = web.read().snapshots
+    assert snapshot.fault == "its deletion has begun: order it again"
+    web.order(DELETE)
+    assert web.read().snapshots == ()
+
+
 def test_a_disk_that_was_put_back_stays_in_place_when_its_layer_is_merged(host: LibvirtHost, web: Machine) -> None:
     web.order(TAKE)
     layer = source_of(web, "vda")

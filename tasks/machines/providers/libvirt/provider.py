@@ -180,6 +180,7 @@ def _describe_snapshot(domain: Domain, snapshot: SavedSnapshot) -> Snapshot:
         tuple(snapshot.files),
         Consistency(snapshot.consistency) if is_read else Consistency.UNKNOWN,
         sum(sizes.get(path, 0) for path in above) if is_read else None,
+        "its deletion has begun: order it again" if snapshot.is_going else "",
     )
 
 

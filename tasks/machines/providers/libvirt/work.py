@@ -19,6 +19,9 @@ _SHUTDOWN_SHARE: Final = 0.8  # of the order's time: what comes after the shutdo
 _LEASE_SECONDS: Final = 60  # longer than the order's own time: what it has begun may still run on the host
 _ASK_AGAIN_SECONDS: Final = 20.0  # a machine that boots does not hear the first request
 _POLL_SECONDS: Final = 1.0
+_NOT_MERGED: Final = (
+    "Look whether the file below its layers has room, and whether it has other jobs. Then order it again."
+)
 
 
 class DomainWork:
@@ -273,7 +276,7 @@ class DomainWork:
         job = self._ask_job(disk)
         if "Active Block Commit" not in job:
             message = f"{self.domain.name}: {disk.target} is not being merged: {job or 'it has no job'}"
-            raise ProviderError(message, hint="Wait until its other jobs have ended, and order it again.")
+            raise ProviderError(message, hint=_NOT_MERGED)
         numbers = dict(re.findall(r"(cur|end)=(\d+)", job))
         return numbers.get("cur") == numbers.get("end") and "end" in numbers
 
