@@ -8,7 +8,6 @@ from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from flows.request.read_requests import AssessRequest
 from flows.snapshots import DELETE_SECONDS, READ_SECONDS, Deletion, DeletionState
-from inventory.machine import Machine
 from tasks.domain.errors import FleetpatchError, ProviderError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider
@@ -48,7 +47,10 @@ def delete_copy_safely(copy: LeftCopy, ports: Ports) -> Deletion:
         reason = _order_away(provider, copy, ports)
         if _has_copy(provider, copy, ports) or (reason and not was_there):
             return make(DeletionState.FAILED, reason or "it is still there, and the provider gave no reason")
-        _record_end(copy, ports)
+        detail: dict[str, object] = {"machine": copy.machine}
+        now = ports.clock.now()
+        entry = JournalEntry(copy.run_id, "", Step.ASSESS, JournalMark.AFTER, OVERLAY_ACT, copy.id, now, detail)
+        ports.records.append_entry(entry)
     except FleetpatchError as error:
         logger.info("%s: its copy %s could not be deleted: %s", copy.machine, copy.id, error.message)
         return make(DeletionState.FAILED, error.message)
@@ -66,7 +68,10 @@ def _order_away(provider: MachineProvider, copy: LeftCopy, ports: Ports) -> str:
 
 
 def _open_provider(copy: LeftCopy, ports: Ports) -> MachineProvider:
-    machine = _find_machine(copy, ports)
+    try:
+        machine = ports.inventory.find_machine(copy.machine)
+    except KeyError:
+        raise ProviderError("its machine is not in the inventory any more: delete it at its provider") from None
     if machine.provider != copy.provider:
         now = machine.provider or "none"
         raise ProviderError(f"{copy.provider} has it, and the provider of its machine is {now}: delete it there")
@@ -76,20 +81,6 @@ def _open_provider(copy: LeftCopy, ports: Ports) -> MachineProvider:
     return provider
 
 
-def _find_machine(copy: LeftCopy, ports: Ports) -> Machine:
-    try:
-        return ports.inventory.find_machine(copy.machine)
-    except KeyError:
-        raise ProviderError("its machine is not in the inventory any more: delete it at its provider") from None
-
-
 def _has_copy(provider: MachineProvider, copy: LeftCopy, ports: Ports) -> bool:
     overlay = provider.read_machine(deadline=Deadline.after(ports.clock, READ_SECONDS)).overlay
     return overlay is not None and overlay.id == copy.id
-
-
-def _record_end(copy: LeftCopy, ports: Ports) -> None:
-    detail: dict[str, object] = {"machine": copy.machine}
-    now = ports.clock.now()
-    entry = JournalEntry(copy.run_id, "", Step.ASSESS, JournalMark.AFTER, OVERLAY_ACT, copy.id, now, detail)
-    ports.records.append_entry(entry)

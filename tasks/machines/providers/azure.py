@@ -158,10 +158,11 @@ class AzureProvider:
         ]
         vm_id = pick(vm, "properties.vmId", str)
         complete = [item for item in self._azure.list_all(f"{self._compute}/snapshots", deadline) if is_complete(item)]
+        sources = [(item["properties"].get("creationData") or {}).get("sourceResourceId", "") for item in complete]
         snapshots = [
             item
-            for item in complete
-            if _read_tags(item).get(MACHINE_TAG) == vm_id or (os_disk and _find_source(item) == os_disk.lower())
+            for item, source in zip(complete, sources, strict=True)
+            if _read_tags(item).get(MACHINE_TAG) == vm_id or (os_disk and str(source).lower() == os_disk.lower())
         ]
         disks = (ProvidedDisk("os", DiskRole.OS, os_disk), *data_disks)
         identity = HardwareIdentity(uuid=vm_id.lower())
@@ -219,11 +220,6 @@ def _read_power(vm: Item) -> PowerState:
 def _find_os_disk(vm: Item) -> str:
     disk = pick(vm, "properties.storageProfile.osDisk", dict)
     return str((disk.get("managedDisk") or {}).get("id", ""))
-
-
-def _find_source(snapshot: Item) -> str:
-    creation = pick(snapshot, "properties", dict).get("creationData") or {}
-    return str(creation.get("sourceResourceId", "")).lower()
 
 
 def _read_tags(item: Item) -> dict[str, str]:

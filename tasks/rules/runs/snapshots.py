@@ -128,8 +128,8 @@ def complete_result(
 
 def build_end_detail(result: SnapshotResult) -> dict[str, object]:
     """Return the detail of the journal entry for a snapshot, or a revert, that has ended."""
-    times = {name: value.isoformat() if value else None for name, value in _find_times(result).items()}
-    return times | {
+    times = {"taken_at": result.taken_at, "expires_at": result.expires_at, "reverted_at": result.reverted_at}
+    return {name: moment.isoformat() if moment else None for name, moment in times.items()} | {
         "consistency": result.consistency.value,
         "used_bytes": result.used_bytes,
         "seconds": result.seconds,
@@ -137,10 +137,6 @@ def build_end_detail(result: SnapshotResult) -> dict[str, object]:
         "revert_seconds": result.revert_seconds,
         "revert_note": result.revert_note,
     }
-
-
-def _find_times(result: SnapshotResult) -> dict[str, datetime | None]:
-    return {"taken_at": result.taken_at, "expires_at": result.expires_at, "reverted_at": result.reverted_at}
 
 
 def restore_snapshot(entries: Iterable[JournalEntry]) -> SnapshotResult | None:
