@@ -213,6 +213,11 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "controller that dies at each call: tests/unit/engine/test_image_upgrades.py; libvirt's orders, broken behind "
         "each command: tests/contract/providers/test_provider_contract.py."
     ),
+    "tests/lab/vm/test_cloud_upgrade.py::": (
+        "Five boots of QEMU without KVM, with cloud-init: minutes. What the seed has: tests/unit/images/"
+        "test_network_config.py and tests/unit/images/test_user_data.py; where it goes: "
+        "tests/unit/providers/test_libvirt_seeds.py; the run: tests/unit/engine/test_image_upgrades.py."
+    ),
     "tests/lab/vm/test_image_components.py::": (
         "Three boots of QEMU without KVM: minutes. The same runs with a provider in memory, and a controller that dies "
         "at each call: tests/unit/engine/test_image_components.py; each kind of component in real shells, with "

@@ -43,7 +43,7 @@ image() { # kind: the folder of the image that this recipe makes with this mirro
   local from=${SELF%/*}
   { cat "$from/image.sh" "$from/image_$1.sh" "$from"/mirror.py; [ "$1" != rpm ] || cat "$from"/rpm/*
     [ "$1" != vm ] || cat "$from"/vm/partition.py "$from"/vm/guest/*
-    case $1 in cluster | vm) image apt ;; esac; mirror; echo "$ARCH"; } |
+    case $1 in cluster | vm) image apt ;; cloud) image vm ;; esac; mirror; echo "$ARCH"; } |
     sha256sum | cut -c1-12 | sed "s,^,$TOP/images/$1-,"
 }
 
@@ -59,7 +59,7 @@ build() { # kind: its image, unless it is there; it is made elsewhere and moved 
 
 build_all() { # kinds: side by side
   local kind pids=() pid
-  for kind; do case $kind in apt | rpm | cluster | vm) ;; *) die "there is no image '$kind' (apt, rpm, cluster, vm)" ;; esac; done
+  for kind; do case $kind in apt | rpm | cluster | vm | cloud) ;; *) die "there is no image '$kind' (apt, rpm, cluster, vm, cloud)" ;; esac; done
   for kind; do build "$kind" & pids+=($!); done
   for pid in "${pids[@]}"; do wait "$pid"; done
 }

@@ -6,7 +6,7 @@
 #   lab.sh can             exit 0 if the lab can run here; otherwise print the one reason why not
 #   lab.sh deps            install what it needs (as root), or say what is lacking
 #   lab.sh build [KIND…]   make the images and the update repositories (about a minute, once for all labs of this machine);
-#                          kinds: apt, rpm, cluster, vm (for tests/lab/vm); the first three when none is named
+#                          kinds: apt, rpm, cluster, vm and cloud (for tests/lab/vm); the first three when none is named
 #   lab.sh up N [FLAVOUR]  boot N more hosts (apt, dnf, zypper, or cluster: apt with HAProxy and PostgreSQL; apt when none is
 #                          named); prints "NUMBER NAME ADDRESS" for each
 #   lab.sh down            end everything of this lab and remove it
@@ -42,7 +42,7 @@ TOOLS=(sysctl:procps mmdebstrap:mmdebstrap systemd-nspawn:systemd-container ssh:
 
 die() { echo "lab: $*" >&2; exit 1; }
 # shellcheck source=/dev/null
-for part in image image_apt image_rpm image_cluster image_vm; do source "${SELF%/*}/$part.sh"; done
+for part in image image_apt image_rpm image_cluster image_vm image_cloud; do source "${SELF%/*}/$part.sh"; done
 
 # ---------------------------------------------------------------- may it run here?
 
@@ -205,7 +205,7 @@ next_number() { # numbers go up, so that a dropped host's isn't taken for anothe
   die "a lab has room for 240 hosts"
 }
 
-kind() { case $1 in apt) echo apt ;; dnf | zypper) echo rpm ;; cluster) echo cluster ;; vm) echo vm ;; *) die "there is no flavour '$1' (apt, dnf, zypper, cluster)" ;; esac; }
+kind() { case $1 in apt) echo apt ;; dnf | zypper) echo rpm ;; cluster) echo cluster ;; vm | cloud) echo "$1" ;; *) die "there is no flavour '$1' (apt, dnf, zypper, cluster)" ;; esac; }
 
 play() { # flavour, root: the distribution with that package manager, and none of the others
   local root=$2 url repos; url=http://$(net).1:$PORT
@@ -303,7 +303,7 @@ up() {
   local count=$1 flavour=$2 why='' kind i new=()
   [[ $count =~ ^[0-9]+$ ]] || die "up takes a number of hosts"
   kind=$(kind "$flavour")
-  [ "$kind" != vm ] || [ "$count" = 0 ] || die "virtual machines are made by: python -m tests.lab.vm up $count"
+  [[ $kind != vm && $kind != cloud ]] || [ "$count" = 0 ] || die "virtual machines are made by: python -m tests.lab.vm up $count"
   [ -e "$STATE/net" ] || { why=$(reason); [ -z "$why" ] || die "$why"; }  # what runs already can run
   locked; mkdir -p "$STATE/hosts"; chmod 711 "$STATE"
   [ ! -e "$STATE/owner" ] || [ "$(cat "$STATE/owner")" = "$OWNER" ] || die "$STATE belongs to another lab: $(cat "$STATE/owner")"

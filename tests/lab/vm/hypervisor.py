@@ -19,6 +19,7 @@ TOOLS = {
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
     "mke2fs": "e2fsprogs",
+    "genisoimage": "genisoimage",
 }
 """The programs that the lab needs, and the Debian packages that have them."""
 

@@ -24,13 +24,25 @@ PATIENCE = 900.0  # seconds for the upgrade of a machine, with a first boot, on 
 class ImageHosts:
     """Virtual machines of a group in images.yaml; this machine is their hypervisor. Version 3 fails its health."""
 
-    def __init__(self, lab: VmLab, vms: Sequence[Vm], place: Path) -> None:
+    def __init__(
+        self,
+        lab: VmLab,
+        vms: Sequence[Vm],
+        place: Path,
+        base: Path | None = None,
+        files: dict[str, str] | None = None,
+        **machine: Any,
+    ) -> None:
+        """The images are made of the disk ``base``, with these files; ``machine`` are keys of each inventory entry."""
         self.lab, self.vms, self.place = lab, vms, place
-        self.images = {version: lab.make_image(f"v{version}", {VERSION_FILE: f"{version}\n"}) for version in "23"}
+        self.images = {
+            version: lab.make_image(f"v{version}", {VERSION_FILE: f"{version}\n", **(files or {})}, base)
+            for version in "23"
+        }
         self.digests = {version: digest(image) for version, image in self.images.items()}
         self.fleet = Fleet(vms, place)
         probe = {"name": "app", "kind": "command", "target": f"! grep -qx 3 {VERSION_FILE}"}
-        self.fleet.describe(every={"provider": "rack", "probes": [probe]})
+        self.fleet.describe(every={"provider": "rack", "probes": [probe], **machine})
         inventory = yaml.safe_load(self.fleet.inventory.read_text())
         here = {"name": "hypervisor", "address": "127.0.0.1", "transport": "local", "owner": "manual"}
         inventory["machines"].append(here)
@@ -111,10 +123,14 @@ class ImageHosts:
         for vm in self.vms:
             assert vm.power() == "running"
             assert len(list(find_processes(vm))) == 1, vm.name
+        self.assert_images()
+        assert digest(self.lab.image) == self.lab.image.with_name("disk.raw.sha256").read_text().split()[0]
+
+    def assert_images(self) -> None:
+        """Nothing wrote to an image."""
         for version, image in self.images.items():
             assert image.stat().st_mode & 0o777 == 0o444, version
             assert digest(image) == self.digests[version], version
-        assert digest(self.lab.image) == self.lab.image.with_name("disk.raw.sha256").read_text().split()[0]
 
 
 def digest(path: Path) -> str:

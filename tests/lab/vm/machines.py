@@ -18,7 +18,7 @@ from tests.lab.vm.warm import WarmGuest
 DATA_MIB = 64
 # tb-cache: how much translated code QEMU keeps, also over a reboot. With its own 1024 MiB, GRUB and the kernel, which
 # write over the memory of the code before, took up to four minutes; with these, a reboot takes half a minute.
-_DOMAIN = """\
+DOMAIN = """\
 <domain type='qemu'>
   <name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>512</memory><vcpu>1</vcpu><cpu mode='maximum'/>
   <os><type arch='x86_64' machine='q35'>hvm</type></os>
@@ -101,7 +101,7 @@ class VmLab(Lab):
         self.script("up", "0", "vm")
         hypervisor = self.hypervisor
         hypervisor.start()
-        warm = None if cold or image else WarmGuest.of(self.image, _DOMAIN)
+        warm = None if cold or image else WarmGuest.of(self.image, DOMAIN)
         if warm and count and not warm.exists():
             warm.make(hypervisor, self.script("place").split()[1])
         first = max([0, *(vm.number for vm in self.machines())]) + 1
@@ -131,11 +131,11 @@ class VmLab(Lab):
             rows.append(f"{vm.address} {key}\n")
         (self.folder.parent / "known_hosts").write_text("".join(rows))
 
-    def make_image(self, name: str, files: dict[str, str]) -> Path:
-        """Return a new base disk: the lab's with some files more or other ones (path in the root file system: text)."""
+    def make_image(self, name: str, files: dict[str, str], base: Path | None = None) -> Path:
+        """Return a new base disk: the lab's or another one, with some files (path in the root file system: text)."""
         disk = self.folder / "images" / f"{name}.raw"
         disk.parent.mkdir(exist_ok=True, parents=True)
-        run(["cp", "--sparse=always", str(self.image), str(disk)])
+        run(["cp", "--sparse=always", str(base or self.image), str(disk)])
         disk.chmod(0o644)
         with disk.open("rb") as table:  # the second entry of the table of partitions: where the root file system begins
             offset = 512 * struct.unpack("<I", table.read(512)[446 + 16 + 8 :][:4])[0]
@@ -219,7 +219,7 @@ class Vm(LabHost):
         who = Identity(self.name, definition["uuid"], self.address, definition["mac"], repository)
         write_seed(self.folder / "seed.tar", who, key, self.key.with_suffix(".pub"))
         domain = self.folder / "domain.xml"
-        domain.write_text(_DOMAIN.format(**definition))
+        domain.write_text(DOMAIN.format(**definition))
         self.lab.hypervisor.virsh("define", str(domain))
 
     def power(self) -> str:
