@@ -105,7 +105,7 @@ class ImageForm(FormModel):
 
 
 class IdentityForm(FormModel):
-    """What a new OS disk keeps of the machine's identity, beside its name and addresses."""
+    """What a new OS disk keeps of the machine's identity."""
 
     host_keys: bool = Field(
         default=True,
@@ -113,6 +113,11 @@ class IdentityForm(FormModel):
         "keeps them. A machine that answers with another key is never trusted: its disk is put back.",
     )
     machine_id: bool = Field(default=True, description="cloud-init writes the machine id of the old disk.")
+    network: bool = Field(
+        default=True,
+        description="cloud-init gets the static addresses, routes and name servers that the machine has. `false`: your "
+        "image or your user data brings them.",
+    )
 
 
 class GroupForm(FormModel):
@@ -400,6 +405,7 @@ def _build_group(
         ),
         keeps_host_keys=form.identity.host_keys,
         keeps_machine_id=form.identity.machine_id,
+        keeps_network=form.identity.network,
         rolls_back=not form.disable_automatic_rollback,
         keep_days=form.keep_disk_days,
         pause_minutes=form.pause_minutes,

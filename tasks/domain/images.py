@@ -41,6 +41,7 @@ class ImageModel:
     # trusted blindly.
     keeps_host_keys: bool = True
     keeps_machine_id: bool = True  # the new disk also gets the machine id
+    keeps_network: bool = True  # and the addresses, routes and name servers that no DHCP gives it
     rolls_back: bool = True  # whether a machine that is not healthy gets its disk back without a person
     keep_days: float = 7.0  # the days for which the disk before is kept after a success
     pause_minutes: float = 0.0  # between batches

@@ -176,6 +176,7 @@ class ProviderAct(StrEnum):
     REPLACE_OS_DISK = "replace-os-disk"  # a new disk from an image; the one before is kept; data disks stay
     RESTORE_OS_DISK = "restore-os-disk"  # the kept disk of that order, in place of the new one
     DELETE_OS_DISK = "delete-os-disk"  # the kept disk of that order
+    REWRITE_SEED = "rewrite-seed"  # the user data of that order, which has none of the host keys any more
     START = "start"
     STOP = "stop"  # a shutdown that the machine takes part in
     POWER_OFF = "power-off"  # as if the cable was pulled
@@ -193,6 +194,7 @@ class ProviderOrder:
     with_data_disks: bool = False  # a revert also puts data disks back: only if a person said so
     is_quiesced: bool = True  # whether a snapshot freezes file systems first, where the provider can
     user_data: str = ""  # for the first boot of a new OS disk (cloud-init's user-data); "": none
+    network_config: str = ""  # likewise (cloud-init's network-config); "": DHCP
 
 
 class SnapshotState(StrEnum):

@@ -5,10 +5,12 @@ from tasks.domain.model import Finding, UpdateResult
 from tasks.domain.states import FindingLevel, UpdateState
 from tasks.rules.components.choice import ComponentChoice, build_component_update, choose_version
 from tasks.rules.components.tries import COMPONENT_CHECK
+from tasks.rules.images.user_data import explain_missing_identity
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.updates.selection import SelectionResult
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.disk_components import describe_return, explain_no_new_disk, find_disk_components
+from tasks.steps.image_disks import read_identity
 from tasks.steps.machine.provider_orders import check_identity
 
 _REMEDY = "Look why the machine does not tell the component's version. Until then it gets none."
@@ -36,6 +38,9 @@ def choose_component(context: MachineContext) -> tuple[SelectionResult, str]:
         disk = find_disk_components(context, order, packages.components)
         identity = check_identity(context)
         held_back = held_back or describe_blocking_findings(identity) or explain_no_new_disk(context, disk)
+        if not held_back:
+            kept = read_identity(context, component.image, with_keys=False)
+            held_back = explain_missing_identity(component.image, kept)
         remarks = (finding.message for finding in identity if finding.level is FindingLevel.REMARK)
         returning = "; ".join(filter(None, (describe_return(disk), *remarks)))
     if update is not None and held_back:

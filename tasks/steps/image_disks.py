@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 from tasks.domain.errors import FleetpatchError, RecordsError
+from tasks.domain.images import ImageModel
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider, TimedProvider
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.domain.states import Step
+from tasks.rules.images.network_config import HostNetwork
 from tasks.rules.images.user_data import MachineIdentity
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
@@ -89,19 +91,24 @@ def wait_for_login(context: MachineContext, boot_id_before: str) -> str:
     return ""
 
 
-def read_identity(context: MachineContext) -> MachineIdentity:
-    """Read what makes the machine known to others. The answer is in no record and no log.
+def read_identity(context: MachineContext, model: ImageModel, *, with_keys: bool) -> MachineIdentity:
+    """Read what makes the machine known to others; nothing, if the model keeps nothing of it.
+
+    With its private host keys, the answer is in no record and no log.
 
     Raises:
         TransportError: the machine does not answer.
     """
-    script = context.build_shared_script("host_identity", {})
+    if not (model.keeps_host_keys or model.keeps_machine_id or model.keeps_network):
+        return MachineIdentity()
+    script = context.build_shared_script("host_identity", {"keys": "yes" if with_keys else "no"})
     answer = context.transport.run_script(script, deadline=context.build_read_deadline())
     keys = {
         str(record.get("type")): (str(record.get("private") or ""), str(record.get("public") or ""))
         for record in answer.find_records("host_key")
     }
-    records = answer.find_records("identity")
-    identity = records[0] if records else {}
-    names = {key: str(identity.get(key) or "") for key in ("name", "machine_id", "machine_id_file")}
-    return MachineIdentity(**names, host_keys=keys)
+    identity, network = (next(iter(answer.find_records(kind)), {}) for kind in ("identity", "network"))
+    names = {key: str(identity.get(key) or "") for key in ("name", "fqdn", "machine_id", "machine_id_file")}
+    parts = {key: str(network.get(key) or "") for key in ("links", "routes", "routes6", "resolver")}
+    is_in_hosts = bool(identity.get("is_in_hosts"))
+    return MachineIdentity(**names, is_in_hosts=is_in_hosts, host_keys=keys, network=HostNetwork(**parts))

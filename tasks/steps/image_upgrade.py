@@ -18,7 +18,7 @@ from tasks.rules.images.disks import (
     find_os_source,
     list_data_disks,
 )
-from tasks.rules.images.user_data import MachineIdentity, build_user_data, explain_missing_identity
+from tasks.rules.images.user_data import MachineIdentity, build_first_boot, explain_missing_identity
 from tasks.steps.component_choice import get_component_order
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import REPLACEMENT_SECONDS, MachineContext, MachineState
@@ -45,7 +45,7 @@ from tasks.steps.machine.auto_updaters import halt_if_others_patch
 from tasks.steps.machine.custom_checks import run_command
 from tasks.steps.machine.machine_lock import acquire_lock
 from tasks.steps.machine.package_state import read_package_state
-from tasks.steps.machine.provider_orders import require_provider, start_if_stopped
+from tasks.steps.machine.provider_orders import give_order, require_provider, start_if_stopped
 from tasks.steps.machine.reboot_obstacles import wait_for_transactions
 from tasks.steps.machine.retry import is_transient
 from tasks.steps.start_checks import check_cut_off_fit, explain_stop_request
@@ -176,7 +176,7 @@ def _prepare_replacement(
     machine = read_provided(context, provider)
     if reason := explain_no_replacement(machine, provider.acts):
         raise ProviderError(f"its OS disk can't be replaced: {reason}", machine=context.name)
-    wanted = _build_order(build_order_id(context), component, update, _build_user_data(context, component))
+    wanted = _build_order(build_order_id(context), component, update, _read_kept_identity(context, component))
     components = read_components_before(context)
     before: dict[str, object] = {
         "image": update.available,
@@ -189,25 +189,28 @@ def _prepare_replacement(
     return before, wanted
 
 
-def _build_order(order_id: str, component: Component, update: Update, user_data: str) -> ProviderOrder:
+def _build_order(
+    order_id: str, component: Component, update: Update, identity: MachineIdentity | None = None
+) -> ProviderOrder:
+    """Return the order. Without an identity, it is only for a disk that was replaced already."""
     version = component.find_version(update.available)
     if version is None or component.image is None:
         raise ProviderError(f"images.yaml does not have {component.name} {update.available} (any more)")
     image = ImageVersion(component.image.image, version.version, version.reference, version.digest)
-    return ProviderOrder(ProviderAct.REPLACE_OS_DISK, order_id, image, user_data=user_data)
+    data = build_first_boot(component.image, identity) if identity is not None else ("", "")
+    return ProviderOrder(ProviderAct.REPLACE_OS_DISK, order_id, image, user_data=data[0], network_config=data[1])
 
 
-def _build_user_data(context: MachineContext, component: Component) -> str:
+def _read_kept_identity(context: MachineContext, component: Component) -> MachineIdentity:
     model = component.image or ImageModel("")
-    is_kept = model.keeps_host_keys or model.keeps_machine_id
-    identity = read_identity(context) if is_kept else MachineIdentity()
+    identity = read_identity(context, model, with_keys=True)
     if reason := explain_missing_identity(model, identity):
         raise ProviderError(
             f"its OS disk is not replaced: {reason}",
             machine=context.name,
             hint="Repair that on the machine, or see `identity` in images.yaml.",
         )
-    return build_user_data(model, identity)
+    return identity
 
 
 def _resume_replacement(
@@ -225,16 +228,16 @@ def _resume_replacement(
     machine, order_id = read_provided(context, provider), build_order_id(context)
     if machine.find_kept_disk(order_id) is not None:
         # it was replaced: the same order ends then, with its start. Until that, its provider may refuse any other
-        return "", order(context, provider, _build_order(order_id, component, update, ""))
+        return "", order(context, provider, _build_order(order_id, component, update))
     if find_os_source(machine) != before["os"]:
         return _INTERRUPTED, None
     try:
-        user_data = _build_user_data(context, component)
+        identity = _read_kept_identity(context, component)
     except RecordsError:
         raise
     except FleetpatchError as error:
         return f"{_INTERRUPTED}: {error.message}", None
-    return "", order(context, provider, _build_order(order_id, component, update, user_data))
+    return "", order(context, provider, _build_order(order_id, component, update, identity))
 
 
 def _set_up(context: MachineContext, component: Component) -> str:
@@ -249,6 +252,7 @@ def _set_up(context: MachineContext, component: Component) -> str:
         lock = acquire_lock(context).finding
         if lock.level is FindingLevel.BLOCK:
             return lock.message
+        _take_keys_from_seed(context, component)
         problem = _run_scripts(context, component)
         if not problem:  # a new disk has no package lists
             context.report_progress(Step.INSTALL, "its new OS disk gets its package lists")
@@ -259,6 +263,21 @@ def _set_up(context: MachineContext, component: Component) -> str:
     except FleetpatchError as error:
         return f"it could not be set up: {error.message}"
     return problem
+
+
+def _take_keys_from_seed(context: MachineContext, component: Component) -> None:
+    """Let the provider write the seed of the new disk again, without the private host keys, which the disk has now.
+
+    The seed stays: without it, cloud-init would take the machine for another one at its next boot, and make new keys.
+    """
+    provider, model = require_provider(context), component.image
+    if model is None or not model.keeps_host_keys or ProviderAct.REWRITE_SEED not in provider.acts:
+        return
+    data = build_first_boot(model, replace(read_identity(context, model, with_keys=False), host_keys={}))
+    wanted = ProviderOrder(ProviderAct.REWRITE_SEED, build_order_id(context), user_data=data[0], network_config=data[1])
+    if refusal := give_order(context, provider, wanted):
+        text = f"the seed of its new OS disk still has its private host keys: {refusal.message}"
+        context.add_finding(Finding("OS disk", FindingLevel.WARN, text, "Only root of its host may read that file."))
 
 
 def _run_scripts(context: MachineContext, component: Component) -> str:

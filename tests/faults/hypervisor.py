@@ -22,6 +22,7 @@ from tests.faults.hub import START
 from tests.faults.machine import FaultyMachine
 from tests.support.fake_packages import Shelf
 from tests.support.fake_provider import FakeHypervisor, ProviderFault
+from tests.support.image_fleet import NETWORK
 
 if TYPE_CHECKING:
     from tests.faults.world import World
@@ -31,6 +32,7 @@ JUST_BEGUN = timedelta(seconds=3)
 IDENTITY: Final[tuple[ScriptRecord, ...]] = (
     {"kind": "host_key", "type": "ed25519", "private": "secret\n", "public": "ssh-ed25519 AAAA root@m"},
     {"kind": "identity", "name": "m", "machine_id": "0" * 32, "machine_id_file": "/etc/machine-id"},
+    NETWORK,
 )
 CHANGING = ("install", "repair", "remove")
 SNAPSHOT_ACTS = (

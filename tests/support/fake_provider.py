@@ -62,7 +62,7 @@ class FakeHypervisor:
         self.orders: list[GivenOrder] = []
         self.faults: dict[ProviderAct, list[ProviderFault]] = {}
         self.is_away = False
-        self.acts = frozenset(ProviderAct)
+        self.acts = frozenset(ProviderAct) - {ProviderAct.REWRITE_SEED}
         self.apply: Callable[[str, ProviderOrder], None] = lambda _machine, _order: None
 
     def add_machine(self, machine_id: str, power: PowerState = PowerState.RUNNING) -> None:
@@ -213,6 +213,7 @@ _CARRY_OUT: dict[ProviderAct, Callable[[FakeHypervisor, ProvidedMachine, Provide
     ProviderAct.REPLACE_OS_DISK: _replace_os_disk,
     ProviderAct.RESTORE_OS_DISK: _restore_os_disk,
     ProviderAct.DELETE_OS_DISK: _delete_os_disk,
+    ProviderAct.REWRITE_SEED: lambda _hypervisor, machine, _order: machine,
     ProviderAct.START: _set_power,
     ProviderAct.STOP: _set_power,
     ProviderAct.POWER_OFF: _set_power,

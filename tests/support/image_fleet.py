@@ -1,5 +1,6 @@
 """A simulated fleet of virtual machines, and runs of the real engine that give them new OS disks."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -24,6 +25,9 @@ RUN = "20260310-010000-aaaaaa"
 OLD, NEW = "12.1", "12.2"
 PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nthe secret of the host\n"
 MACHINE_ID = "0123456789abcdef0123456789abcdef"
+_LINK = {"ifname": "eth0", "link_type": "ether", "address": "52:54:00:00:00:01"}
+_LEASED = {"family": "inet", "local": "192.0.2.9", "prefixlen": 24, "scope": "global", "dynamic": True}
+NETWORK = {"kind": "network", "links": json.dumps([{**_LINK, "addr_info": [_LEASED]}]), "routes": "[]", "routes6": "[]"}
 MODEL = ImageModel("debian/12/stable", scripts=(ImageScript("join", "join the cluster"),), crosses_zones=True)
 
 
@@ -49,6 +53,7 @@ class ImageFleet:
         had: versions of components on the old disks, by name.
         brings: those on disks that are made from the new image.
         on: the components of each machine, if there are some.
+        network: what all machines tell of their network.
         enrolled: names of components that are enrolled on all machines.
     """
 
@@ -74,6 +79,7 @@ class ImageFleet:
         self.sick: set[str] = set()
         self.ran: list[tuple[str, str]] = []
         self.fails: dict[str, str] = {}
+        self.network = NETWORK
         for number in range(1, count + 1):
             self._add(f"m{number}")
 
@@ -93,10 +99,12 @@ class ImageFleet:
             ),
         )
 
-    def _tell_identity(self, _script: Script) -> list[ScriptRecord]:
+    def _tell_identity(self, script: Script) -> list[ScriptRecord]:
+        private = PRIVATE_KEY if script.params["keys"] == "yes" else "unread"
         return [
-            {"kind": "host_key", "type": "ed25519", "private": PRIVATE_KEY, "public": "ssh-ed25519 AAAA root@m"},
+            {"kind": "host_key", "type": "ed25519", "private": private, "public": "ssh-ed25519 AAAA root@m"},
             {"kind": "identity", "name": "m", "machine_id": MACHINE_ID, "machine_id_file": "/etc/machine-id"},
+            self.network,
         ]
 
     def _probe(self, name: str, script: Script) -> ScriptRecord:

@@ -177,7 +177,8 @@ def test_what_can_no_longer_come_again_at_the_order_keeps_the_disk() -> None:
     fleet = make_fleet(1, AGENT, agent="1.0.0")
 
     def tell(script: Any) -> Any:
-        fleet.on["m1"].versions["agent"] = "0.5.0"  # a person has changed it since the assessment
+        if script.params["keys"] == "yes":
+            fleet.on["m1"].versions["agent"] = "0.5.0"  # a person has changed it since the assessment
         return fleet._tell_identity(script)
 
     fleet.fleet.machines["m1"].answer("host_identity", tell)

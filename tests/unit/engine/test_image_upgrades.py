@@ -19,14 +19,14 @@ from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.provided_machines import ImageVersion, PowerState, ProvidedMachine, ProviderAct, ProviderOrder
-from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
+from tasks.domain.states import UNFINISHED_RUN_STATES, FindingLevel, OperationState, UpdateState
 from tasks.rules.components.health import RolloutFault
 from tasks.rules.images.history import build_upgrade_row
 from tasks.steps.context.run_control import StopToken
 from tests.support.fake_provider import FakeProvider, ProviderFault
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import outcome_of, result_of
-from tests.support.image_fleet import MACHINE_ID, MODEL, NEW, OLD, PRIVATE_KEY, RUN, ImageFleet, make_group
+from tests.support.image_fleet import MACHINE_ID, MODEL, NETWORK, NEW, OLD, PRIVATE_KEY, RUN, ImageFleet, make_group
 from tests.support.mortal import Killed, Life, Mortal, choose_calls, mortal_machine, mortal_records
 from tests.support.told_lines import ToldLines
 
@@ -58,6 +58,48 @@ def test_the_new_disk_keeps_the_identity_and_no_record_has_its_secret(fleet: Ima
     assert config["bootcmd"] == [f"echo {MACHINE_ID} >/etc/machine-id"]
     entries = [fleet.fleet.records.read_entries(RUN, name) for name in fleet.versions]
     assert "secret of the host" not in f"{entries} {report}"
+
+
+def test_the_seed_is_written_again_without_the_keys_as_soon_as_a_login_works(fleet: ImageFleet) -> None:
+    fleet.hypervisor.acts = frozenset(ProviderAct)
+    assert fleet.upgrade().run.state is OperationState.SUCCEEDED
+    first, second, *_ = [given.order for given in fleet.hypervisor.orders]
+    assert (first.act, second.act, first.id) == (REPLACE, ProviderAct.REWRITE_SEED, second.id)
+    before, after = (json.loads(order.user_data.removeprefix("#cloud-config\n")) for order in (first, second))
+    assert (before.pop("ssh_keys")["ed25519_private"], after.pop("ssh_deletekeys")) == (PRIVATE_KEY, False)
+    assert before == after, "cloud-init reads it at each boot"
+
+
+def test_a_seed_that_keeps_its_keys_is_a_warning_and_no_failure(fleet: ImageFleet) -> None:
+    fleet.hypervisor.acts = frozenset(ProviderAct)
+    fleet.hypervisor.faults[ProviderAct.REWRITE_SEED] = [ProviderFault.REFUSED]
+    report = fleet.upgrade()
+    (warning,) = [one for one in outcome_of(report, "m1").findings if one.level is FindingLevel.WARN]
+    assert "still has its private host keys" in warning.message
+    assert fleet.versions["m1"] == NEW
+
+
+def test_a_static_network_goes_with_the_order(fleet: ImageFleet) -> None:
+    links = json.loads(str(NETWORK["links"]))
+    links[0]["addr_info"][0]["dynamic"] = False
+    fleet.network = NETWORK | {"links": json.dumps(links)}
+    fleet.upgrade()
+    (order, *_) = [given.order for given in fleet.hypervisor.orders]
+    assert json.loads(order.network_config)["ethernets"]["eth0"]["addresses"] == ["192.0.2.9/24"]
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_the_plan_leaves_a_machine_alone_whose_network_would_be_lost(fleet: ImageFleet, *, is_kept: bool) -> None:
+    links = json.loads(str(NETWORK["links"]))
+    fleet.network = NETWORK | {"links": json.dumps([links[0] | {"master": "bond0"}])}
+    fleet.group = make_group(image=replace(MODEL, keeps_network=is_kept))
+    report = fleet.upgrade()
+    assert bool(fleet.orders_of("m1")) is not is_kept
+    if is_kept:
+        result = result_of(outcome_of(report, "m1"), UPDATE)
+        assert result.state is UpdateState.BLOCKED
+        assert "eth0 is a part of another interface" in result.reason
+        assert "identity: {network: false}" in result.reason
 
 
 def test_machines_with_the_version_are_not_touched(fleet: ImageFleet) -> None:
@@ -232,9 +274,9 @@ def test_an_order_without_an_answer_may_still_be_carried_out(roll_back: bool) ->
 
 
 def test_the_window_is_asked_again_right_before_the_order(fleet: ImageFleet) -> None:
-    def dawdle(_script: Script) -> list[ScriptRecord]:
-        fleet.fleet.clock.advance(3600)
-        return tell(_script)
+    def dawdle(script: Script) -> list[ScriptRecord]:
+        fleet.fleet.clock.advance(3600 if script.params["keys"] == "yes" else 0)
+        return tell(script)
 
     tell = fleet._tell_identity
     fleet.fleet.machines["m1"].answer("host_identity", dawdle)
@@ -375,7 +417,7 @@ class TestController:
         assert fleet.broken() == []
 
     def test_an_order_that_needs_nothing_of_the_old_disk_is_given_again(self) -> None:
-        model = replace(MODEL, keeps_host_keys=False, keeps_machine_id=False)
+        model = replace(MODEL, keeps_host_keys=False, keeps_machine_id=False, keeps_network=False)
         fleet = self._interrupt(PowerState.STOPPED, make_group(image=model))
         report = self.run(fleet, Life(), resumed=True)
         assert (fleet.versions["m1"], fleet.broken()) == (NEW, [])

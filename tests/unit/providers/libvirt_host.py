@@ -29,6 +29,7 @@ class File:
     mode: str = "644"
     is_readable: bool = True
     mark: str = "1 1 1 1"
+    label: str = ""
 
 
 @dataclass
@@ -58,6 +59,7 @@ class LibvirtHost:
     before: Callable[[Sequence[str]], object] = lambda _words: None
     removed: list[str] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)
+    seeds: dict[str, dict[str, str]] = field(default_factory=dict)  # what each was made of
     room: str = "9999999 4096"
 
     def define(self, name: str, *disks: str) -> None:
@@ -84,7 +86,8 @@ class LibvirtHost:
         return said if isinstance(said, CommandAnswer) else CommandAnswer(said or "", 0, "")
 
     def run_script(self, name: str, parameters: dict[str, str], *, deadline: Deadline) -> ScriptResult:
-        self.files[parameters["file"]] = File()
+        self.files[parameters["file"]] = File(label="cidata")
+        self.seeds[parameters["file"]] = parameters
         return ScriptResult(({"kind": "made"},), 0)
 
     def _date(self, _words: list[str], _text: str) -> str:
@@ -92,6 +95,10 @@ class LibvirtHost:
 
     def _sha512sum(self, _words: list[str], _text: str) -> str:
         return f"{'0' * 128}  -"
+
+    def _blkid(self, words: list[str], _text: str) -> str | CommandAnswer:
+        label = self.files[words[-1]].label if words[-1] in self.files else ""
+        return f"{label}\n" if label else CommandAnswer("", 2, "")
 
     def _chown(self, _words: list[str], _text: str) -> None:
         return None
@@ -166,6 +173,9 @@ class LibvirtHost:
         for number, disk in enumerate(list(devices)):
             if disk.find("target").get("dev") == new.find("target").get("dev"):
                 devices[number] = new
+
+    def _virsh_detach_disk(self, domain: FakeDomain, words: list[str], _text: str) -> None:
+        domain.config.find("devices").remove(find_disk(domain.config, words[words.index("--target") + 1]))
 
     def _virsh_attach_device(self, domain: FakeDomain, _words: list[str], text: str) -> None:
         domain.config.find("devices").append(fromstring(text))

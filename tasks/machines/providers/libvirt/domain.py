@@ -19,6 +19,7 @@ from tasks.rules.machine_identity import normalize_macs, normalize_uuid
 
 _LEAST_FREE_BYTES: Final = 1 << 30
 SEED_SERIAL: Final = "fleetpatch-seed"
+SEED_LABEL: Final = "cidata"  # of cloud-init's NoCloud, which reads one such disk alone
 _POWERS: Final[Mapping[str, PowerState]] = {
     "running": PowerState.RUNNING,
     "idle": PowerState.RUNNING,
@@ -71,7 +72,8 @@ class Domain:
     """A domain as it is now.
 
     Attributes:
-        seed: the element of the seed disk that fleetpatch has given it; None: none.
+        seed: the element of the disk that has its seed for cloud-init: ours, or an owner's CD; None: none.
+        read_only: the elements of the files that it can't write to, such as CDs.
         has_agent: its guest agent answers.
         is_persistent: it is there also while it does not run.
         has_saved_memory: it was put to sleep, and would go on with the disks that it had.
@@ -90,6 +92,7 @@ class Domain:
     power: PowerState
     disks: tuple[DomainDisk, ...]
     seed: Any
+    read_only: tuple[Any, ...]
     has_agent: bool
     is_persistent: bool
     has_saved_memory: bool
@@ -217,6 +220,11 @@ def parse_domain(name: str, live_xml: str, config_xml: str, info: str, now: str)
         power,
         disks,
         seeds[0] if seeds else None,
+        tuple(
+            element
+            for element in _find_disks(config)
+            if not _is_writable_disk(element) and element.get("type") == "file" and _find_source(element)
+        ),
         power is PowerState.RUNNING and any(agent.get("state") == "connected" for agent in agents),
         _find_info(info, "Persistent") == "yes",
         _find_info(info, "Managed save") == "yes",
@@ -305,8 +313,12 @@ def build_disk_xml(disk: DomainDisk, file: DiskFile) -> str:
     return tostring(element, encoding="unicode").replace("\n", " ")
 
 
-def build_seed_xml(path: str, target: str) -> str:
-    """Return the XML of a seed disk."""
+def build_seed_xml(path: str, target: str, before: Any = None) -> str:  # noqa: ANN401 - an element of XML
+    """Return the XML of a seed disk: of a new one, or of the one before with other content."""
+    if before is not None:
+        element = deepcopy(before)
+        element.find("source").set("file", path)
+        return tostring(element, encoding="unicode").replace("\n", " ")
     element = fromstring("<disk type='file' device='disk'><driver name='qemu' type='raw'/><source/><readonly/></disk>")
     element.find("source").set("file", path)
     SubElement(element, "target", {"dev": target, "bus": "virtio"})

@@ -6,7 +6,7 @@ The domain always has the old disk or the new one: one command changes which, wh
 from inventory.data_class import dataclass
 from tasks.domain.errors import ProviderError
 from tasks.domain.provided_machines import ImageVersion, ProviderOrder
-from tasks.machines.providers.libvirt.domain import needs_other_files, parse_chain
+from tasks.machines.providers.libvirt.domain import SEED_LABEL, needs_other_files, parse_chain
 from tasks.machines.providers.libvirt.state import DiskFile, Origin, SavedDisk
 from tasks.machines.providers.libvirt.work import DomainWork, iterate_layers
 
@@ -32,11 +32,15 @@ def replace_os_disk(work: DomainWork, order: ProviderOrder) -> str:
     if new.path in domain.find_needed_paths():
         hint = "Order it under another id."
         raise ProviderError(f"{domain.name}: a snapshot needs the disk of the order {order.id}", hint=hint)
-    image = _require_image(work, order)
+    image = order.image
+    if image is None:
+        raise ProviderError(f"{domain.name}: the order {order.id} names no image", hint="Name one of images.yaml.")
     checked = _check_image(work, image)
     work.require_own_files([old.path])
+    _require_no_second_seed(work)
+    kept = domain.state.find_kept_disk(order.id)  # an order that broke off has given the domain its seed already
     others = tuple(entry for entry in domain.state.kept_disks if entry.id != order.id)
-    saved = SavedDisk(order.id, disk.target, old, domain.seed_path)
+    saved = SavedDisk(order.id, disk.target, old, domain.seed_path if kept is None else kept.seed)
     seed = work.virsh.build_path(old.path, order.id, "seed", "iso") if order.user_data else domain.seed_path
     ours = {*domain.state.doomed, *domain.state.seeds, domain.seed_path}
     if there := work.virsh.find_there([path for path in (new.path, seed) if path and path not in ours], deadline):
@@ -52,7 +56,7 @@ def replace_os_disk(work: DomainWork, order: ProviderOrder) -> str:
     work.virsh.make_overlay(new.path, checked.file, size, old.path, deadline)
     _require_unchanged(work, image, checked)
     if order.user_data:
-        work.virsh.make_seed(seed, f"{domain.name}-{order.id}", order.user_data, old.path, deadline)
+        work.virsh.make_seed(seed, order, old.path, deadline)
     work.stop(is_way_back=False)
     work.virsh.set_seed(domain, seed, deadline)
     work.set_file(disk, new)
@@ -80,6 +84,15 @@ def restore_os_disk(work: DomainWork, order: ProviderOrder) -> str:
     return work.finish()
 
 
+def rewrite_seed(work: DomainWork, order: ProviderOrder) -> str:
+    """Write the seed disk that came with the new disk of that order anew. The domain sees it at its next start."""
+    path = work.domain.seed_path
+    if path not in work.domain.state.seeds or not path.endswith(f".{order.id}.seed.iso"):
+        return "it has no such seed disk"
+    work.virsh.make_seed(path, order, work.domain.find_os_disk().source, work.deadline)
+    return ""
+
+
 def delete_os_disk(work: DomainWork, order: ProviderOrder) -> str:
     """Delete the disk that an order has replaced. A disk that was put back stays, as it is in use."""
     work.begin_disk_work()
@@ -94,10 +107,13 @@ def delete_os_disk(work: DomainWork, order: ProviderOrder) -> str:
     return work.finish()
 
 
-def _require_image(work: DomainWork, order: ProviderOrder) -> ImageVersion:
-    if order.image is None:
-        raise ProviderError(f"{work.domain.name}: the order {order.id} names no image", hint="Name one of images.yaml.")
-    return order.image
+def _require_no_second_seed(work: DomainWork) -> None:
+    """Require that no disk which the domain can write to has a seed: cloud-init might read that one alone."""
+    disks = [disk for disk in work.domain.disks if disk.file is not None and not disk.is_os]
+    labels = work.virsh.read_labels([disk.source for disk in disks], work.deadline)
+    for disk in (disk for disk, label in zip(disks, labels, strict=True) if label == SEED_LABEL):
+        hint = "Detach it, or let the domain only read it: `<readonly/>`, which is best as a CD."
+        raise ProviderError(f"{work.domain.name}: {disk.target} has a seed for cloud-init (cidata)", hint=hint)
 
 
 def _check_image(work: DomainWork, image: ImageVersion) -> _CheckedImage:

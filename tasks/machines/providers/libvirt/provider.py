@@ -23,7 +23,7 @@ from tasks.domain.provided_machines import (
 )
 from tasks.machines.providers.host_commands import HostCommands
 from tasks.machines.providers.libvirt.domain import Domain, DomainDisk
-from tasks.machines.providers.libvirt.os_disk import delete_os_disk, replace_os_disk, restore_os_disk
+from tasks.machines.providers.libvirt.os_disk import delete_os_disk, replace_os_disk, restore_os_disk, rewrite_seed
 from tasks.machines.providers.libvirt.overlay import CopyMaker
 from tasks.machines.providers.libvirt.snapshots import delete_snapshot, revert, take_snapshot
 from tasks.machines.providers.libvirt.state import Origin, SavedSnapshot
@@ -61,6 +61,7 @@ _ACTS: Final[Mapping[ProviderAct, Callable[[DomainWork, ProviderOrder], str]]] =
     ProviderAct.REPLACE_OS_DISK: replace_os_disk,
     ProviderAct.RESTORE_OS_DISK: restore_os_disk,
     ProviderAct.DELETE_OS_DISK: delete_os_disk,
+    ProviderAct.REWRITE_SEED: rewrite_seed,
     ProviderAct.START: _start,
     ProviderAct.STOP: _stop,
     ProviderAct.POWER_OFF: _power_off,

@@ -8,8 +8,10 @@ from pathlib import PurePosixPath
 from inventory.machine_providers import ProviderSettings
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline
+from tasks.domain.provided_machines import ProviderOrder
 from tasks.machines.providers.host_commands import CommandAnswer, HostCommands
 from tasks.machines.providers.libvirt.domain import (
+    SEED_LABEL,
     Domain,
     DomainDisk,
     build_disk_xml,
@@ -29,7 +31,11 @@ _TAKEN_ELSEWHERE = ('get "write" lock', "already an active block job", "cannot a
 
 
 class Virsh:
-    """Asks libvirt about one domain, and gives it orders. Not thread-safe."""
+    """Asks libvirt about one domain, and gives it orders. Not thread-safe.
+
+    Every method with a deadline raises ProviderError if there is no such domain, an answer can't be read or an order
+    fails, and ProviderUnavailable if the host or its libvirt does not answer, or another process holds the disk.
+    """
 
     def __init__(self, host: HostCommands, settings: ProviderSettings, name: str) -> None:
         self.host = host
@@ -39,12 +45,7 @@ class Virsh:
         self._virsh = ("virsh", "-q", *(("-c", settings.uri) if settings.uri else ()))
 
     def read_domain(self, deadline: Deadline) -> Domain:
-        """Return the domain with the chains of all files that are known of it.
-
-        Raises:
-            ProviderError: there is no such domain, or an answer can't be read.
-            ProviderUnavailable: the host or its libvirt does not answer.
-        """
+        """Return the domain with the chains of all files that are known of it."""
         domain, names = self._read_xml(deadline)
         of = ("--domain", self.name)
         questions = [(*self._virsh, "snapshot-dumpxml", *of, "--snapshotname", name) for name in names]
@@ -65,12 +66,7 @@ class Virsh:
         return parse_domain(self.name, live, config, info, now), names
 
     def find_files_of_others(self, uuid: str, deadline: Deadline) -> frozenset[str]:
-        """Return the files of the disks of all other domains, with all below them, as ``resolve`` names them.
-
-        Raises:
-            ProviderError: one of them can't be read.
-            ProviderUnavailable: see read_domain.
-        """
+        """Return the files of the disks of all other domains, with all below them, as ``resolve`` names them."""
         files: dict[str, str] = {}
         for xml in self._read_others(uuid, deadline):
             files |= find_all_files(xml)
@@ -81,21 +77,13 @@ class Virsh:
         return frozenset(self.resolve({*files, *below}, deadline).values())
 
     def resolve(self, paths: Iterable[str], deadline: Deadline) -> Mapping[str, str]:
-        """Return for each path the one that its file has without links and ``..``; itself if that can't be told.
-
-        Raises:
-            ProviderError, ProviderUnavailable: see read_domain.
-        """
+        """Return for each path the one that its file has without links and ``..``; itself if that can't be told."""
         names = sorted(paths)
         answers = self.host.ask([("readlink", "-f", "--", name) for name in names], deadline=deadline) if names else ()
         return {name: answer.text.rstrip("\n") or name for name, answer in zip(names, answers, strict=True)}
 
     def find_sharers(self, paths: Collection[str], uuid: str, deadline: Deadline) -> frozenset[str]:
-        """Return the names of other domains that have one of the files as a disk of theirs.
-
-        Raises:
-            ProviderError, ProviderUnavailable: see find_files_of_others.
-        """
+        """Return the names of other domains that have one of the files as a disk of theirs."""
         others = [
             (read_name(xml), find_all_files(xml, allows_volumes=True)) for xml in self._read_others(uuid, deadline)
         ]
@@ -114,12 +102,7 @@ class Virsh:
         return tuple(self._require(answer).text for answer in answers if not _lacks_domain(answer))
 
     def find_there(self, paths: Sequence[str], deadline: Deadline) -> frozenset[str]:
-        """Return the paths that something has.
-
-        Raises:
-            ProviderError: that can't be told of one of them.
-            ProviderUnavailable: see read_domain.
-        """
+        """Return the paths that something has."""
         questions = [("stat", "-c", "%F", "--", path) for path in paths]
         answers = dict(zip(paths, self.host.ask(questions, deadline=deadline) if paths else (), strict=True))
         for answer in answers.values():
@@ -132,21 +115,12 @@ class Virsh:
         return self.host.ask([(*self._virsh, word, "--domain", self.name, *more)], deadline=deadline)[0]
 
     def order(self, word: str, *more: str, text: str = "", deadline: Deadline) -> str:
-        """Let virsh do something with the domain. Return what it prints.
-
-        Raises:
-            ProviderError: it says that it failed.
-            ProviderUnavailable: the host or its libvirt does not answer, or another process holds the disk.
-        """
+        """Let virsh do something with the domain. Return what it prints."""
         words = (*self._virsh, word, "--domain", self.name, *more)
         return self._require(self.host.order(*words, text=text, deadline=deadline)).text
 
     def run(self, *words: str, deadline: Deadline) -> str:
-        """Run a command on the host. Return what it prints.
-
-        Raises:
-            ProviderError, ProviderUnavailable: see order.
-        """
+        """Run a command on the host. Return what it prints."""
         return self._require(self.host.order(*words, deadline=deadline)).text
 
     def write_state(self, state: DomainState, deadline: Deadline) -> None:
@@ -170,8 +144,10 @@ class Virsh:
         self.order("update-device", "--file", "/dev/stdin", "--config", text=xml, deadline=deadline)
 
     def set_seed(self, domain: Domain, path: str, deadline: Deadline) -> None:
-        """Give the domain a seed disk, or "" for none."""
-        if path == domain.seed_path:
+        """Give the domain a seed disk, or "" for none. One that is not there any more would keep it from its start."""
+        if path and not self.find_there([path], deadline):
+            path = ""
+        if path == domain.seed_path or not (path or domain.seed_path in domain.state.seeds):
             return
         if not path:
             self.order("detach-disk", "--target", domain.seed.find("target").get("dev"), "--config", deadline=deadline)
@@ -183,11 +159,13 @@ class Virsh:
         if not target:
             hint = f"Detach one of its disks: {', '.join(_SEED_TARGETS)}."
             raise ProviderError(f"{domain.name}: no name is free for a seed disk", hint=hint)
-        self.order(word, "--file", "/dev/stdin", "--config", text=build_seed_xml(path, target), deadline=deadline)
+        xml = build_seed_xml(path, target, domain.seed)
+        self.order(word, "--file", "/dev/stdin", "--config", text=xml, deadline=deadline)
 
-    def make_seed(self, path: str, instance: str, user_data: str, like: str, deadline: Deadline) -> None:
-        """Make the file of a seed disk."""
-        parameters = {"file": path, "instance": instance, "user_data": user_data}
+    def make_seed(self, path: str, order: ProviderOrder, like: str, deadline: Deadline) -> None:
+        """Make the file of a seed disk, in the place of one that is there."""
+        data = {"user_data": order.user_data, "network_config": order.network_config}
+        parameters = {"file": path, "instance": f"{self.name}-{order.id}", **data}
         result = self.host.run_script("nocloud_seed", parameters, deadline=deadline)
         if not result.find_records("made"):
             failed = [str(record.get("why")) for record in result.find_records("failed")]
@@ -210,11 +188,7 @@ class Virsh:
         return frozenset(path for path, mode in modes.items() if mode and int(mode, 8) & 0o222)
 
     def read_mark(self, path: str, deadline: Deadline) -> str:
-        """Return which file a path is, its size, and when it was last written to.
-
-        Raises:
-            ProviderError, ProviderUnavailable: see find_there.
-        """
+        """Return which file a path is, its size, and when it was last written to."""
         (answer,) = self.host.ask([("stat", "-L", "-c", "%d %i %s %Y", "--", path)], deadline=deadline)
         return self._require(answer).text.strip()
 
@@ -251,9 +225,12 @@ class Virsh:
         sizes = [("stat", "-f", "-c", "%a %S", "--", folder) for folder in sorted(beside)]
         answers = self.host.ask([*infos, *sizes], deadline=deadline) if files else ()
         rows = [answer.text.split() for answer in answers[len(infos) :]]
+        labels = self.read_labels([element.find("source").get("file") for element in domain.read_only], deadline)
+        seeds = [element for element, label in zip(domain.read_only, labels, strict=True) if label == SEED_LABEL]
         rooms = [int(row[0]) * int(row[1]) for row in rows if len(row) == 2]
         return replace(
             domain,
+            seed=domain.seed if domain.seed is not None else next(iter(seeds), None),
             chains={
                 path: parse_chain(answer.text)
                 for path, answer in zip(files, answers[: len(infos)], strict=True)
@@ -261,6 +238,12 @@ class Virsh:
             },
             free_bytes=min(rooms) if rooms and len(rooms) == len(rows) else None,
         )
+
+    def read_labels(self, paths: Sequence[str], deadline: Deadline) -> Sequence[str]:
+        """Return the labels of the file systems in files, in lower case; "": there is none, or it can't be read."""
+        questions = [("blkid", "-p", "-o", "value", "-s", "LABEL", "--", path) for path in paths]
+        answers = self.host.ask(questions, deadline=deadline) if questions else ()
+        return [answer.text.strip().lower() for answer in answers]
 
     def is_off(self, deadline: Deadline) -> bool:
         """Return whether the domain is off."""
