@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +55,14 @@ def build(network: HostNetwork) -> Any:
     return json.loads(config)["ethernets"] if config else None
 
 
+def test_a_virtual_machine_with_systemd_networkd() -> None:
+    network = HostNetwork(**json.loads((Path(__file__).parents[2] / "data/networks/debian-12-static.json").read_text()))
+    (entry,) = build(network).values()
+    assert entry["addresses"] == ["10.86.133.11/24"]
+    assert entry["routes"] == [{"to": "0.0.0.0/0", "via": "10.86.133.1"}]
+    assert entry["match"] == {"macaddress": "52:54:0a:56:85:0b"}
+
+
 def test_a_static_address_comes_with_its_routes_and_name_servers() -> None:
     more = {"dst": "198.51.100.0/24", "gateway": "192.0.2.2", "dev": "eth0", "metric": 50}
     host_route = {"dst": "198.51.100.7", "gateway": "192.0.2.2", "dev": "eth0"}
@@ -79,7 +88,10 @@ def test_a_static_address_comes_with_its_routes_and_name_servers() -> None:
 
 @pytest.mark.parametrize("addresses", [(LEASED,), (LEASED, SLAAC, PRIVACY), (SLAAC,), (LEASED6, SLAAC)])
 def test_one_interface_with_dhcp_or_advertisements_is_cloud_inits_own_default(addresses: Any) -> None:
-    leased = [{**DEFAULT, "protocol": "dhcp"}, {"dst": "default", "gateway": "192.0.2.1", "dev": "eth0"}]
+    leased: list[dict[str, Any]] = [
+        {**DEFAULT, "protocol": "dhcp"},
+        {"dst": "default", "gateway": "192.0.2.1", "dev": "eth0"},
+    ]
     assert build(make_network(*addresses, routes=leased if LEASED in addresses else [])) is None
 
 
