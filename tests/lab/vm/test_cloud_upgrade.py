@@ -12,7 +12,7 @@ from tests.lab.vm.machines import Vm, VmLab
 
 pytestmark = pytest.mark.slow
 
-LOOK = """cloud-init status --wait; hostname; hostname -f; cat /etc/machine-id /etc/ssh/ssh_host_*_key.pub
+LOOK = """cloud-init status --wait; hostname; hostname -f; cat /etc/machine-id /etc/ssh/ssh_host_*_key.pub; echo
 ip -4 -o addr show eth0 | tr -s ' ' | cut -d' ' -f4; ip route show default; ls /etc/ssh/ssh_host_*_key"""
 INSTANCE = "cat /var/lib/cloud/data/instance-id"
 
