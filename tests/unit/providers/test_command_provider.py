@@ -72,6 +72,7 @@ def test_it_gets_the_whole_order(tmp_path: Path) -> None:
         "with_data_disks": False,
         "is_quiesced": True,
         "user_data": "#cloud-config\n",
+        "network_config": "",
         "image": {"image": "os", "version": "2", "reference": "pool/images/2", "digest": "sha256:ab", "withdrawn": ""},
     }
 
