@@ -7,7 +7,7 @@ from typing import Any
 
 from inventory.data_class import dataclass
 
-_EVERYWHERE = {"inet": "0.0.0.0/0", "inet6": "::/0"}
+_EVERYWHERE = {"inet": "0.0.0.0/0", "inet6": "::/0"}  # cloud-init 22.4 takes the second one for ::/64
 _CONFIGURED = ("static", "boot")  # protocols of routes that DHCP, an advertisement or a daemon has not set
 
 
@@ -76,6 +76,11 @@ def _describe(link: dict[str, Any], routes: dict[str, list[dict[str, Any]]]) -> 
         entry |= {key: True} if leased else {}
         entry |= {"addresses": [*entry.get("addresses", ()), *static]} if static else {}
         found = list(_list_routes(name, family, routes[family], own, is_leased=bool(leased)))
+        gateways = [route["via"] for route in found if route["to"] == _EVERYWHERE["inet6"]]
+        if gateways and not static:
+            raise ValueError(f"{name} has a default route of its own, and an address that is not its own")
+        entry |= {"gateway6": gateways[0]} if gateways else {}
+        found = [route for route in found if route["to"] != _EVERYWHERE["inet6"]]
         entry |= {"routes": [*entry.get("routes", ()), *found]} if found else {}
     return entry | ({"mtu": link["mtu"]} if link.get("mtu", 1500) != 1500 else {})
 

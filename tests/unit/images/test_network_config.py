@@ -78,8 +78,8 @@ def test_a_static_address_comes_with_its_routes_and_name_servers() -> None:
                 {"to": "0.0.0.0/0", "via": "192.0.2.1"},
                 {"to": "198.51.100.0/24", "via": "192.0.2.2", "metric": 50},
                 {"to": "198.51.100.7/32", "via": "192.0.2.2"},
-                {"to": "::/0", "via": "fe80::1", "metric": 1024},
             ],
+            "gateway6": "fe80::1",  # cloud-init 22.4 writes ::/64 for the route ::/0
             "mtu": 9000,
             "nameservers": {"addresses": ["192.0.2.53", "2001:db8::53"], "search": ["lab.example", "example"]},
         }
@@ -133,6 +133,7 @@ HOPS = {"dst": "10.8.0.0/16", "nexthops": [{"gateway": "192.0.2.3", "dev": "eth0
         (make_network(LEASED, {**STATIC, "prefixlen": 32}), "one may float"),
         (make_network({**STATIC, "address": "192.0.2.8"}), "one may float"),
         (make_network(STATIC, routes=[FOREIGN_GATEWAY]), "the route default of eth0 has no gateway in a network"),
+        (make_network(STATIC, SLAAC, routes6=[DEFAULT6]), "eth0 has a default route of its own"),
         (make_network(STATIC, routes=[ON_LINK]), "the route 10.9.0.0/16 of eth0 has no gateway"),
         (make_network(STATIC, routes=[HOPS]), "the route 10.8.0.0/16 of eth0 has no gateway"),
         (make_network(STATIC, resolver="nameserver 127.0.0.1\n"), "it is its own name server"),
