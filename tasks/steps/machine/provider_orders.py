@@ -28,6 +28,7 @@ _ACTS_IN_WORDS: Final = {
     ProviderAct.REPLACE_OS_DISK: "replaces its OS disk",
     ProviderAct.RESTORE_OS_DISK: "puts its OS disk before back",
     ProviderAct.DELETE_OS_DISK: "deletes an OS disk of before",
+    ProviderAct.REWRITE_SEED: "takes host keys from its seed",
     ProviderAct.START: "starts it",
     ProviderAct.STOP: "shuts it down",
     ProviderAct.POWER_OFF: "powers it off",

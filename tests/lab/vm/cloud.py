@@ -57,9 +57,10 @@ def build_user_data(vm: Vm) -> dict[str, Any]:
     repository = f"http://{vm.address.rpartition('.')[0]}.1:8099/vm"
     key = vm.key.with_suffix(".pub").read_text().strip()
     suites = ("bookworm-security", "bookworm-updates")
+    sources = "".join(f"deb [trusted=yes] {repository} {suite} main\n" for suite in suites)
     return {
         "users": [{"name": name, "ssh_authorized_keys": [key]} for name in ("patch", "nosudo", "pwsudo")],
-        "apt": {"sources_list": "".join(f"deb [trusted=yes] {repository} {suite} main\n" for suite in suites)},
+        "apt": {"preserve_sources_list": False, "sources_list": sources},
     }
 
 
