@@ -214,7 +214,7 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "each command: tests/contract/providers/test_provider_contract.py."
     ),
     "tests/lab/vm/test_cloud_upgrade.py::": (
-        "Five boots of QEMU without KVM, with cloud-init: minutes. What the seed has: tests/unit/images/"
+        "Four boots of QEMU without KVM, with cloud-init: minutes. What the seed has: tests/unit/images/"
         "test_network_config.py and tests/unit/images/test_user_data.py; where it goes: "
         "tests/unit/providers/test_libvirt_seeds.py; the run: tests/unit/engine/test_image_upgrades.py."
     ),
