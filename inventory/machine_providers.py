@@ -43,7 +43,7 @@ class ProviderSettings:
     ca_file: str = ""  # the certificates that may sign that of the API; "": those of this system
     folder: str = ""  # where overlays and kept disks are put; "": beside the disk
     timeout_minutes: float = 15.0  # how long one order may take
-    repositories: tuple[str, ...] = ()  # what the copy of a machine may reach in a rehearsal: ADDRESS:PORT
+    repositories: tuple[str, ...] = ()  # what the copy of a machine may reach in a rehearsal: HOST:PORT
 
 
 def find_provider_name(machine: Machine) -> str:

@@ -119,7 +119,7 @@ oidc() {
 
 vm() { # Debian's units for libvirt are in another package, libvirt-daemon-system: nothing starts
   local lacking=() of
-  for of in qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils libvirtd:libvirt-daemon virsh:libvirt-clients mke2fs:e2fsprogs genisoimage:genisoimage; do
+  for of in qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils libvirtd:libvirt-daemon virsh:libvirt-clients mke2fs:e2fsprogs genisoimage:genisoimage dnsmasq:dnsmasq-base nft:nftables; do
     command -v "${of%%:*}" >/dev/null || lacking+=("${of#*:}")
   done
   [ -e /usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so ] || lacking+=(libvirt-daemon-driver-qemu)

@@ -14,12 +14,13 @@ from flows.engine.machine_work import is_under_way
 from flows.engine.resume_state import ResumeState
 from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest
+from inventory.addresses import canonicalize_address
 from inventory.machine import TransportKind
 from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.protocols.records import JournalEntry, JournalMark
-from tasks.domain.provided_machines import Overlay
 from tasks.domain.states import OperationState, Step
 from tasks.records.measures import compute_measures
+from tasks.rules.copy_network import describe_reach, explain_unreached
 from tasks.rules.rehearsal import (
     OVERLAY_ACT,
     Rehearsal,
@@ -32,10 +33,11 @@ from tasks.rules.rehearsal import (
     judge_copy,
     list_rehearsed,
     measure_phases,
+    select_copy_checks,
 )
 from tasks.steps.context.journal import build_unreadable_error
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.rehearsal import delete_copy, list_left_out_checks, patch_copy, require_no_copy, start_copy
+from tasks.steps.rehearsal import delete_copy, patch_copy, require_no_copy, start_copy
 
 REHEARSE_ACT: Final = "rehearse"
 """The act of entries with the result of a rehearsal; their key is the machine that was copied."""
@@ -92,7 +94,10 @@ class _RunRehearsals:
         """
         for entry in entries:
             if entry.act == REHEARSE_ACT:
-                self._results[entry.key] = _parse_result(entry)
+                try:
+                    self._results[entry.key] = _get_adapter().validate_python(entry.detail, strict=False)
+                except ValidationError as error:
+                    raise build_unreadable_error(entry, "a rehearsal", error) from error
             elif entry.act == OVERLAY_ACT and entry.mark is JournalMark.BEFORE:
                 self._copies[entry.key] = str(entry.detail.get("machine", ""))
                 self._copy_count += 1
@@ -176,7 +181,9 @@ class _RunRehearsals:
             logger.exception("%s: its rehearsal failed unexpectedly", group.machine)
             result = Rehearsal(group, RehearsalVerdict.NOT_POSSIBLE, f"{type(error).__name__}: {error}")
         if not stop_token.is_stopping:
-            self._record(JournalMark.AFTER, REHEARSE_ACT, group.machine, _dump_result(result))
+            self._record(
+                JournalMark.AFTER, REHEARSE_ACT, group.machine, _get_adapter().dump_python(result, mode="json")
+            )
             self._results[group.machine] = result
             has_failed = result.verdict is RehearsalVerdict.FAILED
             state = OperationState.FAILED if has_failed else OperationState.SUCCEEDED
@@ -189,35 +196,34 @@ class _RunRehearsals:
         detail = {"machine": group.machine, "provider": context.state.machine.provider}
         self._record(JournalMark.BEFORE, OVERLAY_ACT, overlay_id, detail)
         self._copies[overlay_id] = group.machine
+        machines = self._ports.inventory.machines
+        hosts = {machine.name: machine.transport for machine in machines}
         try:
-            overlay = self._find_way(start_copy(context, overlay_id))
+            overlay = start_copy(context, overlay_id)
+            if hosts.get(overlay.through) is TransportKind.LOCAL:  # this machine needs no jump
+                overlay = replace(overlay, through="")
             outcome = patch_copy(context, overlay)
         finally:
             self._delete(context, overlay_id)
         verdict, reason = judge_copy(outcome, context.plan)
-        skipped = list_left_out_checks(context.state.machine)
+        _, skipped = select_copy_checks((*context.state.machine.pre_checks, *context.state.machine.probes))
+        names = {canonicalize_address(machine.address): machine.name for machine in machines}
         notes = (
             f"{overlay.consistency} copy",
+            describe_reach(overlay.reaches, names),
             f"checks from the controller were left out: {', '.join(skipped)}" if skipped else "",
         )
         has_passed = verdict is RehearsalVerdict.PASSED
         return Rehearsal(
             group,
             verdict,
-            reason,
+            "; ".join(filter(None, (reason, explain_unreached(str(outcome), overlay.reaches)))),
             updates=list_rehearsed(outcome),
             prediction=measure_phases(outcome) if has_passed else None,
             measures=compute_measures(outcome) if has_passed else {},
             reboots=outcome.reboot_result.count if outcome.reboot_result is not None else 0,
             notes=tuple(filter(None, notes)),
         )
-
-    def _find_way(self, overlay: Overlay) -> Overlay:
-        """Return how a copy is reached from here: a host that is this machine needs no jump."""
-        by_name = {machine.name: machine for machine in self._ports.inventory.machines}
-        host = by_name.get(overlay.through)
-        is_here = host is not None and host.transport is TransportKind.LOCAL
-        return replace(overlay, through="") if is_here else overlay
 
     def _delete(self, context: MachineContext, overlay_id: str) -> None:
         """Delete a copy, and record that it is gone. What keeps it is told in the report."""
@@ -246,15 +252,3 @@ def _may_begin(context: MachineContext) -> bool:
 @cache
 def _get_adapter() -> TypeAdapter[Rehearsal]:
     return TypeAdapter(Rehearsal)
-
-
-def _dump_result(result: Rehearsal) -> dict[str, object]:
-    data: dict[str, object] = _get_adapter().dump_python(result, mode="json")
-    return data
-
-
-def _parse_result(entry: JournalEntry) -> Rehearsal:
-    try:
-        return _get_adapter().validate_python(entry.detail, strict=False)
-    except ValidationError as error:
-        raise build_unreadable_error(entry, "a rehearsal", error) from error

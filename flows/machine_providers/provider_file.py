@@ -1,14 +1,13 @@
 """The format of providers.yaml, which says who holds the disks of machines, and where the file is found."""
 
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, StringConstraints
 
 from flows.request.base import FormModel
-from inventory.addresses import parse_url
+from inventory.addresses import canonicalize_address, parse_tcp_target, parse_url
 from inventory.errors import InvalidFiles, InvalidInventory
 from inventory.files.located_yaml import iterate_entries, parse_yaml
 from inventory.files.paths import expand_home
@@ -60,17 +59,16 @@ ApiUrl = Annotated[
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
 
 
-def validate_tcp_endpoint(text: str) -> str:
-    """Return ADDRESS:PORT. The copy of a machine resolves no names, so the address is one of IPv4."""
-    address, _, port = text.rpartition(":")
+def validate_repository(text: str) -> str:
+    """Return HOST:PORT: a name or an IPv4 address. A copy has no IPv6."""
+    hint = "Write it as deb.debian.org:443 or 10.0.0.5:80."
     try:
-        IPv4Address(address)
-        is_good = 0 < int(port) < 65536
-    except ValueError:
-        is_good = False
-    if not is_good:
-        raise build_validation_error(f"{text!r} is not an IPv4 address and a port", "Write it as 10.0.0.5:80.")
-    return text
+        host, port = parse_tcp_target(text)
+    except ValueError as error:
+        raise build_validation_error(f"{text!r} can't be a repository: {error}", hint) from error
+    if not host or not host.isascii() or ":" in host:
+        raise build_validation_error(f"{text!r} can't be a repository: it begins with no name or IPv4 address", hint)
+    return f"{canonicalize_address(host)}:{port}"
 
 
 class ProviderForm(FormModel):
@@ -101,10 +99,10 @@ class ProviderForm(FormModel):
         default=None, description="The file of the authorities that may sign the certificate of its API."
     )
     folder: Text | None = Field(default=None, description="Where new and kept disks are put. Empty: beside the disk.")
-    repositories: list[Annotated[str, AfterValidator(validate_tcp_endpoint)]] | None = Field(
+    repositories: list[Annotated[str, AfterValidator(validate_repository)]] | None = Field(
         default=None,
         max_length=20,
-        description="The package repositories that the copy of a machine may reach in a rehearsal: ADDRESS:PORT.",
+        description="The package repositories that the copy of a machine may reach in a rehearsal: HOST:PORT.",
     )
     timeout_minutes: float = Field(default=15, gt=0, le=240, description="How long one order may take, in minutes.")
 

@@ -127,6 +127,7 @@ class Overlay:
     port: int = 22  # likewise
     through: str = ""  # the machine of the inventory from which that address is reached; "": it is reached directly
     consistency: Consistency = Consistency.UNKNOWN  # of the state that it began with
+    reaches: tuple[str, ...] = ()  # what its network lets it reach: "HOST:PORT ADDRESS"
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,13 +144,9 @@ def apply_to_plan(rehearsal: Rehearsal, plan: MachinePlan) -> MachinePlan:
 
 
 def choose_measure(measure: str, rehearsed: float, learned: float | None, usual: float | None) -> float | None:
-    """Return the measure that counts for a machine after a rehearsal; None: what counts without a learned one.
+    """Return the measure (see ``compute_measures``) of a machine after a rehearsal; None: what counts without one.
 
-    Args:
-        measure: its name (see ``compute_measures``).
-        rehearsed: that of the copy.
-        learned: that of the machine's past runs; None: none.
-        usual: what counts without a learned one; None: it does not matter, since it was a copy of the machine itself.
+    ``learned`` is of its past runs, and ``usual`` counts without that; None: it was a copy of the machine itself.
     """
     known = learned or usual
     is_rate = measure.endswith("_per_second")  # the smaller one is slower
@@ -161,11 +157,7 @@ def choose_measure(measure: str, rehearsed: float, learned: float | None, usual:
 def explain_no_start(rehearsal: Rehearsal, plan: MachinePlan, *, is_required: bool) -> str:
     """Return why a machine may not begin after the rehearsal that stands for it, or "".
 
-    Args:
-        rehearsal: the one that stands for the machine.
-        plan: of the machine.
-        is_required: whether a machine begins only after a rehearsal that passed. Otherwise it begins also if none could
-            be made.
+    With ``is_required`` it begins only after one that passed. Otherwise it begins also if none could be made.
     """
     copied = f"the rehearsal on a copy of {rehearsal.group.machine}"
     if rehearsal.verdict is RehearsalVerdict.FAILED:

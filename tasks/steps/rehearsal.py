@@ -1,6 +1,6 @@
 """A rehearsal: a copy of a machine is started by its provider, patched by the same steps, and thrown away."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from dataclasses import replace
 from datetime import datetime
 
@@ -142,7 +142,16 @@ def patch_copy(context: MachineContext, overlay: Overlay) -> Outcome:
         return Outcome(context.run.id, context.name, OperationState.FAILED, info.message, error=info)
     copy = MachineContext(run_context, transport, MachineState(machine))
     copy.is_retry_disabled = True
-    _assess_when_up(copy, context.coming_up_seconds)
+    began, until_up = copy.clock.now(), Deadline.after(copy.clock, context.coming_up_seconds)
+    while True:  # what it lacks in the end is in its state
+        run_steps(copy, call_step_with_retries, last=Step.ASSESS)
+        failure, left = copy.state.error, until_up.remaining_seconds(copy.clock)
+        if failure is None or not failure.transient or left <= 0 or copy.stop_token.is_stopping:
+            break
+        booting = f"it boots, or can't be assessed yet ({failure.message})"
+        copy.report_wait(booting, began, until_up.expires_at, Step.ASSESS)
+        copy.clock.sleep(min(MAX_POLL_SECONDS, left))
+        copy.forget_assessment()
     run_steps(copy, call_step_with_retries)
     while (until := find_settle_end(copy)) is not None:
         copy.clock.sleep((until - copy.clock.now()).total_seconds())
@@ -166,24 +175,6 @@ def build_copy_machine(machine: Machine, overlay: Overlay) -> Machine:
         hypervisor="",
         provider="",
     )
-
-
-def list_left_out_checks(machine: Machine) -> Sequence[str]:
-    """Return the names of the checks that a copy can't answer."""
-    return (*select_copy_checks(machine.pre_checks)[1], *select_copy_checks(machine.probes)[1])
-
-
-def _assess_when_up(copy: MachineContext, seconds: float) -> None:
-    """Assess a copy as soon as it has booted. What it lacks then is in its state."""
-    began, until = copy.clock.now(), Deadline.after(copy.clock, seconds)
-    while True:
-        run_steps(copy, call_step_with_retries, last=Step.ASSESS)
-        error, left = copy.state.error, until.remaining_seconds(copy.clock)
-        if error is None or not error.transient or left <= 0 or copy.stop_token.is_stopping:
-            return
-        copy.report_wait(f"it boots, or can't be assessed yet ({error.message})", began, until.expires_at, Step.ASSESS)
-        copy.clock.sleep(min(MAX_POLL_SECONDS, left))
-        copy.forget_assessment()
 
 
 def _build_run_context(context: MachineContext) -> RunContext:

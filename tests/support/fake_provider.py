@@ -192,7 +192,8 @@ def _delete_os_disk(hypervisor: FakeHypervisor, machine: ProvidedMachine, order:
 def _start_overlay(_hypervisor: FakeHypervisor, machine: ProvidedMachine, order: ProviderOrder) -> ProvidedMachine:
     if machine.overlay is not None and machine.overlay.id != order.id:
         raise ProviderError(f"{machine.id} has the overlay {machine.overlay.id!r} already")
-    overlay = Overlay(order.id, PowerState.RUNNING, "127.0.0.1", 2222, "hypervisor", Consistency.CRASH)
+    reaches = ("mirror.lan:80 10.0.0.5",)
+    overlay = Overlay(order.id, PowerState.RUNNING, "127.0.0.1", 2222, "hypervisor", Consistency.CRASH, reaches)
     return replace(machine, overlay=overlay) if machine.overlay is None else machine
 
 

@@ -180,4 +180,5 @@ def _read_overlay(document: Mapping[str, Any] | None) -> Overlay | None:
         return None
     power = PowerState(document.get("power", PowerState.UNKNOWN))
     consistency = Consistency(document.get("consistency", Consistency.UNKNOWN))
-    return Overlay(**{**document, "power": power, "consistency": consistency})
+    reaches = tuple(map(str, document.get("reaches", ())))
+    return Overlay(**{**document, "power": power, "consistency": consistency, "reaches": reaches})

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,13 +33,25 @@ case $1 in
   domjobabort) rm "$place/job" ;;
 esac
 """
+IP = """place=$(dirname "$0")/..
+echo "$*" >>"$place/ip"
+case "$1 $2 ${4-}" in
+  'netns add '*) : >"$place/namespace" ;;
+  'netns delete '*) rm "$place/namespace" ;;
+  'netns list '*) [ ! -e "$place/namespace" ] || echo 'fp0123abcd (id: 1)' ;;
+  'netns pids '*) cat "$place/inside" 2>/dev/null ;;
+  'netns exec dnsmasq')
+    cat >"$place/dnsmasq"
+    [ ! -e "$place/fails/dnsmasq" ] || { cat "$place/fails/dnsmasq" >&2; exit 2; } ;;
+esac
+"""
 TOOLS = {
     "virsh": VIRSH,
     "qemu-img": """case $1 in info) echo '"virtual-size": 1024' ;; esac\n""",
     "df": "echo head; echo / 0 0 999999999\n",
-    **dict.fromkeys(
-        ("ip", "mount", "umount", "chown", "chmod", "fallocate", "nsenter", "systemd-socket-activate", "setsid"), ""
-    ),
+    "ip": IP,
+    **dict.fromkeys(("mount", "umount", "chown", "chmod", "fallocate", "nsenter", "nft", "dnsmasq"), ""),
+    **dict.fromkeys(("systemd-socket-activate", "setsid"), ""),
 }
 
 
@@ -68,7 +81,7 @@ class Host:
         return [line for line in (self.place / "asked").read_text().splitlines() if line.split()[0] == verb]
 
     def run(self, work: str) -> Sequence[ScriptRecord]:
-        names = ("uri", "ssh_port", "address", "repositories", "nvram", "cards", "freeze", "xml", "backup_xml")
+        names = ("uri", "ssh_port", "address", "nvram", "cards", "freeze", "xml", "backup_xml")
         given: dict[str, str | tuple[str, ...]] = {
             **dict.fromkeys(names, ""),
             "work": work,
@@ -80,6 +93,10 @@ class Host:
             "run": str(self.place / "run"),
             "cards": "0",
             "disks": f"vda {self.place}/web.qcow2",
+            "addresses": "10.0.0.1\n10.0.0.5",
+            "repositories": "10.0.0.5:80",
+            "dnsmasq": "no-resolv\naddress=/#/",
+            "reaches": "mirror.lan:80 10.0.0.5",
         }
         nonce = generate_nonce()
         done = subprocess.run(
@@ -210,3 +227,29 @@ def test_an_export_that_begins_is_marked_and_ended(host: Host) -> None:
     host.has_own_job()
     assert [record["kind"] for record in host.run("delete")] == ["ended"]
     assert host.asked("domjobabort") == ["domjobabort web"]
+
+
+@needs_proxy
+def test_a_copy_has_a_resolver_that_ends_with_it(host: Host) -> None:
+    assert [record["kind"] for record in host.run("start")] == ["ended"]
+    assert (host.place / "dnsmasq").read_text() == "no-resolv\naddress=/#/\n"
+    assert (host.folder / "reaches").read_text() == "mirror.lan:80 10.0.0.5\n"
+    orders = (host.place / "ip").read_text()
+    for own in ("10.0.0.1", "10.0.0.5"):
+        assert f"ip address replace {own}/32 dev br0" in orders
+    assert "dport 53 redirect" in orders
+    with subprocess.Popen(["sleep", "60"]) as resolver:
+        (host.place / "inside").write_text(f"{resolver.pid}\n")
+        assert [record["kind"] for record in host.run("delete")] == ["ended"]
+        assert resolver.wait(timeout=10) == -signal.SIGTERM
+    assert not (host.place / "namespace").exists()
+    assert [record["kind"] for record in host.run("delete")] == ["ended"]
+
+
+@needs_proxy
+def test_a_resolver_that_does_not_start_leaves_nothing_that_is_not_deleted(host: Host) -> None:
+    (host.place / "fails/dnsmasq").write_text("dnsmasq: unknown user or group: dnsmasq")
+    assert "unknown user or group" in host.fail("start")
+    assert (host.place / "namespace").exists()
+    assert [record["kind"] for record in host.run("delete")] == ["ended"]
+    assert (host.folder.exists(), (host.place / "namespace").exists()) == (False, False)

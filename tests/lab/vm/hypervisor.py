@@ -20,6 +20,8 @@ TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "mke2fs": "e2fsprogs",
     "genisoimage": "genisoimage",
+    "dnsmasq": "dnsmasq-base",
+    "nft": "nftables",
 }
 """The programs that the lab needs, and the Debian packages that have them."""
 

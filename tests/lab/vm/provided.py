@@ -21,7 +21,11 @@ class ProvidedFleet(Fleet):
         data = yaml.safe_load(self.inventory.read_text())
         data["machines"].append({"name": "rack-host", "address": "127.0.0.1", "transport": "local", "owner": "manual"})
         self.inventory.write_text(yaml.safe_dump(data))
-        repositories = [f"{self.net}.1:8099"]
-        provider = {"name": "rack", "kind": "libvirt", "host": "rack-host", "uri": lab.hypervisor.uri}
-        providers = {"providers": [{**provider, "repositories": repositories}]}
-        (place / "providers.yaml").write_text(yaml.safe_dump(providers))
+        self._uri = lab.hypervisor.uri
+        self.let_copies_reach(f"{self.net}.1:8099")
+
+    def let_copies_reach(self, *repositories: str) -> None:
+        """Write that copies reach these: HOST:PORT."""
+        provider = {"name": "rack", "kind": "libvirt", "host": "rack-host", "uri": self._uri}
+        providers = {"providers": [{**provider, "repositories": list(repositories)}]}
+        (self.inventory.parent / "providers.yaml").write_text(yaml.safe_dump(providers))

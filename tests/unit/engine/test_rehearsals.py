@@ -157,6 +157,7 @@ def test_a_rehearsal_that_passes_gives_its_minutes_to_the_plan_before_it_is_appr
     (note,) = [note for note in report.notes if note.startswith("rehearsal")]
     assert note.startswith("rehearsal on a copy of web-1: passed; 2 updates in ")
     assert "1 reboot" in note
+    assert "it could reach mirror.lan:80 10.0.0.5" in note
     assert any(note in seen.notes for seen in fleet.gate_saw)
 
 
@@ -230,7 +231,7 @@ def test_a_member_with_slow_reboots_keeps_their_time_though_the_copy_was_fast(mi
 
 def test_a_set_does_not_begin_when_its_rehearsal_failed_and_others_do() -> None:
     fleet = RehearsedFleet("web-1", "web-2", "db-1", sets=(machine_set("web-1", "web-2"),))
-    fleet.spoil["openssl"] = {"fails": "it is bad"}
+    fleet.spoil["openssl"] = {"fails": "Could not resolve 'cdn.example.org'"}
     db = fleet.fleet.machines["db-1"].world
     db.packages[:] = [package for package in db.packages if package.id != "openssl"]
     report = fleet.run()
@@ -240,6 +241,7 @@ def test_a_set_does_not_begin_when_its_rehearsal_failed_and_others_do() -> None:
         "web-2": OperationState.NOT_STARTED,
         "db-1": OperationState.SUCCEEDED,
     }
+    assert outcome_of(report, "web-2").reason.endswith("; `repositories` of its provider lacks cdn.example.org")
 
 
 @pytest.mark.parametrize("required", [True, False])

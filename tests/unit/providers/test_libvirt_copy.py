@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from defusedxml.ElementTree import fromstring
 
-from flows.machine_providers.provider_file import validate_tcp_endpoint
+from flows.machine_providers.provider_file import validate_repository
 from tasks.domain.errors import ProviderError
 from tasks.machines.providers.libvirt.overlay import build_backup_xml, build_copy_xml, find_files
 
@@ -95,14 +95,39 @@ def test_a_disk_that_is_in_no_file_is_refused(disk: str) -> None:
         find_files(fromstring(LIVE.replace("</devices>", element)), "web1")
 
 
-@pytest.mark.parametrize("text", ["10.0.0.5:80", "192.0.2.1:65535"])
-def test_an_address_of_a_repository(text: str) -> None:
-    assert validate_tcp_endpoint(text) == text
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("10.0.0.5:80", "10.0.0.5:80"),
+        ("192.0.2.1:65535", "192.0.2.1:65535"),
+        ("Deb.Debian.org.:443", "deb.debian.org:443"),
+        ("mirror:80", "mirror:80"),
+    ],
+)
+def test_a_repository(text: str, meant: str) -> None:
+    assert validate_repository(text) == meant
 
 
 @pytest.mark.parametrize(
-    "text", ["", "10.0.0.5", "deb.example:80", "10.0.0.5:0", "10.0.0.5:x", "10.0.0.5:70000", "[::1]:80"]
+    "text",
+    [
+        "",
+        "10.0.0.5",
+        "deb.debian.org",
+        ":80",
+        "10.0.0.5:0",
+        "10.0.0.5:x",
+        "10.0.0.5:70000",
+        "10.0.0.500:80",
+        "[::1]:80",
+        "https://deb.debian.org\n",
+        "a,10.0.0.1:80",
+        "a/b:80",
+        "a b:80",
+        "a\nserver=10.0.0.9:80",
+        "müller.example:80",
+    ],
 )
-def test_what_is_no_address_of_a_repository(text: str) -> None:
-    with pytest.raises(ValueError, match="is not an IPv4 address and a port"):
-        validate_tcp_endpoint(text)
+def test_what_is_no_repository(text: str) -> None:
+    with pytest.raises(ValueError, match="can't be a repository"):
+        validate_repository(text)

@@ -15,8 +15,10 @@ from tasks.domain.provided_machines import Consistency, Overlay, PowerState, Pro
 from tasks.machines.providers.libvirt.domain import Domain
 from tasks.machines.providers.libvirt.virsh import Virsh
 from tasks.machines.providers.libvirt.work import DomainWork
+from tasks.rules.copy_network import build_dnsmasq, choose_leases, find_gateways, parse_addresses, pin_repositories
 
 _SSH_PORT: Final = 22
+_RUN: Final = "/run/fleetpatch-"
 _LOOPBACK: Final = "127.0.0.1"
 _KEPT_DEVICES: Final = frozenset(
     {"emulator", "disk", "controller", "interface", "input", "video", "memballoon", "rng", "watchdog", "panic"}
@@ -39,7 +41,7 @@ class CopyMaker:
         machine: whose domain it is; its address is that of the copy, too.
         host: the name of the hypervisor host in the inventory.
         uri: the connection URI of libvirt, or "".
-        repositories: what the copy may reach: ADDRESS:PORT.
+        repositories: what the copy may reach: HOST:PORT.
     """
 
     def __init__(self, machine: Machine, host: str, uri: str, repositories: Sequence[str]) -> None:
@@ -56,20 +58,39 @@ class CopyMaker:
             raise ProviderError(f"{name} does not run, so there is nothing to copy")
         live = fromstring(virsh.ask("dumpxml", deadline=work.deadline).text)
         files = find_files(live, name)
-        place, run = self._choose_place(virsh, work.domain), self._choose_run(name)
-        more = {
+        place, card = self._choose_place(virsh, work.domain), choose_card_name(self._uri, name)
+        more = self._find_network(live, work) | {
             "overlay_id": order.id,
             "ssh_port": str(self._machine.port or _SSH_PORT),
-            "address": self._machine.address,
-            "repositories": "\n".join(self._repositories),
             "disks": "\n".join(f"{target} {path}" for target, path in files.items()),
             "nvram": live.findtext("os/nvram") or "",
             "cards": str(len(live.findall("devices/interface"))),
             "freeze": "yes" if order.is_quiesced and work.domain.has_agent else "",
-            "xml": build_copy_xml(live, files, place, run, self._choose_card(name)),
-            "backup_xml": build_backup_xml(live, files, place, run),
+            "xml": build_copy_xml(live, files, place, _RUN + card, card),
+            "backup_xml": build_backup_xml(live, files, place, _RUN + card),
         }
         return self._run(work, "start", more)
+
+    def _find_network(self, live: Any, work: DomainWork) -> dict[str, str]:  # noqa: ANN401 - XML
+        """Return the parameters of the copy's network. The host resolves the repositories, as it connects to them."""
+        ask, hosts = work.virsh.ask, [self._machine.address, *(one.rpartition(":")[0] for one in self._repositories)]
+        answers = work.virsh.host.ask([("getent", "ahostsv4", "--", host) for host in hosts], deadline=work.deadline)
+        addresses = {host: parse_addresses(answer.text) for host, answer in zip(hosts, answers, strict=True)}
+        if not addresses[hosts[0]]:
+            hint = f"Give an IPv4 address as its `address`, or a name that {self._host} resolves."
+            raise ProviderError(f"{self._host} knows no IPv4 address of {hosts[0]}", hint=hint)
+        address = addresses[hosts[0]][0]
+        told = [ask("domifaddr", "--source", kind, deadline=work.deadline).text for kind in ("agent", "lease", "arp")]
+        leases = choose_leases(address, [mac.get("address") for mac in live.findall("devices/interface/mac")], told)
+        own = {address, *(str(lease.ip) for lease in leases.values())}
+        pinned = pin_repositories(self._repositories, addresses, own, self._host)
+        return {
+            "address": address,
+            "addresses": "\n".join(sorted(find_gateways(leases.values(), own) | {at for _, at in pinned})),
+            "dnsmasq": build_dnsmasq(pinned, leases),
+            "reaches": "\n".join(map(" ".join, pinned)),
+            "repositories": "\n".join(sorted({f"{at}:{one.rpartition(':')[2]}" for one, at in pinned})),
+        }
 
     def delete(self, work: DomainWork, order: ProviderOrder) -> str:
         """Delete the copy of an id, with all that belongs to it. Another one stays."""
@@ -79,34 +100,33 @@ class CopyMaker:
         """Return the copy that is there, whole or not; None: none."""
         place = self._choose_place(virsh, domain)
         power = ("virsh", "-q", *(("-c", self._uri) if self._uri else ()), "domstate", f"{domain.name}.rehearsal")
-        questions = (*(("cat", path) for path in (f"{place}/id", f"{place}/port", f"{place}/consistency")), power)
-        overlay_id, port, kind, state = virsh.host.ask(questions, deadline=deadline)
+        questions = (*(("cat", f"{place}/{name}") for name in ("id", "port", "consistency", "reaches")), power)
+        overlay_id, port, kind, reaches, state = virsh.host.ask(questions, deadline=deadline)
         if overlay_id.exit_code != 0:
             return None
         number = int(port.text) if port.exit_code == 0 and port.text.strip().isdigit() else 0
-        state_word = state.text.strip() if state.exit_code == 0 else ""
-        power_now = _POWERS.get(state_word, PowerState.UNKNOWN)
         is_known = kind.exit_code == 0 and kind.text.strip() in set(Consistency)
         return Overlay(
             overlay_id.text.strip(),
-            power_now,
+            _POWERS.get(state.text.strip(), PowerState.UNKNOWN),
             _LOOPBACK if number else "",
             number or _SSH_PORT,
             self._host,
             Consistency(kind.text.strip()) if is_known else Consistency.UNKNOWN,
+            tuple(reaches.text.splitlines()),
         )
 
     def _run(self, work: DomainWork, act: str, more: Mapping[str, str]) -> str:
         name = work.domain.name
+        card = choose_card_name(self._uri, name)
         parameters = {
             "work": act,
             "uri": self._uri,
             "domain": name,
             "copy": f"{name}.rehearsal",
             "place": self._choose_place(work.virsh, work.domain),
-            "run": self._choose_run(name),
-            "card": self._choose_card(name),
-            **dict.fromkeys(_PARAMETERS, ""),
+            "run": _RUN + card,
+            "card": card,
             **more,
         }
         result = work.virsh.host.run_script("libvirt_overlay", parameters, deadline=work.deadline)
@@ -118,17 +138,6 @@ class CopyMaker:
 
     def _choose_place(self, virsh: Virsh, domain: Domain) -> str:
         return virsh.build_path(domain.find_os_disk().source, "rehearsal")
-
-    def _choose_run(self, name: str) -> str:
-        return f"/run/fleetpatch-{self._choose_card(name)}"
-
-    def _choose_card(self, name: str) -> str:
-        return choose_card_name(self._uri, name)
-
-
-_PARAMETERS: Final = (
-    "overlay_id", "ssh_port", "address", "repositories", "disks", "nvram", "cards", "freeze", "xml", "backup_xml",
-)  # fmt: skip
 
 
 def choose_card_name(uri: str, name: str) -> str:

@@ -1,12 +1,14 @@
 # shellcheck shell=sh
 # Starts or deletes a copy of a running machine of libvirt. The machine's disks are not changed: QEMU exports their state of
 # one moment (a backup job in pull mode), and what the machine overwrites from then on is kept in reserved files. The copy
-# writes to layers of its own. Its network cards are in a network namespace that has nothing else. Two programs of systemd
-# carry single connections over its border: to the copy's SSH server, and from the copy to repositories.
+# writes to layers of its own. Its network cards are in a network namespace that has nothing else but dnsmasq, which answers
+# whatever nameserver the copy asks, and its DHCP. It knows what it was given, and asks nobody. Two programs of systemd carry
+# single connections over the border: to the copy's SSH server, and from the copy to repositories.
 # Parameters: work (start or delete), uri, domain, copy (the name of its domain), place (its folder, which has its id), run
 # (its folder of the time that it runs), card (the name of its namespace; its cards have a number behind), overlay_id. For
-# a start also: address and ssh_port (of the machine), repositories (ADDRESS:PORT, one a line), disks (lines TARGET PATH),
-# nvram, xml and backup_xml (texts), cards (how many), freeze.
+# a start also: address and ssh_port (of the machine), repositories (ADDRESS:PORT, one a line), addresses (of these and of
+# gateways, one a line), dnsmasq (its configuration), reaches (kept for the reader), disks (lines TARGET PATH), nvram, xml
+# and backup_xml (texts), cards (how many), freeze.
 # Records: note (text), failed (why), and ended behind the last one.
 # Step: provider
 # Changes: on the host: a copy of a machine, and its files
@@ -68,14 +70,16 @@ copy_make_network() { # a bridge with the copy's cards, and one behind which not
   copy_in ip link set br0 up
   copy_in sh -c 'echo 1 >/proc/sys/net/ipv4/conf/br0/proxy_arp; echo 0 >/proc/sys/net/ipv4/neigh/br0/proxy_delay; echo 1 >/proc/sys/net/ipv4/conf/br0/forwarding; echo 0 >/proc/sys/net/ipv4/conf/br0/send_redirects; echo 1 >/proc/sys/net/ipv6/conf/br0/disable_ipv6'
   copy_from=198.18.0.1
-  while read -r copy_repository <&5; do
-    copy_from=${copy_repository%:*}
+  while read -r copy_own <&5; do
+    copy_from=$copy_own
     copy_in ip address replace "$copy_from/32" dev br0
-  done 5<"$run/repositories"
+  done 5<"$run/addresses"
   copy_in ip address replace "$copy_from/32" dev br0
   copy_in ip route add "$address/32" dev br0 src "$copy_from"
   copy_in ip address add 198.18.0.2/32 dev nowhere
   copy_in ip route add default dev nowhere
+  copy_in nft 'add table ip copy; add chain ip copy in { type nat hook prerouting priority -100; }; add rule ip copy in udp dport 53 redirect; add rule ip copy in tcp dport 53 redirect'
+  copy_in dnsmasq --conf-file=- <"$run/dnsmasq"
   copy_number=0
   while [ "$copy_number" -lt "$cards" ]; do
     copy_do ip tuntap add dev "$card$copy_number" mode tap
@@ -145,8 +149,8 @@ copy_connect() {
 }
 
 copy_start() {
-  for copy_tool in virsh qemu-img fallocate ip nsenter systemd-socket-activate "$copy_proxy"; do
-    command -v "$copy_tool" >/dev/null || copy_fail "$copy_tool is not installed on the host"
+  for copy_tool in virsh qemu-img fallocate ip nft dnsmasq nsenter systemd-socket-activate "$copy_proxy"; do
+    command -v "$copy_tool" >/dev/null || copy_fail "$copy_tool is not installed on the host: install it there"
   done
   if [ -e "$place" ]; then
     [ "$(cat "$place/id" 2>/dev/null)" = "$overlay_id" ] || copy_fail "another copy is there: $(cat "$place/id" 2>&1)"
@@ -157,8 +161,8 @@ copy_start() {
   copy_do mkdir -m 0711 "$place"
   echo "$overlay_id" >"$place/id"
   copy_do mkdir -m 0711 "$run" "$run/nbd"
-  fp_param repositories | sed '/^$/d' >"$run/repositories"
-  fp_param disks | sed '/^$/d' >"$run/disks"
+  for copy_list in repositories addresses disks dnsmasq reaches; do fp_param "$copy_list" | sed '/^$/d' >"$run/$copy_list"; done
+  copy_do cp "$run/reaches" "$place/reaches"
   printf '%s\n' "$xml" >"$run/copy.xml"
   printf '%s\n' "$backup_xml" >"$run/backup.xml"
   copy_require_no_job
@@ -202,7 +206,10 @@ copy_delete() {
       case $(tr '\0' ' ' 2>/dev/null <"/proc/$copy_pid/cmdline") in *systemd-socket-*) kill "$copy_pid" 2>/dev/null ;; esac
     done 5<"$run/pids"
   fi
-  if ip netns list | grep -q "^$card\b"; then copy_do ip netns delete "$card"; fi
+  if ip netns list | grep -q "^$card\b"; then
+    for copy_pid in $(ip netns pids "$card"); do kill "$copy_pid" 2>/dev/null; done
+    copy_do ip netns delete "$card"
+  fi
   for copy_card in /sys/class/net/"$card"?*; do
     if [ -e "$copy_card" ]; then copy_do ip link delete "${copy_card##*/}"; fi
   done
