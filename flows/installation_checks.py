@@ -31,6 +31,7 @@ from tasks.records.audit.verification import AuditState, AuditVerification, veri
 from tasks.records.decisions import SqlDecisions
 from tasks.records.left_disks import find_left_disks
 from tasks.records.pages_role import PAGES_ROLE, find_excess_privileges, has_pages_role
+from tasks.records.provided_machines import SqlProvidedMachines
 from tasks.records.queries.copies import find_left_copies
 from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import describe_other_fleets
@@ -280,6 +281,13 @@ def _check_snapshots(records: SqlRecords) -> Iterator[Finding]:
         yield Finding("snapshots", FindingLevel.WARN, message, "fleetpatch snapshots delete '*' --expired")
 
 
+def _check_taken_back(records: SqlRecords) -> Iterator[Finding]:
+    """Check that nobody has taken back what fleetpatch has done to disks, as far as somebody has looked."""
+    for record in SqlProvidedMachines(records.database, records.seals).find_losses():
+        message, _, remedy = record.loss.partition("\n")
+        yield Finding("disks", FindingLevel.BLOCK, f"{record.machine} ({record.provider}): {message}", remedy)
+
+
 def _check_copies(records: SqlRecords) -> Iterator[Finding]:
     """Check that no rehearsal has left a copy of a machine: it runs, and keeps room where the machine's disks are."""
     left = find_left_copies(records.database)
@@ -308,6 +316,7 @@ _RECORD_CHECKS = (
     _check_policy,
     _check_decisions,
     _check_snapshots,
+    _check_taken_back,
     _check_copies,
     _check_left_disks,
 )

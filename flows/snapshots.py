@@ -1,15 +1,15 @@
-"""Lists the snapshots of machines as their providers have them, and deletes those that runs have taken.
+"""Lists the snapshots of machines as their providers have them, adopts and deletes those that runs have taken.
 
 A snapshot is deleted by its sealed record only, if no unfinished run may need it, and only where its machine still has
-the provider that took it. Snapshots of others are told, and never touched.
+the provider that took it. Adopting one makes such a record. Snapshots of others are told, and never touched.
 """
 
 import functools
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -20,8 +20,9 @@ from flows.ports.ports import Ports
 from flows.request.read_requests import AssessRequest
 from inventory.data_class import dataclass
 from inventory.machine import Machine
-from tasks.domain.errors import FleetpatchError, ProviderError
+from tasks.domain.errors import DisksTakenBack, FleetpatchError, ProviderError
 from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.machine_provider import WatchedProvider
 from tasks.domain.provided_machines import (
     OPEN_SNAPSHOT_STATES,
     ProvidedMachine,
@@ -55,6 +56,7 @@ class Standing(StrEnum):
     FOREIGN = "Foreign"  # somebody else has taken it
     UNREAD = "Unread"  # its provider did not say
     UNUSABLE = "Unusable"  # its provider has it, and nothing can be put back by it
+    TAKEN_BACK = "TakenBack"  # somebody has taken back what fleetpatch has done to the disks of the machine
 
 
 FORGOTTEN: Final = frozenset({Standing.EXPIRED, Standing.UNRECORDED, Standing.UNREAD, Standing.UNUSABLE})
@@ -71,6 +73,7 @@ class SeenSnapshot:
     row: SnapshotRow | None = None  # what the records have of it; None: nothing
     found: Snapshot | None = None  # as its provider has it; None: it does not have it, or did not say
     message: str = ""  # why its provider did not say, or why nothing can be put back by it, or ""
+    remedy: str = ""  # what to do where the disks were taken back
 
     @property
     def taken_at(self) -> datetime | None:
@@ -119,6 +122,8 @@ def look_at_snapshots(machines: Sequence[Machine], ports: Ports, store: SqlSnaps
 def _look(machine: Machine, ports: Ports, rows: Sequence[SnapshotRow]) -> list[SeenSnapshot]:
     try:
         provided = _read(machine, ports)
+    except DisksTakenBack as error:
+        return [SeenSnapshot(machine.name, "", Standing.TAKEN_BACK, message=error.message, remedy=error.hint)]
     except FleetpatchError as error:
         unread = [SeenSnapshot(machine.name, row.snapshot, Standing.UNREAD, row, None, error.message) for row in rows]
         return unread or [SeenSnapshot(machine.name, "", Standing.UNREAD, message=error.message)]
@@ -230,6 +235,101 @@ def _delete(row: SnapshotRow, machine: Machine, ports: Ports, store: SqlSnapshot
     if _read(machine, ports).find_snapshot(row.snapshot) is None:
         return finish(DeletionState.DELETED, SnapshotState.DELETED)
     return finish(DeletionState.FAILED, row.state, f"it is still there: {reason or 'the provider gave no reason'}")
+
+
+class AdoptionState(StrEnum):
+    """What became of a machine, or of a snapshot of it, that is to be adopted."""
+
+    RESTORED = "Restored"  # what somebody had taken back is as it was, or counts as right
+    ADOPTED = "Adopted"  # the records have the snapshot from now on
+    REFUSED = "Refused"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What became of a machine, or of a snapshot of it, that is to be adopted."""
+
+    machine: str
+    id: str  # of the snapshot; "": the machine itself
+    state: AdoptionState
+    message: str = ""
+
+
+def adopt_snapshots(
+    machines: Iterable[Machine], ports: Ports, store: SqlSnapshots, keep: timedelta, *, as_it_is: bool
+) -> Iterator[Adoption]:
+    """End what was taken back on machines, and record snapshots of runs that these records do not have.
+
+    Args:
+        machines: those without a provider are left out.
+        ports: with the providers.
+        store: of the records.
+        keep: after which an adopted snapshot is deleted.
+        as_it_is: machines are right as they are, also where somebody has taken something back.
+    """
+    for machine in machines:
+        if not machine.provider:
+            continue
+        make = functools.partial(Adoption, machine.name)
+        try:
+            provider = ports.open_provider(machine)
+            if provider is not None and isinstance(provider, WatchedProvider):
+                done = provider.adopt(as_it_is=as_it_is, deadline=Deadline.after(ports.clock, READ_SECONDS))
+                if done:
+                    yield make("", AdoptionState.RESTORED, done)
+            for row in find_unrecorded([machine], ports, store, keep):
+                record_found(row, store)
+                yield make(row.snapshot, AdoptionState.ADOPTED, f"kept until {row.expires_at:%Y-%m-%d %H:%M} UTC")
+        except DisksTakenBack as error:
+            yield make("", AdoptionState.REFUSED, f"{error.message}\n{error.hint}")
+        except FleetpatchError as error:
+            yield make("", AdoptionState.FAILED, error.message)
+
+
+def find_unrecorded(
+    machines: Iterable[Machine], ports: Ports, store: SqlSnapshots, keep: timedelta
+) -> tuple[SnapshotRow, ...]:
+    """Return rows, not stored yet, of snapshots of runs that machines have and these records do not.
+
+    A row of an earlier name of the machine tells the run and the end; ``keep`` is for a snapshot without one.
+
+    Raises:
+        FleetpatchError: a provider does not say.
+    """
+    now, opened = ports.clock.now(), store.read_open()
+    earlier = {(row.snapshot, row.provider): row for row in opened}
+    rows = []
+    for machine in machines:
+        own = [row for row in opened if row.machine == machine.name]
+        seen = judge_snapshots(machine.name, _read(machine, ports), own, now) if machine.provider else ()
+        for snapshot in (one.found for one in seen if one.standing is Standing.UNRECORDED and one.found is not None):
+            row = SnapshotRow(
+                snapshot=snapshot.id,
+                machine=machine.name,
+                provider=machine.provider,
+                run_id="",
+                ordered_at=snapshot.taken_at or now,
+                expires_at=now + keep,
+                state=SnapshotState.TAKEN,
+                consistency=snapshot.consistency,
+                used_bytes=snapshot.used_bytes,
+                changed_at=now,
+                note="",
+            )
+            other = earlier.get((snapshot.id, machine.provider))
+            sealed = store.find_sealed(other.snapshot, other.machine) if other is not None else None
+            rows.append(replace(sealed or row, machine=machine.name))
+    return tuple(rows)
+
+
+def record_found(row: SnapshotRow, store: SqlSnapshots) -> None:
+    """Record a snapshot that was found; an earlier name of its machine does not have it any more."""
+    for other in store.read_open():
+        if (other.snapshot, other.provider) == (row.snapshot, row.provider):
+            note = f"{row.machine} has it"
+            store.save(replace(other, state=SnapshotState.GONE, changed_at=row.changed_at, note=note))
+    store.save(row)
 
 
 def open_snapshots(records: SqlRecords) -> SqlSnapshots:

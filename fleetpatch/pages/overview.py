@@ -21,6 +21,7 @@ from tasks.domain.errors import RecordsError
 from tasks.domain.rows.windows import WindowRow
 from tasks.records.access_tokens import SqlAccessTokens
 from tasks.records.approvals import SqlApprovals
+from tasks.records.provided_machines import SqlProvidedMachines
 from tasks.records.queries.runs import RunFilter, read_run_rows
 from tasks.records.queries.trends import DayTotals
 from tasks.records.queries.windows import read_last_window_results
@@ -84,6 +85,7 @@ def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]
     try:
         tokens = SqlAccessTokens(context.records.database).list_tokens()
         policy = context.policy_difference.read(now)
+        lost = SqlProvidedMachines(context.records.database, context.records.seals).find_losses()
     except RecordsError as error:
         return (*context.prefect_watcher.problems, *snapshot.problems, *filter(None, (certificate,)), error.message)
     ending = (
@@ -91,7 +93,9 @@ def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]
         for token in tokens
         if token.ends_soon(now)
     )
-    return (*context.prefect_watcher.problems, *snapshot.problems, *filter(None, (certificate, policy)), *ending)
+    disks = [f"{record.machine}: {record.loss.splitlines()[0]}: fleetpatch snapshots list." for record in lost]
+    own = (*disks, *filter(None, (certificate, policy)), *ending)
+    return (*context.prefect_watcher.problems, *snapshot.problems, *own)
 
 
 def read_overview_windows(context: WebContext, snapshot: FleetSnapshot) -> Sequence[WindowRow]:

@@ -25,7 +25,7 @@ class FleetProviders:
         clock: of the run.
         connect: connects to a machine.
         resolve_credential: returns the secret of a reference.
-        records: where it is kept who machines were at their providers.
+        records: where it is kept what machines were at their providers.
     """
 
     def __init__(

@@ -172,6 +172,10 @@ class ProviderUnavailable(ProviderError):
     transient: ClassVar[bool] = True
 
 
+class DisksTakenBack(ProviderError):
+    """Somebody has taken back what fleetpatch has done to the disks of a machine, or the provider's notes of it."""
+
+
 class JobLost(PatchError):
     """A job's process ended without a result. The package database shows what the job did."""
 

@@ -68,6 +68,18 @@ class IdentityProof:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderNotes:
+    """What a provider has written down of our orders to a machine. Others can write there, too."""
+
+    number: int  # grows with each note
+    ids: tuple[str, ...] = ()  # of the snapshots and kept disks
+    tops: Mapping[str, str] = field(default_factory=dict)  # the file that each disk is in, by its id
+    # The file with the newest data of a disk, by each file below it. Nothing may start from those.
+    newest: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""  # all of it, in the provider's own form, for the day on which it is lost
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderRecord:
     """What the records have of a machine at its provider."""
 
@@ -76,9 +88,8 @@ class ProviderRecord:
     address: str = ""  # under which the machine was asked who it is
     identity: HardwareIdentity | None = None  # that machine and provider both had then; None: never proven
     proven_at: datetime | None = None
-    # By disk: the file that it runs with and those of ours below, the newest first.
-    layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    layers_at: datetime | None = None  # when the provider showed them, after an order of ours; None: never
+    notes: ProviderNotes | None = None  # as the provider showed them last, when nothing was lost; None: never
+    loss: str = ""  # what was lost of them when somebody looked last, and the way back; "": nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,7 @@ class ProvidedDisk:
     source: str = ""  # where its content is, such as a path or the id of a volume
     image: str = ""  # the version of the image that it was made from; "": none, or it is not known
     image_digest: str = ""  # the digest that its image had then; "": not known
+    next_source: str = ""  # where its content is at the next start; "": where it is now
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +154,7 @@ class ProvidedMachine:
     overlay: Overlay | None = None  # its rehearsal copy that exists, whole or not; None: none
     snapshot_obstacle: str = ""  # why the provider would take no snapshot of it now; "": it knows of nothing
     identity: HardwareIdentity | None = None  # None: the provider does not know it
+    notes: ProviderNotes | None = None  # None: it writes nothing down
 
     @property
     def os_disks(self) -> tuple[ProvidedDisk, ...]:

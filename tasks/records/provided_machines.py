@@ -1,13 +1,13 @@
-"""Stores machines as their providers had them last: who they are, and the layers of their disks."""
+"""Stores machines as their providers had them last: who they are, and what the providers have written down of them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
-from tasks.domain.provided_machines import HardwareIdentity, ProviderRecord
+from tasks.domain.provided_machines import HardwareIdentity, ProviderNotes, ProviderRecord
 from tasks.records.seals import Seals
 from tasks.records.snapshot_schema import provided_machines
 from tasks.records.statements import upsert_row
@@ -22,7 +22,7 @@ class SqlProvidedMachines:
         self._database, self._seals = database, seals
 
     def save_identity(self, record: ProviderRecord) -> None:
-        """Store who a machine is. What is stored of its layers stays as it is.
+        """Store who a machine is. What is stored of its notes stays as it is.
 
         Raises:
             RecordsError: it can't be stored. SealBroken, SealKeyMissing: see find.
@@ -30,12 +30,13 @@ class SqlProvidedMachines:
         identity = json.dumps(asdict(record.identity)) if record.identity is not None else ""
         self._save(record, {"address": record.address, "identity": identity, "proven_at": record.proven_at})
 
-    def save_layers(self, record: ProviderRecord) -> None:
-        """Store the layers of a machine, not its identity. It raises as ``save_identity``."""
-        self._save(record, {"layers": json.dumps(record.layers), "layers_at": record.layers_at})
+    def save_notes(self, record: ProviderRecord) -> None:
+        """Store the notes of a machine, and what was lost of them, not its identity. It raises as ``save_identity``."""
+        notes = json.dumps(asdict(record.notes)) if record.notes is not None else ""
+        self._save(record, {"notes": notes, "loss": record.loss})
 
     def _save(self, record: ProviderRecord, changes: Mapping[str, Any]) -> None:
-        nothing = {"address": "", "identity": "", "proven_at": None, "layers": "{}", "layers_at": None}
+        nothing = {"address": "", "identity": "", "proven_at": None, "notes": "", "loss": ""}
         with self._database.begin_write(f"store {record.machine} as its provider has it") as connection:
             row = self._read(connection, record.machine, record.provider)
             key = {"machine": record.machine, "provider": record.provider}
@@ -61,16 +62,22 @@ class SqlProvidedMachines:
             self._seals.check(provided_machines, row, f"{machine} at {provider}")
         return row
 
+    def find_losses(self) -> Sequence[ProviderRecord]:
+        """Return the machines of which something was lost when somebody looked last."""
+        query = select(provided_machines).where(provided_machines.c.loss != "").order_by(provided_machines.c.machine)
+        with self._database.begin_read("look for lost disks") as connection:
+            return [_build_record(row) for row in connection.execute(query).mappings()]
+
 
 def _build_record(row: RowMapping) -> ProviderRecord:
     identity: dict[str, Any] | None = json.loads(row["identity"]) if row["identity"] else None
-    layers: Mapping[str, list[str]] = json.loads(row["layers"])
+    notes: dict[str, Any] | None = json.loads(row["notes"]) if row["notes"] else None
     return ProviderRecord(
         row["machine"],
         row["provider"],
         row["address"],
         HardwareIdentity(**identity | {"macs": tuple(identity["macs"])}) if identity is not None else None,
         row["proven_at"],
-        {disk: tuple(paths) for disk, paths in layers.items()},
-        row["layers_at"],
+        ProviderNotes(**notes | {"ids": tuple(notes["ids"])}) if notes is not None else None,
+        row["loss"],
     )

@@ -44,8 +44,8 @@ SEALED_COLUMNS: Final[Mapping[Table, Sequence[str]]] = {
         "address",
         "identity",
         "proven_at",
-        "layers",
-        "layers_at",
+        "notes",
+        "loss",
     ),
     maintenance_schema.held_packages: ("group_name", "number", "first_seen", "applies_at", "ended_at", "how"),
 }

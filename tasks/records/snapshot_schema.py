@@ -32,8 +32,8 @@ provided_machines = Table(
     Column("address", TextType, nullable=False),
     Column("identity", TextType, nullable=False),
     Column("proven_at", UtcDateTime),
-    Column("layers", TextType, nullable=False),
-    Column("layers_at", UtcDateTime),
+    Column("notes", TextType, nullable=False),
+    Column("loss", TextType, nullable=False),
     Column("seal", KeyType),
 )
 """Each machine at its provider. Orders to a provider are refused by its row, so the row is sealed."""

@@ -19,7 +19,7 @@ from tasks.steps.machine.lock_removal import lock_machine
 from tasks.steps.machine.machine_lock import acquire_lock, renew_lock
 from tasks.steps.machine.next_boot import check_next_boot_needs
 from tasks.steps.machine.package_state import read_package_state_with_retry, wait_for_idle_packages
-from tasks.steps.machine.provider_orders import check_identity
+from tasks.steps.machine.provider_orders import check_disks, check_identity
 from tasks.steps.machine.reboot_watch import wait_for_boot
 from tasks.steps.snapshots import check_snapshot
 from tasks.steps.start_checks import find_machine_cut_off
@@ -52,12 +52,12 @@ def precheck(context: MachineContext) -> MachineState:
         lock_result = acquire_lock(context)  # the wait may have been long
     component_order = context.options.component_order
     replaces_os_disk = component_order is not None and component_order.component.image is not None
+    identity = check_identity(context) if replaces_os_disk else ()
     of_machine = [
         *check_state_for_updates(context, facts, context.plan.chosen),
         *check_health(context),
         *check_next_boot_needs(context),
-        *check_snapshot(context),
-        *(check_identity(context) if replaces_os_disk else ()),
+        *dict.fromkeys((*check_disks(context), *check_snapshot(context), *identity)),
         *(run_check(context, check) for check in context.state.machine.pre_checks),
         *(run_check(context, probe) for probe in context.state.machine.probes),
     ]

@@ -3,7 +3,14 @@
 from dataclasses import replace
 
 from inventory.machine_providers import find_provider_name
-from tasks.domain.errors import FleetpatchError, ManagerBusy, ProviderError, ProviderUnavailable, RecordsError
+from tasks.domain.errors import (
+    DisksTakenBack,
+    FleetpatchError,
+    ManagerBusy,
+    ProviderError,
+    ProviderUnavailable,
+    RecordsError,
+)
 from tasks.domain.model import Finding
 from tasks.domain.provided_machines import ProviderAct, ProviderOrder, SnapshotResult, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
@@ -46,6 +53,8 @@ def check_snapshot(context: MachineContext) -> tuple[Finding, ...]:
             raise ProviderError(machine.snapshot_obstacle)
     except RecordsError:
         raise
+    except DisksTakenBack:
+        return check_identity(context, level)  # it says so
     except FleetpatchError as error:
         message = f"no snapshot of the machine can be taken: {error.message}"
         is_silent = is_transient(error)

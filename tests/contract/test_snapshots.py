@@ -17,10 +17,13 @@ from flows.snapshots import (
     DeletionState,
     SeenSnapshot,
     Standing,
+    adopt_snapshots,
     delete_snapshots,
+    find_unrecorded,
     judge_snapshots,
     look_at_snapshots,
     open_snapshots,
+    record_found,
 )
 from inventory.machine import Machine
 from tasks.domain.provided_machines import (
@@ -147,6 +150,59 @@ def test_one_that_nothing_can_be_put_back_by_is_unusable() -> None:
     (seen,) = judge_snapshots("web", machine, [make_row()], NOW)
     assert (seen.standing, seen.message) == (Standing.UNUSABLE, "it is overfull")
     assert seen.standing in FORGOTTEN
+
+
+def adopt(fleet: SnapshotFleet, store: SqlSnapshots, *, as_it_is: bool = False) -> list[tuple[str, str]]:
+    adoptions = adopt_snapshots(fleet.described, fleet.ports(), store, DAY, as_it_is=as_it_is)
+    return [(adoption.id, adoption.state.value) for adoption in adoptions]
+
+
+def test_disks_that_somebody_has_taken_back_are_no_missing_snapshot(store: SqlSnapshots) -> None:
+    fleet = make_fleet()
+    store.save(make_row())
+    fleet.hypervisor.taken_back.add("web")
+    (seen,) = look(fleet, store)
+    assert (seen.standing, seen.message) == (Standing.TAKEN_BACK, "somebody has taken back its disks")
+    assert seen.remedy == "The way back."
+    for _ in range(2):
+        assert delete(fleet, store, make_row()).state is DeletionState.FAILED
+    assert store.read_open() == (make_row(),), "it is not gone"
+    assert adopt(fleet, store) == [("", "Refused")]
+    assert adopt(fleet, store, as_it_is=True) == [("", "Restored")]
+    assert [seen.standing for seen in look(fleet, store)] == [Standing.MISSING]
+
+
+def test_a_snapshot_that_the_records_do_not_have_is_adopted_and_foreign_ones_are_not(store: SqlSnapshots) -> None:
+    fleet = make_fleet(OURS, "before-the-migration")
+    assert adopt(fleet, store) == [(OURS, "Adopted")]
+    (row,) = store.read_open()
+    now = fleet.clock.now()
+    assert (row.machine, row.provider, row.expires_at, row.ordered_at) == ("web", "hv/web", now + DAY, NOW)
+    assert adopt(fleet, store) == []
+    assert delete(fleet, store, row, state=None).state is DeletionState.DELETED
+    assert [snapshot.id for snapshot in fleet.provided("web").snapshots] == ["before-the-migration"]
+
+
+def test_a_machine_that_was_renamed_keeps_the_run_and_the_end_of_its_snapshot(store: SqlSnapshots) -> None:
+    store.save(make_row(machine="old-name"))
+    assert adopt(make_fleet(OURS), store) == [(OURS, "Adopted")]
+    assert store.read_open() == (make_row(),)
+    (old,) = [row for row in store.read_all() if row.machine == "old-name"]
+    assert (old.state, old.note) == (SnapshotState.GONE, "web has it")
+
+
+def test_what_the_records_do_not_have_is_deleted_only_as_what_a_run_has_taken(store: SqlSnapshots) -> None:
+    fleet = make_fleet(OURS, "before-the-migration")
+    (row,) = find_unrecorded(fleet.described, fleet.ports(), store, timedelta())
+    assert store.read_all() == ()
+    record_found(row, store)
+    run = make_run(id=LATER, state=OperationState.IN_PROGRESS)
+    records = SqlRecords(store._database)
+    records.save(run)
+    records.save(make_report(run=run, outcomes=(), plans=(make_plan(machine="web"),), waves=()))
+    assert delete(fleet, store, row, state=None).state is DeletionState.REFUSED, "a run works on its machine"
+    records.save(make_outcome(run_id=LATER, machine="web"))
+    assert delete(fleet, store, row, state=None).state is DeletionState.DELETED
 
 
 def test_a_provider_that_does_not_answer_is_unread_and_not_empty(store: SqlSnapshots) -> None:

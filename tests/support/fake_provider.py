@@ -8,7 +8,7 @@ from enum import StrEnum
 from inventory.data_class import dataclass
 from inventory.machine import Machine
 from inventory.machine_providers import find_provider_machine_id
-from tasks.domain.errors import ProviderError, ProviderUnavailable
+from tasks.domain.errors import DisksTakenBack, ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider
 from tasks.domain.provided_machines import (
@@ -51,6 +51,7 @@ class FakeHypervisor:
         is_away: whether it answers nothing.
         put_back: the machines and orders whose kept disk is in use again.
         acts: what it can be asked to do.
+        taken_back: the machines whose disks somebody has taken back.
         apply: called after an order was carried out, so that a test's machine follows.
     """
 
@@ -62,6 +63,7 @@ class FakeHypervisor:
         self.orders: list[GivenOrder] = []
         self.faults: dict[ProviderAct, list[ProviderFault]] = {}
         self.is_away = False
+        self.taken_back: set[str] = set()
         self.acts = frozenset(ProviderAct) - {ProviderAct.REWRITE_SEED}
         self.apply: Callable[[str, ProviderOrder], None] = lambda _machine, _order: None
 
@@ -103,7 +105,21 @@ class FakeProvider:
         machine = self._hypervisor.machines.get(self._id)
         if machine is None:
             raise ProviderError(f"there is no machine {self._id!r}", hint="Correct `provider` in the inventory.")
+        if self._id in self._hypervisor.taken_back:
+            raise DisksTakenBack("somebody has taken back its disks", hint="The way back.")
         return machine
+
+    def has_notes(self) -> bool:
+        """Return whether anything can be taken back."""
+        return self._id in self._hypervisor.taken_back
+
+    def adopt(self, *, as_it_is: bool, deadline: Deadline) -> str:
+        """Take a machine as it is."""
+        if self.has_notes() and not as_it_is:
+            self.read_machine(deadline=deadline)
+        was_taken_back = self.has_notes()
+        self._hypervisor.taken_back.discard(self._id)
+        return "it stays as it is" if was_taken_back else ""
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """Carry an order out, or fail as the test has ordered."""

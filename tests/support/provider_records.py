@@ -7,6 +7,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.provided_machines import IdentityProof, IdentityState, ProvidedMachine, ProviderRecord
 from tasks.machines.providers.identity import IdentityGuard
+from tasks.machines.providers.note_watch import NoteWatch
 
 
 class KeptRecords:
@@ -28,6 +29,11 @@ class KeptRecords:
         before = self.rows.get(key, record)
         self.rows[key] = replace(before, address=record.address, identity=record.identity, proven_at=record.proven_at)
 
+    def save_notes(self, record: ProviderRecord) -> None:
+        """Keep its notes."""
+        key = (record.machine, record.provider)
+        self.rows[key] = replace(self.rows.get(key, record), notes=record.notes, loss=record.loss)
+
 
 class NoGuard(IdentityGuard):
     """Lets every order through: for tests of what a provider does with it."""
@@ -40,6 +46,16 @@ class NoGuard(IdentityGuard):
         return IdentityProof(IdentityState.PROVEN, "not asked")
 
     def require(self, provided: ProvidedMachine, deadline: Deadline) -> None:
+        """Allow it."""
+
+
+class NoWatch(NoteWatch):
+    """Knows of no notes: for tests of providers that keep none."""
+
+    def __init__(self) -> None:
+        """It needs nothing."""
+
+    def require_nothing_lost(self, provided: ProvidedMachine, deadline: Deadline) -> None:
         """Allow it."""
 
 

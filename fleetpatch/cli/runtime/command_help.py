@@ -112,7 +112,12 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "images fetch": ("images fetch debian/12/stable", "images fetch debian/12/stable --dry-run"),
     "images schema": ("images schema",),
     "snapshots list": ("snapshots list", "snapshots list env=prod"),
-    "snapshots delete": ("snapshots delete '*' --expired", "snapshots delete web-1 --dry-run"),
+    "snapshots adopt": ("snapshots adopt web-1", "snapshots adopt web-1 --as-it-is"),
+    "snapshots delete": (
+        "snapshots delete '*' --expired",
+        "snapshots delete web-1 --dry-run",
+        "snapshots delete web-1 --unrecorded",
+    ),
     "maintenance list": ("maintenance list", "maintenance list --json"),
     "maintenance show": ("maintenance show web",),
     "maintenance forget": ("maintenance forget web",),

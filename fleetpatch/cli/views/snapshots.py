@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from fleetpatch.cli.runtime.output import print_to_stdout
+from fleetpatch.cli.runtime.output import print_json, print_to_stdout, print_unwrapped
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table, build_row_table
-from flows.snapshots import Deletion, SeenSnapshot
+from flows.snapshots import Adoption, Deletion, SeenSnapshot
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.reports.formatting import format_second_utc, format_size
 
@@ -23,12 +23,13 @@ _SEEN: Final[Sequence[Fact[SeenSnapshot]]] = (
     Fact("usedBytes", lambda seen: seen.used_bytes, "size", lambda seen: format_size(seen.used_bytes)),
     Fact("assessmentActivityId", lambda seen: seen.row.run_id if seen.row else None, "run"),
     Fact("message", lambda seen: seen.message or (seen.row.note if seen.row else "") or None, "message", wraps=True),
+    Fact("remedy", lambda seen: seen.remedy or None),
 )
-_DELETIONS: Final[Sequence[Fact[Deletion]]] = (
-    Fact("machineName", lambda deletion: deletion.machine, "machine"),
-    Fact("snapshotId", lambda deletion: deletion.id, "snapshot"),
-    Fact("status", lambda deletion: deletion.state, "state"),
-    Fact("message", lambda deletion: deletion.message or None, "message", wraps=True),
+_RESULTS: Final[Sequence[Fact[Deletion | Adoption]]] = (
+    Fact("machineName", lambda result: result.machine, "machine"),
+    Fact("snapshotId", lambda result: result.id or None, "snapshot"),
+    Fact("status", lambda result: result.state, "state"),
+    Fact("message", lambda result: result.message or None, "message", wraps=True),
 )
 
 
@@ -40,6 +41,10 @@ def build_snapshots_json(seen: Sequence[SeenSnapshot]) -> dict[str, object]:
 def print_snapshots(seen: Sequence[SeenSnapshot]) -> None:
     """Print the snapshots of machines."""
     print_to_stdout(build_list_table(_SEEN, seen) if seen else "No machine has a snapshot.")
+    for snapshot in seen:
+        if snapshot.remedy:
+            for line in (f"{snapshot.machine}: {snapshot.message}", *snapshot.remedy.splitlines()):
+                print_unwrapped(line)
 
 
 def print_rows(rows: Sequence[SnapshotRow]) -> None:
@@ -50,11 +55,9 @@ def print_rows(rows: Sequence[SnapshotRow]) -> None:
     )
 
 
-def build_deletions_json(deletions: Sequence[Deletion]) -> dict[str, object]:
-    """Return what became of snapshots as JSON data."""
-    return {"snapshots": build_list_json(_DELETIONS, deletions)}
-
-
-def print_deletions(deletions: Sequence[Deletion]) -> None:
+def print_results(results: Sequence[Deletion | Adoption], *, as_json: bool) -> None:
     """Print what became of snapshots."""
-    print_to_stdout(build_list_table(_DELETIONS, deletions))
+    if as_json:
+        print_json({"snapshots": build_list_json(_RESULTS, results)})
+    else:
+        print_to_stdout(build_list_table(_RESULTS, results) if results else "There is nothing to do.")

@@ -3,7 +3,13 @@
 from typing import Protocol, runtime_checkable
 
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.provided_machines import IdentityProof, ProvidedMachine, ProviderAct, ProviderOrder
+from tasks.domain.provided_machines import (
+    IdentityProof,
+    ProvidedMachine,
+    ProviderAct,
+    ProviderNotes,
+    ProviderOrder,
+)
 
 
 class MachineProvider(Protocol):
@@ -34,6 +40,36 @@ class MachineProvider(Protocol):
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """Carry an order out. Return a note for the report, or ""."""
+        ...
+
+
+@runtime_checkable
+class NoteKeeper(Protocol):
+    """A provider whose notes of our orders are beside the machine, where others can lose them."""
+
+    def explain_way_back(self, known: ProviderNotes, *, deadline: Deadline) -> str:
+        """Return, in lines, where the newest data of the disks are, and how the machine gets them back."""
+        ...
+
+    def renew_notes(self, known: ProviderNotes, *, is_restored: bool, deadline: Deadline) -> None:
+        """Write notes that are newer than the known ones, with the text of these, or of the present ones."""
+        ...
+
+
+@runtime_checkable
+class WatchedProvider(Protocol):
+    """A provider whose notes are in the records, too. Its ``read_machine`` raises DisksTakenBack, as do orders."""
+
+    def has_notes(self) -> bool:
+        """Return whether the records know of anything that can be taken back."""
+        ...
+
+    def adopt(self, *, as_it_is: bool, deadline: Deadline) -> str:
+        """End a loss: write lost notes again, or take the machine ``as_it_is``. Return what was done; "": nothing.
+
+        Raises:
+            DisksTakenBack: its disks are not in their newest files, and it is not to be taken as it is.
+        """
         ...
 
 

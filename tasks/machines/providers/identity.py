@@ -39,7 +39,11 @@ class ProviderRecords(Protocol):
         ...
 
     def save_identity(self, record: ProviderRecord) -> None:
-        """Keep who a machine is; its layers stay as they are. Raise RecordsError if it can't be kept."""
+        """Keep who a machine is; its notes stay as they are. Raise RecordsError if it can't be kept."""
+        ...
+
+    def save_notes(self, record: ProviderRecord) -> None:
+        """Keep its notes, and what was lost of them, not who it is. It raises as ``save_identity``."""
         ...
 
 

@@ -16,6 +16,7 @@ from tasks.domain.protocols.machine_provider import IdentifyingProvider, Machine
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.provided_machines import IdentityProof, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.machines.providers.identity import IdentityGuard, ProviderRecords
+from tasks.machines.providers.note_watch import NoteWatch
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,10 @@ _PLACES: Final[Mapping[ProviderKind, str]] = {
 """Where the function is that opens each provider: (settings, machine, ports) -> MachineProvider."""
 
 
+_WITHOUT_DISKS: Final = frozenset({ProviderAct.STOP, ProviderAct.POWER_OFF})
+"""What may also be done to a machine whose disks somebody has taken back: it writes to them no more."""
+
+
 class GuardedProvider:
     """A provider that gets orders only for the right machine, and whose orders end in time. See IdentifyingProvider.
 
@@ -51,8 +56,16 @@ class GuardedProvider:
     other. It does not tell whether an order was carried out.
     """
 
-    def __init__(self, provider: MachineProvider, clock: Clock, order_seconds: float, guard: IdentityGuard) -> None:
+    def __init__(
+        self,
+        provider: MachineProvider,
+        clock: Clock,
+        order_seconds: float,
+        guard: IdentityGuard,
+        watch: NoteWatch,
+    ) -> None:
         self._provider, self._clock, self.order_seconds, self._guard = provider, clock, order_seconds, guard
+        self._watch, self.has_notes = watch, watch.has_notes
         self.kind = provider.kind
 
     @property
@@ -61,7 +74,12 @@ class GuardedProvider:
         return self._provider.acts
 
     def read_machine(self, *, deadline: Deadline) -> ProvidedMachine:
-        """See MachineProvider."""
+        """See MachineProvider. Raise DisksTakenBack if its disks or notes are not what our orders have left."""
+        machine = self._read(deadline)
+        self._watch.require_nothing_lost(machine, deadline)
+        return machine
+
+    def _read(self, deadline: Deadline) -> ProvidedMachine:
         with _understand(self.kind, ProviderError):
             return self._provider.read_machine(deadline=deadline)
 
@@ -69,10 +87,17 @@ class GuardedProvider:
         """See IdentifyingProvider."""
         return self._guard.prove(machine, deadline)
 
+    def adopt(self, *, as_it_is: bool, deadline: Deadline) -> str:
+        """See WatchedProvider."""
+        return self._watch.adopt(self._read(deadline), deadline, as_it_is=as_it_is)
+
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """Carry an order out, if the machine is the one that the provider means. See MachineProvider."""
         deadline = deadline.limit_to(self._clock, self.order_seconds)
-        self._guard.require(self.read_machine(deadline=deadline), deadline)
+        machine = self._read(deadline)
+        if order.act not in _WITHOUT_DISKS:
+            self._watch.require_nothing_lost(machine, deadline)
+        self._guard.require(machine, deadline)
         with _understand(self.kind, ProviderUnavailable):
             return self._provider.carry_out(order, deadline=deadline)
 
@@ -105,5 +130,7 @@ def open_provider(settings: ProviderSettings, machine: Machine, ports: ProviderP
     except ModuleNotFoundError as error:
         hint = f"Install it where runs are carried out: pip install 'fleetpatch[{settings.kind}]'"
         raise ProviderError(f"{settings.name}: the library {error.name} is not installed here", hint=hint) from error
+    provider = opener(settings, machine, ports)
     guard = IdentityGuard(machine, settings.kind.value, ports.clock, ports.connect, ports.records)
-    return GuardedProvider(opener(settings, machine, ports), ports.clock, settings.timeout_minutes * 60, guard)
+    watch = NoteWatch(machine, provider, ports.records)
+    return GuardedProvider(provider, ports.clock, settings.timeout_minutes * 60, guard, watch)

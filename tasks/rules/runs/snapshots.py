@@ -37,6 +37,8 @@ SNAPSHOT_CHECK: Final = "snapshot"
 """The check of findings about both."""
 PROVIDER_CHECK: Final = "provider"
 """The check of findings about who holds the disks of a machine. One that blocks: it does not answer now."""
+DISKS_CHECK: Final = "disks"
+"""The check of findings about disks on which somebody has taken back what fleetpatch has done."""
 SNAPSHOT_PREFIX: Final = "fleetpatch-"
 """Begins the ids of snapshots that runs take."""
 

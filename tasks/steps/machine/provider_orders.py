@@ -5,14 +5,14 @@ from collections.abc import Callable
 from typing import Final
 
 from inventory.machine_providers import find_provider_name
-from tasks.domain.errors import FleetpatchError, ProviderError, ProviderUnavailable, RecordsError
+from tasks.domain.errors import DisksTakenBack, FleetpatchError, ProviderError, ProviderUnavailable, RecordsError
 from tasks.domain.model import Finding
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.machine_provider import IdentifyingProvider, MachineProvider, TimedProvider
+from tasks.domain.protocols.machine_provider import IdentifyingProvider, MachineProvider, TimedProvider, WatchedProvider
 from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.domain.states import FindingLevel
 from tasks.rules.machine_identity import IDENTITY_CHECK, IDENTITY_REMEDY, describe_identity
-from tasks.rules.runs.snapshots import PROVIDER_CHECK
+from tasks.rules.runs.snapshots import DISKS_CHECK, PROVIDER_CHECK
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.retry import is_transient, retry_transient
 
@@ -58,6 +58,22 @@ def require_provider(context: MachineContext, *acts: ProviderAct) -> MachineProv
     return provider
 
 
+def check_disks(context: MachineContext) -> tuple[Finding, ...]:
+    """Return that somebody has taken back what fleetpatch has done to the disks of the machine, or nothing."""
+    try:
+        provider = context.run_context.open_provider(context.state.machine)
+        if provider is not None and isinstance(provider, WatchedProvider) and provider.has_notes():
+            read_provided_machine(context, provider)
+    except RecordsError:
+        raise
+    except DisksTakenBack as error:
+        return (Finding(DISKS_CHECK, FindingLevel.BLOCK, error.message, error.hint),)
+    except FleetpatchError as error:
+        message = f"whether its disks are as fleetpatch has left them is not known: {error.message}"
+        return (Finding(DISKS_CHECK, FindingLevel.WARN, message, error.hint),)
+    return ()
+
+
 def check_identity(context: MachineContext, unknown_level: FindingLevel = FindingLevel.BLOCK) -> tuple[Finding, ...]:
     """Return whether a machine is the one that its provider means. Without a provider, nothing.
 
@@ -74,6 +90,8 @@ def check_identity(context: MachineContext, unknown_level: FindingLevel = Findin
         proof = provider.prove_identity(provided, deadline=context.build_read_deadline())
     except RecordsError:
         raise
+    except DisksTakenBack as error:
+        return (Finding(DISKS_CHECK, FindingLevel.BLOCK, error.message, error.hint),)
     except FleetpatchError as error:
         message = f"{machine.provider} does not say who it is: {error.message}"
         check = PROVIDER_CHECK if is_transient(error) else IDENTITY_CHECK

@@ -34,7 +34,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     (tmp_path / "provider.py").write_text(PROVIDER)
     provider = {"name": "own", "kind": "command", "command": f"{sys.executable} {tmp_path / 'provider.py'}"}
     (tmp_path / "providers.yaml").write_text(json.dumps({"providers": [provider]}))
-    machine = {"name": "web-1", "address": "10.0.0.1", "provider": "own/web1"}
+    machine = {"name": "web-1", "address": "10.0.0.1", "provider": "own/web1", "identity": "unverified"}
     (tmp_path / "fleet.yaml").write_text(json.dumps({"machines": [machine]}))
     records = f"sqlite:///{tmp_path / 'records.db'}"
     with open_records(records) as database:
@@ -57,6 +57,21 @@ def test_a_policy_refuses_it(tmp_path: Path, environment: dict[str, str]) -> Non
     policy.write_text("policy: {rules: [{name: all, scope: '*', ask: the team, forbid: [repair]}]}")
     done = run_command(words, environment, tmp_path)
     assert "delete" in orders.read_text(), done.stdout + done.stderr
+
+
+def test_one_that_the_records_do_not_have_is_deleted_or_adopted(tmp_path: Path, environment: dict[str, str]) -> None:
+    other = OURS.replace("0123", "9999")
+    (tmp_path / "provider.py").write_text(PROVIDER.replace(OURS, other))
+    done = run_command(["snapshots", "delete", "web-1", "--unrecorded", "--dry-run"], environment, tmp_path)
+    assert (other in done.stdout, OURS in done.stdout) == (True, False), done.stderr
+    assert "delete" not in (tmp_path / "orders").read_text().replace("acts", "")
+    done = run_command(["snapshots", "adopt", "web-1", "--yes", "--json"], environment, tmp_path)
+    (adopted,) = json.loads(done.stdout)["snapshots"]
+    assert (done.returncode, adopted["snapshotId"], adopted["status"]) == (0, other, "Adopted")
+    done = run_command(["snapshots", "delete", "web-1", "--unrecorded", "--yes"], environment, tmp_path)
+    assert (done.returncode, "There is no such snapshot" in done.stdout) == (0, True), "it is recorded now"
+    done = run_command(["audit", "list", "--json"], environment, tmp_path)
+    assert "snapshots adopt" in done.stdout
 
 
 def test_reconcile_deletes_it_and_tells_what_stays(tmp_path: Path, environment: dict[str, str]) -> None:

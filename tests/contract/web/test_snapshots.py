@@ -1,14 +1,17 @@
 """The page and the API of snapshots: what the records have, and copies that rehearsals have left."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fleetpatch.access.roles import Role
+from flows.installation_checks import _check_taken_back
 from tasks.domain.protocols.records import JournalEntry, JournalMark
-from tasks.domain.provided_machines import SnapshotState
-from tasks.domain.states import OperationState, Step
+from tasks.domain.provided_machines import HardwareIdentity, ProviderNotes, ProviderRecord, SnapshotState
+from tasks.domain.states import FindingLevel, OperationState, Step
+from tasks.records.provided_machines import SqlProvidedMachines
 from tasks.records.snapshots import SqlSnapshots
 from tasks.rules.rehearsal import OVERLAY_ACT
 from tests.contract.test_snapshots import DAY, NOW, OURS, RUN, make_row
@@ -57,6 +60,23 @@ def test_one_whose_time_is_over_is_told_until_it_is_gone(site: Site) -> None:
     assert ("its time is over" in page, "the array &lt;b&gt;burns" in page) == (True, True)
     store.save(make_row(expires_at=NOW, state=SnapshotState.DELETED))
     assert "its time is over" not in site.get("/snapshots").text
+
+
+def test_disks_that_somebody_has_taken_back_are_a_problem_of_the_fleet(site: Site) -> None:
+    records = SqlProvidedMachines(site.records.database, site.records.seals)
+    record = ProviderRecord("web", "hv/web", notes=ProviderNotes(1, ("s1",)), loss="it is <older>\nThe way back.")
+    records.save_notes(record)
+    assert "web: it is &lt;older&gt;: fleetpatch snapshots list." in site.get("/").text
+    (finding,) = _check_taken_back(site.records)
+    assert (finding.level, finding.remedy) == (FindingLevel.BLOCK, "The way back.")
+    assert records.find("web", "hv/web") == record
+    records.save_identity(replace(record, address="192.0.2.1", identity=HardwareIdentity("u"), proven_at=NOW))
+    records.save_notes(replace(record, loss=""))
+    assert "older" not in site.get("/").text
+    assert list(_check_taken_back(site.records)) == []
+    found = records.find("web", "hv/web")
+    assert found is not None
+    assert (found.identity, found.notes) == (HardwareIdentity("u"), record.notes)
 
 
 def test_a_copy_that_is_left_is_told(site: Site) -> None:

@@ -16,6 +16,7 @@ from tasks.domain.states import OperationState, UpdateState
 from tasks.records.setup import open_records
 from tests.lab.killing import Controller, Controllers, Told, began, its_lease_is_over
 from tests.lab.vm.conftest import BootVms
+from tests.lab.vm.hypervisor import run, wait_until
 from tests.lab.vm.machines import Vm, VmLab
 from tests.lab.vm.provided import ProvidedFleet
 
@@ -164,3 +165,58 @@ def test_a_revert_that_a_killed_controller_and_an_absent_provider_have_cut_short
     assert (machine["status"], "the machine is as it was before" in machine["reason"]) == ("Failed", True), told
     assert place.read_row().state is SnapshotState.REVERTED
     place.assert_as_before()
+
+
+def test_disks_that_somebody_has_taken_back_stop_everything_until_they_are_back(place: Place) -> None:
+    hypervisor, name = place.lab.hypervisor, place.vm.name
+    old = hypervisor.virsh("dumpxml", name, "--inactive")
+    only_good = {"classifications": [], "include": ["lab-plain"]}
+    first = place.controllers.patch(scope=name, updates=only_good, snapshot={"take": "before"}).end(600)
+    assert first.code in {0, 3}, first
+    place.vm.sh(
+        "echo precious > /var/tmp/precious; printf newer | dd of=/dev/vdb conv=fsync 2>/dev/null; sync", root=True
+    )
+
+    definition = place.fleet.place / "old.xml"
+    definition.write_text(old)
+    hypervisor.virsh("define", str(definition))
+    early = place.act("snapshots", "list", name, "--json")
+    assert (early.code, early.json["snapshots"][0]["status"]) == (1, "TakenBack"), "it would start from older disks"
+    place.vm.crash()
+    place.vm.wait_login()
+    assert place.vm.sh("ls /var/tmp/precious; true") == ""
+    assert place.vm.sh("head -c 4 /dev/vdb", root=True) == "kept"
+
+    listed = place.act("snapshots", "list", name, "--json")
+    (alarm,) = listed.json["snapshots"]
+    assert (listed.code, alarm["status"]) == (1, "TakenBack"), listed
+    assert f"{name}.vda.layer-1.qcow2" in alarm["message"]
+    assert "was written to since" in alarm["remedy"]
+    doctor = place.act("doctor", "--here", "--json")
+    assert (doctor.code, alarm["message"] in doctor.out) == (1, True), doctor
+    before, boot, files = hypervisor.virsh("dumpxml", name), place.vm.boot_id(), place.list_files()
+    blocked = place.controllers.patch(scope=name, updates=only_good).end(600)
+    assert (blocked.code, "taken back" in blocked.json["machines"][0]["reason"]) == (1, True), blocked
+    deleted = place.act("snapshots", "delete", name, "--yes")
+    assert (deleted.code, "taken back" in deleted.out) == (1, True), deleted
+    assert place.act("snapshots", "adopt", name, "--yes").code == 4
+    assert (hypervisor.virsh("dumpxml", name), place.vm.boot_id(), place.list_files()) == (before, boot, files)
+
+    for command in alarm["remedy"].splitlines():
+        if command.startswith(("virsh ", "printf ")):
+            run(["sh", "-c", command])
+        if " shutdown " in command:
+            wait_until(lambda: place.vm.power() == "shut off", 120, "it does not go off")
+    place.vm.wait_login()
+    assert place.vm.sh("cat /var/tmp/precious") == "precious"
+    assert place.vm.sh("head -c 5 /dev/vdb", root=True) == "newer"
+    assert place.act("snapshots", "list", name).code == 1, "its notes are still those of before"
+    adopted = place.act("snapshots", "adopt", name, "--yes", "--json")
+    assert (adopted.code, adopted.json["snapshots"][0]["status"]) == (0, "Restored"), adopted
+    listed = place.act("snapshots", "list", name, "--json")
+    assert (listed.code, [seen["status"] for seen in listed.json["snapshots"]]) == (0, ["Kept"]), listed
+    assert "taken back" not in place.act("doctor", "--here", "--json").out
+    deleted = place.act("snapshots", "delete", name, "--yes")
+    assert deleted.code == 0, deleted
+    assert_no_layer_is_left(place)
+    assert place.vm.sh("cat /var/tmp/precious") == "precious"

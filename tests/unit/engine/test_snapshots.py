@@ -47,6 +47,19 @@ def break_boot(fleet: SnapshotFleet) -> None:
     fleet.machines["web"].boots.up_after = None
 
 
+@pytest.mark.parametrize("snapshot", [None, {"take": "before", "patch_without": True}])
+def test_a_machine_whose_disks_somebody_has_taken_back_is_not_changed(
+    fleet: SnapshotFleet, snapshot: dict[str, Any] | None
+) -> None:
+    fleet.hypervisor.taken_back.add("web")
+    report = fleet.patch(snapshot=snapshot) if snapshot else fleet.patch()
+    outcome = outcome_of(report, "web")
+    (finding,) = [finding for finding in outcome.findings if finding.check == "disks"]
+    assert (finding.level, finding.remedy) == (FindingLevel.BLOCK, "The way back.")
+    assert (outcome.state, is_untouched(fleet)) == (OperationState.FAILED, True)
+    assert not fleet.hypervisor.orders
+
+
 def test_one_snapshot_is_taken_just_before_the_first_change(fleet: SnapshotFleet) -> None:
     report = fleet.patch_with_snapshot()
     outcome = outcome_of(report, "web")

@@ -38,6 +38,7 @@ class FakeDomain:
     config: Any
     live: Any = None  # None: it is off
     obeys_shutdown: bool = True
+    merges: dict[str, str] = field(default_factory=dict)  # the file into which a disk is being merged
 
 
 def build_disk(target: str, path: str, *, is_readonly: bool = False) -> str:
@@ -111,7 +112,8 @@ class LibvirtHost:
         file = self.files.get(words[-1])
         if file is None:
             return CommandAnswer("", 1, "stat: cannot statx: No such file or directory")
-        return file.mode if "%a" in words else file.mark if "%d %i %s %Y" in words else "regular file"
+        said = {"%a": file.mode, "%d %i %s %Y": file.mark, "%s;%y": "4096;2026-03-10 01:00:00.5 +0000"}
+        return said.get(next(word for word in words if word.startswith("%")), "regular file")
 
     def _readlink(self, words: list[str], _text: str) -> str | CommandAnswer:
         path = posixpath.normpath(words[-1])
@@ -159,6 +161,10 @@ class LibvirtHost:
     def _virsh_dominfo(self, domain: FakeDomain, words: list[str], text: str) -> str:
         return f"State:          {self._virsh_domstate(domain, words, text)}\nPersistent:     yes"
 
+    def define_again(self, name: str, xml: str) -> None:
+        """Define a domain from an older XML, as backups and Terraform do. One that runs goes on as it is."""
+        self.domains[name].config = fromstring(xml)
+
     def _virsh_snapshot_list(self, _domain: FakeDomain, _words: list[str], _text: str) -> str:
         return ""
 
@@ -193,6 +199,17 @@ class LibvirtHost:
                 self.files[path] = File(source.get("file") if source.get("file") != path else self.files[path].below)
                 source.set("file", path)
         return None
+
+    def _virsh_blockcommit(self, domain: FakeDomain, words: list[str], _text: str) -> None:
+        domain.merges[words[words.index("--path") + 1]] = words[words.index("--base") + 1]
+
+    def _virsh_blockjob(self, domain: FakeDomain, words: list[str], _text: str) -> str:
+        target = words[words.index("--path") + 1]
+        if "--pivot" in words:
+            for xml in (domain.config, domain.live):
+                find_disk(xml, target).find("source").set("file", domain.merges[target])
+            del domain.merges[target]
+        return "Active Block Commit: cur=1 end=1" if target in domain.merges else ""
 
     def _virsh_shutdown(self, domain: FakeDomain, _words: list[str], _text: str) -> None:
         if domain.obeys_shutdown:

@@ -13,7 +13,7 @@ from tasks.machines.providers.host_commands import HostCommands
 from tasks.machines.providers.libvirt.provider import open_libvirt
 from tasks.machines.providers.registry import GuardedProvider, ProviderPorts
 from tests.support.fake_clock import FakeClock
-from tests.support.provider_records import KeptRecords, NoGuard
+from tests.support.provider_records import KeptRecords, NoGuard, NoWatch
 
 CLOCK = FakeClock()
 IN_TIME = Deadline.after(CLOCK, 60)
@@ -36,11 +36,11 @@ class GarbledProvider:
 
 @pytest.mark.parametrize("error", [KeyError("State"), ValueError("no number"), TypeError("None"), AttributeError("x")])
 def test_an_answer_that_cannot_be_read_does_not_tell_whether_an_order_was_carried_out(error: Exception) -> None:
-    provider = GuardedProvider(GarbledProvider(error), CLOCK, 60, NoGuard())
+    provider = GuardedProvider(GarbledProvider(error), CLOCK, 60, NoGuard(), NoWatch())
     with pytest.raises(ProviderError, match=type(error).__name__) as raised:
         provider.read_machine(deadline=IN_TIME)
     assert not raised.value.transient
-    provider = GuardedProvider(GarbledProvider(error, is_read=True), CLOCK, 60, NoGuard())
+    provider = GuardedProvider(GarbledProvider(error, is_read=True), CLOCK, 60, NoGuard(), NoWatch())
     with pytest.raises(ProviderUnavailable, match=r"an answer of the provider \(garbled\) can't be read"):
         provider.carry_out(ProviderOrder(ProviderAct.REVERT, "s1"), deadline=IN_TIME)
 

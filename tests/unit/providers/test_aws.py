@@ -24,7 +24,7 @@ from tasks.machines.providers import ec2
 from tasks.machines.providers.aws import AwsProvider
 from tasks.machines.providers.registry import GuardedProvider
 from tests.support.fake_clock import FakeClock
-from tests.support.provider_records import NoGuard
+from tests.support.provider_records import NoGuard, NoWatch
 from tests.unit.providers.ec2_client import WatchedEc2
 
 AMI = "ami-12c6146b"
@@ -41,7 +41,9 @@ class World:
         mappings = [{"DeviceName": device, "Ebs": {"VolumeSize": size}} for device, size in sizes.items()]
         run = moto.run_instances(ImageId=AMI, MinCount=1, MaxCount=1, BlockDeviceMappings=mappings)
         self.id = run["Instances"][0]["InstanceId"]
-        self.provider = GuardedProvider(AwsProvider(ec2.Ec2(self.ec2, self.id), self.clock), self.clock, 900, NoGuard())
+        self.provider = GuardedProvider(
+            AwsProvider(ec2.Ec2(self.ec2, self.id), self.clock), self.clock, 900, NoGuard(), NoWatch()
+        )
 
     def give(self, act: ProviderAct, order_id: str = "run-1") -> str:
         return self.provider.carry_out(ProviderOrder(act, order_id), deadline=Deadline.after(self.clock, 3600))

@@ -18,15 +18,17 @@ from tasks.domain.provided_machines import (
     ProvidedDisk,
     ProvidedMachine,
     ProviderAct,
+    ProviderNotes,
     ProviderOrder,
     Snapshot,
 )
 from tasks.machines.providers.host_commands import HostCommands
 from tasks.machines.providers.libvirt.domain import Domain, DomainDisk
+from tasks.machines.providers.libvirt.notes import describe_notes, explain_way_back
 from tasks.machines.providers.libvirt.os_disk import delete_os_disk, replace_os_disk, restore_os_disk, rewrite_seed
 from tasks.machines.providers.libvirt.overlay import CopyMaker
 from tasks.machines.providers.libvirt.snapshots import delete_snapshot, revert, take_snapshot
-from tasks.machines.providers.libvirt.state import Origin, SavedSnapshot
+from tasks.machines.providers.libvirt.state import Origin, SavedSnapshot, read_any_state
 from tasks.machines.providers.libvirt.virsh import Virsh
 from tasks.machines.providers.libvirt.work import SHUTDOWN_SECONDS, DomainWork
 from tasks.machines.providers.registry import ProviderPorts
@@ -124,7 +126,19 @@ class LibvirtProvider:
             self._copy_maker.read(self._virsh, domain, deadline) if self._copy_maker is not None else None,
             domain.explain_no_snapshot(),
             domain.identity,
+            describe_notes(domain),
         )
+
+    def explain_way_back(self, known: ProviderNotes, *, deadline: Deadline) -> str:
+        """See NoteKeeper."""
+        return explain_way_back(self._virsh, known, deadline)
+
+    def renew_notes(self, known: ProviderNotes, *, is_restored: bool, deadline: Deadline) -> None:
+        """See NoteKeeper."""
+        work = DomainWork(self._virsh, deadline)
+        work.begin("adopt")
+        work.renew(known.number, read_any_state(known.text, work.domain.name) if is_restored else work.domain.state)
+        work.end()
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """Carry an order out. Return a note for the report, or ""."""
@@ -166,7 +180,8 @@ def open_libvirt(settings: ProviderSettings, machine: Machine, ports: ProviderPo
 def _describe_disk(domain: Domain, disk: DomainDisk) -> ProvidedDisk:
     origin = domain.state.find_origin(disk.live_source)
     role = DiskRole.OS if disk.is_os else DiskRole.DATA
-    return ProvidedDisk(disk.target, role, disk.live_source, _get_version(origin), origin.digest if origin else "")
+    digest = origin.digest if origin is not None else ""
+    return ProvidedDisk(disk.target, role, disk.live_source, _get_version(origin), digest, disk.source)
 
 
 def _describe_snapshot(domain: Domain, snapshot: SavedSnapshot) -> Snapshot:

@@ -63,7 +63,8 @@ def freeze(work: DomainWork, order: ProviderOrder, keep: Callable[[SavedSnapshot
         work.notes.append(f"its file systems could not be frozen: {error.message}")
         snapshot = replace(snapshot, consistency=Consistency.CRASH)
         _order_layers(work, paths, is_quiesced=False)
-    snapshot = replace(snapshot, is_taken=True)
+    marks = {file.path: work.virsh.read_mark(file.path, work.deadline) for file in snapshot.files.values()}
+    snapshot = replace(snapshot, is_taken=True, marks=marks)
     keep(snapshot)
     return snapshot
 

@@ -35,6 +35,7 @@ class SavedSnapshot:
     seed: str = ""  # the seed disk that the domain had; "": none of ours
     is_taken: bool = False  # libvirt has said so; before, only the disks show whether it was
     is_going: bool = False  # its deletion has begun, so it can't be reverted to any more
+    marks: Mapping[str, str] = field(default_factory=dict)  # of its files: they change if somebody writes to them
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class DomainState:
     must_start: bool = False  # it ran before an order that has not ended; the order at work starts it when it ends
     order: str = ""  # the act and the id of the order at work; "": none
     order_until: int = 0  # seconds since 1970 by the clock of the host, after which that order counts as dead
+    number: int = 0  # grows with each change: a lower one is that of an older definition
 
     def find_snapshot(self, snapshot_id: str) -> SavedSnapshot | None:
         """Return a snapshot; None: it was never taken, or is deleted."""
@@ -101,7 +103,7 @@ def read_state(text: str, domain: str, uuid: str) -> DomainState:
     """
     if not text.strip():
         return DomainState(uuid)
-    state = _read(text, domain)
+    state = read_any_state(text, domain)
     if state.uuid != uuid:
         hint = f"It was cloned. Remove them from the clone: `virsh metadata {domain} {METADATA_URI} --remove --config`."
         message = f"{domain}: its metadata of fleetpatch are those of another domain: {state.uuid or 'without a UUID'}"
@@ -109,7 +111,8 @@ def read_state(text: str, domain: str, uuid: str) -> DomainState:
     return state
 
 
-def _read(text: str, domain: str) -> DomainState:
+def read_any_state(text: str, domain: str) -> DomainState:
+    """Return the state of a text, whichever domain it is of. Raise ProviderError if it can't be read."""
     try:
         document = json.loads(text)
         if document.pop("form") != _FORM:

@@ -42,13 +42,13 @@ class Virsh:
         self.name = name
         self.folder = settings.folder
         self._settings = settings
-        self._virsh = ("virsh", "-q", *(("-c", settings.uri) if settings.uri else ()))
+        self.words = ("virsh", "-q", *(("-c", settings.uri) if settings.uri else ()))
 
     def read_domain(self, deadline: Deadline) -> Domain:
         """Return the domain with the chains of all files that are known of it."""
         domain, names = self._read_xml(deadline)
         of = ("--domain", self.name)
-        questions = [(*self._virsh, "snapshot-dumpxml", *of, "--snapshotname", name) for name in names]
+        questions = [(*self.words, "snapshot-dumpxml", *of, "--snapshotname", name) for name in names]
         answers = self.host.ask(questions, deadline=deadline) if names else ()
         foreign_snapshots = tuple(
             parse_foreign_snapshot(name, self._require(answer).text)
@@ -59,7 +59,7 @@ class Virsh:
     def _read_xml(self, deadline: Deadline) -> tuple[Domain, Sequence[str]]:
         """Return the domain without its chains and the snapshots of others, and the names of those."""
         words = (("dumpxml",), ("dumpxml", "--inactive"), ("dominfo",), ("snapshot-list", "--name"))
-        questions = [(*self._virsh, word, "--domain", self.name, *more) for word, *more in words]
+        questions = [(*self.words, word, "--domain", self.name, *more) for word, *more in words]
         answers = [self._require(answer) for answer in self.host.ask([*questions, ("date", "+%s")], deadline=deadline)]
         live, config, info, snapshots, now = (answer.text for answer in answers)
         names = [line.strip() for line in snapshots.splitlines() if line.strip()]
@@ -93,10 +93,10 @@ class Virsh:
 
     def _read_others(self, uuid: str, deadline: Deadline) -> tuple[str, ...]:
         """Return the XML of other domains: as they run, and as they would start. One that goes meanwhile has none."""
-        (listed,) = self.host.ask([(*self._virsh, "list", "--all", "--uuid")], deadline=deadline)
+        (listed,) = self.host.ask([(*self.words, "list", "--all", "--uuid")], deadline=deadline)
         uuids = [line.strip() for line in self._require(listed).text.splitlines() if line.strip() not in ("", uuid)]
         questions = [
-            (*self._virsh, "dumpxml", "--domain", other, *more) for other in uuids for more in ((), ("--inactive",))
+            (*self.words, "dumpxml", "--domain", other, *more) for other in uuids for more in ((), ("--inactive",))
         ]
         answers = self.host.ask(questions, deadline=deadline) if questions else ()
         return tuple(self._require(answer).text for answer in answers if not _lacks_domain(answer))
@@ -112,11 +112,11 @@ class Virsh:
 
     def ask(self, word: str, *more: str, deadline: Deadline) -> CommandAnswer:
         """Return the answer of virsh to a question about the domain."""
-        return self.host.ask([(*self._virsh, word, "--domain", self.name, *more)], deadline=deadline)[0]
+        return self.host.ask([(*self.words, word, "--domain", self.name, *more)], deadline=deadline)[0]
 
     def order(self, word: str, *more: str, text: str = "", deadline: Deadline) -> str:
         """Let virsh do something with the domain. Return what it prints."""
-        words = (*self._virsh, word, "--domain", self.name, *more)
+        words = (*self.words, word, "--domain", self.name, *more)
         return self._require(self.host.order(*words, text=text, deadline=deadline)).text
 
     def run(self, *words: str, deadline: Deadline) -> str:

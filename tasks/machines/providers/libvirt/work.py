@@ -68,7 +68,7 @@ class DomainWork:
         """Say that the order is not at work any more, whether it has succeeded or not."""
         state = self.virsh.read_state(self.deadline)
         self._require_own_order(state)
-        self.virsh.write_state(replace(state, order="", order_until=0), self.deadline)
+        self.virsh.write_state(replace(state, order="", order_until=0, number=state.number + 1), self.deadline)
 
     def _require_own_order(self, state: DomainState) -> None:
         if state.order != self._order:
@@ -111,7 +111,15 @@ class DomainWork:
 
     def save(self, **changes: Any) -> None:  # noqa: ANN401 - the fields of DomainState
         """Write a changed state into the metadata of the domain. Nobody may have changed it since it was read."""
-        state = replace(self.domain.state, **changes)
+        self._write(replace(self.domain.state, number=self.domain.state.number + 1, **changes))
+
+    def renew(self, number: int, state: DomainState) -> None:
+        """Write a state of before, or the present one, so that it is newer than those up to a number."""
+        now, later = self.domain.state, max(number, self.domain.state.number) + 1
+        order = replace(state, order=now.order, order_until=now.order_until, must_start=now.must_start)
+        self._write(replace(order, uuid=now.uuid, number=later))
+
+    def _write(self, state: DomainState) -> None:
         self.virsh.require_state(self.domain.state, self.deadline)
         self.virsh.write_state(state, self.deadline)
         self.domain = replace(self.domain, state=state)

@@ -18,8 +18,8 @@ def upgrade() -> None:
         sa.Column("address", TextType, nullable=False),
         sa.Column("identity", TextType, nullable=False),
         sa.Column("proven_at", UtcDateTime),
-        sa.Column("layers", TextType, nullable=False),
-        sa.Column("layers_at", UtcDateTime),
+        sa.Column("notes", TextType, nullable=False),
+        sa.Column("loss", TextType, nullable=False),
         sa.Column("seal", KeyType),
         sa.PrimaryKeyConstraint("machine", "provider", name="pk_provided_machines"),
     )

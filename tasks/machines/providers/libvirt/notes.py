@@ -1,0 +1,59 @@
+"""What fleetpatch's own records keep of a domain, and the way back if somebody defines it from an older XML."""
+
+import shlex
+
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.provided_machines import PowerState, ProviderNotes
+from tasks.machines.providers.libvirt.domain import Domain, build_disk_xml
+from tasks.machines.providers.libvirt.state import DiskFile, read_any_state, write_state
+from tasks.machines.providers.libvirt.virsh import Virsh
+from tasks.machines.providers.libvirt.work import iterate_layers
+
+
+def describe_notes(domain: Domain) -> ProviderNotes:
+    """Return what is in the metadata of a domain. No disk of it may start from a file below a layer of ours."""
+    state, used = domain.state, domain.used_paths
+    layers = {path: below for path, below in state.layers.items() if path not in state.doomed}
+    tops = sorted({*layers, *used} - set(layers.values()), key=lambda path: path in used)  # those in use come last
+    newest = {below: top for top in tops for below in iterate_layers(layers, top) if below not in {top, *used}}
+    ids = (*(snapshot.id for snapshot in state.snapshots), *(kept.id for kept in state.kept_disks))
+    sources = {disk.target: disk.live_source for disk in domain.disks}
+    return ProviderNotes(state.number, ids, sources, newest, write_state(state))
+
+
+def explain_way_back(virsh: Virsh, known: ProviderNotes, deadline: Deadline) -> str:
+    """Return which files have the newest data, and the commands that give them back to a domain, where that is certain.
+
+    Raises:
+        ProviderError, ProviderUnavailable: the host can't be asked.
+    """
+    domain, find = virsh.read_domain(deadline), known.newest.get
+    older = {disk.target: path for disk in domain.disks if (path := find(disk.source) or find(disk.live_source))}
+    newest, lines = {**known.tops, **older}, []
+    there = virsh.find_there(list(newest.values()), deadline)
+    for target, path in newest.items():
+        if path in there:
+            size, at = virsh.run("stat", "-L", "-c", "%s;%y", "--", path, deadline=deadline).strip().split(";")
+            lines.append(f"The newest data of {target}: {path}, {size} bytes, last written {at.partition('.')[0]}.")
+        else:
+            lines.append(
+                f"{path}, which had the newest data of {target}, is not there any more. Look for a copy of it."
+            )
+    if not older or not set(older.values()) <= there:
+        return "\n".join(lines)
+    marks: dict[str, str] = {}
+    for snapshot in read_any_state(known.text, virsh.name).snapshots:
+        marks |= snapshot.marks
+    frozen = virsh.find_there(list(marks), deadline)
+    if written := sorted(path for path in frozen if marks[path] != virsh.read_mark(path, deadline)):
+        lines.append(f"CAUTION: {', '.join(written)} was written to since, and the newest data need it as it was.")
+        lines.append("First copy all of these files. Check the file systems afterwards (fsck).")
+    name, command = shlex.quote(domain.name), shlex.join(word for word in virsh.words if word != "-q")
+    lines.append(f"The way back, as root on {virsh.host.host}:")
+    if domain.power is not PowerState.STOPPED:
+        lines.append(f"{command} shutdown {name}   # and wait until `{command} domstate {name}` says: shut off")
+    for disk in domain.disks:
+        if disk.target in older:
+            xml = shlex.quote(build_disk_xml(disk, DiskFile(older[disk.target], "qcow2")))
+            lines.append(f"printf %s {xml} | {command} update-device {name} /dev/stdin --config")
+    return "\n".join([*lines, f"{command} start {name}"])

@@ -1,0 +1,67 @@
+"""Compares what a provider has written down of our orders with what the records have of it."""
+
+from dataclasses import replace
+
+from inventory.machine import Machine
+from tasks.domain.errors import DisksTakenBack, FleetpatchError
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.machine_provider import MachineProvider, NoteKeeper
+from tasks.domain.provided_machines import ProvidedMachine, ProviderNotes, ProviderRecord
+from tasks.machines.providers.identity import ProviderRecords
+from tasks.rules.provided_disks import ProviderLoss, find_loss
+
+
+class NoteWatch:
+    """Watches the notes of one machine. Not thread-safe. Every method raises RecordsError."""
+
+    def __init__(self, machine: Machine, provider: MachineProvider, records: ProviderRecords) -> None:
+        """``provider`` is that of the machine."""
+        self._machine, self._provider, self._records = machine, provider, records
+
+    @property
+    def _record(self) -> ProviderRecord:
+        """What is kept of the machine."""
+        name, provider = self._machine.name, self._machine.provider
+        return self._records.find(name, provider) or ProviderRecord(name, provider)
+
+    def has_notes(self) -> bool:
+        """See WatchedProvider."""
+        known = self._record.notes
+        return known is not None and bool(known.ids or known.newest)
+
+    def require_nothing_lost(self, provided: ProvidedMachine, deadline: Deadline) -> None:
+        """Keep the notes of a machine that was read just now. Raise DisksTakenBack if something of them is lost."""
+        if provided.notes is None:
+            return
+        record = self._record
+        loss = find_loss(record.notes, provided)
+        error = self._describe(loss, record.notes, deadline) if loss is not None and record.notes is not None else None
+        notes = provided.notes if error is None else record.notes
+        kept = replace(record, notes=notes, loss="" if error is None else f"{error.message}\n{error.hint}")
+        if kept != record and (provided.notes.number or record.notes is not None):
+            self._records.save_notes(kept)
+        if error is not None:
+            raise error
+
+    def _describe(self, loss: ProviderLoss, known: ProviderNotes, deadline: Deadline) -> DisksTakenBack:
+        adopt, lines = f"fleetpatch snapshots adopt {self._machine.name}", []
+        if not loss.is_of_notes_only and isinstance(self._provider, NoteKeeper):
+            try:
+                lines = [self._provider.explain_way_back(known, deadline=deadline)]
+            except FleetpatchError as error:
+                lines = [f"The way back can't be told now: {error.message}"]
+        lines += [f"When its disks are right: {adopt}", f"If it shall stay as it is now: {adopt} --as-it-is"]
+        return DisksTakenBack(loss.message, machine=self._machine.name, hint="\n".join(lines))
+
+    def adopt(self, provided: ProvidedMachine, deadline: Deadline, *, as_it_is: bool) -> str:
+        """See WatchedProvider. The machine was read just now."""
+        known, provider = self._record.notes, self._provider
+        loss = find_loss(known, provided)
+        if loss is None or known is None or not isinstance(provider, NoteKeeper):
+            return ""
+        if not loss.is_of_notes_only and not as_it_is:
+            raise self._describe(loss, known, deadline)
+        provider.renew_notes(known, is_restored=not as_it_is, deadline=deadline)
+        files = ", ".join(sorted(set(known.newest.values()))) or "no file"
+        restored = f"its provider knows {', '.join(loss.ids)} again"
+        return f"it stays as it is; {files} may be left on its host" if as_it_is else restored

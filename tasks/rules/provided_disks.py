@@ -1,0 +1,52 @@
+"""Rules for what others have taken back of our orders to a machine: an older definition, an older file. Pure."""
+
+from collections.abc import Mapping
+
+from inventory.data_class import dataclass
+from tasks.domain.provided_machines import ProvidedMachine, ProviderNotes
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderLoss:
+    """What others have taken back."""
+
+    older: Mapping[str, str]  # the file with the newest data, by the id of each disk that starts or runs with an older
+    other: Mapping[str, str]  # likewise, of disks that are in a file that the records do not know
+    ids: tuple[str, ...]  # of snapshots and kept disks that the provider does not know any more
+
+    @property
+    def is_of_notes_only(self) -> bool:
+        """Return whether the disks are as they should be."""
+        return not self.older and not self.other
+
+    @property
+    def message(self) -> str:
+        """Return what it is, in words."""
+        parts = [f"{disk} has an older file than {path}" for disk, path in self.older.items()]
+        parts += [f"{disk} is not in {path} any more" for disk, path in self.other.items()]
+        parts += [f"its provider has forgotten {', '.join(self.ids)}"] if self.ids else []
+        return f"somebody has taken back what fleetpatch has done to its disks: {'; '.join(parts)}"
+
+
+def find_loss(known: ProviderNotes | None, machine: ProvidedMachine) -> ProviderLoss | None:
+    """Return what others have taken back of our orders to a machine; None: nothing.
+
+    Newer notes are those of an order that the records do not have yet, or of another controller. Older notes are those
+    of a definition from before our last order: only then an id that is not there has been lost, and not deleted.
+
+    Args:
+        known: what the records have of the provider's notes; None: nothing.
+        machine: as its provider shows it.
+    """
+    notes = machine.notes
+    if known is None or notes is None or notes.number > known.number:
+        return None
+    files = {disk.id: {disk.source, disk.next_source} for disk in machine.disks}
+    older = {disk: known.newest[path] for disk, paths in files.items() for path in paths if path in known.newest}
+    is_old_definition = notes.number < known.number
+    ids = tuple(known_id for known_id in known.ids if known_id not in notes.ids) if is_old_definition else ()
+    if not older and not ids:
+        return None
+    found = {*older.values(), *(path for paths in files.values() for path in paths)}
+    other = {disk: path for disk, path in known.tops.items() if is_old_definition and path not in found}
+    return ProviderLoss(older, other, ids)

@@ -1,0 +1,244 @@
+"""A domain that somebody defines from an older XML: seen, told with the way back, and nothing more is done to it."""
+
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from xml.etree.ElementTree import tostring
+
+import pytest
+from defusedxml.ElementTree import fromstring
+
+from inventory.machine import Machine as InventoryMachine
+from tasks.domain.errors import DisksTakenBack, ProviderUnavailable
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.provided_machines import ProviderAct
+from tasks.machines.providers.note_watch import NoteWatch
+from tasks.machines.providers.registry import GuardedProvider
+from tests.support.provider_records import KeptRecords, NoGuard
+from tests.unit.providers.libvirt_host import IMAGE, LibvirtHost, Machine, build_disk, find_disk
+
+TAKE, REVERT, DELETE = ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT
+REPLACE, RESTORE, DELETE_DISK = ProviderAct.REPLACE_OS_DISK, ProviderAct.RESTORE_OS_DISK, ProviderAct.DELETE_OS_DISK
+DISKS = {"vda": "/d/os.qcow2", "vdb": "/d/data.qcow2"}
+
+
+@dataclass
+class WatchedMachine(Machine):
+    """A machine whose notes are in the records of a controller, too."""
+
+    records: KeptRecords = field(default_factory=KeptRecords)
+
+    @property
+    def _provider(self) -> Any:
+        machine, provider = InventoryMachine("web-1", "10.0.0.1", provider="rack/web"), super()._provider
+        watch = NoteWatch(machine, provider, self.records)
+        return GuardedProvider(provider, self.host.clock, 900, NoGuard(), watch)
+
+    def order(self, act: ProviderAct, order_id: str = "s1", **more: Any) -> str:
+        note = super().order(act, order_id, **more)
+        self.read()  # as every caller does
+        return note
+
+    def adopt(self, *, as_it_is: bool = False) -> str:
+        done: str = self._provider.adopt(as_it_is=as_it_is, deadline=Deadline.after(self.host.clock, 900))
+        return done
+
+    def dump(self) -> str:
+        return tostring(self.domain.config, encoding="unicode")
+
+    def power_cycle(self) -> None:
+        self.domain.live = None
+        self.host.start(self.name)
+
+    def get_files(self) -> dict[str, str]:
+        xml = self.domain.config if self.domain.live is None else self.domain.live
+        return {target: find_disk(xml, target).find("source").get("file") for target in DISKS}
+
+    def put_back(self) -> None:
+        """Do what the way back says."""
+        with pytest.raises(DisksTakenBack) as raised:
+            self.read()
+        commands = [shlex.split(line) for line in raised.value.hint.splitlines() if line.startswith("printf %s")]
+        assert len(commands) == 2
+        self.domain.live = None
+        for command in commands:
+            words = ("virsh", "-q", "update-device", "--domain", self.name)
+            self.host.order(*words, text=command[2], deadline=Deadline.after(self.host.clock, 9))
+        self.host.start(self.name)
+
+
+def make_web() -> WatchedMachine:
+    host = LibvirtHost()
+    host.define("web", *(build_disk(target, path) for target, path in DISKS.items()))
+    host.start("web")
+    return WatchedMachine(host, "web")
+
+
+@pytest.fixture
+def web() -> WatchedMachine:
+    return make_web()
+
+
+@pytest.fixture
+def taken_back(web: WatchedMachine) -> WatchedMachine:
+    """It runs with the disks of before its snapshot."""
+    old = web.dump()
+    web.order(TAKE)
+    web.host.define_again("web", old)
+    web.power_cycle()
+    return web
+
+
+def read_loss(machine: WatchedMachine) -> DisksTakenBack:
+    with pytest.raises(DisksTakenBack) as raised:
+        machine.read()
+    return raised.value
+
+
+def test_it_is_seen_and_nothing_more_is_ordered(taken_back: WatchedMachine) -> None:
+    assert taken_back.get_files() == DISKS
+    loss = read_loss(taken_back)
+    assert "vda has an older file than /d/web.vda.layer-1.qcow2" in loss.message
+    assert "vdb has an older file than /d/web.vdb.layer-1.qcow2" in loss.message
+    assert "forgotten s1" in loss.message
+    before = taken_back.dump(), set(taken_back.host.files)
+    for act in set(ProviderAct) - {ProviderAct.STOP, ProviderAct.POWER_OFF}:
+        with pytest.raises(DisksTakenBack):
+            taken_back.order(act, "s2", image=IMAGE)
+    assert (taken_back.dump(), set(taken_back.host.files)) == before
+    (record,) = taken_back.records.rows.values()
+    assert record.loss.startswith(loss.message)
+    with pytest.raises(DisksTakenBack):
+        taken_back.order(ProviderAct.POWER_OFF)
+    assert taken_back.domain.live is None, "it may be stopped"
+
+
+def test_the_way_back_is_told_and_ends_it(taken_back: WatchedMachine) -> None:
+    hint = read_loss(taken_back).hint
+    assert "The newest data of vda: /d/web.vda.layer-1.qcow2, 4096 bytes, last written 2026-03-10 01:00:00" in hint
+    assert "virsh shutdown web" in hint
+    assert "update-device web /dev/stdin --config" in hint
+    assert hint.index("virsh start web") < hint.index("fleetpatch snapshots adopt web-1\n")
+    assert "CAUTION" not in hint
+    with pytest.raises(DisksTakenBack):
+        taken_back.adopt()
+    taken_back.put_back()
+    assert "has forgotten s1" in read_loss(taken_back).message, "its disks are right, and its notes are not"
+    assert taken_back.adopt() == "its provider knows s1 again"
+    assert [snapshot.id for snapshot in taken_back.read().snapshots] == ["s1"]
+    (record,) = taken_back.records.rows.values()
+    assert record.loss == ""
+    taken_back.order(DELETE)
+    assert taken_back.get_files() == DISKS
+
+
+def test_a_file_that_was_written_to_below_the_newest_one_is_told(taken_back: WatchedMachine) -> None:
+    taken_back.host.files["/d/os.qcow2"].mark = "1 1 1 2"
+    hint = read_loss(taken_back).hint
+    assert "CAUTION: /d/os.qcow2 was written to since" in hint
+    del taken_back.host.files["/d/web.vda.layer-1.qcow2"]
+    hint = read_loss(taken_back).hint
+    assert "layer-1.qcow2, which had the newest data of vda, is not there any more" in hint
+    assert "update-device" not in hint
+
+
+def test_a_machine_that_still_runs_with_the_newest_files_is_seen_before_it_starts(web: WatchedMachine) -> None:
+    old = web.dump()
+    web.order(TAKE)
+    web.host.define_again("web", old)
+    assert web.get_files() != DISKS
+    assert "vda has an older file" in read_loss(web).message
+
+
+def test_a_person_may_say_that_it_is_right_as_it_is(taken_back: WatchedMachine) -> None:
+    done = taken_back.adopt(as_it_is=True)
+    assert "/d/web.vda.layer-1.qcow2, /d/web.vdb.layer-1.qcow2 may be left on its host" in done
+    assert taken_back.read().snapshots == ()
+    assert taken_back.get_files() == DISKS
+    taken_back.order(TAKE, "s2")
+    taken_back.order(DELETE, "s2")
+    assert taken_back.adopt() == ""
+
+
+def test_another_controller_sees_it_too_and_takes_what_a_person_said_there(web: WatchedMachine) -> None:
+    second = WatchedMachine(web.host, "web")
+    old = web.dump()
+    web.order(TAKE)
+    second.read()
+    web.host.define_again("web", old)
+    read_loss(second)
+    web.adopt(as_it_is=True)
+    assert second.read().snapshots == ()
+
+
+def test_a_kept_disk_that_was_forgotten_is_seen(web: WatchedMachine) -> None:
+    old = web.dump()
+    web.order(REPLACE, "u1", image=IMAGE)
+    web.host.define_again("web", old)
+    web.power_cycle()
+    loss = read_loss(web)
+    assert "vda is not in /d/web.vda.u1.qcow2 any more" in loss.message
+    assert "forgotten u1" in loss.message
+    assert "update-device" not in loss.hint
+
+
+@pytest.mark.parametrize("act", [TAKE, REVERT, DELETE, REPLACE, RESTORE, DELETE_DISK], ids=str)
+def test_an_order_of_ours_is_no_loss_wherever_it_broke(act: ProviderAct) -> None:
+    """The process dies, and has saved nothing of its order. A later process looks, and gives the order again."""
+    breaks_at, has_ended = 0, False
+    while not has_ended:
+        web, given = make_web(), 0
+        if act in {REVERT, DELETE}:
+            web.order(TAKE)
+        if act in {RESTORE, DELETE_DISK}:
+            web.order(REPLACE, image=IMAGE)
+
+        def count(_words: Sequence[str], breaks_at: int = breaks_at) -> None:
+            nonlocal given
+            given += 1
+            if given > breaks_at:
+                raise ProviderUnavailable("the line broke")
+
+        web.host.before = count
+        with suppress(ProviderUnavailable):
+            super(WatchedMachine, web).order(act, image=IMAGE)
+            has_ended = True
+        web.host.before = lambda _words: None
+        web.read()
+        web.order(act, image=IMAGE)
+        breaks_at += 5
+    assert breaks_at > 20
+
+
+def test_what_an_owner_does_rightly_is_no_loss(web: WatchedMachine) -> None:
+    web.order(TAKE)
+    for xml in (web.domain.config, web.domain.live):
+        find_disk(xml, "vdb").find("source").set("file", "/new/data.qcow2")
+    web.host.files["/new/data.qcow2"] = web.host.files["/d/web.vdb.layer-1.qcow2"]
+    assert [snapshot.id for snapshot in web.read().snapshots] == ["s1"]
+    fresh = web.dump()
+    web.host.define_again("web", fresh)
+    web.power_cycle()
+    web.read()
+
+
+def test_a_definition_of_a_machine_without_anything_of_ours_is_no_loss(web: WatchedMachine) -> None:
+    old = web.dump()
+    web.order(TAKE)
+    web.order(DELETE)
+    web.host.define_again("web", old)
+    web.power_cycle()
+    web.read()
+    web.order(TAKE, "s2")
+    assert [snapshot.id for snapshot in web.read().snapshots] == ["s2"]
+
+
+def test_a_file_below_a_layer_of_a_detached_disk_is_seen_when_it_comes_back(web: WatchedMachine) -> None:
+    web.order(TAKE)
+    web.detach("vdb")
+    web.read()
+    for xml in (web.domain.config, web.domain.live):
+        xml.find("devices").append(fromstring(build_disk("vdb", "/d/data.qcow2")))
+    assert "vdb has an older file than /d/web.vdb.layer-1.qcow2" in read_loss(web).message
