@@ -23,7 +23,7 @@ from tasks.machines.providers.identity import IdentityGuard
 from tasks.machines.providers.registry import GuardedProvider
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
-from tests.support.provider_records import KeptRecords
+from tests.support.provider_records import KeptRecords, NoWatch
 
 OWN, OTHER = "4c4c4544-0044-4410-8054-b9c04f595631", "11111111-2222-4333-8444-555555555555"
 CARD = "52:54:00:00:00:0a"
@@ -44,7 +44,7 @@ class World:
         self.provided = ProvidedMachine("vm-1", PowerState.RUNNING, identity=HardwareIdentity(OWN, macs=(CARD,)))
         self.machine = Machine("web", "10.0.0.1", provider="rack/vm-1", identity=identity)
         guard = IdentityGuard(self.machine, kind, self.clock, self.connect, self.records)
-        self.provider = GuardedProvider(self, self.clock, 900, guard)
+        self.provider = GuardedProvider(self, self.clock, 900, guard, NoWatch())
 
     def connect(self, name: str) -> Any:
         assert name == "web"

@@ -28,7 +28,7 @@ from tasks.machines.providers.registry import GuardedProvider
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_provider import FakeHypervisor, FakeProvider
 from tests.support.fake_transport import FakeTransport
-from tests.support.provider_records import KeptRecords, NoGuard
+from tests.support.provider_records import KeptRecords, NoGuard, NoWatch
 
 
 def load(
@@ -112,7 +112,7 @@ def test_the_list_of_providers_marks_experimental_ones(kind: str, monkeypatch: p
     hypervisor.add_machine("w1")
     monkeypatch.setattr(FakeProvider, "kind", kind)
     machine = Machine("web", "web", provider="lab/w1")
-    provider = GuardedProvider(FakeProvider(hypervisor, "w1"), clock, 60, NoGuard())
+    provider = GuardedProvider(FakeProvider(hypervisor, "w1"), clock, 60, NoGuard(), NoWatch())
     answer = _ask(SimpleNamespace(open_provider=lambda _: provider, clock=clock), machine)  # type: ignore[arg-type]
     assert answer["experimental"] is (kind == "aws")
     assert ("experimental: aws was never run on the real thing" in _describe(answer)) is (kind == "aws")
