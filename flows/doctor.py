@@ -23,6 +23,7 @@ from tasks.rules.machine_checks.findings import (
     find_worst_level,
 )
 from tasks.rules.machine_checks.precheck import check_assessment, check_clock
+from tasks.rules.machine_identity import IDENTITY_CHECK
 from tasks.steps.assess import assess
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import RunContext
@@ -83,7 +84,7 @@ def _check_machine(run_context: RunContext, machine: Machine) -> Readiness:
     run_context.listener.on_progress(machine.name, Step.ASSESS, None, "looking")
     context = MachineContext(run_context, connect_or_defer_error(run_context.connect, machine), MachineState(machine))
     try:
-        findings = (*_assess_and_check(context), *check_identity(context, FindingLevel.WARN))
+        findings = (*_assess_and_check(context), *_check_identity(context))
     finally:
         context.transport.close()
     if not machine.owner.is_patchable:
@@ -102,12 +103,19 @@ def check_identities(machines: Sequence[Machine], ports: Ports, *, at_once: int)
     def check(machine: Machine) -> Readiness:
         run_context.listener.on_progress(machine.name, Step.ASSESS, None, "asking who it is")
         transport = connect_or_defer_error(run_context.connect, machine)
-        findings = check_identity(MachineContext(run_context, transport, MachineState(machine)), FindingLevel.WARN)
+        findings = _check_identity(MachineContext(run_context, transport, MachineState(machine)))
         state = OperationState.FAILED if describe_blocking_findings(findings) else OperationState.SUCCEEDED
         run_context.listener.on_step_finished(machine.name, Step.ASSESS, state.value, "")
         return Readiness(machine.name, findings)
 
     return visit_machines([machine for machine in machines if machine.provider], at_once, check)
+
+
+def _check_identity(context: MachineContext) -> tuple[Finding, ...]:
+    try:
+        return check_identity(context, FindingLevel.WARN)
+    except FleetpatchError as error:  # of one machine; the others are checked all the same
+        return (Finding(IDENTITY_CHECK, FindingLevel.BLOCK, error.message, error.hint),)
 
 
 def _assess_and_check(context: MachineContext) -> tuple[Finding, ...]:

@@ -60,6 +60,7 @@ class IdentityProof:
     state: IdentityState
     message: str  # such as ``it has the UUID of rack/vm-2``
     proven_at: datetime | None = None  # when it was proven last; None: never
+    is_transient: bool = False  # the machine did not answer, and may do so later
 
     @property
     def is_proven(self) -> bool:
@@ -85,7 +86,7 @@ class ProviderRecord:
 
     machine: str
     provider: str  # as the inventory entry has it: NAME or NAME/ID
-    address: str = ""  # under which the machine was asked who it is
+    address: str = ""  # how it was reached when it was asked who it is: see describe_endpoint
     identity: HardwareIdentity | None = None  # that machine and provider both had then; None: never proven
     proven_at: datetime | None = None
     notes: ProviderNotes | None = None  # as the provider showed them last, when nothing was lost; None: never

@@ -1,17 +1,21 @@
 """Stores machines as their providers had them last: who they are, and what the providers have written down of them."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
+from tasks.domain.errors import SealBroken, SealKeyMissing
 from tasks.domain.provided_machines import HardwareIdentity, ProviderNotes, ProviderRecord
 from tasks.records.seals import Seals
 from tasks.records.snapshot_schema import provided_machines
 from tasks.records.statements import upsert_row
 from tasks.records.storage.database import Database
+
+logger = logging.getLogger(__name__)
 
 
 class SqlProvidedMachines:
@@ -25,7 +29,7 @@ class SqlProvidedMachines:
         """Store who a machine is. What is stored of its notes stays as it is.
 
         Raises:
-            RecordsError: it can't be stored. SealBroken, SealKeyMissing: see find.
+            RecordsError: it can't be stored.
         """
         identity = json.dumps(asdict(record.identity)) if record.identity is not None else ""
         self._save(record, {"address": record.address, "identity": identity, "proven_at": record.proven_at})
@@ -46,9 +50,11 @@ class SqlProvidedMachines:
     def find(self, machine: str, provider: str) -> ProviderRecord | None:
         """Return what is stored of a machine at a provider; None: nothing.
 
+        A row that something else has written, or that was sealed with a key that is not here (any more), is nothing: it
+        must not keep a machine from its way back.
+
         Raises:
-            SealBroken: something else has written or changed the row.
-            SealKeyMissing: another controller has sealed it.
+            RecordsError: it can't be read.
         """
         with self._database.begin_read("read a machine as its provider had it") as connection:
             row = self._read(connection, machine, provider)
@@ -58,8 +64,13 @@ class SqlProvidedMachines:
         columns = provided_machines.c
         query = select(provided_machines).where(columns.machine == machine, columns.provider == provider)
         row = connection.execute(query).mappings().one_or_none()
-        if row is not None:
+        if row is None:
+            return None
+        try:
             self._seals.check(provided_machines, row, f"{machine} at {provider}")
+        except (SealBroken, SealKeyMissing) as error:
+            logger.warning("%s", error.message)
+            return None
         return row
 
     def find_losses(self) -> Sequence[ProviderRecord]:

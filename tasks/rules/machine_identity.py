@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
-from inventory.machine import IdentityPolicy
+from inventory.addresses import build_endpoint
+from inventory.machine import IdentityPolicy, Machine
 from tasks.domain.model import Finding
 from tasks.domain.provided_machines import HardwareIdentity, IdentityProof, IdentityState, ProviderRecord
 from tasks.domain.states import FindingLevel
@@ -29,29 +30,45 @@ _NO_UUIDS: Final = frozenset(
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _INSTANCE_ID: Final = re.compile(r"i-[0-9a-f]{8,17}")
 _NO_MACS: Final = frozenset({"00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff"})
-IDENTITY_REMEDY: Final = (
-    "Correct its `provider` or its `address`. If nothing can prove it, write `identity: unverified` into its inventory"
-    " entry: then nothing but you stands for its being the right one."
+_REMEDY: Final = "Correct its `provider` or its `address` in the inventory."
+_UNKNOWN_REMEDY: Final = (
+    "Let it answer once, with `fleetpatch inventory check --providers`. If nothing can prove it, write"
+    " `identity: unverified` at it in the inventory: then nothing but you stands for its being the right one."
 )
 
 
 def explain_refusal(proof: IdentityProof, policy: IdentityPolicy) -> str:
-    """Return why no order may be given to the provider of a machine, or "". ``policy`` is that of its inventory."""
-    is_allowed = proof.is_proven or (proof.state is IdentityState.UNKNOWN and policy is IdentityPolicy.UNVERIFIED)
-    return "" if is_allowed else proof.message
+    """Return why no order may be given to the provider of a machine, or "". ``policy`` is that of its inventory.
+
+    The way past is part of it: many ways that an error takes keep the message alone.
+    """
+    if proof.is_proven or (proof.state is IdentityState.UNKNOWN and policy is IdentityPolicy.UNVERIFIED):
+        return ""
+    allowed = " (`identity: unverified` at it in the inventory allows it)"
+    return f"{proof.message}{allowed if proof.state is IdentityState.UNKNOWN else ''}"
 
 
 def describe_identity(
     proof: IdentityProof, policy: IdentityPolicy, unknown_level: FindingLevel = FindingLevel.BLOCK
 ) -> Finding:
     """Return a proof as a finding. ``unknown_level`` is for a machine that nothing proves, although it must be."""
-    if proof.is_proven:
+    if proof.state is IdentityState.PROVEN:
         return Finding(IDENTITY_CHECK, FindingLevel.GOOD, proof.message)
-    if not explain_refusal(proof, policy):
+    if proof.is_proven:
+        return Finding.remark(IDENTITY_CHECK, proof.message)
+    if not (refusal := explain_refusal(proof, policy)):
         message = f"`identity: unverified`: nothing proves that its provider means this machine: {proof.message}"
         return Finding.remark(IDENTITY_CHECK, message)
-    level = FindingLevel.BLOCK if proof.state is IdentityState.DIFFERENT else unknown_level
-    return Finding(IDENTITY_CHECK, level, proof.message, IDENTITY_REMEDY)
+    if proof.state is IdentityState.DIFFERENT:
+        return Finding(IDENTITY_CHECK, FindingLevel.BLOCK, refusal, _REMEDY)
+    return Finding(IDENTITY_CHECK, unknown_level, refusal, _UNKNOWN_REMEDY)
+
+
+def describe_endpoint(machine: Machine) -> str:
+    """Return how a machine is reached, in words. A proof counts for one endpoint."""
+    transport, address, port, jump, site = build_endpoint(machine)
+    through = f" through {', '.join(jump)}" if jump else ""
+    return f"{address}:{port} ({transport}, {site}){through}"
 
 
 def normalize_uuid(text: object) -> str:
@@ -75,6 +92,11 @@ def normalize_instance_id(text: object) -> str:
     return instance_id if _INSTANCE_ID.fullmatch(instance_id) else ""
 
 
+def _normalize(identity: HardwareIdentity) -> HardwareIdentity:
+    macs = normalize_macs(identity.macs)
+    return HardwareIdentity(normalize_uuid(identity.uuid), normalize_instance_id(identity.instance_id), macs)
+
+
 def judge_identity(own: HardwareIdentity, provided: HardwareIdentity, provider: str) -> IdentityProof:
     """Return whether a machine is the one of its provider, by what both know.
 
@@ -87,7 +109,7 @@ def judge_identity(own: HardwareIdentity, provided: HardwareIdentity, provider: 
         provided: as the provider tells it.
         provider: the reference of the inventory, for the message.
     """
-    same: list[str] = []
+    own, provided, same = _normalize(own), _normalize(provided), list[str]()
     if own.instance_id and provided.instance_id:
         if own.instance_id != provided.instance_id:
             return _differ("instance", own.instance_id, provider, provided.instance_id)
@@ -97,10 +119,10 @@ def judge_identity(own: HardwareIdentity, provided: HardwareIdentity, provider: 
             return _differ("UUID", own.uuid, provider, provided.uuid)
         same.append("UUID")
     known = set(own.macs) & set(provided.macs)
-    if own.macs and provided.macs and not known:
+    if provided.macs and not known and (own.macs or same):
         if not same:
             return _differ("network cards", ", ".join(own.macs), provider, ", ".join(provided.macs))
-        # a clone, or cards whose addresses somebody has changed
+        # a clone, a container that shows what its host is, or cards whose addresses somebody has changed
         message = f"it has the {same[0]} of {provider}, and none of its network cards ({', '.join(provided.macs)})"
         return IdentityProof(IdentityState.UNKNOWN, message)
     if provided.macs and len(known) == len(provided.macs):
@@ -112,13 +134,13 @@ def judge_identity(own: HardwareIdentity, provided: HardwareIdentity, provider: 
 
 
 def judge_by_record(
-    record: ProviderRecord | None, address: str, provided: HardwareIdentity | None, provider: str, reason: str
+    record: ProviderRecord | None, endpoint: str, provided: HardwareIdentity | None, provider: str, reason: str
 ) -> IdentityProof:
     """Return what is known of a machine that can't be asked now.
 
     Args:
         record: of the machine at that provider; None: there is none.
-        address: where the machine is asked now. A proof of another address says nothing of it.
+        endpoint: how the machine is reached now. A proof of another one says nothing of it.
         provided: as the provider tells it now; None: it does not.
         provider: the reference of the inventory, for the message.
         reason: why the machine can't be asked.
@@ -127,7 +149,7 @@ def judge_by_record(
     if record is None or record.identity is None or record.proven_at is None:
         return IdentityProof(unknown, f"it was never proven to be {provider}, and can't be asked: {reason}")
     at = f"{record.proven_at:%Y-%m-%d %H:%M} UTC"
-    if record.address != address:
+    if record.address != endpoint:
         message = f"it was proven to be {provider} on {at}, but at {record.address}, and can't be asked: {reason}"
         return IdentityProof(unknown, message)
     if provided is None:

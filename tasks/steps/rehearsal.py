@@ -14,7 +14,6 @@ from tasks.domain.provided_machines import Overlay, PowerState, ProviderAct, Pro
 from tasks.domain.states import OperationState, Step
 from tasks.machines.transport.open_port import DEFAULT_PORT
 from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.rules.machine_identity import IDENTITY_REMEDY
 from tasks.rules.rehearsal import select_copy_checks
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import MachineInstances, RunContext
@@ -93,7 +92,7 @@ def require_no_copy(context: MachineContext) -> None:
     provider = require_provider(context, *_ACTS)
     before = read_provided_machine(context, provider)
     if refusal := describe_blocking_findings(check_identity(context)):
-        raise ProviderError(refusal, hint=IDENTITY_REMEDY)
+        raise ProviderError(refusal)
     if before.overlay is not None:
         hint = "Wait for the run in its name. If that is over, delete the copy as the documentation on rehearsals says."
         raise ProviderError(f"there is a copy of it already: {before.overlay.id}", hint=hint)

@@ -55,6 +55,10 @@ class NoWatch(NoteWatch):
     def __init__(self) -> None:
         """It needs nothing."""
 
+    def has_notes(self) -> bool:
+        """Return that there are none."""
+        return False
+
     def require_nothing_lost(self, provided: ProvidedMachine, deadline: Deadline) -> None:
         """Allow it."""
 

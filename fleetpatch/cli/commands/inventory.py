@@ -88,7 +88,9 @@ def check_inventory(
     else:
         print_valid_inventory(path, loaded_inventory)
         print_findings([replace(finding, check=one.machine) for one in readiness for finding in one.findings])
-    raise typer.Exit(int(to_doctor_exit_code((), readiness)))
+        if not readiness:
+            print_unwrapped("No machine has a provider.")
+    raise typer.Exit(int(to_doctor_exit_code((), readiness) if readiness else ExitCode.WARNINGS))
 
 
 @inventory_app.command("list")

@@ -1,11 +1,18 @@
 """Proves that the machine at an address is the one that its provider means, before an order is given to that."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Final, Protocol
 
 from inventory.machine import Machine
 from inventory.machine_providers import ProviderKind
-from tasks.domain.errors import FleetpatchError, ProviderError
+from tasks.domain.errors import (
+    FleetpatchError,
+    ProviderError,
+    ProviderUnavailable,
+    TransportError,
+)
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, Transport
 from tasks.domain.provided_machines import (
@@ -17,7 +24,7 @@ from tasks.domain.provided_machines import (
     ProviderRecord,
 )
 from tasks.rules.machine_identity import (
-    IDENTITY_REMEDY,
+    describe_endpoint,
     explain_refusal,
     judge_by_record,
     judge_identity,
@@ -27,6 +34,10 @@ from tasks.rules.machine_identity import (
 )
 
 _ANSWER_SECONDS: Final = 60.0
+_OFF_SECONDS: Final = 10.0
+"""How long a machine is asked that should be off: it is the good case that it does not answer."""
+_STILL_PROVEN: Final = timedelta(minutes=1)
+_OFF: Final = frozenset({PowerState.STOPPED, PowerState.PAUSED})
 _OWN_DISKS: Final = frozenset({ProviderKind.LVM.value, ProviderKind.BTRFS.value})
 """The kinds of provider that are asked on the machine itself."""
 
@@ -58,41 +69,61 @@ class IdentityGuard:
         self._connect, self._records = connect, records
 
     def prove(self, provided: ProvidedMachine, deadline: Deadline) -> IdentityProof:
-        """Return whether the machine is the one that its provider shows. The machine is asked, unless it is off.
+        """Return whether the machine is the one that its provider shows. It is asked, also if it should be off.
+
+        What was proven in the last minute is not asked again: an order may be given more than once.
 
         Raises:
             RecordsError: what is known of it can't be read or kept.
         """
-        provider = self._machine.provider
+        machine, now = self._machine, self._clock.now()
         if self._kind in _OWN_DISKS:
-            return IdentityProof(IdentityState.PROVEN, "the machine itself holds its disks", self._clock.now())
-        reason = f"its provider says that it is {provided.power}"
-        if provided.power not in {PowerState.STOPPED, PowerState.PAUSED}:
-            try:
-                own = self._read_own(deadline)
-            except FleetpatchError as error:  # its login may be refused, too
-                reason = error.message
-            else:
-                proof = judge_identity(own, provided.identity or HardwareIdentity(), provider)
-                return self._keep(proof, provided.identity) if proof.is_proven and provided.identity else proof
-        record = self._records.find(self._machine.name, provider)
-        return judge_by_record(record, self._machine.address, provided.identity, provider, reason)
+            return IdentityProof(IdentityState.PROVEN, "the machine itself holds its disks", now)
+        identity, is_off = provided.identity or HardwareIdentity(), provided.power in _OFF
+        record = self._records.find(machine.name, machine.provider)
+        before = judge_by_record(record, describe_endpoint(machine), provided.identity, machine.provider, "")
+        if before.is_proven and before.proven_at is not None and now - before.proven_at <= _STILL_PROVEN:
+            return before
+        is_transient = False
+        try:
+            own = self._read_own(deadline.limit_to(self._clock, _OFF_SECONDS if is_off else _ANSWER_SECONDS))
+        except FleetpatchError as error:  # its login may be refused, too
+            reason = f"its provider says that it is {provided.power}" if is_off else error.message
+            is_transient = isinstance(error, TransportError) and error.transient
+        else:
+            proof = judge_identity(own, identity, machine.provider)
+            if proof.is_proven and is_off:  # it runs elsewhere: an order here would start it a second time
+                message = f"{machine.provider} says that it is {provided.power}, and it answers at its address"
+                return IdentityProof(IdentityState.DIFFERENT, message)
+            if proof.state is IdentityState.DIFFERENT:
+                return proof
+            if proof.is_proven:
+                self._records.save_identity(
+                    ProviderRecord(machine.name, machine.provider, describe_endpoint(machine), identity, now)
+                )
+                return replace(proof, proven_at=now)
+            reason = proof.message
+        before = judge_by_record(record, describe_endpoint(machine), provided.identity, machine.provider, reason)
+        return replace(before, is_transient=is_transient)
 
     def require(self, provided: ProvidedMachine, deadline: Deadline) -> None:
         """Require that orders may be given.
 
         Raises:
             ProviderError: it is another machine, or nothing proves which one it is and its owner does not allow that.
+            ProviderUnavailable: the latter, and it may answer later.
             RecordsError: see prove.
         """
-        if refusal := explain_refusal(self.prove(provided, deadline), self._machine.identity):
-            raise ProviderError(f"nothing was ordered: {refusal}", hint=IDENTITY_REMEDY)
+        proof = self.prove(provided, deadline)
+        if refusal := explain_refusal(proof, self._machine.identity):
+            kind = ProviderUnavailable if proof.is_transient else ProviderError
+            raise kind(f"nothing was ordered: {refusal}")
 
     def _read_own(self, deadline: Deadline) -> HardwareIdentity:
         script = Script("machine_identity", {}, read_only=True, package="tasks.machines.providers")
         transport = self._connect(self._machine.name)
         try:
-            answer = transport.run_script(script, deadline=deadline.limit_to(self._clock, _ANSWER_SECONDS))
+            answer = transport.run_script(script, deadline=deadline)
         finally:
             transport.close()
         (record, *_) = answer.find_records("machine") or ({},)
@@ -101,8 +132,3 @@ class IdentityGuard:
             normalize_instance_id(record.get("asset_tag")),
             normalize_macs(card.get("mac") for card in answer.find_records("card")),
         )
-
-    def _keep(self, proof: IdentityProof, identity: HardwareIdentity) -> IdentityProof:
-        machine, now = self._machine, self._clock.now()
-        self._records.save_identity(ProviderRecord(machine.name, machine.provider, machine.address, identity, now))
-        return IdentityProof(proof.state, proof.message, now)

@@ -89,7 +89,9 @@ class GuardedProvider:
 
     def adopt(self, *, as_it_is: bool, deadline: Deadline) -> str:
         """See WatchedProvider."""
-        return self._watch.adopt(self._read(deadline), deadline, as_it_is=as_it_is)
+        machine = self._read(deadline)
+        self._guard.require(machine, deadline)
+        return self._watch.adopt(machine, deadline, as_it_is=as_it_is)
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """Carry an order out, if the machine is the one that the provider means. See MachineProvider."""
@@ -97,7 +99,7 @@ class GuardedProvider:
         machine = self._read(deadline)
         if order.act not in _WITHOUT_DISKS:
             self._watch.require_nothing_lost(machine, deadline)
-        self._guard.require(machine, deadline)
+        self._guard.require(machine, deadline.limit_to(self._clock, self.order_seconds / 4))
         with _understand(self.kind, ProviderUnavailable):
             return self._provider.carry_out(order, deadline=deadline)
 

@@ -11,7 +11,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import IdentifyingProvider, MachineProvider, TimedProvider, WatchedProvider
 from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.domain.states import FindingLevel
-from tasks.rules.machine_identity import IDENTITY_CHECK, IDENTITY_REMEDY, describe_identity
+from tasks.rules.machine_identity import IDENTITY_CHECK, describe_identity
 from tasks.rules.runs.snapshots import DISKS_CHECK, PROVIDER_CHECK
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.retry import is_transient, retry_transient
@@ -95,7 +95,7 @@ def check_identity(context: MachineContext, unknown_level: FindingLevel = Findin
     except FleetpatchError as error:
         message = f"{machine.provider} does not say who it is: {error.message}"
         check = PROVIDER_CHECK if is_transient(error) else IDENTITY_CHECK
-        return (Finding(check, unknown_level, message, error.hint or IDENTITY_REMEDY),)
+        return (Finding(check, unknown_level, message, error.hint),)
     return (describe_identity(proof, machine.identity, unknown_level),)
 
 

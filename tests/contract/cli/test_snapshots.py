@@ -34,7 +34,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     (tmp_path / "provider.py").write_text(PROVIDER)
     provider = {"name": "own", "kind": "command", "command": f"{sys.executable} {tmp_path / 'provider.py'}"}
     (tmp_path / "providers.yaml").write_text(json.dumps({"providers": [provider]}))
-    machine = {"name": "web-1", "address": "10.0.0.1", "provider": "own/web1", "identity": "unverified"}
+    machine = {"name": "web-1", "address": "127.0.0.1", "port": 1, "provider": "own/web1", "identity": "unverified"}
     (tmp_path / "fleet.yaml").write_text(json.dumps({"machines": [machine]}))
     records = f"sqlite:///{tmp_path / 'records.db'}"
     with open_records(records) as database:

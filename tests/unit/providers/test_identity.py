@@ -7,8 +7,16 @@ from typing import Any
 import pytest
 
 from inventory.machine import IdentityPolicy, Machine
-from inventory.machine_providers import ProviderKind
-from tasks.domain.errors import ConnectionLost, ProviderError
+from inventory.machine_providers import ProviderKind, ProviderSettings
+from tasks.domain.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    HostKeyMismatch,
+    PrivilegeError,
+    ProviderError,
+    ProviderUnavailable,
+    TransportError,
+)
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.provided_machines import (
@@ -19,11 +27,12 @@ from tasks.domain.provided_machines import (
     ProviderAct,
     ProviderOrder,
 )
+from tasks.machines.providers import registry
 from tasks.machines.providers.identity import IdentityGuard
 from tasks.machines.providers.registry import GuardedProvider
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
-from tests.support.provider_records import KeptRecords, NoWatch
+from tests.support.provider_records import KeptRecords, NoWatch, fail_to_connect
 
 OWN, OTHER = "4c4c4544-0044-4410-8054-b9c04f595631", "11111111-2222-4333-8444-555555555555"
 CARD = "52:54:00:00:00:0a"
@@ -41,6 +50,7 @@ class World:
             {"kind": "card", "mac": CARD},
         ]
         self.asked, self.is_away = 0, False
+        self.error: TransportError = ConnectionLost("nobody answers")
         self.provided = ProvidedMachine("vm-1", PowerState.RUNNING, identity=HardwareIdentity(OWN, macs=(CARD,)))
         self.machine = Machine("web", "10.0.0.1", provider="rack/vm-1", identity=identity)
         guard = IdentityGuard(self.machine, kind, self.clock, self.connect, self.records)
@@ -50,7 +60,7 @@ class World:
         assert name == "web"
         transport = FakeTransport(self.clock)
         if self.is_away:
-            transport.fail(ConnectionLost("nobody answers"))
+            transport.fail(self.error)
         transport.answer("machine_identity", self.answers)
         self.asked += 1
         return transport
@@ -84,6 +94,9 @@ def test_another_machine_gets_no_order_of_any_provider_whatever_the_inventory_sa
     world.show()
     world.order(act)
     assert world.orders == [act]
+    assert world.asked == 2
+    world.order(act)
+    assert world.asked == 2, "an order that is given again does not log in again"
 
 
 @pytest.mark.parametrize("kind", FOREIGN_KINDS)
@@ -96,7 +109,7 @@ def test_one_that_nothing_proves_gets_orders_only_if_its_owner_stands_for_it(kin
         else:
             with pytest.raises(ProviderError, match="nothing was ordered") as refused:
                 world.order()
-            assert "identity: unverified" in str(refused.value.hint)
+            assert "identity: unverified" in str(refused.value.message)
         assert world.orders == ([ProviderAct.REVERT] if policy is IdentityPolicy.UNVERIFIED else [])
         assert world.records.rows == {}
 
@@ -111,16 +124,20 @@ def test_a_machine_that_holds_its_disks_itself_is_the_right_one(kind: str) -> No
 
 def test_a_machine_that_is_off_is_known_by_its_last_proof_until_its_provider_shows_another_one() -> None:
     world = World()
+    world.is_away = True
     world.show(power=PowerState.STOPPED)
-    with pytest.raises(ProviderError, match=r"never proven to be rack/vm-1.*its provider says that it is Stopped"):
+    with pytest.raises(
+        ProviderUnavailable, match=r"never proven to be rack/vm-1.*its provider says that it is Stopped"
+    ):
         world.order()
+    world.is_away = False
     world.show()
     world.order(ProviderAct.STOP)
     world.clock.advance(timedelta(days=3).total_seconds())
+    world.is_away = True
     world.show(power=PowerState.STOPPED)
-    asked = world.asked
     world.order()
-    assert (world.orders, world.asked) == ([ProviderAct.STOP, ProviderAct.REVERT], asked)
+    assert world.orders == [ProviderAct.STOP, ProviderAct.REVERT]
     proof = world.provider.prove_identity(world.provided, deadline=Deadline.after(world.clock, 60))
     assert (proof.state, proof.proven_at is not None) == (IdentityState.PROVEN_BEFORE, True)
     assert world.clock.now() - (proof.proven_at or world.clock.now()) == timedelta(days=3)
@@ -129,21 +146,53 @@ def test_a_machine_that_is_off_is_known_by_its_last_proof_until_its_provider_sho
         world.order()
 
 
-def test_a_machine_that_does_not_answer_is_known_by_its_last_proof() -> None:
+def test_a_machine_that_answers_although_its_provider_has_it_off_runs_elsewhere() -> None:
     world = World()
     world.order(ProviderAct.TAKE_SNAPSHOT)
-    world.is_away = True
+    world.clock.advance(3600)
+    world.show(power=PowerState.STOPPED)
+    for act in ProviderAct:
+        with pytest.raises(ProviderError, match="says that it is Stopped, and it answers at its address"):
+            world.order(act)
+    assert world.orders == [ProviderAct.TAKE_SNAPSHOT]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionLost("nobody answers"),
+        HostKeyMismatch("another key"),
+        PrivilegeError("sudo is broken"),
+        DeadlineExceeded("its shell hangs"),
+    ],
+)
+def test_a_machine_that_does_not_answer_is_known_by_its_last_proof(error: TransportError) -> None:
+    world = World()
+    world.order(ProviderAct.TAKE_SNAPSHOT)
+    world.clock.advance(3600)
+    world.is_away, world.error = True, error
     world.order()
     assert world.orders == [ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT]
 
 
-def test_a_machine_that_tells_nothing_is_unknown_and_its_last_proof_does_not_help() -> None:
-    world = World()
-    world.order(ProviderAct.TAKE_SNAPSHOT)
-    world.answers = [{"kind": "machine", "uuid": "", "asset_tag": ""}]
-    with pytest.raises(ProviderError, match="nothing was ordered"):
+def test_a_machine_in_trouble_that_tells_too_little_is_known_by_its_last_proof_and_a_new_one_is_not() -> None:
+    for answers in ([], [{"kind": "machine", "uuid": "", "asset_tag": ""}]):
+        world = World()
+        world.answers = list(answers)
+        with pytest.raises(ProviderError, match="nothing was ordered"):
+            world.order()
+        world = World()
+        world.order(ProviderAct.TAKE_SNAPSHOT)
+        world.clock.advance(3600)
+        world.answers = list(answers)
         world.order()
-    world.answers = []
-    with pytest.raises(ProviderError, match="nothing was ordered"):
-        world.order()
-    assert world.orders == [ProviderAct.TAKE_SNAPSHOT]
+        assert world.orders == [ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT]
+
+
+@pytest.mark.parametrize("kind", ProviderKind)
+def test_each_kind_of_provider_is_guarded(kind: ProviderKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, _, name = registry._PLACES[kind].rpartition(".")
+    monkeypatch.setattr(f"tasks.machines.providers.{module}.{name}", lambda *_: World(kind))
+    ports = registry.ProviderPorts(FakeClock(), fail_to_connect, lambda _: pytest.fail("not needed"), KeptRecords())
+    machine = Machine("web", "10.0.0.1", provider="rack/vm-1")
+    assert isinstance(registry.open_provider(ProviderSettings("rack", kind), machine, ports), GuardedProvider)

@@ -1,16 +1,18 @@
 """Rules of identity: which machines are the same, and what a proof of before is worth."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
-from uuid import UUID
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.machine import IdentityPolicy
+from inventory.machine import IdentityPolicy, Machine
 from tasks.domain.provided_machines import HardwareIdentity, IdentityProof, IdentityState, ProviderRecord
 from tasks.domain.states import FindingLevel
 from tasks.rules.machine_identity import (
+    describe_endpoint,
     describe_identity,
     explain_refusal,
     judge_by_record,
@@ -47,11 +49,16 @@ identities = st.builds(
         (HardwareIdentity(UUID_A, macs=(CARD_A,)), HardwareIdentity(UUID_A, macs=(CARD_B,)), IdentityState.UNKNOWN),
         (HardwareIdentity(UUID_A, macs=(CARD_A,)), HardwareIdentity(UUID_A), IdentityState.PROVEN),
         (HardwareIdentity(UUID_A), HardwareIdentity(macs=(CARD_A,)), IdentityState.UNKNOWN),
+        # a container that shows what its host is, and has cards that are not asked
+        (HardwareIdentity(UUID_A), HardwareIdentity(UUID_A, macs=(CARD_A,)), IdentityState.UNKNOWN),
+        (HardwareIdentity("", "i-01234567"), HardwareIdentity("", "i-01234567", (CARD_A,)), IdentityState.UNKNOWN),
+        (HardwareIdentity(UUID_A, macs=(CARD_A,)), HardwareIdentity("no UUID"), IdentityState.UNKNOWN),
+        (HardwareIdentity(UUID_A), HardwareIdentity(UUID_A.upper()), IdentityState.PROVEN),
         (HardwareIdentity(), HardwareIdentity(UUID_A, macs=(CARD_A,)), IdentityState.UNKNOWN),
         (HardwareIdentity(UUID_A), HardwareIdentity(), IdentityState.UNKNOWN),
         (HardwareIdentity(), HardwareIdentity(), IdentityState.UNKNOWN),
-        (HardwareIdentity(UUID_A, "i-0a"), HardwareIdentity(UUID_A, "i-0b"), IdentityState.DIFFERENT),
-        (HardwareIdentity("", "i-0a"), HardwareIdentity("", "i-0a", (CARD_A,)), IdentityState.PROVEN),
+        (HardwareIdentity(UUID_A, "i-01234567"), HardwareIdentity(UUID_A, "i-01234568"), IdentityState.DIFFERENT),
+        (HardwareIdentity("", "i-01234567", (CARD_A,)), HardwareIdentity("", "i-01234567"), IdentityState.PROVEN),
     ],
 )
 def test_who_is_the_same_machine(own: HardwareIdentity, provided: HardwareIdentity, state: IdentityState) -> None:
@@ -65,11 +72,12 @@ def test_nothing_is_proven_by_what_one_side_alone_knows(own: HardwareIdentity, p
     proof = judge_identity(own, provided, "rack/a")
     if not proof.is_proven:
         return
-    same_uuid = bool(own.uuid) and UUID(own.uuid).bytes in {UUID(uuid).bytes for uuid in (UUID_A, SWAPPED_A, UUID_B)}
-    assert (own.uuid and provided.uuid and same_uuid) or own.instance_id == provided.instance_id != "" or own.macs
-    assert not (own.macs and provided.macs and not set(own.macs) & set(provided.macs))
-    if own.uuid and provided.uuid:
-        assert (own.uuid == UUID_B) == (provided.uuid == UUID_B)
+    shares_uuid = own.uuid == provided.uuid != "" or {own.uuid, provided.uuid} == {UUID_A, SWAPPED_A}
+    shares_id = own.instance_id == provided.instance_id != ""
+    shares_cards = bool(provided.macs) and set(provided.macs) <= set(own.macs)
+    assert shares_uuid or shares_id or shares_cards
+    assert not provided.macs or set(own.macs) & set(provided.macs)
+    assert not (own.uuid and provided.uuid) or shares_uuid
 
 
 @pytest.mark.parametrize(
@@ -95,7 +103,7 @@ def test_cards_and_instances_are_read_in_all_forms() -> None:
 
 
 def record(**changes: object) -> ProviderRecord:
-    values = {"address": "10.0.0.1", "identity": HardwareIdentity(UUID_A), "proven_at": AT, **changes}
+    values = {"address": "here", "identity": HardwareIdentity(UUID_A), "proven_at": AT, **changes}
     return ProviderRecord("web", "rack/a", **values)  # type: ignore[arg-type]
 
 
@@ -106,7 +114,7 @@ def record(**changes: object) -> ProviderRecord:
         (record(), HardwareIdentity(UUID_B), IdentityState.DIFFERENT),  # somebody made another one of that name
         (record(), None, IdentityState.UNKNOWN),
         (record(), HardwareIdentity(), IdentityState.UNKNOWN),
-        (record(address="10.0.0.2"), HardwareIdentity(UUID_A), IdentityState.UNKNOWN),
+        (record(address="there"), HardwareIdentity(UUID_A), IdentityState.UNKNOWN),
         (record(identity=None), HardwareIdentity(UUID_A), IdentityState.UNKNOWN),
         (None, HardwareIdentity(UUID_A), IdentityState.UNKNOWN),
     ],
@@ -114,7 +122,7 @@ def record(**changes: object) -> ProviderRecord:
 def test_a_machine_that_is_off_is_known_by_what_was_proven_last(
     before: ProviderRecord | None, provided: HardwareIdentity | None, state: IdentityState
 ) -> None:
-    proof = judge_by_record(before, "10.0.0.1", provided, "rack/a", "it is off")
+    proof = judge_by_record(before, "here", provided, "rack/a", "it is off")
     assert proof.state is state
     if proof.is_proven:
         assert (proof.proven_at, "2026-03-10 01:00 UTC" in proof.message) == (AT, True)
@@ -130,5 +138,16 @@ def test_one_word_of_the_inventory_allows_the_unknown_and_never_the_different(
     allowed = proof.is_proven or (state is IdentityState.UNKNOWN and policy is IdentityPolicy.UNVERIFIED)
     assert (explain_refusal(proof, policy) == "") == allowed
     assert (finding.level is FindingLevel.BLOCK) == (not allowed)
-    if allowed and not proof.is_proven:
-        assert (finding.level, "`identity: unverified`" in finding.message) == (FindingLevel.REMARK, True)
+    assert ("`identity: unverified`" in finding.message) == (state is IdentityState.UNKNOWN)
+    assert bool(finding.remedy) == (not allowed)
+    if allowed:
+        assert (finding.level is FindingLevel.GOOD) == (state is IdentityState.PROVEN)
+
+
+@pytest.mark.parametrize("changes", [{"port": 2202}, {"jump": ("gate",)}, {"site": "b"}, {"address": "10.0.0.2"}])
+def test_a_proof_counts_for_one_way_to_the_machine(changes: dict[str, Any]) -> None:
+    machine = Machine("web", "10.0.0.1", port=2201)
+    before = record(address=describe_endpoint(machine))
+    for endpoint, is_proven in ((machine, True), (replace(machine, **changes), False)):
+        proof = judge_by_record(before, describe_endpoint(endpoint), HardwareIdentity(UUID_A), "rack/a", "silent")
+        assert proof.is_proven is is_proven

@@ -6,6 +6,7 @@
 
 read_line() { line=''; { IFS= read -r line <"$1"; } 2>/dev/null; }
 read_line /run/systemd/container; container=$line
+[ -n "$container" ] || container=$(tr '\0' '\n' 2>/dev/null </proc/1/environ | sed -n 's/^container=//p')
 for file in /.dockerenv /run/.containerenv; do [ ! -e "$file" ] || container=yes; done
 uuid='' tag=''
 if [ -z "$container" ]; then # a container shows what its host is
