@@ -4,28 +4,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from flows.request.base import FormModel
-from inventory.addresses import canonicalize_address, parse_tcp_target, parse_url
+from inventory.addresses import canonicalize_address, parse_tcp_target
 from inventory.errors import InvalidFiles, InvalidInventory
 from inventory.files.located_yaml import iterate_entries, parse_yaml
-from inventory.files.paths import expand_home
 from inventory.files.problems import ProblemCollector, SourceLocation, did_you_mean
 from inventory.files.text_files import read_text_file
 from inventory.machine import Inventory
 from inventory.machine_providers import EXPERIMENTAL_KINDS, ProviderKind, ProviderSettings
 from inventory.named_files import PROVIDERS_FILE
 from inventory.schema.validation import validate_mapping
-from inventory.schema.value_types import build_validation_error, validate_credential, validate_url
+from inventory.schema.value_types import build_validation_error, validate_credential
 
 _REQUIRED_KEYS: Final[Mapping[ProviderKind, tuple[str, ...]]] = {
     ProviderKind.LIBVIRT: ("host",),
     ProviderKind.LVM: (),
     ProviderKind.BTRFS: (),
     ProviderKind.COMMAND: ("command",),
-    ProviderKind.PROXMOX: ("url", "user", "credential"),
-    ProviderKind.VSPHERE: ("url", "user", "credential"),
     ProviderKind.AWS: ("region",),
     ProviderKind.AZURE: ("resource",),
 }
@@ -34,8 +31,6 @@ _OPTIONAL_KEYS: Final[Mapping[ProviderKind, tuple[str, ...]]] = {
     ProviderKind.LVM: (),
     ProviderKind.BTRFS: (),
     ProviderKind.COMMAND: (),
-    ProviderKind.PROXMOX: ("ca_file", "resource"),
-    ProviderKind.VSPHERE: ("ca_file",),
     ProviderKind.AWS: ("user", "credential"),
     ProviderKind.AZURE: ("user", "credential"),
 }
@@ -47,15 +42,13 @@ class InvalidProviders(InvalidFiles):
     subject = "providers"
 
 
-def _require_encryption(text: str) -> str:
-    if not text.startswith("https://") and parse_url(text).hostname not in {"localhost", "127.0.0.1", "::1"}:
-        raise build_validation_error("the login would be readable on its way", "Begin it with https://.")
-    return text
+def _refuse_missing_kind(value: object) -> object:
+    if value in ("proxmox", "vsphere"):
+        hint = "Write `kind: command`, and a command of your own: docs/reference/providers.md."
+        raise build_validation_error(f"fleetpatch has no provider of kind {value!r}", hint)
+    return value
 
 
-ApiUrl = Annotated[
-    str, StringConstraints(max_length=2000), AfterValidator(validate_url), AfterValidator(_require_encryption)
-]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
 
 
@@ -77,7 +70,7 @@ class ProviderForm(FormModel):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
         description="Machines name it under `provider`."
     )
-    kind: ProviderKind = Field(description="The kind of provider.")
+    kind: Annotated[ProviderKind, BeforeValidator(_refuse_missing_kind)] = Field(description="The kind of provider.")
     experimental: bool | None = Field(
         default=None, description="true: the owner knows that this kind was never run on the real thing."
     )
@@ -86,17 +79,11 @@ class ProviderForm(FormModel):
     command: Text | None = Field(
         default=None, description="Your command on the controller. It reads an order as JSON, and answers in JSON."
     )
-    url: ApiUrl | None = Field(default=None, description="The address of its API.")
     region: Text | None = Field(default=None, description="The region of a cloud.")
-    resource: Text | None = Field(
-        default=None, description="The scale set, folder, pool or group that has the machines."
-    )
-    user: Text | None = Field(default=None, description="The user who logs in there, or the id of a token.")
+    resource: Text | None = Field(default=None, description="The scale set or resource group that has the machines.")
+    user: Text | None = Field(default=None, description="Who logs in there, or the id of an access key.")
     credential: Annotated[str, AfterValidator(validate_credential)] | None = Field(
         default=None, description="A reference to the secret of that login, such as env:NAME. Never a secret."
-    )
-    ca_file: Text | None = Field(
-        default=None, description="The file of the authorities that may sign the certificate of its API."
     )
     folder: Text | None = Field(default=None, description="Where new and kept disks are put. Empty: beside the disk.")
     repositories: list[Annotated[str, AfterValidator(validate_repository)]] | None = Field(
@@ -154,8 +141,6 @@ def _read_providers(path: Path, inventory: Inventory, problems: ProblemCollector
         values = provider.model_dump(exclude={"experimental"}, exclude_none=True)
         if "repositories" in values:
             values["repositories"] = tuple(values["repositories"])
-        if "ca_file" in values:
-            values["ca_file"] = str(path.absolute().parent / expand_home(Path(values["ca_file"])))
         providers[provider.name] = ProviderSettings(**values)
     return providers
 

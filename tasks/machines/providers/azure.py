@@ -244,11 +244,9 @@ def open_azure(settings: ProviderSettings, machine: Machine, ports: ProviderPort
             "Write `user: TENANT/APPLICATION` and `credential`, or neither: then the identity of this machine logs in."
         )
         raise ProviderError(f"{settings.name}: the login is not complete", hint=hint)
-    api = HttpApi(settings.name, MANAGEMENT, "", ports.clock)
+    api = HttpApi(settings.name, MANAGEMENT, ports.clock)
     secret = read_secret(settings, ports) if settings.credential else None
-    login_api = HttpApi(
-        settings.name, LOGIN if secret is not None else METADATA, "", ports.clock, is_local=secret is None
-    )
+    login_api = HttpApi(settings.name, LOGIN if secret is not None else METADATA, ports.clock, is_local=secret is None)
     if secret is not None:
         login_api.hidden.append(secret)
     login = AzureLogin(login_api, ports.clock, tenant, client, secret)

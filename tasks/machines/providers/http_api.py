@@ -40,22 +40,12 @@ class HttpApi:
         name: of the provider, for errors.
         url: its beginning, without a slash at the end.
         hidden: secrets that no error may show, should the API repeat them.
-        refusals: statuses of 500 and more that are a final no of this API.
         is_local: no proxy is asked for it.
     """
 
-    def __init__(
-        self,
-        name: str,
-        url: str,
-        ca_file: str,
-        clock: Clock,
-        *,
-        refusals: frozenset[int] = frozenset(),
-        is_local: bool = False,
-    ) -> None:
-        self.name, self.url, self.hidden, self.refusals = name, url.rstrip("/"), list[Secret](), refusals
-        self._verify, self._clock, self.is_local = ca_file or True, clock, is_local
+    def __init__(self, name: str, url: str, clock: Clock, *, is_local: bool = False) -> None:
+        self.name, self.url, self.hidden = name, url.rstrip("/"), list[Secret]()
+        self._clock, self.is_local = clock, is_local
 
     def send(
         self,
@@ -91,13 +81,12 @@ class HttpApi:
                     headers=dict(headers),
                     timeout=(min(seconds, _CONNECT_SECONDS), min(seconds, _ANSWER_SECONDS)),
                     allow_redirects=False,  # the login would go to another host
-                    verify=self._verify,
                     proxies={} if self.is_local else get_environ_proxies(url),
                     stream=True,
                 ) as response:
                     content = response.raw.read(_MAX_BYTES + 1, decode_content=True)
         except requests.exceptions.SSLError as error:
-            hint = "Name the file of its authority in `ca_file` of the provider."
+            hint = "Look at the clock of this machine, and let no proxy read this connection (NO_PROXY)."
             raise ProviderError(f"{self.name}: its certificate can't be verified", hint=hint) from error
         except (requests.RequestException, HTTPError, OSError) as error:
             raise ProviderUnavailable(f"{self.name} does not answer ({type(error).__name__})") from error
@@ -120,7 +109,7 @@ class HttpApi:
         if status in {401, 403}:
             hint = "docs/reference/providers.md has the login and the permissions that fleetpatch needs."
             return ProviderError(f"{self.name} does not let fleetpatch {asked}: {text}", hint=hint)
-        if status in {408, 409, 423, 429} or (status >= 500 and status not in self.refusals):
+        if status in {408, 409, 423, 429} or status >= 500:
             return ProviderUnavailable(f"{self.name} can't carry out {asked} now: {text}")
         return ProviderError(f"{self.name} refused {asked}: {text}")
 
@@ -147,11 +136,11 @@ def _parse(content: bytes) -> Any:  # noqa: ANN401 - JSON
 
 
 def _find_message(document: object) -> str:
-    """Return the text of an error: that of Azure, Proxmox or vSphere."""
+    """Return the text of an error of Azure."""
     if not isinstance(document, dict):
         return ""
     inner = document.get("error")
     if isinstance(inner, dict):
         return f"{inner.get('code', '')} {inner.get('message', '')}"
-    texts = [document.get(key) for key in ("_typeName", "error_description", "message", "errors", "localizedMessage")]
+    texts = [document.get(key) for key in ("error_description", "message")]
     return " ".join(str(text) for text in texts if text)

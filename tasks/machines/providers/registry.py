@@ -35,12 +35,10 @@ class ProviderPorts:
 _PLACES: Final[Mapping[ProviderKind, str]] = {
     ProviderKind.AWS: "aws.open_aws",
     ProviderKind.AZURE: "azure.open_azure",
-    ProviderKind.PROXMOX: "proxmox.open_proxmox",
     ProviderKind.BTRFS: "btrfs.open_btrfs",
     ProviderKind.COMMAND: "command.open_command",
     ProviderKind.LIBVIRT: "libvirt.provider.open_libvirt",
     ProviderKind.LVM: "lvm.open_lvm",
-    ProviderKind.VSPHERE: "vsphere.open_vsphere",
 }
 """Where the function is that opens each provider: (settings, machine, ports) -> MachineProvider."""
 

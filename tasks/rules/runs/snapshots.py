@@ -70,7 +70,7 @@ class SnapshotPolicy:
 def build_snapshot_id(run_id: str, machine: str) -> str:
     """Return the id of the snapshot that a run takes of a machine: always the same, at most 40 characters.
 
-    Providers allow few characters, and Proxmox no more than 40.
+    Providers allow few characters, and short names.
     """
     digest = hashlib.sha256(f"{run_id}/{machine}".encode()).hexdigest()[:10]
     return f"{SNAPSHOT_PREFIX}{_UNSAFE_ID_CHARACTERS.sub('-', run_id)[:15]}-{digest}"

@@ -123,9 +123,9 @@ def serve(answer: Callable[[Asked], Answer]) -> Iterator[ApiServer]:
         thread.join()
 
 
-def build_ports(clock: FakeClock, credential: Credential | None = None) -> ProviderPorts:
+def build_ports(clock: FakeClock) -> ProviderPorts:
     """Return what a provider needs from outside: a clock and one secret."""
-    resolved = credential or Credential(CredentialKind.PASSWORD, secret=Secret(SECRET))
+    resolved = Credential(CredentialKind.PASSWORD, secret=Secret(SECRET))
     return ProviderPorts(clock, fail_to_connect, lambda _: resolved, KeptRecords())
 
 

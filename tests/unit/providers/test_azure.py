@@ -95,9 +95,9 @@ class World:
     def __init__(self, azure: Azure, server: ApiServer, resource: str, name: str) -> None:
         self.azure, self.server, self.clock = azure, server, FakeClock()
         azure.url = server.url
-        login = AzureLogin(HttpApi("cloud", "http://127.0.0.1:1", "", self.clock), self.clock)
+        login = AzureLogin(HttpApi("cloud", "http://127.0.0.1:1", self.clock), self.clock)
         login._token, login._until = Secret("token-1"), Deadline.after(self.clock, 10**6)
-        resources = AzureResources(HttpApi("cloud", server.url, "", self.clock), login, self.clock)
+        resources = AzureResources(HttpApi("cloud", server.url, self.clock), login, self.clock)
         self.provider = AzureProvider(resources, resource, name, self.clock)
 
     def give(self, act: ProviderAct, order_id: str = "fp-run-1") -> str:
@@ -247,7 +247,7 @@ def test_a_login_is_kept_until_it_is_nearly_over(caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.DEBUG)
     clock = FakeClock()
     with serve(answer_login) as server:
-        api = HttpApi("cloud", server.url, "", clock)
+        api = HttpApi("cloud", server.url, clock)
         api.hidden.append(Secret(SECRET))
         application = AzureLogin(api, clock, "tenant-1", "app-1", Secret(SECRET))
         for seconds in (0, 3299, 2):

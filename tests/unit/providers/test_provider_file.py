@@ -56,12 +56,10 @@ def test_without_an_id_it_is_the_name_of_the_machine() -> None:
     [
         ("- {name: lab, kind: libvirt}", "`kind: libvirt` needs `host`", "Give `host`."),
         ("- {name: lab, kind: libvirt, host: hyb}", "is called 'hyb'", "Did you mean 'hyp'?"),
-        ("- {name: lab, kind: lvm, url: 'https://x'}", "`url` is not for `kind: lvm`", "Remove it."),
+        ("- {name: lab, kind: lvm, region: x}", "`region` is not for `kind: lvm`", "Remove it."),
         ("- {name: lab, kind: lvm, experimental: true}", "`experimental` is not for `kind: lvm`", "Remove it."),
         ("- {name: lab, kind: aws, region: x}", "`kind: aws` is experimental", "write `experimental: true`"),
         ("- {name: lab, kind: lvm}\n- {name: lab, kind: btrfs}", "'lab' is here a second time", "Rename it."),
-        ("- {name: lab, kind: proxmox, url: 'http://pve', user: u, credential: 'env:T'}", "be readable", "https"),
-        ("- {name: lab, kind: proxmox, url: 'https://a:b@pve', user: u, credential: 'env:T'}", "login in it", "Leave"),
     ],
 )  # fmt: skip
 def test_problems_name_their_place_and_remedy(tmp_path: Path, providers: str, message: str, hint: str) -> None:
@@ -74,12 +72,29 @@ def test_problems_name_their_place_and_remedy(tmp_path: Path, providers: str, me
     assert problem.file == tmp_path / "providers.yaml"
 
 
+@pytest.mark.parametrize("kind", ["proxmox", "vsphere"])
+def test_a_hypervisor_without_a_provider_of_its_own_leads_to_a_command(tmp_path: Path, kind: str) -> None:
+    text = f"providers:\n- {{name: own, kind: lvm}}\n- name: lab\n  user: u\n  kind: {kind}\n  experimental: true\n"
+    with pytest.raises(InvalidProviders) as raised:
+        load_providers(load(tmp_path, text))
+    (problem,) = raised.value.problems
+    assert (problem.file, problem.line, problem.key) == (tmp_path / "providers.yaml", 5, "providers.1.kind")
+    assert f"providers.yaml:5: providers.1.kind: fleetpatch has no provider of kind {kind!r}" in str(raised.value)
+    assert "`kind: command`" in problem.hint
+
+
+@pytest.mark.parametrize("kind", ["hyperv", "[proxmox]", "{vsphere: 1}", "7"])
+def test_a_kind_that_is_none_is_told_with_those_that_are(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(InvalidProviders) as raised:
+        load_providers(load(tmp_path, f"providers:\n- name: lab\n  kind: {kind}\n"))
+    (problem,) = raised.value.problems
+    assert (problem.line, problem.key) == (3, "providers.0.kind")
+    assert "libvirt, lvm, btrfs, command, aws, azure" in problem.message
+
+
 @pytest.mark.parametrize("kind", sorted(EXPERIMENTAL_KINDS))
 def test_an_experimental_provider_works_only_if_its_own_entry_says_so(tmp_path: Path, kind: str) -> None:
-    keys = "url: 'https://x', user: u, credential: 'env:T'" if kind in {"proxmox", "vsphere"} else "region: x"
-    entry = f"- name: cloud\n  kind: {kind}\n" + "".join(
-        f"  {key}\n" for key in ("resource: x" if kind == "azure" else keys).split(", ")
-    )
+    entry = f"- name: cloud\n  kind: {kind}\n  {'resource' if kind == 'azure' else 'region'}: x\n"
     others = "providers:\n- {name: lab, kind: libvirt, host: hyp}\n"
     for refused in (entry, f"{entry}  experimental: false\n"):
         with pytest.raises(InvalidProviders) as raised:

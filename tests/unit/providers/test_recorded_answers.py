@@ -5,7 +5,6 @@ EC2: cloud-custodian, tests/data/placebo (test_ec2_snapshot, test_ebs_snapshot, 
 test_ebs_snapshot_delete, test_ebs_volume_snapshots_filter).
 Azure: cloud-custodian, tools/c7n_azure/tests_azure/cassettes (VMTest.virtual_machine_instance,
 SnapshotTest.test_find_by_name_and_delete), and azure-cli, vm/tests/latest/recordings/test_completion_percent.yaml.
-None is known of Proxmox or of vSphere's JSON API.
 """
 
 from datetime import UTC, datetime
@@ -172,11 +171,9 @@ def test_azure_takes_reads_and_deletes_a_snapshot() -> None:
     azure, clock = Azure(), FakeClock()
     with serve(azure.answer) as server:
         azure.url = server.url
-        login = AzureLogin(HttpApi("cloud", "http://127.0.0.1:1", "", clock), clock)
+        login = AzureLogin(HttpApi("cloud", "http://127.0.0.1:1", clock), clock)
         login._token, login._until = Secret("token-1"), Deadline.after(clock, 10**6)
-        provider = AzureProvider(
-            AzureResources(HttpApi("cloud", server.url, "", clock), login, clock), GROUP, "web", clock
-        )
+        provider = AzureProvider(AzureResources(HttpApi("cloud", server.url, clock), login, clock), GROUP, "web", clock)
         assert provider.carry_out(TAKE, deadline=Deadline.after(clock, 600)) == "azure freezes no file systems"
         machine = provider.read_machine(deadline=Deadline.after(clock, 60))
         provider.carry_out(DELETE, deadline=Deadline.after(clock, 60))
