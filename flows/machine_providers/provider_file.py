@@ -54,7 +54,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r
 
 def validate_repository(text: str) -> str:
     """Return HOST:PORT: a name or an IPv4 address. A copy has no IPv6."""
-    hint = "Write it as deb.debian.org:443 or 10.0.0.5:80."
+    hint = "Write it as packages.example.com:443 or 10.0.0.5:80."
     try:
         host, port = parse_tcp_target(text)
     except ValueError as error:

@@ -109,7 +109,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "images plan": ("images plan", "images plan web"),
     "images upgrade": ("images upgrade web --roll-back", "images upgrade web --to 12.7"),
     "images clean": ("images clean",),
-    "images fetch": ("images fetch debian/12/stable", "images fetch debian/12/stable --dry-run"),
+    "images fetch": ("images fetch web/12/stable", "images fetch web/12/stable --dry-run"),
     "images schema": ("images schema",),
     "snapshots list": ("snapshots list", "snapshots list env=prod"),
     "snapshots adopt": ("snapshots adopt web-1", "snapshots adopt web-1 --as-it-is"),

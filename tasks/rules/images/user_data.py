@@ -22,7 +22,7 @@ class MachineIdentity:
 
     name: str = ""
     fqdn: str = ""  # its whole name, as its resolver says
-    is_in_hosts: bool = False  # /etc/hosts gives the name to 127.0.1.1, so nobody else may know the whole one
+    is_in_hosts: bool = False  # its file of hosts gives the name to 127.0.1.1, so nobody else may know the whole one
     machine_id: str = ""
     machine_id_file: str = ""  # where it is on the machine
     host_keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # type -> private and public key
@@ -57,7 +57,7 @@ def build_first_boot(model: ImageModel, identity: MachineIdentity) -> tuple[str,
                 keys |= {f"{kind}_public": public.strip()} if public.strip() else {}
         short, name = identity.name.partition(".")[0], identity.name
         fqdn = name if "." in name else identity.fqdn if identity.fqdn.startswith(f"{name}.") else ""
-        # without the preference, Debian, Ubuntu and SLES shorten a whole name
+        # without the preference, some systems shorten a whole name
         config |= {"hostname": short, "prefer_fqdn_over_hostname": fqdn == name, "preserve_hostname": False}
         config |= {"fqdn": fqdn} if fqdn else {}
         config |= {"ssh_keys": keys} if keys else {"ssh_deletekeys": False}  # none: they are there already

@@ -152,7 +152,7 @@ def test_a_bad_update_is_found_on_a_copy_that_reaches_only_its_mirror(
         network.resolve_to(peer.address)  # the copy goes on with what was pinned
         asked = network.count_questions()
         places = f"{peer.address}/22 {six}/22 {host}/22 192.0.2.7/443 {MIRROR}/8099 {vm.address}/22"
-        names = f"{MIRROR} {ELSEWHERE} deb.debian.org"
+        names = f"{MIRROR} {ELSEWHERE} packages.example.com"
         seen["tries"] = fleet.ask_copy(LOOK.format(places=places, names=names))
         seen["identity"] = fleet.ask_copy("hostname; cat /proc/sys/kernel/random/boot_id; sudo touch /etc/of-the-copy")
         seen["asked"] = str(network.count_questions() - asked)
@@ -173,7 +173,7 @@ def test_a_bad_update_is_found_on_a_copy_that_reaches_only_its_mirror(
         assert f"{host} STREAM {MIRROR}" in map(" ".join, map(str.split, lines)), "what was pinned"
         assert [line for line in lines if line.startswith("unknown")] == [
             f"unknown {ELSEWHERE}",
-            "unknown deb.debian.org",
+            "unknown packages.example.com",
         ]
         assert "any name server answers by TCP" in lines
         assert "leases 1" in lines, "its address is from DHCP"

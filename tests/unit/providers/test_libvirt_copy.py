@@ -100,7 +100,7 @@ def test_a_disk_that_is_in_no_file_is_refused(disk: str) -> None:
     [
         ("10.0.0.5:80", "10.0.0.5:80"),
         ("192.0.2.1:65535", "192.0.2.1:65535"),
-        ("Deb.Debian.org.:443", "deb.debian.org:443"),
+        ("Packages.Example.com.:443", "packages.example.com:443"),
         ("mirror:80", "mirror:80"),
     ],
 )
@@ -113,14 +113,14 @@ def test_a_repository(text: str, meant: str) -> None:
     [
         "",
         "10.0.0.5",
-        "deb.debian.org",
+        "packages.example.com",
         ":80",
         "10.0.0.5:0",
         "10.0.0.5:x",
         "10.0.0.5:70000",
         "10.0.0.500:80",
         "[::1]:80",
-        "https://deb.debian.org\n",
+        "https://packages.example.com\n",
         "a,10.0.0.1:80",
         "a/b:80",
         "a b:80",
