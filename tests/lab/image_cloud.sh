@@ -19,7 +19,7 @@ make_cloud() { # folder of the image: base/disk.raw and its digest. Its machines
   ( put_vm "$image/base" "$work/debs" && put_cloud "$image/base" "$work/cache/archives" && fill_disk "$image/base" "$disk" ) ||
     { umount "$image/base/boot" "$image/base"; die "cloud-init didn't go into the image"; }
   umount "$image/base/boot"
-  make_file_system "$image/base" "$disk" root $VM_ROOT $((1 + VM_BOOT_MIB)) $VM_ROOT_MIB
+  make_file_system "$image/base" "$disk" root "$VM_ROOT" $((1 + VM_BOOT_MIB)) "$VM_ROOT_MIB"
   umount "$image/base"
   mv "$disk" "$image/base/disk.raw"; chmod 444 "$image/base/disk.raw"
   ( cd "$image/base" && sha256sum disk.raw > disk.raw.sha256 )

@@ -1,6 +1,6 @@
 """providers: ask who holds the disks of machines what there is, and what they can do."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -13,6 +13,7 @@ from inventory.machine_providers import EXPERIMENTAL_KINDS
 if TYPE_CHECKING:
     from flows.ports.ports import Ports
     from inventory.machine import Machine
+    from tasks.domain.protocols.machine_provider import IdentifyingProvider
 
 
 @app.command("providers", rich_help_panel="Look")
@@ -47,17 +48,14 @@ def _ask(ports: "Ports", machine: "Machine") -> dict[str, object]:
     from dataclasses import asdict
 
     from tasks.domain.protocols.clock import Deadline
-    from tasks.domain.protocols.machine_provider import IdentifyingProvider
     from tasks.rules.machine_identity import explain_refusal
 
     answer: dict[str, object] = {"machineName": machine.name, "provider": machine.provider, "error": "", "refusal": ""}
     try:
-        provider = ports.open_provider(machine)
-        assert provider is not None  # noqa: S101 - for the type checker; the machine names one
+        provider = cast("IdentifyingProvider", ports.open_provider(machine))  # the machine names one
         seen = provider.read_machine(deadline=Deadline.after(ports.clock, ANSWER_SECONDS))
         is_experimental = provider.kind in EXPERIMENTAL_KINDS
         answer |= {"kind": provider.kind, "experimental": is_experimental, "acts": sorted(provider.acts)}
-        assert isinstance(provider, IdentifyingProvider)  # noqa: S101 - likewise
         proof = provider.prove_identity(seen, deadline=Deadline.after(ports.clock, ANSWER_SECONDS))
         answer["refusal"] = explain_refusal(proof, machine.identity)
         answer |= {"identity": proof.state, "identityMessage": proof.message}

@@ -169,7 +169,7 @@ def test_a_signed_list_gives_versions_and_an_unsigned_one_is_told(tmp_path: Path
         ("fedora.CHECKSUM", "rocky.CHECKSUM", "has no signature (signature: Unsigned)"),
         (", keyring: KEYS", ", signature: ubuntu.SHA256SUMS.gpg", "nobody's signature can be checked without keys"),
         (", keyring: KEYS", ", url: 'http://example.org/CHECKSUM'", "nobody's signature can be checked without keys"),
-        (", keyring: KEYS", ", url: 'https://me:secret@example.org/CHECKSUM'", "url"),
+        (", keyring: KEYS", ", url: 'https://me@example.org/CHECKSUM'", "url"),
         ("fedora.CHECKSUM, ", "publisher.asc, ", "line 1 is no digest of a file"),
     ],
 )

@@ -45,6 +45,6 @@ if [ "$(image_bytes)" -ne "$size" ] || [ "$(image_digest "$image_part")" != "${d
   image_tell OtherFile
 fi
 sync -- "$image_part"
-chmod 0444 -- "$image_part" && ln -- "$image_part" "$image_file" || image_tell Failed "cannot write $image_file"
+{ chmod 0444 -- "$image_part" && ln -- "$image_part" "$image_file"; } || image_tell Failed "cannot write $image_file"
 rm -f -- "$image_part" "$image_part.of"
 image_tell Fetched
