@@ -282,10 +282,13 @@ def _check_snapshots(records: SqlRecords) -> Iterator[Finding]:
 
 
 def _check_taken_back(records: SqlRecords) -> Iterator[Finding]:
-    """Check that nobody has taken back what fleetpatch has done to disks, as far as somebody has looked."""
+    """Check that nobody has taken back what fleetpatch has done to disks, as far as somebody has looked.
+
+    It blocks that machine, and not the check of the others.
+    """
     for record in SqlProvidedMachines(records.database, records.seals).find_losses():
         message, _, remedy = record.loss.partition("\n")
-        yield Finding("disks", FindingLevel.BLOCK, f"{record.machine} ({record.provider}): {message}", remedy)
+        yield Finding("disks", FindingLevel.WARN, f"{record.machine} ({record.provider}): {message}", remedy)
 
 
 def _check_copies(records: SqlRecords) -> Iterator[Finding]:

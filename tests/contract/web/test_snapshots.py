@@ -68,7 +68,7 @@ def test_disks_that_somebody_has_taken_back_are_a_problem_of_the_fleet(site: Sit
     records.save_notes(record)
     assert "web: it is &lt;older&gt;: fleetpatch snapshots list." in site.get("/").text
     (finding,) = _check_taken_back(site.records)
-    assert (finding.level, finding.remedy) == (FindingLevel.BLOCK, "The way back.")
+    assert (finding.level, finding.remedy) == (FindingLevel.WARN, "The way back.")
     assert records.find("web", "hv/web") == record
     records.save_identity(replace(record, address="192.0.2.1", identity=HardwareIdentity("u"), proven_at=NOW))
     records.save_notes(replace(record, loss=""))
