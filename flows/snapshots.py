@@ -6,7 +6,6 @@ the provider that took it. Adopting one makes such a record. Snapshots of others
 
 import functools
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -108,26 +107,26 @@ class Deletion:
 
 def look_at_snapshots(machines: Sequence[Machine], ports: Ports, store: SqlSnapshots) -> tuple[SeenSnapshot, ...]:
     """Return the snapshots of machines, as their providers and the records have them."""
-    rows: defaultdict[str, list[SnapshotRow]] = defaultdict(list)
-    for row in store.read_open():
-        rows[row.machine].append(row)
-    asked = [machine for machine in machines if machine.provider or machine.name in rows]
+    known = {row.machine for row in store.read_open()}
+    asked = [machine for machine in machines if machine.provider or machine.name in known]
 
     def look(machine: Machine) -> list[SeenSnapshot]:
-        return _look(machine, ports, rows[machine.name])
+        return _look(machine, ports, store)
 
     return tuple(seen for of_machine in visit_machines(asked, AT_ONCE, look) for seen in of_machine)
 
 
-def _look(machine: Machine, ports: Ports, rows: Sequence[SnapshotRow]) -> list[SeenSnapshot]:
+def _look(machine: Machine, ports: Ports, store: SqlSnapshots) -> list[SeenSnapshot]:
+    """Return the snapshots of a machine. Its rows are read last: a run stores its snapshot before it orders it."""
     try:
         provided = _read(machine, ports)
     except DisksTakenBack as error:
         return [SeenSnapshot(machine.name, "", Standing.TAKEN_BACK, message=error.message, remedy=error.hint)]
     except FleetpatchError as error:
+        rows = store.read_open(machine.name)
         unread = [SeenSnapshot(machine.name, row.snapshot, Standing.UNREAD, row, None, error.message) for row in rows]
         return unread or [SeenSnapshot(machine.name, "", Standing.UNREAD, message=error.message)]
-    return list(judge_snapshots(machine.name, provided, rows, ports.clock.now()))
+    return list(judge_snapshots(machine.name, provided, store.read_open(machine.name), ports.clock.now()))
 
 
 def judge_snapshots(
@@ -278,58 +277,76 @@ def adopt_snapshots(
                 done = provider.adopt(as_it_is=as_it_is, deadline=Deadline.after(ports.clock, READ_SECONDS))
                 if done:
                     yield make("", AdoptionState.RESTORED, done)
-            for row in find_unrecorded([machine], ports, store, keep):
-                record_found(row, store)
-                yield make(row.snapshot, AdoptionState.ADOPTED, f"kept until {row.expires_at:%Y-%m-%d %H:%M} UTC")
+            for row in find_unrecorded(machine, ports, store, keep):
+                if record_found(row, ports, store):
+                    until = f"{row.expires_at:%Y-%m-%d %H:%M} UTC"
+                    yield make(row.snapshot, AdoptionState.ADOPTED, f"kept until {until}")
         except DisksTakenBack as error:
             yield make("", AdoptionState.REFUSED, f"{error.message}\n{error.hint}")
         except FleetpatchError as error:
             yield make("", AdoptionState.FAILED, error.message)
 
 
-def find_unrecorded(
-    machines: Iterable[Machine], ports: Ports, store: SqlSnapshots, keep: timedelta
-) -> tuple[SnapshotRow, ...]:
-    """Return rows, not stored yet, of snapshots of runs that machines have and these records do not.
+def find_unrecorded(machine: Machine, ports: Ports, store: SqlSnapshots, keep: timedelta) -> tuple[SnapshotRow, ...]:
+    """Return rows, not stored yet, of snapshots of runs that a machine has and these records do not.
 
-    A row of an earlier name of the machine tells the run and the end; ``keep`` is for a snapshot without one.
+    A row of an earlier name of the machine tells the run and the end; ``keep`` is for a snapshot without one. The
+    records are read after the provider: a run stores its snapshot before it orders it.
 
     Raises:
-        FleetpatchError: a provider does not say.
+        FleetpatchError: the provider does not say.
     """
-    now, opened = ports.clock.now(), store.read_open()
-    earlier = {(row.snapshot, row.provider): row for row in opened}
+    provided, now = _read(machine, ports), ports.clock.now()
+    opened = store.read_open()
+    own = [row for row in opened if row.machine == machine.name]
+    seen = judge_snapshots(machine.name, provided, own, now)
     rows = []
-    for machine in machines:
-        own = [row for row in opened if row.machine == machine.name]
-        seen = judge_snapshots(machine.name, _read(machine, ports), own, now) if machine.provider else ()
-        for snapshot in (one.found for one in seen if one.standing is Standing.UNRECORDED and one.found is not None):
-            row = SnapshotRow(
-                snapshot=snapshot.id,
-                machine=machine.name,
-                provider=machine.provider,
-                run_id="",
-                ordered_at=snapshot.taken_at or now,
-                expires_at=now + keep,
-                state=SnapshotState.TAKEN,
-                consistency=snapshot.consistency,
-                used_bytes=snapshot.used_bytes,
-                changed_at=now,
-                note="",
-            )
-            other = earlier.get((snapshot.id, machine.provider))
-            sealed = store.find_sealed(other.snapshot, other.machine) if other is not None else None
-            rows.append(replace(sealed or row, machine=machine.name))
+    for snapshot in (one.found for one in seen if one.standing is Standing.UNRECORDED and one.found is not None):
+        row = SnapshotRow(
+            snapshot=snapshot.id,
+            machine=machine.name,
+            provider=machine.provider,
+            run_id="",
+            ordered_at=snapshot.taken_at or now,
+            expires_at=now + keep,
+            state=SnapshotState.TAKEN,
+            consistency=snapshot.consistency,
+            used_bytes=snapshot.used_bytes,
+            changed_at=now,
+            note="",
+        )
+        other = next((one for one in opened if _is_renamed(one, row, ports)), None)
+        sealed = store.find_sealed(other.snapshot, other.machine) if other is not None else None
+        rows.append(replace(sealed or row, machine=machine.name))
     return tuple(rows)
 
 
-def record_found(row: SnapshotRow, store: SqlSnapshots) -> None:
-    """Record a snapshot that was found; an earlier name of its machine does not have it any more."""
-    for other in store.read_open():
-        if (other.snapshot, other.provider) == (row.snapshot, row.provider):
+def _is_renamed(earlier: SnapshotRow, row: SnapshotRow, ports: Ports) -> bool:
+    """Return whether a row is of the same snapshot, and of a machine that the inventory no longer has there.
+
+    Machines that hold their disks themselves all have one provider, and a clone has the snapshots of its original.
+    """
+    if (earlier.snapshot, earlier.provider) != (row.snapshot, row.provider):
+        return False
+    return all(
+        (machine.name, machine.provider) != (earlier.machine, earlier.provider) for machine in ports.inventory.machines
+    )
+
+
+def record_found(row: SnapshotRow, ports: Ports, store: SqlSnapshots) -> bool:
+    """Record a snapshot that was found; an earlier name of its machine does not have it any more.
+
+    Return whether it was recorded: if the records have it meanwhile, it is that of a run.
+    """
+    opened = store.read_open()
+    if any((other.snapshot, other.machine) == (row.snapshot, row.machine) for other in opened):
+        return False
+    for other in opened:
+        if _is_renamed(other, row, ports):
             note = f"{row.machine} has it"
             store.save(replace(other, state=SnapshotState.GONE, changed_at=row.changed_at, note=note))
     store.save(row)
+    return True
 
 
 def open_snapshots(records: SqlRecords) -> SqlSnapshots:

@@ -93,7 +93,12 @@ def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]
         for token in tokens
         if token.ends_soon(now)
     )
-    disks = [f"{record.machine}: {record.loss.splitlines()[0]}: fleetpatch snapshots list." for record in lost]
+    there = {(row.machine.name, row.machine.provider) for row in snapshot.rows.values()}
+    disks = [
+        f"{record.machine}: {record.loss.splitlines()[0]}: fleetpatch snapshots list."
+        for record in lost
+        if snapshot.inventory is None or (record.machine, record.provider) in there
+    ]
     own = (*disks, *filter(None, (certificate, policy)), *ending)
     return (*context.prefect_watcher.problems, *snapshot.problems, *own)
 

@@ -64,20 +64,22 @@ class SqlProvidedMachines:
         columns = provided_machines.c
         query = select(provided_machines).where(columns.machine == machine, columns.provider == provider)
         row = connection.execute(query).mappings().one_or_none()
-        if row is None:
-            return None
+        return row if row is not None and self._is_sealed(row) else None
+
+    def _is_sealed(self, row: RowMapping) -> bool:
         try:
-            self._seals.check(provided_machines, row, f"{machine} at {provider}")
+            self._seals.check(provided_machines, row, f"{row['machine']} at {row['provider']}")
         except (SealBroken, SealKeyMissing) as error:
             logger.warning("%s", error.message)
-            return None
-        return row
+            return False
+        return True
 
     def find_losses(self) -> Sequence[ProviderRecord]:
-        """Return the machines of which something was lost when somebody looked last."""
+        """Return the machines of which something was lost when somebody looked last. See ``find`` for their seals."""
         query = select(provided_machines).where(provided_machines.c.loss != "").order_by(provided_machines.c.machine)
         with self._database.begin_read("look for lost disks") as connection:
-            return [_build_record(row) for row in connection.execute(query).mappings()]
+            rows = connection.execute(query).mappings().all()
+        return [_build_record(row) for row in rows if self._is_sealed(row)]
 
 
 def _build_record(row: RowMapping) -> ProviderRecord:

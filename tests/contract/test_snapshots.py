@@ -191,11 +191,23 @@ def test_a_machine_that_was_renamed_keeps_the_run_and_the_end_of_its_snapshot(st
     assert (old.state, old.note) == (SnapshotState.GONE, "web has it")
 
 
+def test_a_clone_does_not_take_the_snapshot_of_its_original(store: SqlSnapshots) -> None:
+    fleet = make_fleet(OURS)
+    (web,) = fleet.described
+    fleet.described.append(replace(web, name="original", provider="hv/web"))
+    original = make_row(machine="original")
+    store.save(original)
+    assert adopt(fleet, store) == [(OURS, "Adopted")]
+    assert {row.machine for row in store.read_open()} == {"web", "original"}
+    assert next(row for row in store.read_open() if row.machine == "original") == original
+
+
 def test_what_the_records_do_not_have_is_deleted_only_as_what_a_run_has_taken(store: SqlSnapshots) -> None:
     fleet = make_fleet(OURS, "before-the-migration")
-    (row,) = find_unrecorded(fleet.described, fleet.ports(), store, timedelta())
+    (row,) = find_unrecorded(fleet.described[0], fleet.ports(), store, timedelta())
     assert store.read_all() == ()
-    record_found(row, store)
+    assert record_found(row, fleet.ports(), store)
+    assert not record_found(row, fleet.ports(), store), "a run has stored it meanwhile: its row is not replaced"
     run = make_run(id=LATER, state=OperationState.IN_PROGRESS)
     records = SqlRecords(store._database)
     records.save(run)

@@ -53,6 +53,7 @@ PROCESSES = {
     "tasks/machines/transport/local_channel.py": "a shell on this machine: a machine's script",
     "flows/hooks/command.py": "the owner's program",
     "tasks/machines/providers/command.py": "the owner's program",
+    "flows/images/signatures.py": "gpgv",
     "flows/prefect_api/connection.py": "flows.prefect_api.application",
     "flows/prefect_api/forked_process.py": "flows.prefect_api.application, in a copy that has guarded Prefect",
     "flows/recovery/finalizer.py": "flows.recovery.finalizer",

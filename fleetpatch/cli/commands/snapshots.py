@@ -6,7 +6,8 @@ import typer
 
 from fleetpatch.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, YesOption, app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
-from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text
+from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stderr
+from inventory.errors import FleetpatchError
 
 snapshots_app = typer.Typer(help="List, adopt and delete snapshots that runs take.", no_args_is_help=True)
 app.add_typer(snapshots_app, name="snapshots", rich_help_panel="Patch")
@@ -69,8 +70,9 @@ def adopt(
         open_records(records) as database,
         open_machines(machines, inventory, scope, records, "snapshots") as (ports, chosen),
     ):
-        act, policies = RiskyOption.DELETE_SNAPSHOTS, ports.read_deployed_policies()
-        enforce_act_policy(act, chosen, ports.inventory, ports.clock.now(), policies)
+        if as_it_is:  # without it, nothing is given up
+            act, policies = RiskyOption.DELETE_SNAPSHOTS, ports.read_deployed_policies()
+            enforce_act_policy(act, chosen, ports.inventory, ports.clock.now(), policies)
         keep, store = timedelta(days=keep_days), open_snapshots(database)
         adoptions = tuple(adopt_snapshots(chosen, ports, store, keep, as_it_is=as_it_is))
     print_results(adoptions, as_json=as_json)
@@ -104,6 +106,7 @@ def delete(
     from flows.policy.enforcement import enforce_act_policy
     from flows.snapshots import DeletionState, delete_snapshots, find_unrecorded, open_snapshots, record_found
     from tasks.domain.protocols.clock import SystemClock
+    from tasks.domain.rows.snapshots import SnapshotRow
     from tasks.records.queries.runs import find_runs_in_need
     from tasks.records.setup import open_records
     from tasks.rules.policy.model import RiskyOption
@@ -113,10 +116,15 @@ def delete(
     with open_records(records) as database:
         store = open_snapshots(database)
         if unrecorded:
+            known: list[SnapshotRow] = []
             with open_machines(machines, inventory, scope, records, "snapshots") as (ports, opened_machines):
-                known = find_unrecorded(opened_machines, ports, store, timedelta())
+                for machine in opened_machines:
+                    try:
+                        known += find_unrecorded(machine, ports, store, timedelta()) if machine.provider else ()
+                    except FleetpatchError as error:  # of one machine; the others have theirs
+                        print_to_stderr(f"{machine.name}: {error.message}")
         else:
-            known = store.find_expired(SystemClock().now()) if expired else store.read_open()
+            known = list(store.find_expired(SystemClock().now()) if expired else store.read_open())
         rows = [row for row in known if row.machine in names and (not only or row.snapshot in only)]
         if not rows or dry_run:
             print_json({"snapshots": [row.snapshot for row in rows]}) if as_json else print_rows(rows)
@@ -130,8 +138,7 @@ def delete(
             changed = [machine for machine in opened_machines if machine.name in concerned]
             act, policies = RiskyOption.DELETE_SNAPSHOTS, ports.read_deployed_policies()
             enforce_act_policy(act, changed, ports.inventory, ports.clock.now(), policies)
-            for row in rows if unrecorded else ():
-                record_found(row, store)
+            rows = [row for row in rows if not unrecorded or record_found(row, ports, store)]
             deletions = delete_snapshots(rows, ports, store, partial(find_runs_in_need, database.database))
     print_results(deletions, as_json=as_json)
     states = [deletion.state for deletion in deletions]
