@@ -25,7 +25,7 @@ OLDER = OURS.replace("0123", "0000")
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    (tmp_path / "fleet.yaml").write_text("machines:\n  - {name: web, address: 192.0.2.1}\n")
+    (tmp_path / "fleet.yaml").write_text("machines:\n  - {name: web, address: 192.0.2.1, provider: hv/web}\n")
     with serve_site(tmp_path, clock=FakeClock(NOW + DAY / 2)) as served:
         yield served
 
@@ -66,7 +66,11 @@ def test_disks_that_somebody_has_taken_back_are_a_problem_of_the_fleet(site: Sit
     records = SqlProvidedMachines(site.records.database, site.records.seals)
     record = ProviderRecord("web", "hv/web", notes=ProviderNotes(1, ("s1",)), loss="it is <older>\nThe way back.")
     records.save_notes(record)
-    assert "web: it is &lt;older&gt;: fleetpatch snapshots list." in site.get("/").text
+    records.save_notes(replace(record, machine="gone", loss="it has left"))
+    page = site.get("/").text
+    assert "web: it is &lt;older&gt;: fleetpatch snapshots list." in page
+    assert "it has left" not in page, "nobody could end it for a machine that is in the inventory no more"
+    records.save_notes(replace(record, machine="gone", loss=""))
     (finding,) = _check_taken_back(site.records)
     assert (finding.level, finding.remedy) == (FindingLevel.WARN, "The way back.")
     assert records.find("web", "hv/web") == record
