@@ -1,6 +1,6 @@
 """Rules for what others have taken back of our orders to a machine: an older definition, an older file. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from inventory.data_class import dataclass
 from tasks.domain.provided_machines import ProvidedMachine, ProviderNotes
@@ -42,7 +42,7 @@ def find_loss(known: ProviderNotes | None, machine: ProvidedMachine) -> Provider
     if known is None or notes is None or notes.number > known.number:
         return None
     files = {disk.id: {disk.source, disk.next_source} for disk in machine.disks}
-    older = {disk: known.newest[path] for disk, paths in files.items() for path in paths if path in known.newest}
+    older = find_older(known, files)
     is_old_definition = notes.number < known.number
     ids = tuple(known_id for known_id in known.ids if known_id not in notes.ids) if is_old_definition else ()
     if not older and not ids:
@@ -50,3 +50,15 @@ def find_loss(known: ProviderNotes | None, machine: ProvidedMachine) -> Provider
     found = {*older.values(), *(path for paths in files.values() for path in paths)}
     other = {disk: path for disk, path in known.tops.items() if is_old_definition and path not in found}
     return ProviderLoss(older, other, ids)
+
+
+def find_older(known: ProviderNotes, files: Mapping[str, Collection[str]]) -> Mapping[str, str]:
+    """Return the file with the newest data of each disk that has an older one. A disk was in its top last.
+
+    Args:
+        known: what the records have of the provider's notes.
+        files: those that each disk has now, and at its next start, by the disk's id.
+    """
+    newest = {disk: known.newest[path] for disk, paths in files.items() for path in paths if path in known.newest}
+    tops = set(known.tops.values())
+    return {disk: path if path in tops else known.tops.get(disk, path) for disk, path in newest.items()}

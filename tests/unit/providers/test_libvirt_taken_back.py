@@ -17,7 +17,7 @@ from tasks.domain.provided_machines import ProviderAct
 from tasks.machines.providers.note_watch import NoteWatch
 from tasks.machines.providers.registry import GuardedProvider
 from tests.support.provider_records import KeptRecords, NoGuard
-from tests.unit.providers.libvirt_host import IMAGE, LibvirtHost, Machine, build_disk, find_disk
+from tests.unit.providers.libvirt_host import IMAGE, File, LibvirtHost, Machine, build_disk, find_disk
 
 TAKE, REVERT, DELETE = ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT
 REPLACE, RESTORE, DELETE_DISK = ProviderAct.REPLACE_OS_DISK, ProviderAct.RESTORE_OS_DISK, ProviderAct.DELETE_OS_DISK
@@ -144,6 +144,49 @@ def test_a_file_that_was_written_to_below_the_newest_one_is_told(taken_back: Wat
     assert "update-device" not in hint
 
 
+def test_a_file_without_a_mark_below_the_newest_one_is_told(web: WatchedMachine) -> None:
+    old = web.dump()
+    web.order(TAKE)
+    web.order(TAKE, "s2")
+    web.order(DELETE)
+    web.host.define_again("web", old)
+    web.power_cycle()
+    hint = read_loss(web).hint
+    assert "CAUTION: whether /d/data.qcow2, /d/os.qcow2 was written to since is not known." in hint
+    assert "First copy all of these files." in hint
+
+
+def test_the_way_back_leads_to_the_disk_that_replaced_the_layer(web: WatchedMachine) -> None:
+    old = web.dump()
+    web.order(TAKE)
+    web.order(REPLACE, "u1", image=IMAGE)
+    web.host.define_again("web", old)
+    web.power_cycle()
+    assert "vda has an older file than /d/web.vda.u1.qcow2" in read_loss(web).message
+    web.put_back()
+    assert web.get_files() == {"vda": "/d/web.vda.u1.qcow2", "vdb": "/d/web.vdb.layer-1.qcow2"}
+
+
+def test_no_command_is_told_if_an_owner_has_put_a_file_above_our_layer(web: WatchedMachine) -> None:
+    old = web.dump()
+    web.order(TAKE)
+    web.host.files["/d/backup.qcow2"] = File("/d/web.vda.layer-1.qcow2")
+    for xml in (web.domain.config, web.domain.live):
+        find_disk(xml, "vda").find("source").set("file", "/d/backup.qcow2")
+    web.read()
+    with_overlay = web.dump()
+    web.host.define_again("web", old)
+    web.power_cycle()
+    loss = read_loss(web)
+    assert "vda has an older file than /d/backup.qcow2" in loss.message
+    assert "The newest data of vda: /d/backup.qcow2" in loss.hint
+    assert "update-device" not in loss.hint
+    web.host.define_again("web", with_overlay)
+    find_disk(web.domain.config, "vda").find("source").set("file", "/d/web.vda.layer-1.qcow2")  # it was merged
+    web.power_cycle()
+    web.read()
+
+
 def test_a_machine_that_still_runs_with_the_newest_files_is_seen_before_it_starts(web: WatchedMachine) -> None:
     old = web.dump()
     web.order(TAKE)
@@ -185,21 +228,28 @@ def test_a_kept_disk_that_was_forgotten_is_seen(web: WatchedMachine) -> None:
 
 
 @pytest.mark.parametrize("act", [TAKE, REVERT, DELETE, REPLACE, RESTORE, DELETE_DISK], ids=str)
-def test_an_order_of_ours_is_no_loss_wherever_it_broke(act: ProviderAct) -> None:
-    """The process dies, and has saved nothing of its order. A later process looks, and gives the order again."""
-    breaks_at, has_ended = 0, False
+@pytest.mark.parametrize("runs", [True, False], ids=["runs", "off"])
+def test_an_order_of_ours_is_no_loss_wherever_it_broke(act: ProviderAct, *, runs: bool) -> None:
+    """Somebody looks, and the process dies a command later. A later process looks, and gives the order again."""
+    breaks_at, has_ended = 1, False
     while not has_ended:
         web, given = make_web(), 0
+        if not runs:
+            web.domain.live = None
         if act in {REVERT, DELETE}:
             web.order(TAKE)
         if act in {RESTORE, DELETE_DISK}:
             web.order(REPLACE, image=IMAGE)
 
-        def count(_words: Sequence[str], breaks_at: int = breaks_at) -> None:
+        def count(_words: Sequence[str], web: WatchedMachine = web, breaks_at: int = breaks_at) -> None:
             nonlocal given
             given += 1
             if given > breaks_at:
                 raise ProviderUnavailable("the line broke")
+            if given == breaks_at:
+                web.host.before = lambda _words: None
+                web.read()
+                web.host.before = count
 
         web.host.before = count
         with suppress(ProviderUnavailable):
@@ -208,7 +258,7 @@ def test_an_order_of_ours_is_no_loss_wherever_it_broke(act: ProviderAct) -> None
         web.host.before = lambda _words: None
         web.read()
         web.order(act, image=IMAGE)
-        breaks_at += 5
+        breaks_at += 2 if act is DELETE else 6
     assert breaks_at > 20
 
 

@@ -1,21 +1,32 @@
 """What fleetpatch's own records keep of a domain, and the way back if somebody defines it from an older XML."""
 
 import shlex
+from collections.abc import Collection
 
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import PowerState, ProviderNotes
 from tasks.machines.providers.libvirt.domain import Domain, build_disk_xml
-from tasks.machines.providers.libvirt.state import DiskFile, read_any_state, write_state
+from tasks.machines.providers.libvirt.state import DiskFile, DomainState, read_any_state, write_state
 from tasks.machines.providers.libvirt.virsh import Virsh
 from tasks.machines.providers.libvirt.work import iterate_layers
+from tasks.rules.provided_disks import find_older
 
 
 def describe_notes(domain: Domain) -> ProviderNotes:
-    """Return what is in the metadata of a domain. No disk of it may start from a file below a layer of ours."""
+    """Return what is in the metadata of a domain. No disk of it may start from a file below a layer of ours.
+
+    A disk of a snapshot that is being deleted does: its layer is being merged, and nothing is written down meanwhile.
+    """
     state, used = domain.state, domain.used_paths
+    going = {file.path for snapshot in state.snapshots if snapshot.is_going for file in snapshot.files.values()}
     layers = {path: below for path, below in state.layers.items() if path not in state.doomed}
     tops = sorted({*layers, *used} - set(layers.values()), key=lambda path: path in used)  # those in use come last
-    newest = {below: top for top in tops for below in iterate_layers(layers, top) if below not in {top, *used}}
+    newest: dict[str, str] = {}
+    for top in tops:
+        # An owner may have put a file above our layer.
+        layer = next((file.path for file in domain.chains.get(top, ()) if file.path in layers), top)
+        chain = set(iterate_layers(layers, layer))
+        newest |= dict.fromkeys(chain - {layer, *used}, top) if not going & chain else {}
     ids = (*(snapshot.id for snapshot in state.snapshots), *(kept.id for kept in state.kept_disks))
     sources = {disk.target: disk.live_source for disk in domain.disks}
     return ProviderNotes(state.number, ids, sources, newest, write_state(state))
@@ -27,8 +38,8 @@ def explain_way_back(virsh: Virsh, known: ProviderNotes, deadline: Deadline) -> 
     Raises:
         ProviderError, ProviderUnavailable: the host can't be asked.
     """
-    domain, find = virsh.read_domain(deadline), known.newest.get
-    older = {disk.target: path for disk in domain.disks if (path := find(disk.source) or find(disk.live_source))}
+    domain, state = virsh.read_domain(deadline), read_any_state(known.text, virsh.name)
+    older = find_older(known, {disk.target: (disk.live_source, disk.source) for disk in domain.disks})
     newest, lines = {**known.tops, **older}, []
     there = virsh.find_there(list(newest.values()), deadline)
     for target, path in newest.items():
@@ -39,15 +50,9 @@ def explain_way_back(virsh: Virsh, known: ProviderNotes, deadline: Deadline) -> 
             lines.append(
                 f"{path}, which had the newest data of {target}, is not there any more. Look for a copy of it."
             )
-    if not older or not set(older.values()) <= there:
+    if not older or not set(older.values()) <= there & {*state.layers, *state.origins}:
         return "\n".join(lines)
-    marks: dict[str, str] = {}
-    for snapshot in read_any_state(known.text, virsh.name).snapshots:
-        marks |= snapshot.marks
-    frozen = virsh.find_there(list(marks), deadline)
-    if written := sorted(path for path in frozen if marks[path] != virsh.read_mark(path, deadline)):
-        lines.append(f"CAUTION: {', '.join(written)} was written to since, and the newest data need it as it was.")
-        lines.append("First copy all of these files. Check the file systems afterwards (fsck).")
+    lines += _find_dangers(virsh, state, set(older.values()), deadline)
     name, command = shlex.quote(domain.name), shlex.join(word for word in virsh.words if word != "-q")
     lines.append(f"The way back, as root on {virsh.host.host}:")
     if domain.power is not PowerState.STOPPED:
@@ -57,3 +62,16 @@ def explain_way_back(virsh: Virsh, known: ProviderNotes, deadline: Deadline) -> 
             xml = shlex.quote(build_disk_xml(disk, DiskFile(older[disk.target], "qcow2")))
             lines.append(f"printf %s {xml} | {command} update-device {name} /dev/stdin --config")
     return "\n".join([*lines, f"{command} start {name}"])
+
+
+def _find_dangers(virsh: Virsh, state: DomainState, tops: Collection[str], deadline: Deadline) -> list[str]:
+    marks: dict[str, str] = {}
+    for snapshot in state.snapshots:
+        marks |= snapshot.marks
+    frozen, lines = virsh.find_there(list(marks), deadline), []
+    if written := sorted(path for path in frozen if marks[path] != virsh.read_mark(path, deadline)):
+        lines.append(f"CAUTION: {', '.join(written)} was written to since, and the newest data need it as it was.")
+    below = {path for top in tops for path in iterate_layers(state.layers, top)}
+    if unknown := sorted(below - {*marks, *tops}):
+        lines.append(f"CAUTION: whether {', '.join(unknown)} was written to since is not known.")
+    return [*lines, "First copy all of these files. Check the file systems afterwards (fsck)."] if lines else []
