@@ -31,34 +31,32 @@ class ProviderLoss:
 def find_loss(known: ProviderNotes | None, machine: ProvidedMachine) -> ProviderLoss | None:
     """Return what others have taken back of our orders to a machine; None: nothing.
 
-    Newer notes are those of an order that the records do not have yet, or of another controller. Older notes are those
-    of a definition from before our last order: only then an id that is not there has been lost, and not deleted.
+    Newer notes are those of an order that the records do not have yet, or of another controller. Older notes, and those
+    of another lineage, are those of a definition that does not have our last order: only then an id that is not there
+    has been lost, and not deleted. A disk in another file is a loss if the definition or the file is of our orders.
 
     Args:
         known: what the records have of the provider's notes; None: nothing.
         machine: as its provider shows it.
     """
     notes = machine.notes
-    if known is None or notes is None or notes.number > known.number:
+    if known is None or notes is None:
+        return None
+    is_another = known.lineage not in ("", notes.lineage)
+    if notes.number > known.number and not is_another:
         return None
     files = {disk.id: {disk.source, disk.next_source} for disk in machine.disks}
     older = find_older(known, files)
-    is_old_definition = notes.number < known.number
+    is_old_definition = notes.number < known.number or is_another
     ids = tuple(known_id for known_id in known.ids if known_id not in notes.ids) if is_old_definition else ()
-    if not older and not ids:
-        return None
-    found = {*older.values(), *(path for paths in files.values() for path in paths)}
+    found = {*older.values(), *(disk.source for disk in machine.disks if disk.next_source in ("", disk.source))}
     other = {disk: path for disk, path in known.tops.items() if is_old_definition and path not in found}
-    return ProviderLoss(older, other, ids)
+    is_ours = notes.number > 0 or not known.made.keys().isdisjoint(other)
+    return ProviderLoss(older, other, ids) if older or ids or (other and is_ours) else None
 
 
 def find_older(known: ProviderNotes, files: Mapping[str, Collection[str]]) -> Mapping[str, str]:
-    """Return the file with the newest data of each disk that has an older one. A disk was in its top last.
-
-    Args:
-        known: what the records have of the provider's notes.
-        files: those that each disk has now, and at its next start, by the disk's id.
-    """
+    """Return the file with the newest data of each disk that has an older one among its ``files``, by its id."""
     newest = {disk: known.newest[path] for disk, paths in files.items() for path in paths if path in known.newest}
     tops = set(known.tops.values())
     return {disk: path if path in tops else known.tops.get(disk, path) for disk, path in newest.items()}

@@ -8,6 +8,7 @@ from tasks.domain.protocols.transport import Transport
 from tasks.domain.provided_machines import IdentityProof, IdentityState, ProvidedMachine, ProviderRecord
 from tasks.machines.providers.identity import IdentityGuard
 from tasks.machines.providers.note_watch import NoteWatch
+from tasks.rules.provided_disks import ProviderLoss
 
 
 class KeptRecords:
@@ -58,6 +59,10 @@ class NoWatch(NoteWatch):
     def has_notes(self) -> bool:
         """Return that there are none."""
         return False
+
+    def find_loss(self, provided: ProvidedMachine) -> ProviderLoss | None:
+        """Return that nothing is lost."""
+        return None
 
     def require_nothing_lost(self, provided: ProvidedMachine, deadline: Deadline) -> None:
         """Allow it."""

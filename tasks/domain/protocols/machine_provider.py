@@ -1,5 +1,6 @@
 """The MachineProvider protocol: whoever holds the disks of a machine."""
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from tasks.domain.protocols.clock import Deadline
@@ -51,8 +52,11 @@ class NoteKeeper(Protocol):
         """Return, in lines, where the newest data of the disks are, and how the machine gets them back."""
         ...
 
-    def renew_notes(self, known: ProviderNotes, *, is_restored: bool, deadline: Deadline) -> None:
-        """Write notes that are newer than the known ones, with the text of these, or of the present ones."""
+    def renew_notes(self, known: ProviderNotes, *, is_restored: bool, deadline: Deadline) -> Sequence[str]:
+        """Write notes that are newer than the known ones, with the text of these, or of the present ones.
+
+        Return the files of the known ones that are there and that nothing of the machine needs.
+        """
         ...
 
 

@@ -27,7 +27,11 @@ class NoteWatch:
     def has_notes(self) -> bool:
         """See WatchedProvider."""
         known = self._record.notes
-        return known is not None and bool(known.ids or known.newest)
+        return known is not None and bool(known.ids or known.newest or known.made)
+
+    def find_loss(self, provided: ProvidedMachine) -> ProviderLoss | None:
+        """Return what is lost of the notes of a machine, and keep nothing."""
+        return find_loss(self._record.notes, provided)
 
     def require_nothing_lost(self, provided: ProvidedMachine, deadline: Deadline) -> None:
         """Keep the notes of a machine that was read just now. Raise DisksTakenBack if something of them is lost."""
@@ -38,7 +42,7 @@ class NoteWatch:
         error = self._describe(loss, record.notes, deadline) if loss is not None and record.notes is not None else None
         notes = provided.notes if error is None else record.notes
         kept = replace(record, notes=notes, loss="" if error is None else f"{error.message}\n{error.hint}")
-        if kept != record and (provided.notes.number or record.notes is not None):
+        if kept != record and (record.notes or provided.notes.number or provided.notes.ids or provided.notes.newest):
             self._records.save_notes(kept)
         if error is not None:
             raise error
@@ -61,7 +65,7 @@ class NoteWatch:
             return ""
         if not loss.is_of_notes_only and not as_it_is:
             raise self._describe(loss, known, deadline)
-        provider.renew_notes(known, is_restored=not as_it_is, deadline=deadline)
-        files = ", ".join(sorted(set(known.newest.values()))) or "no file"
+        left = provider.renew_notes(known, is_restored=not as_it_is, deadline=deadline)
+        files = ", ".join(left) or "no file"
         restored = f"its provider knows {', '.join(loss.ids)} again"
         return f"it stays as it is; {files} may be left on its host" if as_it_is else restored

@@ -79,7 +79,9 @@ class GuardedProvider:
 
     def _read(self, deadline: Deadline) -> ProvidedMachine:
         with _understand(self.kind, ProviderError):
-            return self._provider.read_machine(deadline=deadline)
+            machine = self._provider.read_machine(deadline=deadline)
+            # Beside an order of another process, the records may be newer than what was read before.
+            return self._provider.read_machine(deadline=deadline) if self._watch.find_loss(machine) else machine
 
     def prove_identity(self, machine: ProvidedMachine, *, deadline: Deadline) -> IdentityProof:
         """See IdentifyingProvider."""

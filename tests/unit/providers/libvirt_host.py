@@ -38,6 +38,7 @@ class FakeDomain:
     config: Any
     live: Any = None  # None: it is off
     obeys_shutdown: bool = True
+    is_saved: bool = False  # its memory is
     merges: dict[str, str] = field(default_factory=dict)  # the file into which a disk is being merged
 
 
@@ -159,7 +160,10 @@ class LibvirtHost:
         return "shut off" if domain.live is None else "running"
 
     def _virsh_dominfo(self, domain: FakeDomain, words: list[str], text: str) -> str:
-        return f"State:          {self._virsh_domstate(domain, words, text)}\nPersistent:     yes"
+        saved = "yes" if domain.is_saved else "no"
+        return (
+            f"State:          {self._virsh_domstate(domain, words, text)}\nPersistent:     yes\nManaged save:   {saved}"
+        )
 
     def define_again(self, name: str, xml: str) -> None:
         """Define a domain from an older XML, as backups and Terraform do. One that runs goes on as it is."""

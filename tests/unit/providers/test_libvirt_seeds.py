@@ -87,6 +87,15 @@ def test_an_owners_seed_that_has_gone_keeps_no_machine_from_its_way_back(host: L
     del host.files[OWNERS]
     web.order(RESTORE, "u1")
     assert list_sources(web) == {"vda": "/d/os.qcow2"}
+    assert "put back before" in web.order(RESTORE, "u1")
+
+
+def test_a_disk_that_was_put_back_stays_if_its_owner_has_ejected_the_seed(web: Machine) -> None:
+    web.order(REPLACE, "u1", **DATA)
+    web.order(RESTORE, "u1")
+    web.detach("sda")
+    assert "put back before" in web.order(RESTORE, "u1")
+    assert list_sources(web) == {"vda": "/d/os.qcow2"}
 
 
 def test_a_revert_to_a_snapshot_brings_the_owners_seed_back(host: LibvirtHost, web: Machine) -> None:

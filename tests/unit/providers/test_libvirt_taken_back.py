@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from xml.etree.ElementTree import tostring
 
@@ -14,6 +14,7 @@ from inventory.machine import Machine as InventoryMachine
 from tasks.domain.errors import DisksTakenBack, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import ProviderAct
+from tasks.machines.providers.libvirt.state import read_any_state, write_state
 from tasks.machines.providers.note_watch import NoteWatch
 from tasks.machines.providers.registry import GuardedProvider
 from tests.support.provider_records import KeptRecords, NoGuard
@@ -44,6 +45,9 @@ class WatchedMachine(Machine):
     def adopt(self, *, as_it_is: bool = False) -> str:
         done: str = self._provider.adopt(as_it_is=as_it_is, deadline=Deadline.after(self.host.clock, 900))
         return done
+
+    def has_notes(self) -> bool:
+        return bool(self._provider.has_notes())
 
     def dump(self) -> str:
         return tostring(self.domain.config, encoding="unicode")
@@ -260,6 +264,99 @@ def test_an_order_of_ours_is_no_loss_wherever_it_broke(act: ProviderAct, *, runs
         web.order(act, image=IMAGE)
         breaks_at += 2 if act is DELETE else 6
     assert breaks_at > 20
+
+
+def test_the_older_definition_is_seen_if_nothing_is_left_but_the_new_disk(web: WatchedMachine) -> None:
+    old = web.dump()
+    web.order(REPLACE, "u1", image=IMAGE)
+    web.order(DELETE_DISK, "u1")
+    web.host.define_again("web", old)
+    assert web.has_notes()
+    assert "vda is not in /d/web.vda.u1.qcow2 any more" in read_loss(web).message
+
+
+def test_a_definition_of_before_a_revert_is_seen(web: WatchedMachine) -> None:
+    web.order(TAKE)
+    old = web.dump()
+    web.order(REVERT, with_data_disks=True)
+    web.host.define_again("web", old)
+    web.power_cycle()
+    assert "vda is not in /d/web.vda.layer-2.qcow2 any more" in read_loss(web).message
+
+
+def test_notes_that_have_begun_anew_are_no_newer_ones(web: WatchedMachine) -> None:
+    second, old = WatchedMachine(web.host, "web"), web.dump()
+    web.order(TAKE)
+    web.host.define_again("web", old)
+    web.power_cycle()
+    for number in range(3):
+        second.order(TAKE, f"t{number}")
+    assert "forgotten s1" in read_loss(web).message
+    web.adopt(as_it_is=True)
+    assert len(web.read().snapshots) == len(second.read().snapshots) == 3
+
+
+def test_a_slow_look_beside_an_order_is_no_loss(web: WatchedMachine) -> None:
+    web.order(TAKE)
+    has_run = False
+
+    def run_beside(words: Sequence[str]) -> None:
+        nonlocal has_run
+        if words[0] == "qemu-img" and not has_run:  # it has read the definition
+            has_run = True
+            web.order(TAKE, "s2")
+
+    web.host.before = run_beside
+    assert {snapshot.id for snapshot in web.read().snapshots} == {"s1", "s2"}
+
+
+def test_a_machine_that_was_made_anew_and_sleeps_is_told(taken_back: WatchedMachine) -> None:
+    taken_back.domain.live, taken_back.domain.is_saved = None, True
+    taken_back.domain.config.find("uuid").text = "id-new"
+    hint = read_loss(taken_back).hint
+    assert "Its UUID has changed from id-web to id-new: was it made anew?" in hint
+    assert "as the records have it since 2026-" in hint
+    assert hint.index("managedsave-remove web") < hint.index("update-device")
+
+
+def test_nothing_that_an_older_definition_would_remove_is_removed(web: WatchedMachine) -> None:
+    web.order(REPLACE, "u1", image=IMAGE, user_data="#cloud-config")
+    state = read_any_state(web.domain.config.find("metadata")[0].text, "web")
+    older = replace(state, number=1, doomed=("/d/os.qcow2",), kept_disks=())
+    web.domain.config.find("metadata")[0].text = write_state(older)
+    for xml in (web.domain.config, web.domain.live):
+        find_disk(xml, "vda").find("source").set("file", "/d/data2.qcow2")
+        xml.find("devices").remove(find_disk(xml, "vdz"))
+    web.host.files["/d/data2.qcow2"] = File()
+    done = web.adopt(as_it_is=True)
+    assert "/d/os.qcow2, /d/web.u1.seed.iso, /d/web.vda.u1.qcow2 may be left on its host" in done
+    web.order(TAKE)
+    web.order(DELETE)
+    assert "/d/os.qcow2" in web.host.files
+
+
+def test_metadata_of_before_digests_had_an_algorithm_are_read(web: WatchedMachine) -> None:
+    web.order(REPLACE, "u1", image=IMAGE)
+    text = web.domain.config.find("metadata")[0].text.replace(f'"digest": "{IMAGE.digest}"', '"sha256": "ab"')
+    web.domain.config.find("metadata")[0].text = text
+    assert "sha256:ab" in {disk.image_digest for disk in web.read().disks}
+
+
+def test_an_adoption_that_breaks_ends_its_order(taken_back: WatchedMachine) -> None:
+    taken_back.put_back()
+    written = 0
+
+    def refuse(words: Sequence[str]) -> None:
+        nonlocal written
+        written += "metadata" in words
+        if written == 2:
+            written += 1
+            raise ProviderUnavailable("the line broke")
+
+    taken_back.host.before = refuse
+    with pytest.raises(ProviderUnavailable, match="the line broke"):
+        taken_back.adopt()
+    assert read_any_state(taken_back.domain.config.find("metadata")[0].text, "web").order == ""
 
 
 def test_what_an_owner_does_rightly_is_no_loss(web: WatchedMachine) -> None:

@@ -13,11 +13,9 @@ from tasks.rules.provided_disks import find_older
 
 
 def describe_notes(domain: Domain) -> ProviderNotes:
-    """Return what is in the metadata of a domain. No disk of it may start from a file below a layer of ours.
-
-    A disk of a snapshot that is being deleted does: its layer is being merged, and nothing is written down meanwhile.
-    """
+    """Return what is in the metadata of a domain. No disk of it may start from a file below a layer of ours."""
     state, used = domain.state, domain.used_paths
+    # While a layer is merged, the file below it becomes that of the disk, and nothing is written down.
     going = {file.path for snapshot in state.snapshots if snapshot.is_going for file in snapshot.files.values()}
     layers = {path: below for path, below in state.layers.items() if path not in state.doomed}
     tops = sorted({*layers, *used} - set(layers.values()), key=lambda path: path in used)  # those in use come last
@@ -29,7 +27,8 @@ def describe_notes(domain: Domain) -> ProviderNotes:
         newest |= dict.fromkeys(chain - {layer, *used}, top) if not going & chain else {}
     ids = (*(snapshot.id for snapshot in state.snapshots), *(kept.id for kept in state.kept_disks))
     sources = {disk.target: disk.live_source for disk in domain.disks}
-    return ProviderNotes(state.number, ids, sources, newest, write_state(state))
+    made = {disk: path for disk, path in sources.items() if path in layers or path in state.origins}
+    return ProviderNotes(state.number, ids, sources, newest, write_state(state), made, state.lineage, str(domain.now))
 
 
 def explain_way_back(virsh: Virsh, known: ProviderNotes, deadline: Deadline) -> str:
@@ -50,6 +49,9 @@ def explain_way_back(virsh: Virsh, known: ProviderNotes, deadline: Deadline) -> 
             lines.append(
                 f"{path}, which had the newest data of {target}, is not there any more. Look for a copy of it."
             )
+    lines.append(f"This is as the records have it since {known.seen_at}. Ask other controllers of this machine first.")
+    if state.uuid != domain.state.uuid:
+        lines.append(f"Its UUID has changed from {state.uuid} to {domain.state.uuid}: was it made anew?")
     if not older or not set(older.values()) <= there & {*state.layers, *state.origins}:
         return "\n".join(lines)
     lines += _find_dangers(virsh, state, set(older.values()), deadline)
@@ -57,6 +59,8 @@ def explain_way_back(virsh: Virsh, known: ProviderNotes, deadline: Deadline) -> 
     lines.append(f"The way back, as root on {virsh.host.host}:")
     if domain.power is not PowerState.STOPPED:
         lines.append(f"{command} shutdown {name}   # and wait until `{command} domstate {name}` says: shut off")
+    if domain.has_saved_memory:
+        lines.append(f"{command} managedsave-remove {name}   # its memory is that of the older disks")
     for disk in domain.disks:
         if disk.target in older:
             xml = shlex.quote(build_disk_xml(disk, DiskFile(older[disk.target], "qcow2")))
@@ -75,3 +79,12 @@ def _find_dangers(virsh: Virsh, state: DomainState, tops: Collection[str], deadl
     if unknown := sorted(below - {*marks, *tops}):
         lines.append(f"CAUTION: whether {', '.join(unknown)} was written to since is not known.")
     return [*lines, "First copy all of these files. Check the file systems afterwards (fsck)."] if lines else []
+
+
+def find_left(virsh: Virsh, known: ProviderNotes, before: DomainState, deadline: Deadline) -> list[str]:
+    """Return the files of the known notes, and of their state, that are there and that a domain does not need."""
+    domain = virsh.read_domain(deadline)
+    kept = {saved.file.path for saved in before.kept_disks}
+    files = {*known.tops.values(), *known.newest.values(), *before.layers, *before.seeds, *kept}
+    used = domain.find_paths_below(domain.used_paths) | domain.find_needed_paths() | {domain.seed_path}
+    return sorted(virsh.find_there(sorted(files - used), deadline))

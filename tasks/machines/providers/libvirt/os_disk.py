@@ -73,7 +73,8 @@ def restore_os_disk(work: DomainWork, order: ProviderOrder) -> str:
         raise ProviderError(f"{domain.name}: no disk of the order {order.id} is kept", hint=f"It has kept: {ids}.")
     disk = domain.find_os_disk()
     is_in_place = kept.file.path in domain.find_paths_below([disk.source])
-    if is_in_place and kept.seed == domain.seed_path:
+    seed = kept.seed if kept.seed and work.virsh.find_there([kept.seed], work.deadline) else ""
+    if is_in_place and (seed == domain.seed_path or domain.seed_path not in domain.state.seeds):
         return _join("it was put back before", work.finish())
     if not domain.chains.get(kept.file.path):
         raise ProviderError(f"{domain.name}: {kept.file.path} can't be read", hint="Put the file back on its host.")

@@ -1,8 +1,9 @@
 """The provider of a machine of libvirt."""
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -24,11 +25,11 @@ from tasks.domain.provided_machines import (
 )
 from tasks.machines.providers.host_commands import HostCommands
 from tasks.machines.providers.libvirt.domain import Domain, DomainDisk
-from tasks.machines.providers.libvirt.notes import describe_notes, explain_way_back
+from tasks.machines.providers.libvirt.notes import describe_notes, explain_way_back, find_left
 from tasks.machines.providers.libvirt.os_disk import delete_os_disk, replace_os_disk, restore_os_disk, rewrite_seed
 from tasks.machines.providers.libvirt.overlay import CopyMaker
 from tasks.machines.providers.libvirt.snapshots import delete_snapshot, revert, take_snapshot
-from tasks.machines.providers.libvirt.state import Origin, SavedSnapshot, read_any_state
+from tasks.machines.providers.libvirt.state import DomainState, SavedSnapshot, read_any_state
 from tasks.machines.providers.libvirt.virsh import Virsh
 from tasks.machines.providers.libvirt.work import SHUTDOWN_SECONDS, DomainWork
 from tasks.machines.providers.registry import ProviderPorts
@@ -107,7 +108,7 @@ class LibvirtProvider:
         ]
         used = domain.find_paths_below(domain.used_paths)
         kept = [
-            KeptDisk(saved.id, saved.file.path, _get_version(domain.state.find_origin(saved.file.path)))
+            KeptDisk(saved.id, saved.file.path, domain.state.find_origin(saved.file.path).version)
             for saved in domain.state.kept_disks
             if saved.file.path not in used
         ]
@@ -133,12 +134,16 @@ class LibvirtProvider:
         """See NoteKeeper."""
         return explain_way_back(self._virsh, known, deadline)
 
-    def renew_notes(self, known: ProviderNotes, *, is_restored: bool, deadline: Deadline) -> None:
+    def renew_notes(self, known: ProviderNotes, *, is_restored: bool, deadline: Deadline) -> Sequence[str]:
         """See NoteKeeper."""
-        work = DomainWork(self._virsh, deadline)
-        work.begin("adopt")
-        work.renew(known.number, read_any_state(known.text, work.domain.name) if is_restored else work.domain.state)
-        work.end()
+        work, before = DomainWork(self._virsh, deadline), DomainState()
+        with suppress(*(() if is_restored else (ProviderError,))):
+            before = read_any_state(known.text, work.domain.name)
+        # What an older definition has for removal may be needed now.
+        present = replace(work.domain.state, doomed=(), seeds=())
+        with _hold(work, "adopt"):
+            work.renew(known, before if is_restored else present)
+        return find_left(self._virsh, known, before, deadline)
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """Carry an order out. Return a note for the report, or ""."""
@@ -150,18 +155,24 @@ class LibvirtProvider:
             raise ProviderError(f"{self._virsh.name}: {order.id!r} can't be the id of an order", hint=hint)
         work = DomainWork(self._virsh, deadline, self._shutdown_seconds)
         if order.act in _DISK_ACTS:
-            work.begin(f"{order.act} {order.id}")
-            try:
-                note = act(work, order)
-            except BaseException:
-                with suppress(ProviderError):  # it counts as dead at the end of its time
-                    work.end()
-                raise
-            work.end()
-            return note
+            with _hold(work, f"{order.act} {order.id}"):
+                return act(work, order)
         if order.act is ProviderAct.START:
             work.require_no_other()
         return act(work, order)
+
+
+@contextmanager
+def _hold(work: DomainWork, order: str) -> Iterator[None]:
+    """Begin an order, and end it, whether it succeeds or not."""
+    work.begin(order)
+    try:
+        yield
+    except BaseException:
+        with suppress(ProviderError):  # it counts as dead at the end of its time
+            work.end()
+        raise
+    work.end()
 
 
 def open_libvirt(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> LibvirtProvider:
@@ -180,8 +191,7 @@ def open_libvirt(settings: ProviderSettings, machine: Machine, ports: ProviderPo
 def _describe_disk(domain: Domain, disk: DomainDisk) -> ProvidedDisk:
     origin = domain.state.find_origin(disk.live_source)
     role = DiskRole.OS if disk.is_os else DiskRole.DATA
-    digest = origin.digest if origin is not None else ""
-    return ProvidedDisk(disk.target, role, disk.live_source, _get_version(origin), digest, disk.source)
+    return ProvidedDisk(disk.target, role, disk.live_source, origin.version, origin.digest, disk.source)
 
 
 def _describe_snapshot(domain: Domain, snapshot: SavedSnapshot) -> Snapshot:
@@ -202,7 +212,3 @@ def _describe_snapshot(domain: Domain, snapshot: SavedSnapshot) -> Snapshot:
 
 def _get_paths(snapshot: SavedSnapshot) -> set[str]:
     return {file.path for file in snapshot.files.values()}
-
-
-def _get_version(origin: Origin | None) -> str:
-    return origin.version if origin is not None else ""

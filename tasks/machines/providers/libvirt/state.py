@@ -72,6 +72,7 @@ class DomainState:
     order: str = ""  # the act and the id of the order at work; "": none
     order_until: int = 0  # seconds since 1970 by the clock of the host, after which that order counts as dead
     number: int = 0  # grows with each change: a lower one is that of an older definition
+    lineage: str = ""  # of the number: random, made with the first change
 
     def find_snapshot(self, snapshot_id: str) -> SavedSnapshot | None:
         """Return a snapshot; None: it was never taken, or is deleted."""
@@ -81,13 +82,13 @@ class DomainState:
         """Return the disk that an order has replaced; None: it never did, or the disk is deleted."""
         return next((disk for disk in self.kept_disks if disk.id == order_id), None)
 
-    def find_origin(self, path: str) -> Origin | None:
-        """Return what image a file, or the file below its layers, was made from; None: not known."""
+    def find_origin(self, path: str) -> Origin:
+        """Return what image a file, or the file below its layers, was made from; all is "": not known."""
         for _ in range(len(self.layers) + 1):
             if path in self.origins or path not in self.layers:
                 break
             path = self.layers[path]
-        return self.origins.get(path)
+        return self.origins.get(path, Origin("", ""))
 
 
 def write_state(state: DomainState) -> str:
@@ -124,7 +125,11 @@ def read_any_state(text: str, domain: str) -> DomainState:
                 "kept_disks": tuple(
                     SavedDisk(**entry | {"file": DiskFile(**entry["file"])}) for entry in document["kept_disks"]
                 ),
-                "origins": {path: Origin(**origin) for path, origin in document["origins"].items()},
+                "origins": {
+                    # Metadata of before digests had an algorithm have the SHA-256 alone.
+                    path: Origin(origin["version"], origin.get("digest") or f"sha256:{origin['sha256']}")
+                    for path, origin in document["origins"].items()
+                },
                 **{key: tuple(document[key]) for key in ("seeds", "doomed")},
             }
         )

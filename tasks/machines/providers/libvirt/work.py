@@ -1,6 +1,7 @@
 """The steps that several orders share: stop and start, put a file in place of another one, merge, clear away."""
 
 import re
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any, Final
 
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.provided_machines import PowerState
+from tasks.domain.provided_machines import PowerState, ProviderNotes
 from tasks.machines.providers.libvirt.domain import DomainDisk
 from tasks.machines.providers.libvirt.state import DiskFile, DomainState, SavedSnapshot
 from tasks.machines.providers.libvirt.virsh import Virsh
@@ -111,13 +112,15 @@ class DomainWork:
 
     def save(self, **changes: Any) -> None:  # noqa: ANN401 - the fields of DomainState
         """Write a changed state into the metadata of the domain. Nobody may have changed it since it was read."""
-        self._write(replace(self.domain.state, number=self.domain.state.number + 1, **changes))
+        state = self.domain.state
+        lineage = state.lineage or secrets.token_hex(8)
+        self._write(replace(state, number=state.number + 1, lineage=lineage, **changes))
 
-    def renew(self, number: int, state: DomainState) -> None:
-        """Write a state of before, or the present one, so that it is newer than those up to a number."""
-        now, later = self.domain.state, max(number, self.domain.state.number) + 1
+    def renew(self, known: ProviderNotes, state: DomainState) -> None:
+        """Write a state of before, or the present one, so that it is newer than the known one."""
+        now, later = self.domain.state, max(known.number, self.domain.state.number) + 1
         order = replace(state, order=now.order, order_until=now.order_until, must_start=now.must_start)
-        self._write(replace(order, uuid=now.uuid, number=later))
+        self._write(replace(order, uuid=now.uuid, number=later, lineage=known.lineage or now.lineage))
 
     def _write(self, state: DomainState) -> None:
         self.virsh.require_state(self.domain.state, self.deadline)

@@ -18,7 +18,8 @@ if [ -z "$seed_maker" ]; then
 elif ! seed_folder=$(mktemp -d); then
   fp_emit failed "why=no temporary folder can be made on the host"
 else
-  trap 'rm -rf "$seed_folder"' EXIT
+  trap 'rm -rf "$seed_folder" "$file.part"' EXIT
+  trap 'exit 1' HUP INT PIPE TERM
   printf '%s\n' "$user_data" >"$seed_folder/user-data"
   printf 'instance-id: %s\n' "$instance" >"$seed_folder/meta-data"
   set -- "$seed_folder/user-data" "$seed_folder/meta-data"
