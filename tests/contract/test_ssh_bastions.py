@@ -241,6 +241,7 @@ def test_two_ways_share_a_jump_host_only_when_they_reach_it_alike(name: str):
             "scheduled_events",
             "guests",
             "provider",
+            "identity",
         }, f"does {name} decide who is trusted at a jump host, and as whom?"
 
 
