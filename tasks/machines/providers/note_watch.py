@@ -66,6 +66,5 @@ class NoteWatch:
         if not loss.is_of_notes_only and not as_it_is:
             raise self._describe(loss, known, deadline)
         left = provider.renew_notes(known, is_restored=not as_it_is, deadline=deadline)
-        files = ", ".join(left) or "no file"
         restored = f"its provider knows {', '.join(loss.ids)} again"
-        return f"it stays as it is; {files} may be left on its host" if as_it_is else restored
+        return f"it stays as it is; {', '.join(left) or 'no file'} may be left on its host" if as_it_is else restored

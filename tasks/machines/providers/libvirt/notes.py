@@ -69,9 +69,7 @@ def explain_way_back(virsh: Virsh, known: ProviderNotes, deadline: Deadline) -> 
 
 
 def _find_dangers(virsh: Virsh, state: DomainState, tops: Collection[str], deadline: Deadline) -> list[str]:
-    marks: dict[str, str] = {}
-    for snapshot in state.snapshots:
-        marks |= snapshot.marks
+    marks = {path: mark for snapshot in state.snapshots for path, mark in snapshot.marks.items()}
     frozen, lines = virsh.find_there(list(marks), deadline), []
     if written := sorted(path for path in frozen if marks[path] != virsh.read_mark(path, deadline)):
         lines.append(f"CAUTION: {', '.join(written)} was written to since, and the newest data need it as it was.")

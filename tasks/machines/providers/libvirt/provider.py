@@ -84,12 +84,9 @@ class LibvirtProvider:
         """``shutdown_seconds`` is how long a machine has to go off before its OS disk is changed."""
         self._virsh = virsh
         self._copy_maker = copy_maker
-        more = (
-            {ProviderAct.START_OVERLAY: copy_maker.start, ProviderAct.DELETE_OVERLAY: copy_maker.delete}
-            if copy_maker is not None
-            else {}
-        )
-        self._acts = {**_ACTS, **more}
+        self._acts = dict(_ACTS)
+        if copy_maker is not None:
+            self._acts |= {ProviderAct.START_OVERLAY: copy_maker.start, ProviderAct.DELETE_OVERLAY: copy_maker.delete}
         self._shutdown_seconds = shutdown_seconds
 
     @property
