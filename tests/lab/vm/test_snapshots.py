@@ -208,7 +208,7 @@ def test_disks_that_somebody_has_taken_back_stop_everything_until_they_are_back(
         if " shutdown " in command:
             wait_until(lambda: place.vm.power() == "shut off", 120, "it does not go off")
     place.vm.wait_login()
-    assert place.vm.sh("cat /var/tmp/precious") == "precious"
+    assert place.vm.sh("cat /var/tmp/precious").strip() == "precious"
     assert place.vm.sh("head -c 5 /dev/vdb", root=True) == "newer"
     assert place.act("snapshots", "list", name).code == 1, "its notes are still those of before"
     adopted = place.act("snapshots", "adopt", name, "--yes", "--json")
@@ -219,4 +219,4 @@ def test_disks_that_somebody_has_taken_back_stop_everything_until_they_are_back(
     deleted = place.act("snapshots", "delete", name, "--yes")
     assert deleted.code == 0, deleted
     assert_no_layer_is_left(place)
-    assert place.vm.sh("cat /var/tmp/precious") == "precious"
+    assert place.vm.sh("cat /var/tmp/precious").strip() == "precious"
