@@ -91,7 +91,7 @@ def require_no_copy(context: MachineContext) -> None:
         raise ProviderError("only the copy of a machine that is reached by SSH can be rehearsed on")
     provider = require_provider(context, *_ACTS)
     before = read_provided_machine(context, provider)
-    if refusal := describe_blocking_findings(check_identity(context)):
+    if refusal := describe_blocking_findings(check_identity(context, provided=before)):
         raise ProviderError(refusal)
     if before.overlay is not None:
         hint = "Wait for the run in its name. If that is over, delete the copy as the documentation on rehearsals says."

@@ -5,7 +5,7 @@ from datetime import datetime
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.provided_machines import ProviderAct
 from tasks.domain.rows.snapshots import SnapshotRow
-from tasks.domain.states import FindingLevel, RebootPolicy, UndoWay
+from tasks.domain.states import RebootPolicy, UndoWay
 from tasks.domain.undo import UndoSnapshot
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.snapshots import explain_unusable
@@ -33,10 +33,10 @@ def explain_no_snapshot(context: MachineContext) -> str:
         return f"{snapshot.row.provider} has it, and the machine has another provider now"
     try:
         machine = read_provided_machine(context, require_provider(context, ProviderAct.REVERT))
-        refusals = [finding for finding in check_identity(context) if finding.level is FindingLevel.BLOCK]
+        identity = check_identity(context, provided=machine)
     except FleetpatchError as error:
         return error.message
-    return describe_blocking_findings(refusals) or explain_unusable(machine, snapshot.row.snapshot)
+    return describe_blocking_findings(identity) or explain_unusable(machine, snapshot.row.snapshot)
 
 
 def _explain_forbidden(options: PatchOptions) -> str:

@@ -30,7 +30,13 @@ from tasks.rules.runs.snapshots import (
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.hooks import run_before_hooks
-from tasks.steps.machine.provider_orders import check_identity, order_and_read, read_provided_machine, require_provider
+from tasks.steps.machine.provider_orders import (
+    check_identity,
+    describe_taken_back,
+    order_and_read,
+    read_provided_machine,
+    require_provider,
+)
 from tasks.steps.machine.reboot_obstacles import find_transaction, wait_for_transactions
 from tasks.steps.machine.retry import is_transient
 from tasks.steps.start_checks import explain_no_start
@@ -53,8 +59,8 @@ def check_snapshot(context: MachineContext) -> tuple[Finding, ...]:
             raise ProviderError(machine.snapshot_obstacle)
     except RecordsError:
         raise
-    except DisksTakenBack:
-        return check_identity(context, level)  # it says so
+    except DisksTakenBack as error:
+        return (describe_taken_back(error),)
     except FleetpatchError as error:
         message = f"no snapshot of the machine can be taken: {error.message}"
         is_silent = is_transient(error)
@@ -63,7 +69,7 @@ def check_snapshot(context: MachineContext) -> tuple[Finding, ...]:
     disks = ", ".join(disk.id for disk in machine.os_disks)
     good = Finding(SNAPSHOT_CHECK, FindingLevel.GOOD, f"its provider can take one of {disks}")
     remarks = remark_experimental(find_provider_name(context.state.machine), provider.kind)
-    identity = check_identity(context, level)
+    identity = check_identity(context, level, machine)
     return (good, *identity, *remarks, *describe_left_snapshots(machine, policy, context.clock.now()))
 
 

@@ -67,17 +67,29 @@ def check_disks(context: MachineContext) -> tuple[Finding, ...]:
     except RecordsError:
         raise
     except DisksTakenBack as error:
-        return (Finding(DISKS_CHECK, FindingLevel.BLOCK, error.message, error.hint),)
+        return (describe_taken_back(error),)
     except FleetpatchError as error:
         message = f"whether its disks are as fleetpatch has left them is not known: {error.message}"
         return (Finding(DISKS_CHECK, FindingLevel.WARN, message, error.hint),)
     return ()
 
 
-def check_identity(context: MachineContext, unknown_level: FindingLevel = FindingLevel.BLOCK) -> tuple[Finding, ...]:
+def describe_taken_back(error: DisksTakenBack) -> Finding:
+    """Return it as a finding, which stops the machine."""
+    return Finding(DISKS_CHECK, FindingLevel.BLOCK, error.message, error.hint)
+
+
+def check_identity(
+    context: MachineContext,
+    unknown_level: FindingLevel = FindingLevel.BLOCK,
+    provided: ProvidedMachine | None = None,
+) -> tuple[Finding, ...]:
     """Return whether a machine is the one that its provider means. Without a provider, nothing.
 
-    ``unknown_level`` is for a machine that nothing proves, or whose provider does not answer.
+    Args:
+        context: of the machine.
+        unknown_level: for a machine that nothing proves, or whose provider does not answer.
+        provided: the machine as its provider has shown it just now; None: it is asked.
     """
     machine = context.state.machine
     if not machine.provider:
@@ -86,12 +98,12 @@ def check_identity(context: MachineContext, unknown_level: FindingLevel = Findin
         provider = require_provider(context)
         if not isinstance(provider, IdentifyingProvider):
             return ()
-        provided = read_provided_machine(context, provider, context.build_read_deadline())
+        provided = provided or read_provided_machine(context, provider, context.build_read_deadline())
         proof = provider.prove_identity(provided, deadline=context.build_read_deadline())
     except RecordsError:
         raise
     except DisksTakenBack as error:
-        return (Finding(DISKS_CHECK, FindingLevel.BLOCK, error.message, error.hint),)
+        return (describe_taken_back(error),)
     except FleetpatchError as error:
         message = f"{machine.provider} does not say who it is: {error.message}"
         check = PROVIDER_CHECK if is_transient(error) else IDENTITY_CHECK
