@@ -196,7 +196,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             read_rollout=functools.partial(_read_rollout, records, clock),
             append_audit=audit.append,
             read_deployed_policies=functools.partial(read_deployed_policies, audit),
-            open_provider=FleetProviders(inventory, clock, connect, read_credential, provided_machines).open,
+            open_provider=FleetProviders(inventory, clock, connect, provided_machines).open,
             save_snapshot=SqlSnapshots(records.database, records.seals).save,
             **component_ports,
         )

@@ -40,7 +40,7 @@ from tasks.records.snapshots import SqlSnapshots
 from tasks.records.sql_records import SqlRecords
 from tasks.reports.formatting import format_size
 from tasks.rules.policy.decision import describe_difference
-from tasks.rules.runs.snapshots import PROVIDER_CHECK, remark_experimental
+from tasks.rules.runs.snapshots import PROVIDER_CHECK
 
 _NEWEST = 2000
 """Of the audit log doctor checks so many entries. `fleetpatch audit verify` checks all."""
@@ -86,16 +86,13 @@ def _check_inventory_owners() -> Iterator[Finding]:
 
 
 def _check_providers() -> Iterator[Finding]:
-    """Check the file of providers, and tell those that are experimental."""
+    """Check the file of providers."""
     with suppress(InventoryError):  # the command that needs an inventory tells what is wrong with it
         inventory = load_inventory(find_inventory())
         try:
-            providers = load_providers(inventory)
+            load_providers(inventory)
         except InventoryError as error:
             yield Finding(PROVIDER_CHECK, FindingLevel.BLOCK, error.message, error.hint)
-            return
-        for provider in providers.values():
-            yield from remark_experimental(provider.name, provider.kind)
 
 
 def _check_site() -> Iterator[Finding]:

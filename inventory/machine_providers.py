@@ -1,7 +1,6 @@
 """Who holds the disks of machines, and what it calls them."""
 
 from enum import StrEnum
-from typing import Final
 
 from inventory.data_class import dataclass
 from inventory.machine import Machine
@@ -14,12 +13,6 @@ class ProviderKind(StrEnum):
     LVM = "lvm"  # logical volumes, on the machine itself
     BTRFS = "btrfs"  # subvolumes, on the machine itself
     COMMAND = "command"  # a command of the owner on the controller
-    AWS = "aws"
-    AZURE = "azure"
-
-
-EXPERIMENTAL_KINDS: Final = frozenset({ProviderKind.AWS, ProviderKind.AZURE})
-"""The kinds that were never run on the real thing. Each entry of one must say that its owner knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +24,6 @@ class ProviderSettings:
     host: str = ""  # the machine of the inventory on which it is asked; "": it is asked otherwise
     uri: str = ""  # the connection URI of libvirt; "": its own default
     command: str = ""  # the owner's command on the controller; it reads an order as JSON, and answers in JSON
-    region: str = ""  # of a cloud
-    resource: str = ""  # the scale set or resource group that has the machines, as the provider names it
-    user: str = ""  # who logs in there, or the id of an access key
-    credential: str = ""  # a reference to the secret of that login (inventory/credential_references.py).
     folder: str = ""  # where overlays and kept disks are put; "": beside the disk
     timeout_minutes: float = 15.0  # how long one order may take
     repositories: tuple[str, ...] = ()  # what the copy of a machine may reach in a rehearsal: HOST:PORT

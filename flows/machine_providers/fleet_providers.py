@@ -4,7 +4,6 @@ from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from inventory.credentials import Credential
 from inventory.files.problems import did_you_mean
 from inventory.machine import Inventory, Machine
 from inventory.machine_providers import ProviderSettings, find_provider_name
@@ -24,7 +23,6 @@ class FleetProviders:
         inventory: with the hosts on which providers are asked. The file of providers is beside it.
         clock: of the run.
         connect: connects to a machine.
-        resolve_credential: returns the secret of a reference.
         records: where it is kept what machines were at their providers.
     """
 
@@ -33,11 +31,9 @@ class FleetProviders:
         inventory: Inventory,
         clock: Clock,
         connect: Callable[[Machine], Transport],
-        resolve_credential: Callable[[str], Credential],
         records: "ProviderRecords",
     ) -> None:
-        self._inventory, self._clock, self._connect = inventory, clock, connect
-        self._resolve_credential, self._records = resolve_credential, records
+        self._inventory, self._clock, self._connect, self._records = inventory, clock, connect, records
         self._settings: dict[str, ProviderSettings] | None = None
         self._lock = Lock()
 
@@ -61,9 +57,7 @@ class FleetProviders:
             hint = f"{did_you_mean(name, providers)}Give it in providers.yaml beside the inventory."
             raise RequestError(f"{machine.name}: there is no provider {name!r}", hint=hint)
         find_machine = self._inventory.find_machine
-        ports = ProviderPorts(
-            self._clock, lambda host: self._connect(find_machine(host)), self._resolve_credential, self._records
-        )
+        ports = ProviderPorts(self._clock, lambda host: self._connect(find_machine(host)), self._records)
         return open_provider(settings, machine, ports)
 
     def _read_file(self) -> dict[str, ProviderSettings]:

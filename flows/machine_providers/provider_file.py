@@ -13,26 +13,22 @@ from inventory.files.located_yaml import iterate_entries, parse_yaml
 from inventory.files.problems import ProblemCollector, SourceLocation, did_you_mean
 from inventory.files.text_files import read_text_file
 from inventory.machine import Inventory
-from inventory.machine_providers import EXPERIMENTAL_KINDS, ProviderKind, ProviderSettings
+from inventory.machine_providers import ProviderKind, ProviderSettings
 from inventory.named_files import PROVIDERS_FILE
 from inventory.schema.validation import validate_mapping
-from inventory.schema.value_types import build_validation_error, validate_credential
+from inventory.schema.value_types import build_validation_error
 
 _REQUIRED_KEYS: Final[Mapping[ProviderKind, tuple[str, ...]]] = {
     ProviderKind.LIBVIRT: ("host",),
     ProviderKind.LVM: (),
     ProviderKind.BTRFS: (),
     ProviderKind.COMMAND: ("command",),
-    ProviderKind.AWS: ("region",),
-    ProviderKind.AZURE: ("resource",),
 }
 _OPTIONAL_KEYS: Final[Mapping[ProviderKind, tuple[str, ...]]] = {
     ProviderKind.LIBVIRT: ("uri", "folder", "repositories"),
     ProviderKind.LVM: (),
     ProviderKind.BTRFS: (),
     ProviderKind.COMMAND: (),
-    ProviderKind.AWS: ("user", "credential"),
-    ProviderKind.AZURE: ("user", "credential"),
 }
 
 
@@ -43,7 +39,7 @@ class InvalidProviders(InvalidFiles):
 
 
 def _refuse_missing_kind(value: object) -> object:
-    if value in ("proxmox", "vsphere"):
+    if value in ("aws", "azure", "proxmox", "vsphere"):
         hint = "Write `kind: command`, and a command of your own: docs/reference/providers.md."
         raise build_validation_error(f"fleetpatch has no provider of kind {value!r}", hint)
     return value
@@ -71,19 +67,10 @@ class ProviderForm(FormModel):
         description="Machines name it under `provider`."
     )
     kind: Annotated[ProviderKind, BeforeValidator(_refuse_missing_kind)] = Field(description="The kind of provider.")
-    experimental: bool | None = Field(
-        default=None, description="true: the owner knows that this kind was never run on the real thing."
-    )
     host: Text | None = Field(default=None, description="The machine of the inventory on which it is asked.")
     uri: Text | None = Field(default=None, description="The connection URI of libvirt. Empty: its own default.")
     command: Text | None = Field(
         default=None, description="Your command on the controller. It reads an order as JSON, and answers in JSON."
-    )
-    region: Text | None = Field(default=None, description="The region of a cloud.")
-    resource: Text | None = Field(default=None, description="The scale set or resource group that has the machines.")
-    user: Text | None = Field(default=None, description="Who logs in there, or the id of an access key.")
-    credential: Annotated[str, AfterValidator(validate_credential)] | None = Field(
-        default=None, description="A reference to the secret of that login, such as env:NAME. Never a secret."
     )
     folder: Text | None = Field(default=None, description="Where new and kept disks are put. Empty: beside the disk.")
     repositories: list[Annotated[str, AfterValidator(validate_repository)]] | None = Field(
@@ -138,7 +125,7 @@ def _read_providers(path: Path, inventory: Inventory, problems: ProblemCollector
             problems.add(entry.locate(("name",)), f"the provider {provider.name!r} is here a second time", "Rename it.")
         for key, message, hint in _find_faults(provider, names):
             problems.add(entry.locate((key,)), f"{provider.name}: {message}", hint)
-        values = provider.model_dump(exclude={"experimental"}, exclude_none=True)
+        values = provider.model_dump(exclude_none=True)
         if "repositories" in values:
             values["repositories"] = tuple(values["repositories"])
         providers[provider.name] = ProviderSettings(**values)
@@ -151,11 +138,6 @@ def _find_faults(form: ProviderForm, machine_names: list[str]) -> Iterator[tuple
         if getattr(form, key) is None:
             yield key, f"`kind: {form.kind}` needs `{key}`", f"Give `{key}`."
     allowed = {"name", "kind", "timeout_minutes", *required, *optional}
-    if form.kind in EXPERIMENTAL_KINDS:
-        allowed.add("experimental")
-        if not form.experimental:
-            message = f"`kind: {form.kind}` is experimental: it was never run on the real thing"
-            yield "experimental", message, "Read docs/reference/providers.md, then write `experimental: true` here."
     for key in sorted(form.model_fields_set - allowed):
         yield key, f"`{key}` is not for `kind: {form.kind}`", f"Remove it. Its keys are: {', '.join(sorted(allowed))}."
     if form.host is not None and form.host not in machine_names:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from inventory.machine_providers import find_provider_name
 from tasks.domain.errors import (
     DisksTakenBack,
     FleetpatchError,
@@ -25,7 +24,6 @@ from tasks.rules.runs.snapshots import (
     complete_result,
     describe_left_snapshots,
     explain_unusable,
-    remark_experimental,
 )
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
@@ -68,9 +66,11 @@ def check_snapshot(context: MachineContext) -> tuple[Finding, ...]:
         return (obstacle,) if is_silent else (obstacle, *check_identity(context, level))
     disks = ", ".join(disk.id for disk in machine.os_disks)
     good = Finding(SNAPSHOT_CHECK, FindingLevel.GOOD, f"its provider can take one of {disks}")
-    remarks = remark_experimental(find_provider_name(context.state.machine), provider.kind)
-    identity = check_identity(context, level, machine)
-    return (good, *identity, *remarks, *describe_left_snapshots(machine, policy, context.clock.now()))
+    return (
+        good,
+        *check_identity(context, level, machine),
+        *describe_left_snapshots(machine, policy, context.clock.now()),
+    )
 
 
 def _list_acts(policy: SnapshotPolicy) -> tuple[ProviderAct, ...]:

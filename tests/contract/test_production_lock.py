@@ -23,9 +23,6 @@ OURS_OR_PYTHONS = {*ROOMS, *sys.stdlib_module_names, "_typeshed"}
 TOOLS = {"ansible-core", "bandit", "detect-secrets", "hatchling", "hypothesis", "mkdocs", "mypy", "pip", "playwright",
          "pytest", "ruff", "uv"}  # fmt: skip
 
-OF_EXTRAS = {("tasks/machines/providers/ec2.py", "botocore")}
-"""Modules that only an extra of the project brings. The registry beside them loads them when they are needed."""
-
 
 def _read_lock(name: str) -> dict[str, set[tuple[str, str, tuple[str, ...]]]]:
     """Return name → (version, marker, hashes) of its entries."""
@@ -102,10 +99,7 @@ def test_every_import_of_the_product_is_satisfied_by_production() -> None:
         for file, module in foreign
         if not {canonicalize_name(owner) for owner in owners.get(module, ())} & locked
     }
-    assert unsatisfied == OF_EXTRAS
-    extras = _load_project()["project"]["optional-dependencies"]
-    asked = {Requirement(each).name for requirements in extras.values() for each in requirements}
-    assert {module for _, module in OF_EXTRAS} <= asked
+    assert unsatisfied == set()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, Scope
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import print_json, print_unwrapped
 from inventory.errors import FleetpatchError
-from inventory.machine_providers import EXPERIMENTAL_KINDS
 
 if TYPE_CHECKING:
     from flows.ports.ports import Ports
@@ -54,8 +53,7 @@ def _ask(ports: "Ports", machine: "Machine") -> dict[str, object]:
     try:
         provider = cast("IdentifyingProvider", ports.open_provider(machine))  # the machine names one
         seen = provider.read_machine(deadline=Deadline.after(ports.clock, ANSWER_SECONDS))
-        is_experimental = provider.kind in EXPERIMENTAL_KINDS
-        answer |= {"kind": provider.kind, "experimental": is_experimental, "acts": sorted(provider.acts)}
+        answer |= {"kind": provider.kind, "acts": sorted(provider.acts)}
         proof = provider.prove_identity(seen, deadline=Deadline.after(ports.clock, ANSWER_SECONDS))
         answer["refusal"] = explain_refusal(proof, machine.identity)
         answer |= {"identity": proof.state, "identityMessage": proof.message}
@@ -86,8 +84,6 @@ def _describe(answer: dict[str, object]) -> str:
     if obstacle := machine["snapshot_obstacle"]:
         parts.append(f"no snapshot can be taken: {obstacle}")
     parts.append(f"can: {', '.join(acts)}")
-    if answer["experimental"]:
-        parts.append(f"experimental: {answer['kind']} was never run on the real thing")
     refused = "orders are refused: " if answer["refusal"] else ""
     parts.append(f"identity: {answer['identity']}: {refused}{answer['identityMessage']}")
     return f"{name}: {machine['power']}; {'; '.join(parts)}"

@@ -1,1 +1,1 @@
-"""Providers: hypervisors, clouds and volume managers that hold the disks of machines."""
+"""Providers: hypervisors, volume managers and commands that hold the disks of machines."""

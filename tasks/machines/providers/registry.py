@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Final
 
-from inventory.credentials import Credential
 from inventory.data_class import dataclass
 from inventory.machine import Machine
 from inventory.machine_providers import ProviderKind, ProviderSettings
@@ -28,13 +27,10 @@ class ProviderPorts:
     clock: Clock  # the clock of the run
     # Connects to a machine of the inventory by its name: the hypervisor host, or the machine itself.
     connect: Callable[[str], Transport]
-    resolve_credential: Callable[[str], Credential]  # returns the secret of a reference
     records: ProviderRecords
 
 
 _PLACES: Final[Mapping[ProviderKind, str]] = {
-    ProviderKind.AWS: "aws.open_aws",
-    ProviderKind.AZURE: "azure.open_azure",
     ProviderKind.BTRFS: "btrfs.open_btrfs",
     ProviderKind.COMMAND: "command.open_command",
     ProviderKind.LIBVIRT: "libvirt.provider.open_libvirt",
@@ -117,21 +113,9 @@ def _understand(kind: str, error_class: type[ProviderError]) -> Iterator[None]:
 
 
 def open_provider(settings: ProviderSettings, machine: Machine, ports: ProviderPorts) -> IdentifyingProvider:
-    """Return the provider of a machine. No order takes longer than its settings say.
-
-    Raises:
-        ProviderError: its library is not installed, or it can't be opened.
-    """
-    place = _PLACES.get(settings.kind)
-    if place is None:
-        hint = f"Use one of: {', '.join(sorted(_PLACES))}."
-        raise ProviderError(f"{settings.name}: nothing is built for providers of kind {settings.kind}", hint=hint)
-    module, _, name = place.rpartition(".")
-    try:
-        opener: Any = getattr(import_module(f"tasks.machines.providers.{module}"), name)
-    except ModuleNotFoundError as error:
-        hint = f"Install it where runs are carried out: pip install 'fleetpatch[{settings.kind}]'"
-        raise ProviderError(f"{settings.name}: the library {error.name} is not installed here", hint=hint) from error
+    """Return the provider of a machine. No order takes longer than its settings say."""
+    module, _, name = _PLACES[settings.kind].rpartition(".")
+    opener: Any = getattr(import_module(f"tasks.machines.providers.{module}"), name)
     provider = opener(settings, machine, ports)
     guard = IdentityGuard(machine, settings.kind.value, ports.clock, ports.connect, ports.records)
     watch = NoteWatch(machine, provider, ports.records)

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from inventory.data_class import dataclass
-from inventory.machine_providers import EXPERIMENTAL_KINDS
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.errors import (
     BrokenPackages,
@@ -86,12 +85,6 @@ def explain_unusable(machine: ProvidedMachine, snapshot_id: str) -> str:
     if missing := [disk.id for disk in machine.os_disks if disk.id not in snapshot.disks]:
         return f"it lacks the disk {', '.join(missing)}"
     return snapshot.fault
-
-
-def remark_experimental(provider: str, kind: str) -> tuple[Finding, ...]:
-    """Return a remark if a provider is of a kind that was never run on the real thing, or nothing."""
-    message = f"{provider} is experimental: providers of kind {kind} were never run on the real thing"
-    return (Finding.remark(PROVIDER_CHECK, message),) if kind in EXPERIMENTAL_KINDS else ()
 
 
 def describe_left_snapshots(machine: ProvidedMachine, policy: SnapshotPolicy, now: datetime) -> tuple[Finding, ...]:

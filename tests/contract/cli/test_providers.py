@@ -49,7 +49,7 @@ def test_why_no_snapshot_can_be_taken_now_is_told() -> None:
     lists: dict[str, list[object]] = {"disks": [], "snapshots": [], "kept_disks": []}
     machine = {"power": "Paused", **lists, "overlay": None, "snapshot_obstacle": obstacle}
     proof = {"identity": "Proven", "identityMessage": "it has the UUID of p", "refusal": ""}
-    answer = {"machineName": "a", "provider": "p", "error": "", "machine": machine, "acts": [], "experimental": False}
+    answer: dict[str, object] = {"machineName": "a", "provider": "p", "error": "", "machine": machine, "acts": []}
     answer |= proof
     assert "a (p): Paused; " in _describe(answer)
     assert "; no snapshot can be taken: 0 MiB are free where its disks are; " in _describe(answer)

@@ -15,7 +15,7 @@ from tasks.domain.provided_machines import Consistency, ProvidedMachine, Provide
 from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tasks.rules.runs.snapshots import SNAPSHOT_ACT, build_snapshot_id
 from tests.support.fake_packages import FakePackage
-from tests.support.fake_provider import FakeProvider, ProviderFault
+from tests.support.fake_provider import ProviderFault
 from tests.support.fleet import outcome_of, result_of
 from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.snapshot_fleet import SnapshotFleet
@@ -195,24 +195,7 @@ def test_each_line_is_of_what_is_waited_for_now() -> None:
     assert len(waits) > len(set(waits)) == 1  # since when does not move
 
 
-def test_an_experimental_provider_is_told_once(fleet: SnapshotFleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeProvider, "kind", "aws")
-    outcome = outcome_of(fleet.patch_with_snapshot(), "web")
-    told = [finding for finding in outcome.findings if "experimental" in finding.message]
-    assert [(one.check, one.level) for one in told] == [("provider", FindingLevel.REMARK)]
-    assert told[0].message == "hv is experimental: providers of kind aws were never run on the real thing"
-    assert outcome.state is OperationState.SUCCEEDED
-
-
-def test_a_plan_says_what_its_pre_check_would_find_at_the_provider(
-    fleet: SnapshotFleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(FakeProvider, "kind", "azure")
-    report = fleet.patch(snapshot="before", dry_run=True)
-    notes = [note for plan in report.plans for note in plan.notes if "experimental" in note]
-    assert notes == [
-        "pre-check would warn: provider: hv is experimental: providers of kind azure were never run on the real thing"
-    ]
+def test_a_plan_says_what_its_pre_check_would_find_at_the_provider(fleet: SnapshotFleet) -> None:
     fleet.hypervisor.is_away = True
     outcome = outcome_of(fleet.patch(snapshot="before", dry_run=True), "web")
     assert (outcome.state, "does not answer" in outcome.reason) == (OperationState.NOT_STARTED, True)

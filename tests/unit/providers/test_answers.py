@@ -50,9 +50,7 @@ def test_an_answer_that_cannot_be_read_does_not_tell_whether_an_order_was_carrie
 )
 def test_a_name_that_virsh_takes_for_something_else_is_refused(name: str, words: str) -> None:
     settings = ProviderSettings("rack", ProviderKind.LIBVIRT, host="host")
-    ports = ProviderPorts(
-        CLOCK, lambda _name: pytest.fail("asked"), lambda _reference: pytest.fail("asked"), KeptRecords()
-    )
+    ports = ProviderPorts(CLOCK, lambda _name: pytest.fail("asked"), KeptRecords())
     with pytest.raises(ProviderError, match=words) as raised:
         open_libvirt(settings, Machine("web", "10.0.0.1", provider=f"rack/{name}"), ports)
     assert raised.value.hint

@@ -128,7 +128,7 @@ def test_an_order_has_the_minutes_of_its_settings_and_no_more(tmp_path: Path) ->
     program.write_text(f"import json, sys, time\norder = json.load(sys.stdin)\n{body}")
     command = f"{sys.executable} {program}"
     settings = ProviderSettings("own", ProviderKind.COMMAND, command=command, timeout_minutes=0.02)
-    ports = ProviderPorts(SystemClock(), fail_to_connect, lambda _: pytest.fail("not needed"), KeptRecords())
+    ports = ProviderPorts(SystemClock(), fail_to_connect, KeptRecords())
     provider = open_provider(
         settings,
         Machine(name="web-1", address="web-1", provider="own/web-1", identity=IdentityPolicy.UNVERIFIED),

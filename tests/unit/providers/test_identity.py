@@ -193,6 +193,6 @@ def test_a_machine_in_trouble_that_tells_too_little_is_known_by_its_last_proof_a
 def test_each_kind_of_provider_is_guarded(kind: ProviderKind, monkeypatch: pytest.MonkeyPatch) -> None:
     module, _, name = registry._PLACES[kind].rpartition(".")
     monkeypatch.setattr(f"tasks.machines.providers.{module}.{name}", lambda *_: World(kind))
-    ports = registry.ProviderPorts(FakeClock(), fail_to_connect, lambda _: pytest.fail("not needed"), KeptRecords())
+    ports = registry.ProviderPorts(FakeClock(), fail_to_connect, KeptRecords())
     machine = Machine("web", "10.0.0.1", provider="rack/vm-1")
     assert isinstance(registry.open_provider(ProviderSettings("rack", kind), machine, ports), GuardedProvider)

@@ -1,20 +1,16 @@
 """The file of providers, and the machines that name them."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from fleetpatch.cli.commands.providers import _ask, _describe
 from flows.installation_checks import _check_providers
 from flows.machine_providers.fleet_providers import FleetProviders
 from flows.machine_providers.provider_file import InvalidProviders, load_providers
-from inventory.credentials import Credential
 from inventory.errors import InvalidInventory
 from inventory.loader import load_inventory
 from inventory.machine import Inventory, Machine
 from inventory.machine_providers import (
-    EXPERIMENTAL_KINDS,
     ProviderKind,
     ProviderSettings,
     find_provider_machine_id,
@@ -24,11 +20,9 @@ from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.states import FindingLevel
-from tasks.machines.providers.registry import GuardedProvider
 from tests.support.fake_clock import FakeClock
-from tests.support.fake_provider import FakeHypervisor, FakeProvider
 from tests.support.fake_transport import FakeTransport
-from tests.support.provider_records import KeptRecords, NoGuard, NoWatch
+from tests.support.provider_records import KeptRecords
 
 
 def load(
@@ -56,9 +50,7 @@ def test_without_an_id_it_is_the_name_of_the_machine() -> None:
     [
         ("- {name: lab, kind: libvirt}", "`kind: libvirt` needs `host`", "Give `host`."),
         ("- {name: lab, kind: libvirt, host: hyb}", "is called 'hyb'", "Did you mean 'hyp'?"),
-        ("- {name: lab, kind: lvm, region: x}", "`region` is not for `kind: lvm`", "Remove it."),
-        ("- {name: lab, kind: lvm, experimental: true}", "`experimental` is not for `kind: lvm`", "Remove it."),
-        ("- {name: lab, kind: aws, region: x}", "`kind: aws` is experimental", "write `experimental: true`"),
+        ("- {name: lab, kind: lvm, host: hyp}", "`host` is not for `kind: lvm`", "Remove it."),
         ("- {name: lab, kind: lvm}\n- {name: lab, kind: btrfs}", "'lab' is here a second time", "Rename it."),
     ],
 )  # fmt: skip
@@ -72,9 +64,9 @@ def test_problems_name_their_place_and_remedy(tmp_path: Path, providers: str, me
     assert problem.file == tmp_path / "providers.yaml"
 
 
-@pytest.mark.parametrize("kind", ["proxmox", "vsphere"])
+@pytest.mark.parametrize("kind", ["aws", "azure", "proxmox", "vsphere"])
 def test_a_hypervisor_without_a_provider_of_its_own_leads_to_a_command(tmp_path: Path, kind: str) -> None:
-    text = f"providers:\n- {{name: own, kind: lvm}}\n- name: lab\n  user: u\n  kind: {kind}\n  experimental: true\n"
+    text = f"providers:\n- {{name: own, kind: lvm}}\n- name: lab\n  timeout_minutes: 9\n  kind: {kind}\n"
     with pytest.raises(InvalidProviders) as raised:
         load_providers(load(tmp_path, text))
     (problem,) = raised.value.problems
@@ -89,48 +81,17 @@ def test_a_kind_that_is_none_is_told_with_those_that_are(tmp_path: Path, kind: s
         load_providers(load(tmp_path, f"providers:\n- name: lab\n  kind: {kind}\n"))
     (problem,) = raised.value.problems
     assert (problem.line, problem.key) == (3, "providers.0.kind")
-    assert "libvirt, lvm, btrfs, command, aws, azure" in problem.message
+    assert "libvirt, lvm, btrfs, command" in problem.message
 
 
-@pytest.mark.parametrize("kind", sorted(EXPERIMENTAL_KINDS))
-def test_an_experimental_provider_works_only_if_its_own_entry_says_so(tmp_path: Path, kind: str) -> None:
-    entry = f"- name: cloud\n  kind: {kind}\n  {'resource' if kind == 'azure' else 'region'}: x\n"
-    others = "providers:\n- {name: lab, kind: libvirt, host: hyp}\n"
-    for refused in (entry, f"{entry}  experimental: false\n"):
-        with pytest.raises(InvalidProviders) as raised:
-            load_providers(load(tmp_path, others + refused))
-        (problem,) = raised.value.problems
-        lines = (others + refused).splitlines()
-        line = lines.index("  experimental: false") if "false" in refused else lines.index("- name: cloud")
-        assert (problem.file, problem.line) == (tmp_path / "providers.yaml", line + 1)
-        assert problem.key == "providers.1.experimental"
-    loaded = load_providers(load(tmp_path, f"{others}{entry}  experimental: true\n"))
-    assert loaded["cloud"].kind == kind
-
-
-def test_doctor_tells_experimental_providers_and_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = "- {name: cloud, kind: azure, resource: x, experimental: true}"
-    load(tmp_path, f"providers:\n- {{name: lab, kind: lvm}}\n{entry}\n")
+def test_doctor_tells_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(tmp_path, "providers:\n- {name: lab, kind: lvm}\n")
     monkeypatch.setenv("FLEETPATCH_INVENTORY", str(tmp_path / "fleet.yaml"))
+    assert list(_check_providers()) == []
+    load(tmp_path, "providers:\n- {name: cloud, kind: azure}\n")
     (finding,) = _check_providers()
-    assert (finding.level, finding.check) == (FindingLevel.REMARK, "provider")
-    assert finding.message.startswith("cloud is experimental: providers of kind azure were never run")
-    load(tmp_path, f"providers:\n{entry.replace('true', 'false')}\n")
-    (finding,) = _check_providers()
-    assert finding.level is FindingLevel.BLOCK
-    assert "experimental: true" in finding.remedy
-
-
-@pytest.mark.parametrize("kind", ["libvirt", "aws"])
-def test_the_list_of_providers_marks_experimental_ones(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    hypervisor, clock = FakeHypervisor(), FakeClock()
-    hypervisor.add_machine("w1")
-    monkeypatch.setattr(FakeProvider, "kind", kind)
-    machine = Machine("web", "web", provider="lab/w1")
-    provider = GuardedProvider(FakeProvider(hypervisor, "w1"), clock, 60, NoGuard(), NoWatch())
-    answer = _ask(SimpleNamespace(open_provider=lambda _: provider, clock=clock), machine)  # type: ignore[arg-type]
-    assert answer["experimental"] is (kind == "aws")
-    assert ("experimental: aws was never run on the real thing" in _describe(answer)) is (kind == "aws")
+    assert (finding.level, finding.check) == (FindingLevel.BLOCK, "provider")
+    assert "`kind: command`" in finding.remedy
 
 
 def test_one_machine_of_a_provider_is_one_machine_of_the_inventory(tmp_path: Path) -> None:
@@ -151,14 +112,10 @@ def connect_none(_machine: object) -> Transport:
     raise AssertionError
 
 
-def resolve_none(_reference: str) -> Credential:
-    raise AssertionError
-
-
 def test_a_provider_that_the_file_lacks_is_named(tmp_path: Path) -> None:
     inventory = load(tmp_path, "providers:\n- {name: laboratory, kind: lvm}\n")
 
-    providers = FleetProviders(inventory, SystemClock(), connect_none, resolve_none, KeptRecords())
+    providers = FleetProviders(inventory, SystemClock(), connect_none, KeptRecords())
     with pytest.raises(RequestError, match="there is no provider 'lab'"):
         providers.open(inventory.find_machine("web"))
     assert providers.open(inventory.find_machine("hyp")) is None
@@ -168,7 +125,7 @@ def test_a_file_that_changes_in_the_middle_of_a_run_does_not_change_that_run(tmp
     inventory, clock = load(tmp_path, "providers:\n- {name: lab, kind: lvm}\n"), FakeClock()
 
     def begin_run() -> FleetProviders:
-        return FleetProviders(inventory, clock, lambda _machine: FakeTransport(clock), resolve_none, KeptRecords())
+        return FleetProviders(inventory, clock, lambda _machine: FakeTransport(clock), KeptRecords())
 
     def find_kind(run: FleetProviders) -> str | None:
         provider = run.open(inventory.find_machine("web"))
