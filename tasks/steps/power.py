@@ -26,11 +26,13 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import ScriptParameter
 from tasks.domain.states import HookKind, HookPoint, OperationState, Step
 from tasks.rules.calendar.local_time import format_duration
+from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.power import POWER_OFF_ACT, POWER_ON_ACT, PowerCycle, find_reason_to_stay_on, has_booted_since
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.machine_lock import build_lock_holder
+from tasks.steps.machine.provider_orders import check_disks
 from tasks.steps.machine.reboot_watch import read_boot_id
 from tasks.steps.machine.retry import is_transient, pause_between_polls
 from tasks.steps.outcome import build_outcome
@@ -120,6 +122,8 @@ def wake_machine(context: MachineContext) -> bool:
         return _fail(context, "it was not powered on: no time was left for it in the window")
     if reason := explain_stop_request(context):
         return _fail(context, f"it was not powered on: {reason}")
+    if obstacle := describe_blocking_findings(check_disks(context)):
+        return _fail(context, f"it was not powered on: {obstacle}")
     ordered_at = clock.now()
     journal.record_start(context, Step.ASSESS, POWER_ON_ACT, context.name)
     context.state = replace(context.state, power=PowerCycle(ordered_at))

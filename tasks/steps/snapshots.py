@@ -113,6 +113,8 @@ def take_snapshot(context: MachineContext) -> bool:
         raise
     except FleetpatchError as error:
         result, passes = replace(result, failure=error.message), is_transient(error)
+        # such a machine is changed by nobody, also without a snapshot
+        policy = replace(policy, patches_without=policy.patches_without and not isinstance(error, DisksTakenBack))
     context.state = replace(context.state, snapshot=result)
     save_snapshot_row(context, result, SnapshotState.UNKNOWN if result.failure else SnapshotState.TAKEN)
     journal.record_end(context, Step.INSTALL, SNAPSHOT_ACT, result.id, build_end_detail(result))

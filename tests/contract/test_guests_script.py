@@ -17,11 +17,14 @@ from tests.support.shells import SHELLS
 
 UUID = "3c9d1f6e-0d7a-4b52-9a3e-5f2d8d9b0c11"
 NOTE = 'echo "$(basename "$0") $*" >>"$(dirname "$0")/../asked"\n'
+DISKS = '"$(dirname "$0")/../disks"'
 TOOLS = {
     "virsh": f"""case "$*" in
 *--state-running*) echo {UUID} ;;
 *--state-paused* | *--state-other*) ;;
 *domname*) echo 'web $(id) "1"' ;;
+*domblklist*--inactive*) cat {DISKS}.inactive 2>/dev/null || cat {DISKS} ;;
+*domblklist*) cat {DISKS} ;;
 *) {NOTE} ;;
 esac
 """,
@@ -107,6 +110,9 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
         tool = tmp_path / "tools" / name
         tool.write_text(f"#!/bin/sh\n{text}")
         tool.chmod(0o755)
+    (tmp_path / "disks").write_text(
+        " Type  Device  Target  Source\n------\n file  disk    vda     /d/web 1.layer\n file  cdrom   sda     -\n"
+    )
     words = SHELLS[request.param]
     return Host(tmp_path, [str(shutil.which(words[0])), *words[1:]])
 
@@ -119,6 +125,24 @@ def test_it_lists_what_runs_of_all_hypervisors(host: Host) -> None:
         ("qemu:100", "db", "running"),
         ("lxc:7", "proxy", "running"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("inactive", "disks"),
+    [
+        (" file  disk  vda  /d/web 1.layer\n file  cdrom  sda  /d/cd.iso\n", "alike"),
+        (" file  disk  vda  /d/web 1\n", "other"),
+        (None, "unknown"),
+    ],
+)
+def test_a_guest_that_would_start_from_other_disks_is_told(host: Host, inactive: str | None, disks: str) -> None:
+    later = host.place / "disks.inactive"
+    if inactive is None:
+        host.replace("virsh", TOOLS["virsh"].replace(f"cat {DISKS}.inactive 2>/dev/null || cat {DISKS}", "exit 1"))
+    else:
+        later.write_text(inactive)
+    guests = {str(record.get("id")): record.get("disks") for record in host.run(work="list")}
+    assert (guests[f"libvirt:{UUID}"], guests["qemu:100"]) == (disks, None)
 
 
 def test_a_hypervisor_that_does_not_tell_is_not_empty(host: Host) -> None:

@@ -113,6 +113,10 @@ class FakeProvider:
         """Return whether anything can be taken back."""
         return self._id in self._hypervisor.taken_back
 
+    def recorded_loss(self) -> str:
+        """Return what was seen last."""
+        return "somebody has taken back its disks\nThe way back." if self.has_notes() else ""
+
     def adopt(self, *, as_it_is: bool, deadline: Deadline) -> str:
         """Take a machine as it is."""
         if self.has_notes() and not as_it_is:

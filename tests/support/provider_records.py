@@ -60,6 +60,10 @@ class NoWatch(NoteWatch):
         """Return that there are none."""
         return False
 
+    def recorded_loss(self) -> str:
+        """Return that nothing is lost."""
+        return ""
+
     def find_loss(self, provided: ProvidedMachine) -> ProviderLoss | None:
         """Return that nothing is lost."""
         return None

@@ -19,6 +19,7 @@ class SimGuest:
 
     is_running: bool = True
     is_paused: bool = False
+    disks: str = "alike"
     leaves_after: float | None = 20.0
     comes_back: bool = True
     off_at: datetime | None = None
@@ -77,6 +78,7 @@ class SimHypervisor:
                     "id": name,
                     "name": name.partition(":")[2],
                     "state": "paused" if guest.is_paused else "running",
+                    "disks": guest.disks,
                 }
                 for name, guest in self.guests.items()
                 if guest.is_running or guest.is_paused

@@ -68,6 +68,10 @@ class WatchedProvider(Protocol):
         """Return whether the records know of anything that can be taken back."""
         ...
 
+    def recorded_loss(self) -> str:
+        """Return what was taken back when somebody looked last, in lines, or ""."""
+        ...
+
     def adopt(self, *, as_it_is: bool, deadline: Deadline) -> str:
         """End a loss: write lost notes again, or take the machine ``as_it_is``. Return what was done; "": nothing.
 

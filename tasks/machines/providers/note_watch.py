@@ -29,6 +29,10 @@ class NoteWatch:
         known = self._record.notes
         return known is not None and bool(known.ids or known.newest or known.made)
 
+    def recorded_loss(self) -> str:
+        """See WatchedProvider."""
+        return self._record.loss
+
     def find_loss(self, provided: ProvidedMachine) -> ProviderLoss | None:
         """Return what is lost of the notes of a machine, and keep nothing."""
         return find_loss(self._record.notes, provided)

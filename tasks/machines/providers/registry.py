@@ -59,7 +59,7 @@ class GuardedProvider:
         watch: NoteWatch,
     ) -> None:
         self._provider, self._clock, self.order_seconds, self._guard = provider, clock, order_seconds, guard
-        self._watch, self.has_notes = watch, watch.has_notes
+        self._watch, self.has_notes, self.recorded_loss = watch, watch.has_notes, watch.recorded_loss
         self.kind = provider.kind
 
     @property

@@ -19,6 +19,7 @@ class Guest:
     id: str  # kind and number: ``libvirt:UUID``, ``qemu:100`` or ``lxc:101``
     name: str
     is_paused: bool = False
+    disks: str = "alike"  # "other": it would start again from other files than it runs with; "unknown": nobody says
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,10 @@ def explain_no_departure(listed: GuestList, action: GuestAction) -> str:
     containers = [guest for guest in listed.running if guest.id.startswith("lxc:")]
     if action is GuestAction.PAUSE and containers:
         return f"containers can't be paused: {describe_guests(containers)}"
+    if action is not GuestAction.MOVE and (changed := [guest for guest in listed.running if guest.disks == "other"]):
+        return f"guests would start again from other disks than they run with: {describe_guests(changed)}"
+    if action is not GuestAction.MOVE and (unread := [guest for guest in listed.running if guest.disks == "unknown"]):
+        return f"from which disks guests would start again is not known: {describe_guests(unread)}"
     return ""
 
 

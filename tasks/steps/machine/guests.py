@@ -242,7 +242,12 @@ def _list_guests(context: MachineContext) -> GuestList:
         raise ScriptFailed("the list of its guests is not whole", exit_code=0, machine=context.name)
     unread = [str(record.get("why")) for record in result.find_records("unread")]
     guests = tuple(
-        Guest(str(record.get("id")), str(record.get("name") or ""), record.get("state") == "paused")
+        Guest(
+            str(record.get("id")),
+            str(record.get("name") or ""),
+            record.get("state") == "paused",
+            str(record.get("disks", "alike")),  # only libvirt has two definitions of a guest
+        )
         for record in result.find_records("guest")
     )
     return GuestList(guests, "; ".join(unread))

@@ -59,7 +59,11 @@ def require_provider(context: MachineContext, *acts: ProviderAct) -> MachineProv
 
 
 def check_disks(context: MachineContext) -> tuple[Finding, ...]:
-    """Return that somebody has taken back what fleetpatch has done to the disks of the machine, or nothing."""
+    """Return that somebody has taken back what fleetpatch has done to the disks of the machine, or nothing.
+
+    What was seen once holds until it is seen to be mended: a provider that does not answer changes nothing of it.
+    """
+    provider = None
     try:
         provider = context.run_context.open_provider(context.state.machine)
         if provider is not None and isinstance(provider, WatchedProvider) and provider.has_notes():
@@ -70,6 +74,8 @@ def check_disks(context: MachineContext) -> tuple[Finding, ...]:
         return (describe_taken_back(error),)
     except FleetpatchError as error:
         message = f"whether its disks are as fleetpatch has left them is not known: {error.message}"
+        if isinstance(provider, WatchedProvider) and (loss := provider.recorded_loss()):
+            return (Finding(DISKS_CHECK, FindingLevel.BLOCK, f"{message}; before: {loss.splitlines()[0]}", error.hint),)
         return (Finding(DISKS_CHECK, FindingLevel.WARN, message, error.hint),)
     return ()
 

@@ -110,6 +110,8 @@ def test_it_is_switched_off_only_where_its_owner_says_so_and_never_silently() ->
         ({}, "unread", "which guests run is not known: virsh: no connection"),
         ({}, "paused", "guests are paused, and would be lost: a1"),
         ({"action": GuestAction.PAUSE}, "", "containers can't be paused: 7"),
+        ({}, "other", "guests would start again from other disks than they run with: a1"),
+        ({}, "unknown", "from which disks guests would start again is not known: a1"),
     ],
 )
 def test_what_is_not_known_or_not_possible_keeps_the_host_up(
@@ -118,6 +120,8 @@ def test_what_is_not_known_or_not_possible_keeps_the_host_up(
     fleet, hypervisor = make_host(**settings)
     if prepare == "unread":
         hypervisor.unread = "virsh: no connection"
+    elif prepare in {"other", "unknown"}:
+        hypervisor.guests["libvirt:a1"].disks = prepare
     elif prepare == "paused":
         hypervisor.guests["libvirt:a1"].is_paused, hypervisor.guests["libvirt:a1"].is_running = True, False
     report = patch(fleet)

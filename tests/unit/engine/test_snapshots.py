@@ -15,7 +15,7 @@ from tasks.domain.provided_machines import Consistency, ProvidedMachine, Provide
 from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tasks.rules.runs.snapshots import SNAPSHOT_ACT, build_snapshot_id
 from tests.support.fake_packages import FakePackage
-from tests.support.fake_provider import ProviderFault
+from tests.support.fake_provider import FakeProvider, ProviderFault
 from tests.support.fleet import outcome_of, result_of
 from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.snapshot_fleet import SnapshotFleet
@@ -58,6 +58,30 @@ def test_a_machine_whose_disks_somebody_has_taken_back_is_not_changed(
     assert (finding.level, finding.remedy) == (FindingLevel.BLOCK, "The way back.")
     assert (outcome.state, is_untouched(fleet)) == (OperationState.FAILED, True)
     assert not fleet.hypervisor.orders
+
+
+def test_what_was_taken_back_stays_so_while_the_provider_is_silent(fleet: SnapshotFleet) -> None:
+    fleet.hypervisor.taken_back.add("web")
+    fleet.hypervisor.is_away = True
+    outcome = outcome_of(fleet.patch(), "web")
+    (finding,) = [finding for finding in outcome.findings if finding.check == "disks"]
+    assert finding.level is FindingLevel.BLOCK
+    assert "does not answer; before: somebody has taken back its disks" in finding.message
+    assert (outcome.state, is_untouched(fleet)) == (OperationState.FAILED, True)
+
+
+def test_what_is_taken_back_after_the_pre_check_stops_the_machine_whatever_the_policy_is(fleet: SnapshotFleet) -> None:
+    order = FakeProvider.carry_out
+
+    def take_back_first(provider: FakeProvider, *given: Any, **named: Any) -> str:
+        fleet.hypervisor.taken_back.add("web")
+        return order(provider, *given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeProvider, "carry_out", take_back_first)
+        outcome = outcome_of(fleet.patch(snapshot={"take": "before", "patch_without": True}), "web")
+    assert "no snapshot was taken: somebody has taken back its disks" in outcome.reason
+    assert (outcome.state, is_untouched(fleet)) == (OperationState.FAILED, True)
 
 
 def test_one_snapshot_is_taken_just_before_the_first_change(fleet: SnapshotFleet) -> None:

@@ -21,6 +21,7 @@ from tasks.rules.runs.power import POWER_CHECK, POWER_OFF_ACT, POWER_ON_ACT
 from tasks.steps.context.run_control import StopToken
 from tests.support.fake_clock import START
 from tests.support.fake_packages import FakePackage
+from tests.support.fake_provider import FakeHypervisor
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.mortal import Killed, Life, choose_calls, mortal_machine, mortal_records
@@ -123,6 +124,18 @@ def test_the_machine_is_rebooted_before_it_is_powered_off(fleet: SimFleet, desk:
     assert sleeper.boots.count == 1
     assert outcome.state is OperationState.SUCCEEDED
     assert changes(sleeper) == ["on", "off"]
+
+
+def test_a_machine_whose_disks_somebody_has_taken_back_stays_off(fleet: SimFleet, desk: PowerDesk) -> None:
+    sleeper, hypervisor = add(fleet), FakeHypervisor()
+    hypervisor.add_machine("sleeper")
+    hypervisor.taken_back.add("sleeper")
+    fleet.described[:] = [replace(machine, provider="hv") for machine in fleet.described]
+    ports = replace(desk.ports(), open_provider=hypervisor.open)
+    report = FleetRun(fleet.request(), ports, LocalRunner(), run_id=RUN).execute()
+    assert (changes(sleeper), desk.orders) == ([], [])
+    assert "it was not powered on: " in (reason := outcome_of(report, "sleeper").reason)
+    assert "somebody has taken back its disks" in reason
 
 
 def test_a_magic_packet_goes_to_the_broadcast_address(fleet: SimFleet, desk: PowerDesk) -> None:

@@ -2,7 +2,8 @@
 # Lists the guests of a hypervisor host (libvirt, Proxmox VE), and orders what is to be done with some of them.
 # Parameters: work (list, away, force, back), action (shutdown, pause, move), target (the host for move), guests (one a
 # line: libvirt:UUID, qemu:ID or lxc:ID).
-# Records: guest (id, name, state: running; or paused: any other one but off), one for each that is not off; unread (why) for a hypervisor that does
+# Records: guest (id, name, state: running; or paused: any other one but off; disks: as it has them, "other" if it would
+# start again from other files, "unknown"), one for each that is not off; unread (why) for a hypervisor that does
 # not tell, or where there is none; listed at the end of the list; ordered (id) or failed (id, why) for each order.
 # An order returns at once: who has given it asks for the list until it has taken effect. A guest is switched off hard
 # only by force.
@@ -12,12 +13,20 @@
 
 for variable in work action target guests; do fp_set_param "$variable"; done
 
+compare_disks() { # those that a guest of libvirt runs with, and those that it would start from; CDs do not count
+  live=$(virsh -c qemu:///system domblklist "$1" --details 2>/dev/null) \
+    && later=$(virsh -c qemu:///system domblklist "$1" --details --inactive 2>/dev/null) || { echo unknown; return 0; }
+  printf '%s\n' "$live" "$later" | awk '
+    $2 == "disk" { target = $3; $1 = $2 = $3 = ""; if (target in source && source[target] != $0) differs = 1; source[target] = $0 }
+    END { print differs ? "other" : "alike" }'
+}
+
 list_libvirt() {
   command -v virsh >/dev/null || return 0
   for state in running paused other; do # other: asleep, crashed, or just going off
     uuids=$(virsh -c qemu:///system list "--state-$state" --uuid 2>&1) || { fp_emit unread "why=virsh: $uuids"; return 0; }
     for uuid in $uuids; do
-      fp_emit guest "id=libvirt:$uuid" "name=$(virsh -c qemu:///system domname "$uuid" 2>/dev/null)" "state=$([ "$state" = running ] && echo running || echo paused)"
+      fp_emit guest "id=libvirt:$uuid" "name=$(virsh -c qemu:///system domname "$uuid" 2>/dev/null)" "state=$([ "$state" = running ] && echo running || echo paused)" "disks=$(compare_disks "$uuid")"
     done
   done
 }
