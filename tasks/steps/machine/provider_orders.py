@@ -63,7 +63,7 @@ def check_disks(context: MachineContext) -> tuple[Finding, ...]:
 
     What was seen once holds until it is seen to be mended: a provider that does not answer changes nothing of it.
     """
-    provider = None
+    provider: MachineProvider | None = None
     try:
         provider = context.run_context.open_provider(context.state.machine)
         if provider is not None and isinstance(provider, WatchedProvider) and provider.has_notes():
