@@ -63,10 +63,11 @@ def check_disks(context: MachineContext) -> tuple[Finding, ...]:
 
     What was seen once holds until it is seen to be mended: a provider that does not answer changes nothing of it.
     """
-    provider: MachineProvider | None = None
+    loss = ""
     try:
         provider = context.run_context.open_provider(context.state.machine)
         if provider is not None and isinstance(provider, WatchedProvider) and provider.has_notes():
+            loss = provider.recorded_loss()
             read_provided_machine(context, provider)
     except RecordsError:
         raise
@@ -74,7 +75,7 @@ def check_disks(context: MachineContext) -> tuple[Finding, ...]:
         return (describe_taken_back(error),)
     except FleetpatchError as error:
         message = f"whether its disks are as fleetpatch has left them is not known: {error.message}"
-        if isinstance(provider, WatchedProvider) and (loss := provider.recorded_loss()):
+        if loss:
             return (Finding(DISKS_CHECK, FindingLevel.BLOCK, f"{message}; before: {loss.splitlines()[0]}", error.hint),)
         return (Finding(DISKS_CHECK, FindingLevel.WARN, message, error.hint),)
     return ()
