@@ -55,7 +55,7 @@ def test_a_file_that_another_domain_has_is_not_removed(host: LibvirtHost, web: M
     new = source_of(web, "vda")
     host.define("other", build_disk("vda", "/d/other.qcow2"))
     host.files["/d/other.qcow2"].below = new
-    assert "another domain has" in web.order(RESTORE, "u1")
+    assert "a machine has" in web.order(RESTORE, "u1")
     assert new in host.files
     host.domains.pop("other")
     web.order(TAKE)
@@ -74,8 +74,24 @@ def test_nothing_is_removed_while_a_disk_of_another_domain_cannot_be_read(host: 
 def test_nothing_is_removed_while_another_domain_has_a_volume(host: LibvirtHost, web: Machine) -> None:
     web.order(REPLACE, "u1", image=IMAGE)
     host.define("other", "<disk type='volume'><source pool='p' volume='x'/><target dev='vda'/></disk>")
-    assert "the volume x of another domain" in web.order(RESTORE, "u1")
+    assert "the volume x of a domain" in web.order(RESTORE, "u1")
     assert host.removed == []
+
+
+@pytest.mark.parametrize("above", ["", "/d/look.qcow2"], ids=["itself", "below another"])
+@pytest.mark.parametrize("when", ["now", "at its next start"])
+def test_a_kept_disk_that_its_machine_reads_is_not_removed(host: LibvirtHost, web: Machine, when: str, above: str) -> None:
+    host.start("web")
+    web.order(REPLACE, "u1", image=IMAGE)
+    if above:
+        host.files[above] = File("/pool/../d/os.qcow2")
+    xml = web.domain.live if when == "now" else web.domain.config
+    xml.find("devices").append(fromstring(build_disk("vdc", above or "/d/os.qcow2", is_readonly=True)))
+    assert "a machine has /d/os.qcow2: it stays" in web.order(DELETE_DISK, "u1")
+    assert host.removed == []
+    xml.find("devices").remove(find_disk(xml, "vdc"))
+    web.order(DELETE_DISK, "u1")
+    assert host.removed == ["/d/os.qcow2"]
 
 
 def test_no_file_is_overwritten(host: LibvirtHost, web: Machine) -> None:
@@ -329,7 +345,7 @@ def test_a_file_that_another_domain_has_by_another_path_is_not_removed(
     name = new.removeprefix("/d/")
     host.links[f"/pool/{name}"] = new
     host.define("other", build_disk("vda", spelling.format(name)))
-    assert f"another domain has {new}" in web.order(RESTORE, "u1")
+    assert f"a machine has {new}" in web.order(RESTORE, "u1")
     assert new in host.files
 
 

@@ -349,11 +349,11 @@ def find_all_files(xml: str, *, allows_volumes: bool = False) -> Mapping[str, st
         ProviderError: a disk is the volume of a pool, which says nothing of its file, and that is not allowed.
     """
     files: dict[str, str] = {}
-    for disk in _parse("another domain", xml).iterfind("devices/disk"):
+    for disk in _parse("a domain", xml).iterfind("devices/disk"):
         for element in disk.iter():
             source = element.find("source")
             if source is not None and source.get("volume") and not allows_volumes:
-                raise ProviderError(f"the volume {source.get('volume')} of another domain may be one of its files")
+                raise ProviderError(f"the volume {source.get('volume')} of a domain may be one of its files")
             path = source.get("file", source.get("dev")) if source is not None else None
             if path:
                 form = element.find("driver" if element is disk else "format")

@@ -65,10 +65,10 @@ class Virsh:
         names = [line.strip() for line in snapshots.splitlines() if line.strip()]
         return parse_domain(self.name, live, config, info, now), names
 
-    def find_files_of_others(self, uuid: str, deadline: Deadline) -> frozenset[str]:
-        """Return the files of the disks of all other domains, with all below them, as ``resolve`` names them."""
+    def find_attached_files(self, deadline: Deadline) -> frozenset[str]:
+        """Return the files of the disks of all domains, CDs too, with all below them, as ``resolve`` names them."""
         files: dict[str, str] = {}
-        for xml in self._read_others(uuid, deadline):
+        for xml in self._read_domains("", deadline):
             files |= find_all_files(xml)
         tops = [(path, ("-f", form) if form else ()) for path, form in files.items() if form != "raw"]
         infos = [(*_CHAIN_INFO, *form, "--", path) for path, form in tops]
@@ -85,16 +85,16 @@ class Virsh:
     def find_sharers(self, paths: Collection[str], uuid: str, deadline: Deadline) -> frozenset[str]:
         """Return the names of other domains that have one of the files as a disk of theirs."""
         others = [
-            (read_name(xml), find_all_files(xml, allows_volumes=True)) for xml in self._read_others(uuid, deadline)
+            (read_name(xml), find_all_files(xml, allows_volumes=True)) for xml in self._read_domains(uuid, deadline)
         ]
         files = self.resolve({*paths, *(path for _, theirs in others for path in theirs)}, deadline)
         own = {files[path] for path in paths}
         return frozenset(name for name, theirs in others if own & {files[path] for path in theirs})
 
-    def _read_others(self, uuid: str, deadline: Deadline) -> tuple[str, ...]:
-        """Return the XML of other domains: as they run, and as they would start. One that goes meanwhile has none."""
+    def _read_domains(self, without: str, deadline: Deadline) -> tuple[str, ...]:
+        """Return the XML of domains but one: as they run, and would start. One that goes meanwhile has none."""
         (listed,) = self.host.ask([(*self.words, "list", "--all", "--uuid")], deadline=deadline)
-        uuids = [line.strip() for line in self._require(listed).text.splitlines() if line.strip() not in ("", uuid)]
+        uuids = [line.strip() for line in self._require(listed).text.splitlines() if line.strip() not in ("", without)]
         questions = [
             (*self.words, "dumpxml", "--domain", other, *more) for other in uuids for more in ((), ("--inactive",))
         ]

@@ -341,12 +341,12 @@ class DomainWork:
         """Remove files. Return those that are gone, and images, which stay for others."""
         if not paths:
             return frozenset()
-        others = self.virsh.find_files_of_others(self.domain.state.uuid, self.deadline)
+        attached = self.virsh.find_attached_files(self.deadline)
         existing = self.virsh.find_there(paths, self.deadline)
         writable = self.virsh.find_writable(sorted(existing), self.deadline)
-        taken = {path for path, real in self.virsh.resolve(existing, self.deadline).items() if real in others}
+        taken = {path for path, real in self.virsh.resolve(existing, self.deadline).items() if real in attached}
         if taken:
-            self.notes.append(f"another domain has {', '.join(sorted(taken))}: it stays")
+            self.notes.append(f"a machine has {', '.join(sorted(taken))}: it stays")
         if going := sorted(writable - taken):
             self.virsh.require_state(self.domain.state, self.deadline)
             self.virsh.run("rm", "-f", "--", *going, deadline=self.deadline)
