@@ -80,7 +80,9 @@ def test_nothing_is_removed_while_another_domain_has_a_volume(host: LibvirtHost,
 
 @pytest.mark.parametrize("above", ["", "/d/look.qcow2"], ids=["itself", "below another"])
 @pytest.mark.parametrize("when", ["now", "at its next start"])
-def test_a_kept_disk_that_its_machine_reads_is_not_removed(host: LibvirtHost, web: Machine, when: str, above: str) -> None:
+def test_a_kept_disk_that_its_machine_reads_is_not_removed(
+    host: LibvirtHost, web: Machine, when: str, above: str
+) -> None:
     host.start("web")
     web.order(REPLACE, "u1", image=IMAGE)
     if above:
