@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from flows.ports.caller import Caller
 from flows.rehearsal_copies import delete_left_copies
-from flows.snapshots import Deletion, DeletionState, delete_expired_snapshots, open_snapshots
+from flows.snapshots import DeletionState, Handled, delete_expired_snapshots, open_snapshots
 from inventory.machine import DEFAULT_SITE
 from inventory.sites import find_site
 from tasks.domain.errors import FleetpatchError
@@ -29,7 +29,7 @@ def delete_leftovers(caller: Caller, tell: Callable[[str], None]) -> bool:
 
 
 def _delete(
-    caller: Caller, tell: Callable[[str], None], noun: str, delete: Callable[[Caller], tuple[Deletion, ...]]
+    caller: Caller, tell: Callable[[str], None], noun: str, delete: Callable[[Caller], tuple[Handled, ...]]
 ) -> bool:
     try:
         deletions = delete(caller)

@@ -7,7 +7,7 @@ from flows.composition import open_ports
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from flows.request.read_requests import AssessRequest
-from flows.snapshots import DELETE_SECONDS, READ_SECONDS, Deletion, DeletionState
+from flows.snapshots import DELETE_SECONDS, READ_SECONDS, DeletionState, Handled, find_machine
 from tasks.domain.errors import FleetpatchError, ProviderError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider
@@ -21,7 +21,7 @@ from tasks.rules.rehearsal import OVERLAY_ACT
 logger = logging.getLogger(__name__)
 
 
-def delete_left_copies(caller: Caller) -> tuple[Deletion, ...]:
+def delete_left_copies(caller: Caller) -> tuple[Handled, ...]:
     """Delete the copies of machines whose runs are over, by the inventory of this controller.
 
     Return what became of each. Without any, nothing is opened. What can't be deleted is found again the next time.
@@ -37,9 +37,9 @@ def delete_left_copies(caller: Caller) -> tuple[Deletion, ...]:
         return tuple(delete_copy_safely(copy, ports) for copy in left)
 
 
-def delete_copy_safely(copy: LeftCopy, ports: Ports) -> Deletion:
+def delete_copy_safely(copy: LeftCopy, ports: Ports) -> Handled:
     """Delete the copy of a machine, whose run is over, and record that it is gone. What is in doubt stays."""
-    make = functools.partial(Deletion, copy.machine, copy.id)
+    make = functools.partial(Handled, copy.machine, copy.id)
     try:
         ports.records.read_entries(copy.run_id, "")  # it checks the seals: that a run has made the copy
         provider = _open_provider(copy, ports)
@@ -68,14 +68,7 @@ def _order_away(provider: MachineProvider, copy: LeftCopy, ports: Ports) -> str:
 
 
 def _open_provider(copy: LeftCopy, ports: Ports) -> MachineProvider:
-    try:
-        machine = ports.inventory.find_machine(copy.machine)
-    except KeyError:
-        raise ProviderError("its machine is not in the inventory any more: delete it at its provider") from None
-    if machine.provider != copy.provider:
-        now = machine.provider or "none"
-        raise ProviderError(f"{copy.provider} has it, and the provider of its machine is {now}: delete it there")
-    provider = ports.open_provider(machine)
+    provider = ports.open_provider(find_machine(copy.machine, copy.provider, ports))
     if provider is None or ProviderAct.DELETE_OVERLAY not in provider.acts:
         raise ProviderError("its provider can't delete copies: do it there")
     return provider

@@ -95,13 +95,22 @@ class DeletionState(StrEnum):
     FAILED = "Failed"  # it may still be there
 
 
+class AdoptionState(StrEnum):
+    """What became of a machine, or of a snapshot of it, that is to be adopted."""
+
+    RESTORED = "Restored"  # what somebody had taken back is as it was, or counts as right
+    ADOPTED = "Adopted"  # the records have the snapshot from now on
+    REFUSED = "Refused"
+    FAILED = "Failed"
+
+
 @dataclass(frozen=True, slots=True)
-class Deletion:
-    """What became of a snapshot, or a copy of a machine, that is to be deleted."""
+class Handled:
+    """What became of a snapshot, or a copy of a machine, that is to be deleted or adopted."""
 
     machine: str
-    id: str
-    state: DeletionState
+    id: str  # "": the machine itself
+    state: DeletionState | AdoptionState
     message: str = ""
 
 
@@ -165,7 +174,7 @@ def delete_snapshots(
     ports: Ports,
     store: SqlSnapshots,
     find_runs_in_need: Callable[[SnapshotRow], Sequence[str]],
-) -> tuple[Deletion, ...]:
+) -> tuple[Handled, ...]:
     """Delete snapshots that runs have taken, one after the other. What is in doubt stays, with the reason.
 
     Args:
@@ -179,47 +188,47 @@ def delete_snapshots(
 
 def _delete_safely(
     row: SnapshotRow, ports: Ports, store: SqlSnapshots, find_runs_in_need: Callable[[SnapshotRow], Sequence[str]]
-) -> Deletion:
-    make = functools.partial(Deletion, row.machine, row.snapshot)
+) -> Handled:
+    make = functools.partial(Handled, row.machine, row.snapshot)
     try:
         sealed = store.find_sealed(row.snapshot, row.machine)
         if sealed is None:
             return make(DeletionState.REFUSED, "the records do not have it any more")
         if runs := find_runs_in_need(sealed):
             return make(DeletionState.REFUSED, f"run {runs[0]} is not over, and may need it")
-        machine = _find_machine(sealed, ports)
-        return _delete(sealed, machine, ports, store)
+        return _delete(sealed, find_machine(sealed.machine, sealed.provider, ports), ports, store)
     except FleetpatchError as error:
         logger.info("%s: the snapshot %s could not be deleted: %s", row.machine, row.snapshot, error.message)
         return make(DeletionState.FAILED, error.message)
 
 
-def _find_machine(row: SnapshotRow, ports: Ports) -> Machine:
+def find_machine(name: str, provider: str, ports: Ports) -> Machine:
+    """Return a machine of the inventory. Raise ProviderError if it is not there, or has another provider."""
     try:
-        machine = ports.inventory.find_machine(row.machine)
+        machine = ports.inventory.find_machine(name)
     except KeyError:
         raise ProviderError("its machine is not in the inventory any more: delete it at its provider") from None
-    if machine.provider != row.provider:
+    if machine.provider != provider:
         now = machine.provider or "none"
-        raise ProviderError(f"{row.provider} has it, and the provider of its machine is {now}: delete it there")
+        raise ProviderError(f"{provider} has it, and the provider of its machine is {now}: delete it there")
     return machine
 
 
-def _delete(row: SnapshotRow, machine: Machine, ports: Ports, store: SqlSnapshots) -> Deletion:
+def _delete(row: SnapshotRow, machine: Machine, ports: Ports, store: SqlSnapshots) -> Handled:
     """Delete a snapshot, and store what became of it.
 
     Raises:
         FleetpatchError: that is not known; it may still be there.
     """
 
-    def finish(state: DeletionState, saved: SnapshotState, message: str = "") -> Deletion:
+    def finish(state: DeletionState, saved: SnapshotState, message: str = "") -> Handled:
         store.save(replace(row, state=saved, changed_at=ports.clock.now(), note=message))
-        return Deletion(row.machine, row.snapshot, state, message)
+        return Handled(row.machine, row.snapshot, state, message)
 
     if _read(machine, ports).find_snapshot(row.snapshot) is None:
         latest = store.find_sealed(row.snapshot, row.machine) or row
         if latest.state not in OPEN_SNAPSHOT_STATES:
-            return Deletion(row.machine, row.snapshot, DeletionState.GONE, "another process has deleted it")
+            return Handled(row.machine, row.snapshot, DeletionState.GONE, "another process has deleted it")
         is_second = row.note == _MISSED
         return finish(DeletionState.GONE, SnapshotState.GONE if is_second else row.state, "" if is_second else _MISSED)
     provider = ports.open_provider(machine)
@@ -236,28 +245,9 @@ def _delete(row: SnapshotRow, machine: Machine, ports: Ports, store: SqlSnapshot
     return finish(DeletionState.FAILED, row.state, f"it is still there: {reason or 'the provider gave no reason'}")
 
 
-class AdoptionState(StrEnum):
-    """What became of a machine, or of a snapshot of it, that is to be adopted."""
-
-    RESTORED = "Restored"  # what somebody had taken back is as it was, or counts as right
-    ADOPTED = "Adopted"  # the records have the snapshot from now on
-    REFUSED = "Refused"
-    FAILED = "Failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Adoption:
-    """What became of a machine, or of a snapshot of it, that is to be adopted."""
-
-    machine: str
-    id: str  # of the snapshot; "": the machine itself
-    state: AdoptionState
-    message: str = ""
-
-
 def adopt_snapshots(
     machines: Iterable[Machine], ports: Ports, store: SqlSnapshots, keep: timedelta, *, as_it_is: bool
-) -> Iterator[Adoption]:
+) -> Iterator[Handled]:
     """End what was taken back on machines, and record snapshots of runs that these records do not have.
 
     Args:
@@ -270,7 +260,7 @@ def adopt_snapshots(
     for machine in machines:
         if not machine.provider:
             continue
-        make = functools.partial(Adoption, machine.name)
+        make = functools.partial(Handled, machine.name)
         try:
             provider = ports.open_provider(machine)
             if provider is not None and isinstance(provider, WatchedProvider):
@@ -354,7 +344,7 @@ def open_snapshots(records: SqlRecords) -> SqlSnapshots:
     return SqlSnapshots(records.database, records.seals)
 
 
-def delete_expired_snapshots(caller: Caller) -> tuple[Deletion, ...]:
+def delete_expired_snapshots(caller: Caller) -> tuple[Handled, ...]:
     """Delete the snapshots whose time is over, by the inventory of this controller. Without any, nothing is opened.
 
     Raises:

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from flows.installation_checks import check_installation
 from flows.ports.ports import Ports
 from flows.rehearsal_copies import delete_copy_safely
-from flows.snapshots import Deletion, DeletionState
+from flows.snapshots import DeletionState, Handled
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.provided_machines import Overlay, PowerState, ProviderAct
 from tasks.domain.states import FindingLevel, OperationState, Step
@@ -54,7 +54,7 @@ class Place:
     def ports(self) -> Ports:
         return replace(self.fleet.ports(), records=self._records)
 
-    def delete(self) -> Deletion:
+    def delete(self) -> Handled:
         (copy,) = find_left_copies(self._records.database)
         return delete_copy_safely(copy, self.ports())
 
@@ -83,7 +83,7 @@ def test_the_copy_of_a_run_that_is_not_over_is_not_left(records: SqlRecords, sta
 def test_it_is_deleted_once_and_the_journal_says_so(records: SqlRecords, overlay: str, state: DeletionState) -> None:
     begin(records)
     place = Place(records, overlay)
-    assert (place.delete(), place.overlay) == (Deletion("web", COPY, state), None)
+    assert (place.delete(), place.overlay) == (Handled("web", COPY, state), None)
     assert len(place.fleet.find_acts("web", ProviderAct.DELETE_OVERLAY)) == 1, "what is not seen is ordered away, too"
     assert find_left_copies(records.database) == ()
 
@@ -99,7 +99,7 @@ def test_one_that_can_not_be_deleted_is_found_again(records: SqlRecords) -> None
     begin(records)
     place = Place(records)
     place.fleet.hypervisor.faults[ProviderAct.DELETE_OVERLAY] = [ProviderFault.AWAY_BEFORE]
-    assert place.delete() == Deletion("web", COPY, DeletionState.FAILED, "the hypervisor does not answer")
+    assert place.delete() == Handled("web", COPY, DeletionState.FAILED, "the hypervisor does not answer")
     place.fleet.hypervisor.is_away = True
     assert place.delete().state is DeletionState.FAILED
     assert find_left_copies(records.database) == (LEFT,)
@@ -111,7 +111,7 @@ def test_after_a_lost_answer_the_provider_is_asked(records: SqlRecords) -> None:
     begin(records)
     place = Place(records)
     place.fleet.hypervisor.faults[ProviderAct.DELETE_OVERLAY] = [ProviderFault.AWAY_AFTER]
-    assert place.delete() == Deletion("web", COPY, DeletionState.DELETED)
+    assert place.delete() == Handled("web", COPY, DeletionState.DELETED)
 
 
 def test_a_part_that_is_not_seen_and_can_not_be_deleted_may_be_there(records: SqlRecords) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy import update
 from flows.ports.ports import Ports
 from flows.snapshots import (
     FORGOTTEN,
-    Deletion,
     DeletionState,
+    Handled,
     SeenSnapshot,
     Standing,
     adopt_snapshots,
@@ -98,7 +98,7 @@ def delete(
     row: SnapshotRow,
     state: OperationState | None = OperationState.SUCCEEDED,
     ports: Ports | None = None,
-) -> Deletion:
+) -> Handled:
     if state is not None:
         SqlRecords(store._database).save(make_run(id=row.run_id, state=state))
     find = partial(find_runs_in_need, store._database)

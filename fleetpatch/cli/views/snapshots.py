@@ -5,7 +5,7 @@ from typing import Final
 
 from fleetpatch.cli.runtime.output import print_json, print_to_stdout, print_unwrapped
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table, build_row_table
-from flows.snapshots import Adoption, Deletion, SeenSnapshot
+from flows.snapshots import Handled, SeenSnapshot
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.reports.formatting import format_second_utc, format_size
 
@@ -25,7 +25,7 @@ _SEEN: Final[Sequence[Fact[SeenSnapshot]]] = (
     Fact("message", lambda seen: seen.message or (seen.row.note if seen.row else "") or None, "message", wraps=True),
     Fact("remedy", lambda seen: seen.remedy or None),
 )
-_RESULTS: Final[Sequence[Fact[Deletion | Adoption]]] = (
+_RESULTS: Final[Sequence[Fact[Handled]]] = (
     Fact("machineName", lambda result: result.machine, "machine"),
     Fact("snapshotId", lambda result: result.id or None, "snapshot"),
     Fact("status", lambda result: result.state, "state"),
@@ -55,7 +55,7 @@ def print_rows(rows: Sequence[SnapshotRow]) -> None:
     )
 
 
-def print_results(results: Sequence[Deletion | Adoption], *, as_json: bool) -> None:
+def print_results(results: Sequence[Handled], *, as_json: bool) -> None:
     """Print what became of snapshots."""
     if as_json:
         print_json({"snapshots": build_list_json(_RESULTS, results)})

@@ -17,8 +17,8 @@ from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from flows.request.read_requests import AssessRequest
 from flows.snapshots import (
-    Deletion,
     DeletionState,
+    Handled,
     Standing,
     delete_expired_snapshots,
     look_at_snapshots,
@@ -84,7 +84,7 @@ def read_row(fleet: Fleet) -> SnapshotRow:
         return open_snapshots(records).read_all()[-1]
 
 
-def delete_as_expired(fleet: Fleet) -> Deletion:
+def delete_as_expired(fleet: Fleet) -> Handled:
     """Let the time of the newest snapshot be over, and delete what is over."""
     row = replace(read_row(fleet), expires_at=datetime.now(UTC) - timedelta(hours=3))
     with open_records(fleet.records_url) as records:
