@@ -28,14 +28,8 @@ def clean_replaced_disks(
     A disk that is the way back of a machine that failed is only told, unless a person gives it up. The fleet is looked
     at only if there is a file of images, or a disk of before.
 
-    Args:
-        inventory_path: of the inventory; None: the usual one.
-        caller: who asks, and follows.
-        given_up: names of machines that failed, whose way back is deleted.
-
     Raises:
-        FleetpatchError: the inventory, the file of images or the records are not usable.
-        RequestError: a machine that is given up has no such disk.
+        FleetpatchError: the inventory, images or records are not usable, or a machine given up has no such disk.
     """
     path = find_inventory(inventory_path)
     with open_records(caller.records_url) as records:

@@ -29,11 +29,7 @@ def select_members(group: ImageGroup | GroupForm, inventory: Inventory) -> tuple
 
 
 def require_group(groups: ImageGroups, name: str) -> ImageGroup:
-    """Return a group of the file.
-
-    Raises:
-        RequestError: the file does not have it, or there is no file.
-    """
+    """Return a group of the file. Raise RequestError if there is none."""
     group = next((group for group in groups.groups if group.name == name), None)
     if group is not None:
         return group
@@ -61,11 +57,9 @@ def require_one_group_each(groups: ImageGroups, inventory: Inventory) -> None:
 
 
 def read_image_knowledge(records: SqlRecords, groups: ImageGroups, inventory: Inventory) -> ComponentKnowledge:
-    """Return what the records know of the groups. A group that is automatic is enrolled in its scope.
+    """Return what the records know of the groups. One that is automatic is enrolled in its scope.
 
-    Raises:
-        RecordsError: they can't be read.
-        RequestError: a machine is in two groups.
+    Raise RecordsError, or RequestError if a machine is in two groups.
     """
     require_one_group_each(groups, inventory)
     enrolments = tuple(

@@ -17,14 +17,7 @@ MAX_AGE: Final = timedelta(days=61)
 
 
 def read_attempts(records: SqlRecords, component: str, now: datetime) -> tuple[ImageUpgradeRow, ...]:
-    """Return the last upgrades of a group, the newest first.
-
-    ``records``: with the runs.
-    ``component``: the name of the group's component: "image:" and that of the group.
-
-    Raises:
-        RecordsError: they can't be read.
-    """
+    """Return the last upgrades of a group (its ``component``), the newest first. Raise RecordsError."""
     history = History(records)
     rows = []
     for run_id in SqlComponents(records.database).read_run_ids(component, now - MAX_AGE, MAX_ATTEMPTS):

@@ -66,9 +66,6 @@ class DiskCleaner:
     def delete_expired(self, knowledge: ComponentKnowledge) -> tuple[ExpiredDisk, ...]:
         """Delete the disks that successful upgrades have replaced, and whose days are over. Return what became of each.
 
-        Args:
-            knowledge: the groups, with their upgrades.
-
         Raises:
             RecordsError: the records can't be read or written.
         """
@@ -82,11 +79,6 @@ class DiskCleaner:
 
         A disk is that no more if a person gives it up, or if a later upgrade of its machine succeeded, and its days are
         over.
-
-        Args:
-            left: the disks, as the records know them.
-            knowledge: the groups, with their upgrades.
-            given_up: the names of machines whose way back a person gives up.
 
         Raises:
             RequestError: a machine of these has no such disk.

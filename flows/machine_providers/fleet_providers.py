@@ -41,9 +41,7 @@ class FleetProviders:
         """Return the provider of a machine; None: its inventory entry names none.
 
         Raises:
-            InvalidProviders: the file has problems.
-            InventoryError: the environment names a file that does not exist.
-            ProviderError: the provider can't be opened.
+            InventoryError: the file has problems (InvalidProviders), or is not where the environment says.
             RequestError: the file does not have the provider.
         """
         name = find_provider_name(machine)

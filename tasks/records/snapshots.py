@@ -51,12 +51,7 @@ class SqlSnapshots:
         return self._read(query.order_by(snapshots.c.expires_at))
 
     def find_sealed(self, snapshot: str, machine: str) -> SnapshotRow | None:
-        """Return a snapshot that a run has really taken; None: the records do not have it.
-
-        Raises:
-            SealBroken: something else has written or changed its row.
-            SealKeyMissing: another controller has sealed it.
-        """
+        """Return a snapshot that a run has really taken, or None. Raise SealBroken or SealKeyMissing."""
         is_it = (snapshots.c.snapshot == snapshot) & (snapshots.c.machine == machine)
         with self._database.begin_read("read a snapshot") as connection:
             row = connection.execute(select(snapshots).where(is_it)).mappings().one_or_none()

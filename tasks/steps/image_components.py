@@ -30,11 +30,9 @@ _START_SECONDS: Final = 60.0
 
 
 def read_components_before(context: MachineContext) -> list[list[str]]:
-    """Read what the machine has on its disk now, for the journal.
+    """Read what the machine has on its disk now, for the journal. Raise FleetpatchError if that is not known.
 
-    Raises:
-        ProviderError: something of it could not be installed again, so the disk may not be replaced.
-        FleetpatchError: the machine does not tell.
+    It is a ProviderError if something could not be installed again, so that the disk may not be replaced.
     """
     order = get_component_order(context)
     components = context.run_context.list_components(context.state.machine)
@@ -66,12 +64,7 @@ def bring_components_back(context: MachineContext, before: Mapping[str, object])
     The first one that can't be is the last one that is tried: others may need it. Neither a request to stop nor the
     window's end keeps them away: their time was counted before the disk was replaced.
 
-    Args:
-        context: of the machine, with the package state of its new disk.
-        before: what the journal has of the machine before the replacement.
-
-    Raises:
-        FleetpatchError: the machine was lost, or a file can't be sent.
+    ``before`` is what the journal has of the machine. Raise FleetpatchError if the machine was lost.
     """
     known = {one.name: one for one in context.run_context.list_components(context.state.machine) if one.image is None}
     answers = {answer.name: answer for answer in context.latest_packages.components}

@@ -101,11 +101,7 @@ def require_no_copy(context: MachineContext) -> None:
 
 
 def start_copy(context: MachineContext, overlay_id: str) -> Overlay:
-    """Start the copy of a machine, and return it.
-
-    Raises:
-        FleetpatchError: there is no copy that could be used; a part of it may exist.
-    """
+    """Start the copy of a machine, and return it. Raise FleetpatchError: a part of one may exist."""
     provider = require_provider(context, *_ACTS)
     after, refusal = order_and_read(context, provider, ProviderOrder(ProviderAct.START_OVERLAY, overlay_id))
     overlay = after.overlay

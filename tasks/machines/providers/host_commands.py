@@ -39,21 +39,13 @@ class HostCommands:
         return self._run(commands, "", deadline, read_only=True)
 
     def order(self, *words: str, text: str = "", deadline: Deadline) -> CommandAnswer:
-        """Run one command with a text on its stdin. Return its answer.
-
-        Raises:
-            ProviderError, ProviderUnavailable: see ask. Whether it has run is not known.
-        """
+        """Run one command with a text on its stdin. It raises as ``ask``: then it may have run."""
         return self._run([words], text, deadline, read_only=False)[0]
 
     def run_script(
         self, name: str, parameters: dict[str, str], *, deadline: Deadline, read_only: bool = False
     ) -> ScriptResult:
-        """Run a script of this package. It may change something, unless it is ``read_only``.
-
-        Raises:
-            ProviderError, ProviderUnavailable: see ask.
-        """
+        """Run a script of this package. It may change something, unless it is ``read_only``. It raises as ``ask``."""
         return self._send(Script(name, parameters, read_only=read_only, package=_PACKAGE), deadline)
 
     def _run(

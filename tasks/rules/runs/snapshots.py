@@ -206,11 +206,7 @@ def find_revert_reason(outcome: Outcome, entries: Iterable[JournalEntry]) -> str
     """Return why a machine is put back to the snapshot of before, or "": it is good, or that is not known.
 
     A machine that does not answer is a fault only after a reboot that this run has ordered. Faults of the records, of
-    the controller and of other runs are none of the machine.
-
-    Args:
-        outcome: of the machine, as it would end now.
-        entries: of its journal in this run.
+    the controller and of other runs are none of the machine. ``outcome`` is as the machine would end now.
     """
     acts = {entry.act for entry in entries if entry.mark is JournalMark.BEFORE}
     if outcome.state is not OperationState.FAILED or not acts & _CHANGING_ACTS:
@@ -234,13 +230,7 @@ def _is_component_back(outcome: Outcome) -> bool:
 def mark_reverted(
     results: Iterable[UpdateResult], versions: Mapping[str, str | None], reason: str
 ) -> tuple[UpdateResult, ...]:
-    """Return the results of updates on a machine that was put back: those that were tried are not installed.
-
-    Args:
-        results: of the installation.
-        versions: what is there now, by the update's id. Without an entry it is not known.
-        reason: for those that were tried.
-    """
+    """Return the results on a machine that was put back: what was tried is Failed. See mark_doubtful."""
     return _mark_tried(results, UpdateState.FAILED, versions, reason)
 
 
@@ -259,12 +249,9 @@ def _mark_tried(
 def mark_doubtful(
     results: Iterable[UpdateResult], versions: Mapping[str, str | None] | None, reason: str
 ) -> tuple[UpdateResult, ...]:
-    """Return the results of updates on a machine of which it is not known whether it was put back.
+    """Return the results on a machine that may have been put back.
 
-    Args:
-        results: of the installation.
-        versions: what is there now, by the update's id; None: the machine does not say.
-        reason: for those that are not as the installation has left them, or of which that is not known.
+    ``versions`` are there now, by the update's id. Without an entry, one is not known; None: the machine does not say.
     """
     if versions is None:
         return _mark_tried(results, UpdateState.PENDING, {}, reason)

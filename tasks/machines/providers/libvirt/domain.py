@@ -166,11 +166,7 @@ class Domain:
         return not set(paths.values()) & self.used_paths
 
     def find_needed_paths(self, *, without: str = "") -> frozenset[str]:
-        """Return the files that snapshots, kept disks and others need, with all below them.
-
-        Args:
-            without: the id of a snapshot that is not counted.
-        """
+        """Return the files that snapshots (but ``without``, an id), kept disks and others need, and all below."""
         active = self.used_paths
         state = self.state
         snapshots = [*(snapshot for snapshot in state.snapshots if snapshot.id != without and not snapshot.is_going)]
