@@ -279,13 +279,12 @@ def _check_snapshots(records: SqlRecords) -> Iterator[Finding]:
 
 
 def _check_taken_back(records: SqlRecords) -> Iterator[Finding]:
-    """Check that nobody has taken back what fleetpatch has done to disks, as far as somebody has looked.
-
-    It blocks that machine, and not the check of the others.
-    """
-    for record in SqlProvidedMachines(records.database, records.seals).find_losses():
-        message, _, remedy = record.loss.partition("\n")
-        yield Finding("disks", FindingLevel.WARN, f"{record.machine} ({record.provider}): {message}", remedy)
+    """Check that nobody has taken back what fleetpatch has done to disks, as far as somebody has looked."""
+    losses = SqlProvidedMachines(records.database, records.seals).find_losses()
+    for loss in dict.fromkeys(record.loss for record in losses):  # that of a lost key is the same for all
+        names = join_first_names([f"{one.machine} ({one.provider})" for one in losses if one.loss == loss])
+        message, _, remedy = loss.partition("\n")
+        yield Finding("disks", FindingLevel.WARN, f"{names}: {message}", remedy)
 
 
 def _check_copies(records: SqlRecords) -> Iterator[Finding]:

@@ -97,7 +97,8 @@ def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]
     disks = [
         f"{record.machine}: {record.loss.splitlines()[0]}: fleetpatch snapshots list."
         for record in lost
-        if snapshot.inventory is None or (record.machine, record.provider) in there
+        if not record.is_unreadable  # the pages need no key of runs
+        and (snapshot.inventory is None or (record.machine, record.provider) in there)
     ]
     own = (*disks, *filter(None, (certificate, policy)), *ending)
     return (*context.prefect_watcher.problems, *snapshot.problems, *own)

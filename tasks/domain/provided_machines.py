@@ -61,6 +61,7 @@ class IdentityProof:
     message: str  # such as ``it has the UUID of rack/vm-2``
     proven_at: datetime | None = None  # when it was proven last; None: never
     is_transient: bool = False  # the machine did not answer, and may do so later
+    is_doubted: bool = False  # what the machine told speaks against it
 
     @property
     def is_proven(self) -> bool:
@@ -94,6 +95,11 @@ class ProviderRecord:
     proven_at: datetime | None = None
     notes: ProviderNotes | None = None  # as the provider showed them last, when nothing was lost; None: never
     loss: str = ""  # what was lost of them when somebody looked last, and the way back; "": nothing
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether its notes are sealed with a key that is not here. ``loss`` says so, and nothing else is known."""
+        return bool(self.loss) and self.notes is None
 
 
 @dataclass(frozen=True, slots=True)

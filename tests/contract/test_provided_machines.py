@@ -1,12 +1,14 @@
 """Records of machines at their providers: sealed, and each half stays as it is when the other is stored."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
+from flows.installation_checks import _check_taken_back
 from tasks.domain.provided_machines import HardwareIdentity, ProviderNotes, ProviderRecord
 from tasks.records.provided_machines import SqlProvidedMachines
 from tasks.records.setup import open_records
@@ -70,3 +72,30 @@ def test_a_row_of_a_key_that_is_lost_is_nothing_and_is_replaced(
         assert store.find("web", "rack/a") is None
         store.save_identity(PROVEN)
         assert store.find("web", "rack/a") == PROVEN
+
+
+def test_notes_of_a_key_that_is_not_here_are_unreadable_and_stay(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = ProviderRecord("web", "rack/a", notes=NOTES, loss="gone\nThe way back.")
+    with open_records(url) as records:
+        for one in (noted, replace(noted, machine="db", loss="")):
+            open_store(records).save_notes(one)
+    monkeypatch.setenv("FLEETPATCH_KEYS", str(tmp_path / "others"))
+    with open_records(url) as records:
+        store = open_store(records)
+        store.save_identity(PROVEN)
+        store.save_notes(replace(noted, loss=""))
+        found = store.find("web", "rack/a")
+        assert found is not None
+        assert (found.is_unreadable, found.identity) == (True, None)
+        assert "records-seal doesn't have it" in found.loss.partition("\n")[0]
+        assert [one.machine for one in store.find_losses() if one.is_unreadable] == ["db", "web"]
+        (finding,) = _check_taken_back(records)
+        assert finding.message.startswith("db (rack/a), web (rack/a): ")
+        assert "snapshots adopt MACHINE --as-it-is" in finding.remedy
+        store.save_notes(replace(noted, machine="db", loss=""), replaces_unreadable=True)
+        assert store.find("db", "rack/a") == replace(noted, machine="db", loss="")
+    monkeypatch.setenv("FLEETPATCH_KEYS", str(tmp_path / "keys"))
+    with open_records(url) as records:
+        assert open_store(records).find("web", "rack/a") == noted

@@ -30,7 +30,7 @@ class KeptRecords:
         before = self.rows.get(key, record)
         self.rows[key] = replace(before, address=record.address, identity=record.identity, proven_at=record.proven_at)
 
-    def save_notes(self, record: ProviderRecord) -> None:
+    def save_notes(self, record: ProviderRecord, *, replaces_unreadable: bool = False) -> None:
         """Keep its notes."""
         key = (record.machine, record.provider)
         self.rows[key] = replace(self.rows.get(key, record), notes=record.notes, loss=record.loss)

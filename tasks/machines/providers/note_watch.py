@@ -26,8 +26,8 @@ class NoteWatch:
 
     def has_notes(self) -> bool:
         """See WatchedProvider."""
-        known = self._record.notes
-        return known is not None and bool(known.ids or known.newest or known.made)
+        known = (record := self._record).notes
+        return record.is_unreadable or (known is not None and bool(known.ids or known.newest or known.made))
 
     def recorded_loss(self) -> str:
         """See WatchedProvider."""
@@ -38,10 +38,16 @@ class NoteWatch:
         return find_loss(self._record.notes, provided)
 
     def require_nothing_lost(self, provided: ProvidedMachine, deadline: Deadline) -> None:
-        """Keep the notes of a machine that was read just now. Raise DisksTakenBack if something of them is lost."""
+        """Keep the notes of a machine that was read just now.
+
+        Raise DisksTakenBack if something of them is lost, or if the known ones are unreadable.
+        """
+        record = self._record
+        if record.is_unreadable:
+            message, _, hint = record.loss.partition("\n")
+            raise DisksTakenBack(message, machine=record.machine, hint=hint)
         if provided.notes is None:
             return
-        record = self._record
         loss = find_loss(record.notes, provided)
         error = self._describe(loss, record.notes, deadline) if loss is not None and record.notes is not None else None
         notes = provided.notes if error is None else record.notes
@@ -63,7 +69,13 @@ class NoteWatch:
 
     def adopt(self, provided: ProvidedMachine, deadline: Deadline, *, as_it_is: bool) -> str:
         """See WatchedProvider. The machine was read just now."""
-        known, provider = self._record.notes, self._provider
+        record, provider = self._record, self._provider
+        if record.is_unreadable:
+            if not as_it_is:
+                self.require_nothing_lost(provided, deadline)
+            self._records.save_notes(replace(record, notes=provided.notes, loss=""), replaces_unreadable=True)
+            return "it stays as it is, and its notes begin anew"
+        known = record.notes
         loss = find_loss(known, provided)
         if loss is None or known is None or not isinstance(provider, NoteKeeper):
             return ""

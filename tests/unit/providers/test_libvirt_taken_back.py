@@ -13,7 +13,7 @@ from defusedxml.ElementTree import fromstring
 from inventory.machine import Machine as InventoryMachine
 from tasks.domain.errors import DisksTakenBack, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.provided_machines import ProviderAct
+from tasks.domain.provided_machines import ProviderAct, ProviderRecord
 from tasks.machines.providers.libvirt.state import read_any_state, write_state
 from tasks.machines.providers.note_watch import NoteWatch
 from tasks.machines.providers.registry import GuardedProvider
@@ -389,3 +389,23 @@ def test_a_file_below_a_layer_of_a_detached_disk_is_seen_when_it_comes_back(web:
     for xml in (web.domain.config, web.domain.live):
         xml.find("devices").append(fromstring(build_disk("vdb", "/d/data.qcow2")))
     assert "vdb has an older file than /d/web.vdb.layer-1.qcow2" in read_loss(web).message
+
+
+def test_notes_that_cannot_be_read_here_stop_every_order_until_a_person_takes_the_machine_as_it_is(
+    taken_back: WatchedMachine,
+) -> None:
+    (key,) = taken_back.records.rows
+    unreadable = ProviderRecord(*key, loss="sealed with the key k, which is not here\nGet the key.")
+    taken_back.records.rows[key] = unreadable
+    assert taken_back.has_notes()
+    loss = read_loss(taken_back)
+    assert (loss.message, loss.hint) == ("sealed with the key k, which is not here", "Get the key.")
+    for act in set(ProviderAct) - {ProviderAct.STOP, ProviderAct.POWER_OFF}:
+        with pytest.raises(DisksTakenBack):
+            taken_back.order(act, "s2", image=IMAGE)
+    with pytest.raises(DisksTakenBack):
+        taken_back.adopt()
+    assert taken_back.records.rows[key] == unreadable
+    assert "its notes begin anew" in taken_back.adopt(as_it_is=True)
+    taken_back.order(TAKE, "s2")
+    assert [snapshot.id for snapshot in taken_back.read().snapshots] == ["s2"]
