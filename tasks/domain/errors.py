@@ -46,6 +46,7 @@ class Unreachable(TransportError):
     """The machine's address does not answer, or does not answer with SSH."""
 
     transient: ClassVar[bool] = True
+    is_silent: bool = False  # nothing at all answers at its address
 
 
 class WayUnreachable(Unreachable):

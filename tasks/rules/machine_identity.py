@@ -1,11 +1,8 @@
-"""Whether a machine that answers at an address is the one that its provider means. Pure.
-
-A snapshot, a revert or a new OS disk of the wrong machine destroys data. So nothing is ordered for a machine that is
-not proven to be the right one.
-"""
+"""Whether a machine that answers at an address is the one that its provider means. Pure."""
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -38,10 +35,7 @@ _UNKNOWN_REMEDY: Final = (
 
 
 def explain_refusal(proof: IdentityProof, policy: IdentityPolicy) -> str:
-    """Return why no order may be given to the provider of a machine, or "". ``policy`` is that of its inventory.
-
-    The way past is part of it: many ways that an error takes keep the message alone.
-    """
+    """Return why no order may be given to the provider of a machine, or "", with the way past."""
     if proof.is_proven or (proof.state is IdentityState.UNKNOWN and policy is IdentityPolicy.UNVERIFIED):
         return ""
     allowed = " (`identity: unverified` at it in the inventory allows it)"
@@ -101,13 +95,8 @@ def judge_identity(own: HardwareIdentity, provided: HardwareIdentity, provider: 
     """Return whether a machine is the one of its provider, by what both know.
 
     One that differs decides. Of the UUID's first three parts, firmware and tools disagree in the order of the bytes
-    (SMBIOS 2.6, 7.2.1), so both orders are the same UUID. The machine may have cards that its provider does not know,
-    but not the reverse.
-
-    Args:
-        own: as the machine tells it.
-        provided: as the provider tells it.
-        provider: the reference of the inventory, for the message.
+    (SMBIOS 2.6, 7.2.1), so both orders are the same UUID. The machine (``own``) may have cards that its provider does
+    not know, but not the reverse. ``provider`` is the reference of the inventory, for the message.
     """
     own, provided, same = _normalize(own), _normalize(provided), list[str]()
     if own.instance_id and provided.instance_id:
@@ -124,7 +113,7 @@ def judge_identity(own: HardwareIdentity, provided: HardwareIdentity, provider: 
             return _differ("network cards", ", ".join(own.macs), provider, ", ".join(provided.macs))
         # a clone, a container that shows what its host is, or cards whose addresses somebody has changed
         message = f"it has the {same[0]} of {provider}, and none of its network cards ({', '.join(provided.macs)})"
-        return IdentityProof(IdentityState.UNKNOWN, message)
+        return IdentityProof(IdentityState.UNKNOWN, message, is_doubted=bool(own.macs))
     if provided.macs and len(known) == len(provided.macs):
         same.append("network cards")
     if same:
@@ -134,24 +123,22 @@ def judge_identity(own: HardwareIdentity, provided: HardwareIdentity, provider: 
 
 
 def judge_by_record(
-    record: ProviderRecord | None, endpoint: str, provided: HardwareIdentity | None, provider: str, reason: str
+    record: ProviderRecord | None, machine: Machine, provided: HardwareIdentity | None, reason: str, now: datetime
 ) -> IdentityProof:
-    """Return what is known of a machine that can't be asked now.
+    """Return what is known of a machine that can't be asked now, because of ``reason``.
 
-    Args:
-        record: of the machine at that provider; None: there is none.
-        endpoint: how the machine is reached now. A proof of another one says nothing of it.
-        provided: as the provider tells it now; None: it does not.
-        provider: the reference of the inventory, for the message.
-        reason: why the machine can't be asked.
+    A ``record`` of another way to the machine, or of a time after ``now``, says nothing. ``provided`` is as its
+    provider tells it now; None: it does not.
     """
-    unknown = IdentityState.UNKNOWN
+    unknown, provider = IdentityState.UNKNOWN, machine.provider
     if record is None or record.identity is None or record.proven_at is None:
         return IdentityProof(unknown, f"it was never proven to be {provider}, and can't be asked: {reason}")
     at = f"{record.proven_at:%Y-%m-%d %H:%M} UTC"
-    if record.address != endpoint:
-        message = f"it was proven to be {provider} on {at}, but at {record.address}, and can't be asked: {reason}"
-        return IdentityProof(unknown, message)
+    if (is_elsewhere := record.address != describe_endpoint(machine)) or record.proven_at > now:
+        flaw = f"at {record.address}" if is_elsewhere else "that is later than now: a clock is or was wrong"
+        return IdentityProof(
+            unknown, f"it was proven to be {provider} on {at}, but {flaw}, and can't be asked: {reason}"
+        )
     if provided is None:
         return IdentityProof(unknown, f"{provider} does not say who it is any more, and it can't be asked: {reason}")
     proof = judge_identity(record.identity, provided, provider)

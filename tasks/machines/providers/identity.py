@@ -12,6 +12,7 @@ from tasks.domain.errors import (
     ProviderError,
     ProviderUnavailable,
     TransportError,
+    Unreachable,
 )
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, Transport
@@ -34,8 +35,8 @@ from tasks.rules.machine_identity import (
 )
 
 _ANSWER_SECONDS: Final = 60.0
-_OFF_SECONDS: Final = 10.0
-"""How long a machine is asked that should be off: it is the good case that it does not answer."""
+_OFF_SECONDS: Final = 30.0
+"""How long a machine is asked that should be off: longer than a connection waits, also through a jump host."""
 _STILL_PROVEN: Final = timedelta(minutes=1)
 _OFF: Final = frozenset({PowerState.STOPPED, PowerState.PAUSED})
 _OWN_DISKS: Final = frozenset({ProviderKind.LVM.value, ProviderKind.BTRFS.value})
@@ -53,8 +54,8 @@ class ProviderRecords(Protocol):
         """Keep who a machine is; its notes stay as they are. Raise RecordsError if it can't be kept."""
         ...
 
-    def save_notes(self, record: ProviderRecord) -> None:
-        """Keep its notes, and what was lost of them, not who it is. It raises as ``save_identity``."""
+    def save_notes(self, record: ProviderRecord, *, replaces_unreadable: bool = False) -> None:
+        """Keep its notes, and what was lost of them. Unreadable ones stay, unless it ``replaces_unreadable``."""
         ...
 
 
@@ -71,40 +72,39 @@ class IdentityGuard:
     def prove(self, provided: ProvidedMachine, deadline: Deadline) -> IdentityProof:
         """Return whether the machine is the one that its provider shows. It is asked, also if it should be off.
 
-        What was proven in the last minute is not asked again: an order may be given more than once.
-
-        Raises:
-            RecordsError: what is known of it can't be read or kept.
+        If it runs, what was proven in the last minute is not asked again: an order may be given more than once. Raise
+        RecordsError if what is known of it can't be read or kept.
         """
-        machine, now = self._machine, self._clock.now()
+        machine, now, is_transient = self._machine, self._clock.now(), False
         if self._kind in _OWN_DISKS:
             return IdentityProof(IdentityState.PROVEN, "the machine itself holds its disks", now)
         identity, is_off = provided.identity or HardwareIdentity(), provided.power in _OFF
+        power = f"its provider says that it is {provided.power}"
         record = self._records.find(machine.name, machine.provider)
-        before = judge_by_record(record, describe_endpoint(machine), provided.identity, machine.provider, "")
-        if before.is_proven and before.proven_at is not None and now - before.proven_at <= _STILL_PROVEN:
+        before = judge_by_record(record, machine, provided.identity, "", now)
+        if not is_off and before.is_proven and before.proven_at and now - before.proven_at <= _STILL_PROVEN:
             return before
-        is_transient = False
         try:
             own = self._read_own(deadline.limit_to(self._clock, _OFF_SECONDS if is_off else _ANSWER_SECONDS))
         except FleetpatchError as error:  # its login may be refused, too
-            reason = f"its provider says that it is {provided.power}" if is_off else error.message
             is_transient = isinstance(error, TransportError) and error.transient
+            if is_off and not (isinstance(error, Unreachable) and error.is_silent):
+                message = f"{power}, and it is not sure that nothing answers at its address: {error.message}"
+                return IdentityProof(IdentityState.UNKNOWN, message, is_transient=is_transient)
+            reason = power if is_off else error.message
         else:
             proof = judge_identity(own, identity, machine.provider)
-            if proof.is_proven and is_off:  # it runs elsewhere: an order here would start it a second time
-                message = f"{machine.provider} says that it is {provided.power}, and it answers at its address"
-                return IdentityProof(IdentityState.DIFFERENT, message)
-            if proof.state is IdentityState.DIFFERENT:
-                return proof
+            if is_off:  # it runs elsewhere: an order here would start it a second time
+                message = f"{power}, and it answers at its address: {proof.message}"
+                proof = IdentityProof(IdentityState.DIFFERENT, message)
             if proof.is_proven:
-                self._records.save_identity(
-                    ProviderRecord(machine.name, machine.provider, describe_endpoint(machine), identity, now)
-                )
+                endpoint = describe_endpoint(machine)
+                self._records.save_identity(ProviderRecord(machine.name, machine.provider, endpoint, identity, now))
                 return replace(proof, proven_at=now)
+            if proof.state is IdentityState.DIFFERENT or proof.is_doubted:
+                return proof
             reason = proof.message
-        before = judge_by_record(record, describe_endpoint(machine), provided.identity, machine.provider, reason)
-        return replace(before, is_transient=is_transient)
+        return replace(judge_by_record(record, machine, provided.identity, reason, now), is_transient=is_transient)
 
     def require(self, provided: ProvidedMachine, deadline: Deadline) -> None:
         """Require that orders may be given.

@@ -88,7 +88,9 @@ def try_connection(
     except ConnectionDropped as dropped:
         if late_message and deadline.has_passed(clock):
             raise DeadlineExceeded(late_message, machine=machine.name) from dropped
-        raise Unreachable(str(dropped), machine=machine.name, hint=dropped.hint) from dropped
+        unreachable = Unreachable(str(dropped), machine=machine.name, hint=dropped.hint)
+        unreachable.is_silent = isinstance(dropped, ConnectionRefused)
+        raise unreachable from dropped
     except FleetpatchError as error:
         error.machine = error.machine or machine.name
         if machine.provider and type(error) is Unreachable:  # not if only its way is broken
@@ -115,10 +117,10 @@ def open_tcp_connection(address: str, port: int, seconds: float, service: Servic
         raise ConnectionDropped(f"{address} resets connections on port {port}", service.dropped_hint) from error
     except OSError as error:
         reason = "no answer" if isinstance(error, TimeoutError) else describe_connection_error(error)
-        raise Unreachable(
-            f"nothing answers at {address} port {port}: {reason}",
-            hint=f"Is it switched on, and does a firewall let {service.name} through?",
-        ) from error
+        hint = f"Is it switched on, and does a firewall let {service.name} through?"
+        unreachable = Unreachable(f"nothing answers at {address} port {port}: {reason}", hint=hint)
+        unreachable.is_silent = True
+        raise unreachable from error
 
 
 def describe_connection_error(error: BaseException) -> str:

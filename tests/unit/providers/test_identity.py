@@ -9,6 +9,7 @@ import pytest
 from inventory.machine import IdentityPolicy, Machine
 from inventory.machine_providers import ProviderKind, ProviderSettings
 from tasks.domain.errors import (
+    AuthenticationFailed,
     ConnectionLost,
     DeadlineExceeded,
     HostKeyMismatch,
@@ -16,6 +17,8 @@ from tasks.domain.errors import (
     ProviderError,
     ProviderUnavailable,
     TransportError,
+    Unreachable,
+    WayUnreachable,
 )
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import ScriptRecord
@@ -39,6 +42,12 @@ CARD = "52:54:00:00:00:0a"
 FOREIGN_KINDS = sorted(set(ProviderKind) - {ProviderKind.LVM, ProviderKind.BTRFS})
 
 
+def make_silence(kind: type[Unreachable] = Unreachable) -> Unreachable:
+    error = kind("nothing answers")
+    error.is_silent = True
+    return error
+
+
 class World:
     """A machine that tells a UUID and a card, its provider, and the orders that this got."""
 
@@ -50,7 +59,7 @@ class World:
             {"kind": "card", "mac": CARD},
         ]
         self.asked, self.is_away = 0, False
-        self.error: TransportError = ConnectionLost("nobody answers")
+        self.error: TransportError = make_silence()
         self.provided = ProvidedMachine("vm-1", PowerState.RUNNING, identity=HardwareIdentity(OWN, macs=(CARD,)))
         self.machine = Machine("web", "10.0.0.1", provider="rack/vm-1", identity=identity)
         guard = IdentityGuard(self.machine, kind, self.clock, self.connect, self.records)
@@ -146,15 +155,89 @@ def test_a_machine_that_is_off_is_known_by_its_last_proof_until_its_provider_sho
         world.order()
 
 
-def test_a_machine_that_answers_although_its_provider_has_it_off_runs_elsewhere() -> None:
-    world = World()
+CLONE: list[ScriptRecord] = [
+    {"kind": "machine", "uuid": OWN, "asset_tag": ""},
+    {"kind": "card", "mac": "52:54:00:00:00:99"},
+]
+
+
+@pytest.mark.parametrize("power", [PowerState.STOPPED, PowerState.PAUSED])
+@pytest.mark.parametrize("seconds", [0, 3600])
+@pytest.mark.parametrize("answers", [None, CLONE, [{"kind": "machine", "uuid": OTHER}], []])
+def test_whatever_answers_although_its_provider_has_the_machine_off_runs_elsewhere(
+    answers: list[ScriptRecord] | None, seconds: int, power: PowerState
+) -> None:
+    world = World(identity=IdentityPolicy.UNVERIFIED)
     world.order(ProviderAct.TAKE_SNAPSHOT)
-    world.clock.advance(3600)
-    world.show(power=PowerState.STOPPED)
+    world.clock.advance(seconds)
+    world.show(power=power, identity=HardwareIdentity(OWN, macs=(CARD,)))
+    world.answers = world.answers if answers is None else answers
     for act in ProviderAct:
-        with pytest.raises(ProviderError, match="says that it is Stopped, and it answers at its address"):
+        with pytest.raises(ProviderError, match=f"says that it is {power}, and it answers at its address: .*rack/vm-1"):
             world.order(act)
     assert world.orders == [ProviderAct.TAKE_SNAPSHOT]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionLost("cut off"),
+        HostKeyMismatch("another key"),
+        AuthenticationFailed("no such user"),
+        PrivilegeError("sudo is broken"),
+        DeadlineExceeded("its shell hangs"),
+        Unreachable("it accepts connections, and sends no greeting"),
+        WayUnreachable("the jump host is away"),
+    ],
+)
+def test_no_order_is_given_for_a_machine_that_is_off_if_it_is_not_sure_that_nothing_answers(
+    error: TransportError,
+) -> None:
+    world = World()
+    world.order(ProviderAct.TAKE_SNAPSHOT)
+    world.is_away, world.error = True, error
+    for seconds in (0, 3600):
+        world.clock.advance(seconds)
+        world.show(power=PowerState.STOPPED)
+        with pytest.raises(ProviderUnavailable if error.transient else ProviderError, match=error.message) as refused:
+            world.order(ProviderAct.START)
+        assert refused.type is (ProviderUnavailable if error.transient else ProviderError)
+    world.error = make_silence(type(error) if isinstance(error, Unreachable) else Unreachable)
+    world.order(ProviderAct.START)
+    assert world.orders == [ProviderAct.TAKE_SNAPSHOT, ProviderAct.START]
+
+
+def test_a_clone_that_answers_is_not_known_by_the_last_proof() -> None:
+    world = World()
+    world.show(identity=HardwareIdentity(OWN, macs=(CARD,)))
+    world.order(ProviderAct.TAKE_SNAPSHOT)
+    world.clock.advance(3600)
+    world.answers = CLONE
+    with pytest.raises(ProviderError, match="it has the UUID of rack/vm-1, and none of its network cards"):
+        world.order()
+    proof = world.provider.prove_identity(world.provided, deadline=Deadline.after(world.clock, 60))
+    assert proof.state is IdentityState.UNKNOWN
+    world.answers = CLONE[:1]  # no card can be read: that speaks against nothing
+    world.order()
+    assert world.orders == [ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT]
+
+
+def test_a_proof_of_the_future_proves_nothing() -> None:
+    world = World()
+    world.order(ProviderAct.TAKE_SNAPSHOT)
+    world.clock.advance(-3600)
+    world.is_away = True
+    with pytest.raises(ProviderUnavailable, match="but that is later than now: a clock is or was wrong"):
+        world.order()
+    right, world.is_away, world.answers = world.answers, False, [{"kind": "machine", "uuid": OTHER}]
+    with pytest.raises(ProviderError, match="it is another machine than rack/vm-1"):
+        world.order()
+    world.answers = right
+    world.order()
+    world.is_away = True
+    world.clock.advance(3600)
+    world.order(ProviderAct.STOP)
+    assert world.orders == [ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.STOP]
 
 
 @pytest.mark.parametrize(

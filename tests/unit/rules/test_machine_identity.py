@@ -1,7 +1,7 @@
 """Rules of identity: which machines are the same, and what a proof of before is worth."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ SWAPPED_A = "44454c4c-4400-1044-8054-b9c04f595631"
 UUID_B = "11111111-2222-4333-8444-555555555555"
 CARD_A, CARD_B, CARD_C = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "52:54:00:00:00:0c"
 AT = datetime(2026, 3, 10, 1, 0, tzinfo=UTC)
+MACHINE = Machine("web", "10.0.0.1", provider="rack/a")
 
 macs = st.lists(st.sampled_from([CARD_A, CARD_B, CARD_C]), unique=True).map(tuple)
 identities = st.builds(
@@ -65,6 +66,7 @@ def test_who_is_the_same_machine(own: HardwareIdentity, provided: HardwareIdenti
     proof = judge_identity(own, provided, "rack/vm-2")
     assert proof.state is state
     assert "rack/vm-2" in proof.message
+    assert not proof.is_doubted or (own.macs and provided.macs and state is IdentityState.UNKNOWN)
 
 
 @given(identities, identities)
@@ -103,7 +105,7 @@ def test_cards_and_instances_are_read_in_all_forms() -> None:
 
 
 def record(**changes: object) -> ProviderRecord:
-    values = {"address": "here", "identity": HardwareIdentity(UUID_A), "proven_at": AT, **changes}
+    values = {"address": describe_endpoint(MACHINE), "identity": HardwareIdentity(UUID_A), "proven_at": AT, **changes}
     return ProviderRecord("web", "rack/a", **values)  # type: ignore[arg-type]
 
 
@@ -122,8 +124,9 @@ def record(**changes: object) -> ProviderRecord:
 def test_a_machine_that_is_off_is_known_by_what_was_proven_last(
     before: ProviderRecord | None, provided: HardwareIdentity | None, state: IdentityState
 ) -> None:
-    proof = judge_by_record(before, "here", provided, "rack/a", "it is off")
+    proof = judge_by_record(before, MACHINE, provided, "it is off", AT)
     assert proof.state is state
+    assert not judge_by_record(before, MACHINE, provided, "it is off", AT - timedelta(seconds=1)).is_proven
     if proof.is_proven:
         assert (proof.proven_at, "2026-03-10 01:00 UTC" in proof.message) == (AT, True)
 
@@ -146,8 +149,8 @@ def test_one_word_of_the_inventory_allows_the_unknown_and_never_the_different(
 
 @pytest.mark.parametrize("changes", [{"port": 2202}, {"jump": ("gate",)}, {"site": "b"}, {"address": "10.0.0.2"}])
 def test_a_proof_counts_for_one_way_to_the_machine(changes: dict[str, Any]) -> None:
-    machine = Machine("web", "10.0.0.1", port=2201)
+    machine = replace(MACHINE, port=2201)
     before = record(address=describe_endpoint(machine))
     for endpoint, is_proven in ((machine, True), (replace(machine, **changes), False)):
-        proof = judge_by_record(before, describe_endpoint(endpoint), HardwareIdentity(UUID_A), "rack/a", "silent")
+        proof = judge_by_record(before, endpoint, HardwareIdentity(UUID_A), "silent", AT)
         assert proof.is_proven is is_proven

@@ -178,7 +178,7 @@ class _JumpHost:
                 self._attempt = None
 
     def _open_channel(self, access: _JumpHostAccess, address: str, port: int, deadline: Deadline) -> paramiko.Channel:
-        name, endpoint = access.machine.name, f"{address} port {port}"
+        name = access.machine.name
         attempt, is_new = self._find_or_start_attempt(access)
         while True:
             try:
@@ -192,17 +192,18 @@ class _JumpHost:
             try:
                 return transport.open_tunnel(address, port, seconds)
             except paramiko.ChannelException as error:
-                is_tried = error.code == _CONNECT_FAILED and _is_ip_address(address)
-                raise _build_tunnel_error(name, endpoint, error.text, is_tried=is_tried) from error
+                is_silent = error.code == _CONNECT_FAILED
+                raise _build_tunnel_error(name, address, port, error.text, is_silent=is_silent) from error
             except ChannelTimeout as error:
                 if deadline.has_passed(access.settings.clock):
-                    raise DeadlineExceeded(f"{endpoint} gave no answer through the jump host {name} in time") from error
-                raise _build_tunnel_error(name, endpoint, str(error), is_tried=_is_ip_address(address)) from error
+                    message = f"{address} port {port} gave no answer through the jump host {name} in time"
+                    raise DeadlineExceeded(message) from error
+                raise _build_tunnel_error(name, address, port, str(error), is_silent=True) from error
             except (paramiko.SSHException, EOFError, OSError) as error:
                 transport.close()
                 if is_new:
                     reason = f"its own connection was lost: {describe_connection_error(error)}"
-                    raise _build_tunnel_error(name, endpoint, reason, is_tried=False) from error
+                    raise _build_tunnel_error(name, address, port, reason, is_silent=False) from error
             # the connection had died unnoticed: try once more
             attempt, is_new = self._find_or_start_attempt(access)[0], True
 
@@ -225,14 +226,16 @@ def _is_ip_address(address: str) -> bool:
     return True
 
 
-def _build_tunnel_error(name: str, place: str, why: str, *, is_tried: bool) -> Unreachable:
-    """Return the error. ``is_tried``: the jump host has certainly tried to reach the machine."""
-    kind = Unreachable if is_tried else WayUnreachable
-    return kind(
-        f"the jump host {name} does not get through to {place}: {why}",
+def _build_tunnel_error(name: str, address: str, port: int, why: str, *, is_silent: bool) -> Unreachable:
+    """Return the error. ``is_silent``: the jump host had no answer, if not its names are what fails."""
+    kind = Unreachable if is_silent and _is_ip_address(address) else WayUnreachable
+    error = kind(
+        f"the jump host {name} does not get through to {address} port {port}: {why}",
         hint="Is the machine up, does the jump host resolve that address, does a firewall let it pass, and does the "
         "jump host's sshd allow TCP forwarding?",
     )
+    error.is_silent = is_silent
+    return error
 
 
 class JumpHostPool:
