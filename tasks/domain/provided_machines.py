@@ -78,7 +78,7 @@ class ProviderNotes:
     tops: Mapping[str, str] = field(default_factory=dict)  # the file that each disk is in, by its id
     # The file with the newest data of a disk, by each file below it. Nothing may start from those.
     newest: Mapping[str, str] = field(default_factory=dict)
-    text: str = ""  # all of it, in the provider's own form, for the day on which it is lost
+    text: str = ""  # all of it, as JSON in the provider's own form, for the day on which it is lost
     made: Mapping[str, str] = field(default_factory=dict)  # those of the tops that our orders have made
     lineage: str = ""  # differs where notes have begun anew: their numbers can't be compared
     seen_at: str = field(default="", compare=False)  # by the clock of the provider

@@ -1,5 +1,6 @@
 """Rules for what others have taken back of our orders to a machine: an older definition, an older file. Pure."""
 
+import json
 from collections.abc import Collection, Mapping
 
 from inventory.data_class import dataclass
@@ -13,6 +14,8 @@ class ProviderLoss:
     older: Mapping[str, str]  # the file with the newest data, by the id of each disk that starts or runs with an older
     other: Mapping[str, str]  # likewise, of disks that are in a file that the records do not know
     ids: tuple[str, ...]  # of snapshots and kept disks that the provider does not know any more
+    unnamed: tuple[str, ...]  # newest files that newer notes do not name: nothing is lost if none of them is there
+    is_between: bool  # the machine runs with other disks than it would start with
 
     @property
     def is_of_notes_only(self) -> bool:
@@ -31,9 +34,10 @@ class ProviderLoss:
 def find_loss(known: ProviderNotes | None, machine: ProvidedMachine) -> ProviderLoss | None:
     """Return what others have taken back of our orders to a machine; None: nothing.
 
-    Newer notes are those of an order that the records do not have yet, or of another controller. Older notes, and those
-    of another lineage, are those of a definition that does not have our last order: only then an id that is not there
-    has been lost, and not deleted. A disk in another file is a loss if the definition or the file is of our orders.
+    Newer notes are those of an order that the records do not have yet, or of another controller. Older notes, those of
+    another lineage, and those of a fork (another text with the same number, or newer ones that do not name our file)
+    are those of a definition that does not have our last order: only then an id that is not there has been lost, and
+    not deleted. A disk in another file is a loss if the definition or the file is of our orders.
 
     Args:
         known: what the records have of the provider's notes; None: nothing.
@@ -43,16 +47,21 @@ def find_loss(known: ProviderNotes | None, machine: ProvidedMachine) -> Provider
     if known is None or notes is None:
         return None
     is_another = known.lineage not in ("", notes.lineage)
+    used = {disk.source for disk in machine.disks if disk.next_source in ("", disk.source)}
+    unnamed: tuple[str, ...] = ()
     if notes.number > known.number and not is_another:
-        return None
+        unnamed = tuple(path for path in known.made.values() if not (path in used or json.dumps(path) in notes.text))
+        if not unnamed:
+            return None
     files = {disk.id: {disk.source, disk.next_source} for disk in machine.disks}
     older = find_older(known, files)
-    is_old_definition = notes.number < known.number or is_another
+    is_old_definition = is_another or (notes.number, notes.text) != (known.number, known.text)
     ids = tuple(known_id for known_id in known.ids if known_id not in notes.ids) if is_old_definition else ()
-    found = {*older.values(), *(disk.source for disk in machine.disks if disk.next_source in ("", disk.source))}
+    found = {*older.values(), *used}
     other = {disk: path for disk, path in known.tops.items() if is_old_definition and path not in found}
     is_ours = notes.number > 0 or not known.made.keys().isdisjoint(other)
-    return ProviderLoss(older, other, ids) if older or ids or (other and is_ours) else None
+    is_between = any(disk.source not in used for disk in machine.disks)
+    return ProviderLoss(older, other, ids, unnamed, is_between) if older or ids or (other and is_ours) else None
 
 
 def find_older(known: ProviderNotes, files: Mapping[str, Collection[str]]) -> Mapping[str, str]:

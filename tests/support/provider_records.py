@@ -64,7 +64,7 @@ class NoWatch(NoteWatch):
         """Return that nothing is lost."""
         return ""
 
-    def find_loss(self, provided: ProvidedMachine) -> ProviderLoss | None:
+    def find_loss(self, provided: ProvidedMachine, deadline: Deadline) -> ProviderLoss | None:
         """Return that nothing is lost."""
         return None
 

@@ -52,6 +52,10 @@ class NoteKeeper(Protocol):
         """Return, in lines, where the newest data of the disks are, and how the machine gets them back."""
         ...
 
+    def find_there(self, paths: Sequence[str], deadline: Deadline) -> frozenset[str]:
+        """Return the files that are there."""
+        ...
+
     def renew_notes(self, known: ProviderNotes, *, is_restored: bool, deadline: Deadline) -> Sequence[str]:
         """Write notes that are newer than the known ones, with the text of these, or of the present ones.
 

@@ -33,9 +33,13 @@ class NoteWatch:
         """See WatchedProvider."""
         return self._record.loss
 
-    def find_loss(self, provided: ProvidedMachine) -> ProviderLoss | None:
-        """Return what is lost of the notes of a machine, and keep nothing."""
-        return find_loss(self._record.notes, provided)
+    def find_loss(self, provided: ProvidedMachine, deadline: Deadline) -> ProviderLoss | None:
+        """Return what is lost of the notes of a machine, and keep nothing. A loss that was seen stays without files."""
+        record, provider = self._record, self._provider
+        loss = find_loss(record.notes, provided)
+        if loss is None or not loss.unnamed or record.loss or not isinstance(provider, NoteKeeper):
+            return loss
+        return loss if provider.find_there(loss.unnamed, deadline) else None
 
     def require_nothing_lost(self, provided: ProvidedMachine, deadline: Deadline) -> None:
         """Keep the notes of a machine that was read just now.
@@ -48,7 +52,7 @@ class NoteWatch:
             raise DisksTakenBack(message, machine=record.machine, hint=hint)
         if provided.notes is None:
             return
-        loss = find_loss(record.notes, provided)
+        loss = self.find_loss(provided, deadline)
         error = self._describe(loss, record.notes, deadline) if loss is not None and record.notes is not None else None
         notes = provided.notes if error is None else record.notes
         kept = replace(record, notes=notes, loss="" if error is None else f"{error.message}\n{error.hint}")
@@ -64,7 +68,9 @@ class NoteWatch:
                 lines = [self._provider.explain_way_back(known, deadline=deadline)]
             except FleetpatchError as error:
                 lines = [f"The way back can't be told now: {error.message}"]
-        lines += [f"When its disks are right: {adopt}", f"If it shall stay as it is now: {adopt} --as-it-is"]
+        between = "It would start with other disks than it runs with: it can't stay as it is until they are the same."
+        as_it_is = between if loss.is_between else f"If it shall stay as it is now: {adopt} --as-it-is"
+        lines += [f"When its disks are right: {adopt}", as_it_is]
         return DisksTakenBack(loss.message, machine=self._machine.name, hint="\n".join(lines))
 
     def adopt(self, provided: ProvidedMachine, deadline: Deadline, *, as_it_is: bool) -> str:
@@ -76,10 +82,10 @@ class NoteWatch:
             self._records.save_notes(replace(record, notes=provided.notes, loss=""), replaces_unreadable=True)
             return "it stays as it is, and its notes begin anew"
         known = record.notes
-        loss = find_loss(known, provided)
+        loss = self.find_loss(provided, deadline)
         if loss is None or known is None or not isinstance(provider, NoteKeeper):
             return ""
-        if not loss.is_of_notes_only and not as_it_is:
+        if loss.is_between if as_it_is else not loss.is_of_notes_only:
             raise self._describe(loss, known, deadline)
         left = provider.renew_notes(known, is_restored=not as_it_is, deadline=deadline)
         restored = f"its provider knows {', '.join(loss.ids)} again"

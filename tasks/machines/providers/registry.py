@@ -2,14 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, Final
 
 from inventory.data_class import dataclass
 from inventory.machine import Machine
 from inventory.machine_providers import ProviderKind, ProviderSettings
-from tasks.domain.errors import ProviderError, ProviderUnavailable
+from tasks.domain.errors import FleetpatchError, ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.machine_provider import IdentifyingProvider, MachineProvider
 from tasks.domain.protocols.transport import Transport
@@ -77,7 +77,9 @@ class GuardedProvider:
         with _understand(self.kind, ProviderError):
             machine = self._provider.read_machine(deadline=deadline)
             # Beside an order of another process, the records may be newer than what was read before.
-            return self._provider.read_machine(deadline=deadline) if self._watch.find_loss(machine) else machine
+            return (
+                self._provider.read_machine(deadline=deadline) if self._watch.find_loss(machine, deadline) else machine
+            )
 
     def prove_identity(self, machine: ProvidedMachine, *, deadline: Deadline) -> IdentityProof:
         """See IdentifyingProvider."""
@@ -85,19 +87,25 @@ class GuardedProvider:
 
     def adopt(self, *, as_it_is: bool, deadline: Deadline) -> str:
         """See WatchedProvider."""
-        machine = self._read(deadline)
-        self._guard.require(machine, deadline)
-        return self._watch.adopt(machine, deadline, as_it_is=as_it_is)
+        self._guard.require(self._read(deadline), deadline)
+        return self._watch.adopt(self._read(deadline), deadline, as_it_is=as_it_is)
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         """Carry an order out, if the machine is the one that the provider means. See MachineProvider."""
         deadline = deadline.limit_to(self._clock, self.order_seconds)
         machine = self._read(deadline)
-        if order.act not in _WITHOUT_DISKS:
+        has_notes = machine.notes is not None and order.act not in _WITHOUT_DISKS
+        if has_notes:
             self._watch.require_nothing_lost(machine, deadline)
         self._guard.require(machine, deadline.limit_to(self._clock, self.order_seconds / 4))
+        if has_notes:
+            self.read_machine(deadline=deadline)  # the proof takes seconds
         with _understand(self.kind, ProviderUnavailable):
-            return self._provider.carry_out(order, deadline=deadline)
+            note = self._provider.carry_out(order, deadline=deadline)
+        if has_notes:
+            with suppress(FleetpatchError):  # the caller reads it again, and this process may die before
+                self.read_machine(deadline=deadline)
+        return note
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from inventory.machine import Machine
 from inventory.machine_providers import ProviderKind, ProviderSettings
 from tasks.domain.errors import ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.provided_machines import ProviderAct, ProviderOrder
+from tasks.domain.provided_machines import PowerState, ProvidedMachine, ProviderAct, ProviderOrder
 from tasks.machines.providers.host_commands import HostCommands
 from tasks.machines.providers.libvirt.provider import open_libvirt
 from tasks.machines.providers.registry import GuardedProvider, ProviderPorts
@@ -29,6 +29,7 @@ class GarbledProvider:
     def read_machine(self, *, deadline: Deadline) -> Any:
         if not self._is_read:
             raise self._error
+        return ProvidedMachine("web", PowerState.RUNNING)
 
     def carry_out(self, order: ProviderOrder, *, deadline: Deadline) -> str:
         raise self._error

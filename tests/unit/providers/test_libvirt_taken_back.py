@@ -1,7 +1,7 @@
 """A domain that somebody defines from an older XML: seen, told with the way back, and nothing more is done to it."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +13,7 @@ from defusedxml.ElementTree import fromstring
 from inventory.machine import Machine as InventoryMachine
 from tasks.domain.errors import DisksTakenBack, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.provided_machines import ProviderAct, ProviderRecord
+from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderRecord
 from tasks.machines.providers.libvirt.state import read_any_state, write_state
 from tasks.machines.providers.note_watch import NoteWatch
 from tasks.machines.providers.registry import GuardedProvider
@@ -30,12 +30,13 @@ class WatchedMachine(Machine):
     """A machine whose notes are in the records of a controller, too."""
 
     records: KeptRecords = field(default_factory=KeptRecords)
+    guard: NoGuard = field(default_factory=NoGuard)
 
     @property
     def _provider(self) -> Any:
         machine, provider = InventoryMachine("web-1", "10.0.0.1", provider="rack/web"), super()._provider
         watch = NoteWatch(machine, provider, self.records)
-        return GuardedProvider(provider, self.host.clock, 900, NoGuard(), watch)
+        return GuardedProvider(provider, self.host.clock, 900, self.guard, watch)
 
     def order(self, act: ProviderAct, order_id: str = "s1", **more: Any) -> str:
         note = super().order(act, order_id, **more)
@@ -71,6 +72,16 @@ class WatchedMachine(Machine):
             words = ("virsh", "-q", "update-device", "--domain", self.name)
             self.host.order(*words, text=command[2], deadline=Deadline.after(self.host.clock, 9))
         self.host.start(self.name)
+
+
+@dataclass
+class Intruder(NoGuard):
+    """Somebody acts while the machine is asked who it is."""
+
+    act: Callable[[], object]
+
+    def require(self, provided: ProvidedMachine, deadline: Deadline) -> None:
+        self.act()
 
 
 def make_web() -> WatchedMachine:
@@ -215,6 +226,7 @@ def test_another_controller_sees_it_too_and_takes_what_a_person_said_there(web: 
     web.order(TAKE)
     second.read()
     web.host.define_again("web", old)
+    web.power_cycle()
     read_loss(second)
     web.adopt(as_it_is=True)
     assert second.read().snapshots == ()
@@ -255,14 +267,17 @@ def test_an_order_of_ours_is_no_loss_wherever_it_broke(act: ProviderAct, *, runs
                 web.read()
                 web.host.before = count
 
+        other = WatchedMachine(web.host, "web")
+        other.read()
         web.host.before = count
         with suppress(ProviderUnavailable):
             super(WatchedMachine, web).order(act, image=IMAGE)
             has_ended = True
         web.host.before = lambda _words: None
+        other.read()
         web.read()
         web.order(act, image=IMAGE)
-        breaks_at += 2 if act is DELETE else 6
+        breaks_at += 4 if act is DELETE else 10
     assert breaks_at > 20
 
 
@@ -308,6 +323,132 @@ def test_a_slow_look_beside_an_order_is_no_loss(web: WatchedMachine) -> None:
 
     web.host.before = run_beside
     assert {snapshot.id for snapshot in web.read().snapshots} == {"s1", "s2"}
+
+
+def make_fork() -> tuple[WatchedMachine, WatchedMachine]:
+    """Return a machine as the controller knows it that has taken the last snapshot, and as one that goes on without."""
+    web = make_web()
+    second = WatchedMachine(web.host, "web")
+    web.order(TAKE)
+    second.read()
+    old = web.dump()
+    web.order(TAKE, "s2")
+    web.host.define_again("web", old)
+    web.power_cycle()
+    return web, second
+
+
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen before", "not seen before"])
+@pytest.mark.parametrize("orders", [1, 2], ids=["equal number", "higher number"])
+def test_a_fork_that_another_controller_goes_on_with_is_no_newer_definition(orders: int, *, is_seen: bool) -> None:
+    web, second = make_fork()
+    if is_seen:
+        read_loss(web)
+    for number in range(orders):
+        second.order(TAKE, f"t{number}")
+    loss = read_loss(web)
+    assert "vda is not in /d/web.vda.layer-2.qcow2 any more" in loss.message
+    assert "forgotten s2" in loss.message
+    with pytest.raises(DisksTakenBack):
+        web.order(DELETE)
+    assert "/d/web.vda.layer-1.qcow2" in web.host.files, "the newest data are above it"
+    web.host.define_again("web", web.dump())
+    assert read_loss(web).message == loss.message
+
+
+def test_a_loss_that_was_seen_does_not_end_with_the_file(web: WatchedMachine) -> None:
+    web, second = make_fork()
+    read_loss(web)
+    for number in range(2):
+        second.order(TAKE, f"t{number}")
+    for target in DISKS:
+        del web.host.files[f"/d/web.{target}.layer-2.qcow2"]
+    assert "vda is not in /d/web.vda.layer-2.qcow2 any more" in read_loss(web).message
+    web.adopt(as_it_is=True)
+    assert {snapshot.id for snapshot in web.read().snapshots} == {"s1", "t0", "t1"}
+    assert {record.loss for record in web.records.rows.values()} == {""}
+    assert len(second.read().snapshots) == 3
+
+
+def test_a_fork_ends_where_it_began_if_the_newest_files_are_put_back() -> None:
+    web, second = make_fork()
+    second.order(TAKE, "t1")
+    read_loss(web)
+    for target in DISKS:
+        for xml in (web.domain.config, web.domain.live):
+            find_disk(xml, target).find("source").set("file", f"/d/web.{target}.layer-2.qcow2")
+    assert web.adopt() == "its provider knows s2 again"
+    assert {snapshot.id for snapshot in web.read().snapshots} == {"s1", "s2"}
+    assert {snapshot.id for snapshot in second.read().snapshots} == {"s1", "s2"}, "a person has decided"
+    web.order(TAKE, "s3")
+    assert web.get_files()["vda"] == "/d/web.vda.layer-4.qcow2"
+
+
+@pytest.mark.parametrize("act", [REVERT, DELETE, REPLACE], ids=str)
+def test_what_another_controller_has_done_since_is_no_loss(web: WatchedMachine, act: ProviderAct) -> None:
+    second = WatchedMachine(web.host, "web")
+    web.order(TAKE)
+    web.order(REPLACE, "u1", image=IMAGE)
+    web.order(RESTORE, "u1")
+    second.order(act, image=IMAGE, with_data_disks=True)
+    web.read()
+    second.order(DELETE if act is not DELETE else TAKE)
+    second.order(DELETE_DISK)
+    web.read()
+
+
+@pytest.mark.parametrize("act", [TAKE, DELETE], ids=str)
+def test_what_is_defined_while_the_machine_is_asked_who_it_is(web: WatchedMachine, act: ProviderAct) -> None:
+    web.order(TAKE)
+    old = web.dump()
+    web.order(TAKE, "s2")
+
+    def define() -> None:
+        web.host.define_again("web", old)
+        web.power_cycle()
+
+    web.guard = Intruder(define)
+    with pytest.raises(DisksTakenBack):
+        web.order(act, "s1" if act is DELETE else "s3")
+    assert web.get_files()["vda"] == "/d/web.vda.layer-1.qcow2"
+    assert web.host.removed == []
+    with pytest.raises(DisksTakenBack):
+        web.read()
+
+
+def test_the_notes_of_an_order_are_kept_before_its_caller_looks(web: WatchedMachine) -> None:
+    web.order(TAKE)
+    old = web.dump()
+    super(WatchedMachine, web).order(TAKE, "s2")  # and its process dies
+    web.host.define_again("web", old)
+    web.power_cycle()
+    assert "forgotten s2" in read_loss(web).message
+
+
+@pytest.mark.parametrize("act", [TAKE, REPLACE], ids=str)
+def test_a_machine_between_two_definitions_cannot_be_taken_as_it_is(web: WatchedMachine, act: ProviderAct) -> None:
+    old = web.dump()
+    web.order(act, image=IMAGE)
+    newest = web.get_files()
+    web.host.define_again("web", old)
+    before = web.dump()
+    with pytest.raises(DisksTakenBack) as raised:
+        web.adopt(as_it_is=True)
+    assert web.dump() == before
+    assert f'<source file="{newest["vda"]}" />' in raised.value.hint.replace("'", '"')
+    assert "update-device web /dev/stdin --config" in raised.value.hint
+    assert "adopt web-1 --as-it-is" not in raised.value.hint
+    assert "other disks than it runs with" in raised.value.hint
+    web.power_cycle()
+    web.adopt(as_it_is=True)
+    assert web.read().snapshots == ()
+
+
+def test_it_is_adopted_as_it_is_after_it_was_proven(taken_back: WatchedMachine) -> None:
+    config = taken_back.domain.config
+    taken_back.guard = Intruder(lambda: find_disk(config, "vdb").find("source").set("file", "/d/web.vdb.layer-1.qcow2"))
+    with pytest.raises(DisksTakenBack):
+        taken_back.adopt(as_it_is=True)
 
 
 def test_a_machine_that_was_made_anew_and_sleeps_is_told(taken_back: WatchedMachine) -> None:

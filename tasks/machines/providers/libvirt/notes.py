@@ -38,7 +38,9 @@ def explain_way_back(virsh: Virsh, known: ProviderNotes, deadline: Deadline) -> 
         ProviderError, ProviderUnavailable: the host can't be asked.
     """
     domain, state = virsh.read_domain(deadline), read_any_state(known.text, virsh.name)
-    older = find_older(known, {disk.target: (disk.live_source, disk.source) for disk in domain.disks})
+    running = {disk.target: disk.live_source for disk in domain.disks if disk.is_changing}
+    older = {disk: path for disk, path in running.items() if path == known.tops.get(disk)}
+    older |= find_older(known, {disk.target: (disk.live_source, disk.source) for disk in domain.disks})
     newest, lines = {**known.tops, **older}, []
     there = virsh.find_there(list(newest.values()), deadline)
     for target, path in newest.items():

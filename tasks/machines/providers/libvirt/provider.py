@@ -82,7 +82,7 @@ class LibvirtProvider:
         self, virsh: Virsh, shutdown_seconds: float = SHUTDOWN_SECONDS, copy_maker: CopyMaker | None = None
     ) -> None:
         """``shutdown_seconds`` is how long a machine has to go off before its OS disk is changed."""
-        self._virsh = virsh
+        self._virsh, self.find_there = virsh, virsh.find_there
         self._copy_maker = copy_maker
         self._acts = dict(_ACTS)
         if copy_maker is not None:

@@ -68,6 +68,7 @@ class DomainState:
     seeds: tuple[str, ...] = ()  # the seed disks that were made
     # Files that were merged, replaced, or never in use: they are removed as soon as nothing needs them.
     doomed: tuple[str, ...] = ()
+    abandoned: tuple[str, ...] = ()  # files of before an adoption: no controller takes them for lost
     must_start: bool = False  # it ran before an order that has not ended; the order at work starts it when it ends
     order: str = ""  # the act and the id of the order at work; "": none
     order_until: int = 0  # seconds since 1970 by the clock of the host, after which that order counts as dead
@@ -130,7 +131,7 @@ def read_any_state(text: str, domain: str) -> DomainState:
                     path: Origin(origin["version"], origin.get("digest") or f"sha256:{origin['sha256']}")
                     for path, origin in document["origins"].items()
                 },
-                **{key: tuple(document[key]) for key in ("seeds", "doomed")},
+                **{key: tuple(document.get(key, ())) for key in ("seeds", "doomed", "abandoned")},
             }
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -119,8 +119,10 @@ class DomainWork:
     def renew(self, known: ProviderNotes, state: DomainState) -> None:
         """Write a state of before, or the present one, so that it is newer than the known one."""
         now, later = self.domain.state, max(known.number, self.domain.state.number) + 1
+        before = {*now.abandoned, *state.abandoned, *now.layers, *known.tops.values(), *known.newest}
         order = replace(state, order=now.order, order_until=now.order_until, must_start=now.must_start)
-        self._write(replace(order, uuid=now.uuid, number=later, lineage=known.lineage or now.lineage))
+        notes = replace(order, uuid=now.uuid, number=later, lineage=known.lineage or now.lineage)
+        self._write(replace(notes, abandoned=tuple(sorted(before))))
 
     def _write(self, state: DomainState) -> None:
         self.virsh.require_state(self.domain.state, self.deadline)
@@ -229,7 +231,7 @@ class DomainWork:
 
     def choose_path(self, disk: DomainDisk, beside: str) -> str:
         """Return the path of a new layer for a disk, which no file has."""
-        taken = {*self.domain.state.layers, *self.domain.state.doomed}
+        taken = {*self.domain.state.layers, *self.domain.state.doomed, *self.domain.state.abandoned}
         paths = (self.virsh.build_path(beside, disk.target, f"layer-{number}", "qcow2") for number in range(1, 10_000))
         free = (path for path in paths if path not in taken)
         return next(path for path in free if not self.virsh.find_there([path], self.deadline))
