@@ -42,7 +42,9 @@ def delete_copy_safely(copy: LeftCopy, ports: Ports) -> Handled:
     make = functools.partial(Handled, copy.machine, copy.id)
     try:
         ports.records.read_entries(copy.run_id, "")  # it checks the seals: that a run has made the copy
-        provider = _open_provider(copy, ports)
+        provider = ports.open_provider(find_machine(copy.machine, copy.provider, ports))
+        if provider is None or ProviderAct.DELETE_OVERLAY not in provider.acts:
+            raise ProviderError("its provider can't delete copies: do it there")
         was_there = _has_copy(provider, copy, ports)
         reason = _order_away(provider, copy, ports)
         if _has_copy(provider, copy, ports) or (reason and not was_there):
@@ -65,13 +67,6 @@ def _order_away(provider: MachineProvider, copy: LeftCopy, ports: Ports) -> str:
     except FleetpatchError as error:
         return error.message
     return ""
-
-
-def _open_provider(copy: LeftCopy, ports: Ports) -> MachineProvider:
-    provider = ports.open_provider(find_machine(copy.machine, copy.provider, ports))
-    if provider is None or ProviderAct.DELETE_OVERLAY not in provider.acts:
-        raise ProviderError("its provider can't delete copies: do it there")
-    return provider
 
 
 def _has_copy(provider: MachineProvider, copy: LeftCopy, ports: Ports) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from defusedxml.ElementTree import fromstring
 
 from inventory.machine import Machine as InventoryMachine
-from tasks.domain.errors import DisksTakenBack, ProviderUnavailable
+from tasks.domain.errors import DisksTakenBack, ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderRecord
 from tasks.machines.providers.libvirt.state import read_any_state, write_state
@@ -442,6 +442,16 @@ def test_a_machine_between_two_definitions_cannot_be_taken_as_it_is(web: Watched
     web.power_cycle()
     web.adopt(as_it_is=True)
     assert web.read().snapshots == ()
+
+
+def test_a_machine_that_sleeps_cannot_be_taken_as_it_is(taken_back: WatchedMachine) -> None:
+    """Its memory has the disks that it would go on with."""
+    read_loss(taken_back)
+    taken_back.domain.live, taken_back.domain.is_saved = None, True
+    with pytest.raises(ProviderError, match="sleeps") as raised:
+        taken_back.adopt(as_it_is=True)
+    assert "managedsave-remove" in raised.value.hint
+    read_loss(taken_back)
 
 
 def test_it_is_adopted_as_it_is_after_it_was_proven(taken_back: WatchedMachine) -> None:

@@ -69,7 +69,6 @@ _ACTS: Final[Mapping[ProviderAct, Callable[[DomainWork, ProviderOrder], str]]] =
     ProviderAct.STOP: _stop,
     ProviderAct.POWER_OFF: _power_off,
 }
-_DISK_ACTS: Final = frozenset(_ACTS) - {ProviderAct.START, ProviderAct.STOP, ProviderAct.POWER_OFF}
 _WITHOUT_ID: Final = frozenset({ProviderAct.START, ProviderAct.STOP, ProviderAct.POWER_OFF})
 
 
@@ -134,6 +133,8 @@ class LibvirtProvider:
     def renew_notes(self, known: ProviderNotes, *, is_restored: bool, deadline: Deadline) -> Sequence[str]:
         """See NoteKeeper."""
         work, before = DomainWork(self._virsh, deadline), DomainState()
+        if not is_restored:
+            work.require_settled()
         with suppress(*(() if is_restored else (ProviderError,))):
             before = read_any_state(known.text, work.domain.name)
         # What an older definition has for removal may be needed now.
@@ -151,7 +152,7 @@ class LibvirtProvider:
             hint = "Use letters, digits, and . _ - in it, at most 100."
             raise ProviderError(f"{self._virsh.name}: {order.id!r} can't be the id of an order", hint=hint)
         work = DomainWork(self._virsh, deadline, self._shutdown_seconds)
-        if order.act in _DISK_ACTS:
+        if order.act in _ACTS.keys() - _WITHOUT_ID:
             with _hold(work, f"{order.act} {order.id}"):
                 return act(work, order)
         if order.act is ProviderAct.START:

@@ -76,8 +76,8 @@ class DomainWork:
             message = f"{self.domain.name}: another order is at work: {state.order or 'it has ended'}"
             raise ProviderUnavailable(message)
 
-    def begin_disk_work(self) -> None:
-        """Require that disks can be changed, and judge snapshots whose order was interrupted."""
+    def require_settled(self) -> None:
+        """Require that the domain has the same disks now and at its next start."""
         domain = self.domain
         if domain.has_saved_memory:
             hint = f"Start it, or remove what was saved: `virsh managedsave-remove {domain.name}`."
@@ -90,6 +90,11 @@ class DomainWork:
             targets = ", ".join(sorted((*domain.live_only, *domain.not_live)))
             hint = "Attach it with --config, too, or detach it. `virsh dumpxml` and `--inactive` tell the difference."
             raise ProviderError(f"{domain.name}: {targets} is attached only now, or only at its next start", hint=hint)
+
+    def begin_disk_work(self) -> None:
+        """Require that disks can be changed, and judge snapshots whose order was interrupted."""
+        self.require_settled()
+        domain = self.domain
         used = domain.find_paths_below(domain.used_paths)
         if used & set(domain.state.doomed):
             self.save(doomed=tuple(path for path in domain.state.doomed if path not in used))
