@@ -18,11 +18,6 @@ class ProviderLoss:
     is_between: bool  # the machine runs with other disks than it would start with
 
     @property
-    def is_of_notes_only(self) -> bool:
-        """Return whether the disks are as they should be."""
-        return not self.older and not self.other
-
-    @property
     def message(self) -> str:
         """Return what it is, in words."""
         parts = [f"{disk} has an older file than {path}" for disk, path in self.older.items()]
@@ -60,8 +55,13 @@ def find_loss(known: ProviderNotes | None, machine: ProvidedMachine) -> Provider
     found = {*older.values(), *used}
     other = {disk: path for disk, path in known.tops.items() if is_old_definition and path not in found}
     is_ours = notes.number > 0 or not known.made.keys().isdisjoint(other)
-    is_between = any(disk.source not in used for disk in machine.disks)
-    return ProviderLoss(older, other, ids, unnamed, is_between) if older or ids or (other and is_ours) else None
+    loss = ProviderLoss(older, other, ids, unnamed, is_between(machine))
+    return loss if older or ids or (other and is_ours) else None
+
+
+def is_between(machine: ProvidedMachine) -> bool:
+    """Return whether a machine runs with other disks than it would start with."""
+    return any(disk.next_source not in ("", disk.source) for disk in machine.disks)
 
 
 def find_older(known: ProviderNotes, files: Mapping[str, Collection[str]]) -> Mapping[str, str]:

@@ -1,6 +1,7 @@
 """Compares what a provider has written down of our orders with what the records have of it."""
 
 from dataclasses import replace
+from typing import Final
 
 from inventory.machine import Machine
 from tasks.domain.errors import DisksTakenBack, FleetpatchError
@@ -8,7 +9,9 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.machine_provider import MachineProvider, NoteKeeper
 from tasks.domain.provided_machines import ProvidedMachine, ProviderNotes, ProviderRecord
 from tasks.machines.providers.identity import ProviderRecords
-from tasks.rules.provided_disks import ProviderLoss, find_loss
+from tasks.rules.provided_disks import ProviderLoss, find_loss, is_between
+
+_BETWEEN: Final = "It would start with other disks than it runs with: it can't stay as it is until they are the same."
 
 
 class NoteWatch:
@@ -63,13 +66,12 @@ class NoteWatch:
 
     def _describe(self, loss: ProviderLoss, known: ProviderNotes, deadline: Deadline) -> DisksTakenBack:
         adopt, lines = f"fleetpatch snapshots adopt {self._machine.name}", []
-        if not loss.is_of_notes_only and isinstance(self._provider, NoteKeeper):
+        if (loss.older or loss.other) and isinstance(self._provider, NoteKeeper):
             try:
                 lines = [self._provider.explain_way_back(known, deadline=deadline)]
             except FleetpatchError as error:
                 lines = [f"The way back can't be told now: {error.message}"]
-        between = "It would start with other disks than it runs with: it can't stay as it is until they are the same."
-        as_it_is = between if loss.is_between else f"If it shall stay as it is now: {adopt} --as-it-is"
+        as_it_is = _BETWEEN if loss.is_between else f"If it shall stay as it is now: {adopt} --as-it-is"
         lines += [f"When its disks are right: {adopt}", as_it_is]
         return DisksTakenBack(loss.message, machine=self._machine.name, hint="\n".join(lines))
 
@@ -79,13 +81,16 @@ class NoteWatch:
         if record.is_unreadable:
             if not as_it_is:
                 self.require_nothing_lost(provided, deadline)
+            if is_between(provided):
+                hint = "Give its configuration the right disks, at its provider."
+                raise DisksTakenBack(_BETWEEN, machine=record.machine, hint=hint)
             self._records.save_notes(replace(record, notes=provided.notes, loss=""), replaces_unreadable=True)
             return "it stays as it is, and its notes begin anew"
         known = record.notes
         loss = self.find_loss(provided, deadline)
         if loss is None or known is None or not isinstance(provider, NoteKeeper):
             return ""
-        if loss.is_between if as_it_is else not loss.is_of_notes_only:
+        if loss.is_between if as_it_is else loss.older or loss.other:
             raise self._describe(loss, known, deadline)
         left = provider.renew_notes(known, is_restored=not as_it_is, deadline=deadline)
         restored = f"its provider knows {', '.join(loss.ids)} again"

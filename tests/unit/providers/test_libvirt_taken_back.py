@@ -556,6 +556,10 @@ def test_notes_that_cannot_be_read_here_stop_every_order_until_a_person_takes_th
             taken_back.order(act, "s2", image=IMAGE)
     with pytest.raises(DisksTakenBack):
         taken_back.adopt()
+    find_disk(taken_back.domain.config, "vda").find("source").set("file", "/d/web.vda.layer-1.qcow2")
+    with pytest.raises(DisksTakenBack, match="other disks than it runs with"):
+        taken_back.adopt(as_it_is=True)
+    find_disk(taken_back.domain.config, "vda").find("source").set("file", "/d/os.qcow2")
     assert taken_back.records.rows[key] == unreadable
     assert "its notes begin anew" in taken_back.adopt(as_it_is=True)
     taken_back.order(TAKE, "s2")

@@ -207,7 +207,7 @@ def parse_domain(name: str, live_xml: str, config_xml: str, info: str, now: str)
         for element in elements
         if element.find("boot") is not None
     }
-    boots_from = min(orders, key=lambda target: orders[target]) if orders else _find_target(elements)
+    boots_from = min(orders, key=lambda target: orders[target]) if orders else next(iter(targets), "")
     disks = tuple(_build_disk(element, live_paths, boots_from) for element in elements)
     seeds = [element for element in _find_disks(config) if element.findtext("serial") == SEED_SERIAL]
     agents = live.findall("devices/channel/target[@name='org.qemu.guest_agent.0']")
@@ -375,10 +375,6 @@ def _find_disks(domain: Any) -> list[Any]:  # noqa: ANN401 - an element of XML
 
 def _is_writable_disk(element: Any) -> bool:  # noqa: ANN401 - an element of XML
     return element.get("device", "disk") == "disk" and element.find("readonly") is None
-
-
-def _find_target(elements: list[Any]) -> str:
-    return elements[0].find("target").get("dev") if elements else ""
 
 
 def _find_source(element: Any) -> str:  # noqa: ANN401 - an element of XML

@@ -105,9 +105,7 @@ def delete_snapshot(work: DomainWork, order: ProviderOrder) -> str:
     if snapshot is None:
         if order.id in {foreign.id for foreign in work.domain.foreign_snapshots}:
             raise explain_missing(work, order.id)
-        if not work.domain.state.doomed:
-            return "it is not there"
-        notes = work.finish()  # the line broke before its layers were removed
+        notes = work.finish() if work.domain.state.doomed else ""  # the line broke before its layers were removed
         return f"it is not there; {notes}" if notes else "it is not there"
     detached = sorted(set(snapshot.files) - {disk.target for disk in work.domain.disks})
     if detached:
