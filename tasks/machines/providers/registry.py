@@ -77,9 +77,8 @@ class GuardedProvider:
         with _understand(self.kind, ProviderError):
             machine = self._provider.read_machine(deadline=deadline)
             # Beside an order of another process, the records may be newer than what was read before.
-            return (
-                self._provider.read_machine(deadline=deadline) if self._watch.find_loss(machine, deadline) else machine
-            )
+            loss = self._watch.find_loss(machine, deadline)
+            return self._provider.read_machine(deadline=deadline) if loss is not None else machine
 
     def prove_identity(self, machine: ProvidedMachine, *, deadline: Deadline) -> IdentityProof:
         """See IdentifyingProvider."""
