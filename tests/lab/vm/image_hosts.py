@@ -66,7 +66,7 @@ class ImageHosts:
         web = {"name": "web", "image": "debian/12/lab", "scope": "group=web", "scripts": ["join.sh"]}
         file = {
             "images": [{"name": "debian/12/lab", "versions": listed}],
-            "groups": [{**web, "health_minutes": 0.2, "soak_minutes": 0.1, "canary_pause_minutes": 0, **group}],
+            "groups": [{**web, "health_minutes": 1, "soak_minutes": 0.1, "canary_pause_minutes": 0, **group}],
         }
         (self.place / "images.yaml").write_text(yaml.safe_dump(file))
 

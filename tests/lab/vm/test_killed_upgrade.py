@@ -16,7 +16,8 @@ from tests.lab.vm.machines import VmLab
 
 pytestmark = pytest.mark.slow
 
-KEPT_BY_THE_SEED = {"identity": {"host_keys": False, "machine_id": False}}
+KEPT_BY_THE_SEED = {"identity": {"host_keys": False, "machine_id": False, "network": False}}
+"""The lab's own seed brings all of it, so that an order goes on where a controller died while the machine was off."""
 
 
 class Killer:
