@@ -143,11 +143,7 @@ def judge_snapshots(
 ) -> Iterable[SeenSnapshot]:
     """Yield what each snapshot of a machine is: those that the records have first. Pure.
 
-    Args:
-        machine: its name.
-        provided: as its provider has it.
-        rows: what the records have of snapshots that may exist.
-        now: the present time.
+    ``rows`` are those of the machine's snapshots that may exist.
     """
     known = {row.snapshot: row for row in rows}
     for snapshot_id, row in known.items():
@@ -177,11 +173,7 @@ def delete_snapshots(
 ) -> tuple[Handled, ...]:
     """Delete snapshots that runs have taken, one after the other. What is in doubt stays, with the reason.
 
-    Args:
-        rows: what is to be deleted; the sealed record of each is read again.
-        ports: with the inventory and the providers.
-        store: of the records.
-        find_runs_in_need: returns the unfinished runs that may need a snapshot.
+    The sealed record of each is read again. ``find_runs_in_need`` returns the unfinished runs that may need it.
     """
     return tuple(_delete_safely(row, ports, store, find_runs_in_need) for row in rows)
 

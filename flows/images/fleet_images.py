@@ -41,11 +41,7 @@ def require_group(groups: ImageGroups, name: str) -> ImageGroup:
 
 
 def require_one_group_each(groups: ImageGroups, inventory: Inventory) -> None:
-    """Refuse machines of two groups: each would replace what the other has made.
-
-    Raises:
-        RequestError: there is such a machine.
-    """
+    """Raise RequestError if a machine is in two groups: each would replace what the other has made."""
     seen: dict[str, str] = {}
     for group in groups.groups:
         for machine in select_members(group, inventory):

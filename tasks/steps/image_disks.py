@@ -35,11 +35,7 @@ def find_start(context: MachineContext, act: str) -> JournalEntry | None:
 
 
 def read_provided(context: MachineContext, provider: MachineProvider) -> ProvidedMachine:
-    """Return the machine as its provider sees it now. One that does not answer is asked again for long.
-
-    Raises:
-        FleetpatchError: the provider can't tell.
-    """
+    """Return the machine as its provider sees it now. One that does not answer is asked again for long."""
     return read_provided_machine(context, provider, build_retry_deadline(context))
 
 

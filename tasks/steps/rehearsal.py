@@ -111,11 +111,7 @@ def start_copy(context: MachineContext, overlay_id: str) -> Overlay:
 
 
 def delete_copy(context: MachineContext, overlay_id: str) -> None:
-    """Delete the copy of a machine, if it is there. A copy of another rehearsal stays.
-
-    Raises:
-        FleetpatchError: it may still be there.
-    """
+    """Delete the copy of a machine, if it is there. One of another rehearsal stays. Raise FleetpatchError."""
     provider = require_provider(context, *_ACTS)
     after, refusal = order_and_read(context, provider, ProviderOrder(ProviderAct.DELETE_OVERLAY, overlay_id))
     if after.overlay is not None and after.overlay.id == overlay_id:

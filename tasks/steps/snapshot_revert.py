@@ -148,10 +148,7 @@ def wait_for_others(
 ) -> str:
     """Wait until no other process changes packages. Return "", or an error message if that takes too long.
 
-    ``wait``: with ``require_machine_alone``, a machine that does not answer is reverted from outside.
-
-    Raises:
-        FleetpatchError: the machine does not answer.
+    With ``require_machine_alone``, one that does not answer is reverted from outside. Else FleetpatchError is raised.
     """
     try:
         wait(context, "the revert")
@@ -199,11 +196,7 @@ class NotReverted(ProviderError):
 
 
 def find_progress(context: MachineContext, snapshot_id: str) -> RevertProgress:
-    """Return how far the revert to a snapshot has come in this run. Read it before the journal gets its next order.
-
-    Raises:
-        RecordsError: the journal can't be read.
-    """
+    """Return how far the revert to a snapshot has come in this run. Read it before the journal gets its next order."""
     return read_revert_progress(context.records.read_entries(context.run.id, context.name), snapshot_id)
 
 

@@ -252,11 +252,7 @@ def _require_name(name: str, *elements: Any) -> None:  # noqa: ANN401 - elements
 
 
 def parse_state(name: str, config_xml: str) -> DomainState:
-    """Return what fleetpatch has written down about a domain.
-
-    Raises:
-        ProviderError: it can't be read, or is of another domain.
-    """
+    """Return what fleetpatch has written down about a domain. Raise ProviderError: unreadable, or of another one."""
     return _read_state(name, _parse(name, config_xml))
 
 
