@@ -199,7 +199,9 @@ def find_machine(name: str, provider: str, ports: Ports) -> Machine:
     try:
         machine = ports.inventory.find_machine(name)
     except KeyError:
-        raise ProviderError("its machine is not in the inventory any more: delete it at its provider") from None
+        raise ProviderError(
+            "its machine is not in the inventory any more: put it there again, or delete it at its provider"
+        ) from None
     if machine.provider != provider:
         now = machine.provider or "none"
         raise ProviderError(f"{provider} has it, and the provider of its machine is {now}: delete it there")
