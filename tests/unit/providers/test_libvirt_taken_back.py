@@ -14,7 +14,7 @@ from inventory.machine import Machine as InventoryMachine
 from tasks.domain.errors import DisksTakenBack, ProviderError, ProviderUnavailable
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.provided_machines import ProvidedMachine, ProviderAct, ProviderRecord
-from tasks.machines.providers.libvirt.state import read_any_state, write_state
+from tasks.machines.providers.libvirt.state import DomainState, read_any_state, write_state
 from tasks.machines.providers.note_watch import NoteWatch
 from tasks.machines.providers.registry import GuardedProvider
 from tests.support.provider_records import KeptRecords, NoGuard
@@ -564,3 +564,10 @@ def test_notes_that_cannot_be_read_here_stop_every_order_until_a_person_takes_th
     assert "its notes begin anew" in taken_back.adopt(as_it_is=True)
     taken_back.order(TAKE, "s2")
     assert [snapshot.id for snapshot in taken_back.read().snapshots] == ["s2"]
+
+
+@pytest.mark.parametrize("layers", [{"a": "a"}, {"a": "b", "b": "a"}, {"a": "b", "b": "c", "c": "b"}])
+def test_layers_that_go_round_can_not_be_read(layers: dict[str, str]) -> None:
+    with pytest.raises(ProviderError, match="its layers go round"):
+        read_any_state(write_state(DomainState("u", layers=layers)), "web")
+    assert read_any_state(write_state(DomainState("u", layers=layers | dict.fromkeys("abc", "d"))), "web").layers

@@ -119,6 +119,12 @@ def read_any_state(text: str, domain: str) -> DomainState:
         document = json.loads(text)
         if document.pop("form") != _FORM:
             raise ValueError("another form")
+        layers = document["layers"]
+        for below in layers.values():
+            for _ in layers:
+                below = layers.get(below)  # noqa: PLW2901 - down to the lowest file
+            if below is not None:
+                raise ValueError("its layers go round")
         return DomainState(
             **document
             | {
