@@ -29,7 +29,13 @@ _RESULTS: Final[Sequence[Fact[Handled]]] = (
     Fact("machineName", lambda result: result.machine, "machine"),
     Fact("snapshotId", lambda result: result.id or None, "snapshot"),
     Fact("status", lambda result: result.state, "state"),
-    Fact("message", lambda result: result.message or None, "message", wraps=True),
+    Fact(
+        "message",
+        lambda result: result.message or None,
+        "message",
+        lambda result: _split(result)[0] or None,
+        wraps=True,
+    ),
 )
 
 
@@ -61,3 +67,10 @@ def print_results(results: Sequence[Handled], *, as_json: bool) -> None:
         print_json({"snapshots": build_list_json(_RESULTS, results)})
     else:
         print_to_stdout(build_list_table(_RESULTS, results) if results else "There is nothing to do.")
+        for line in (line for result in results for line in _split(result)[1:]):
+            print_unwrapped(line)
+
+
+def _split(result: Handled) -> Sequence[str]:
+    """Return what happened, and the lines of the way back, if there are any: a table would break its commands."""
+    return result.message.splitlines() or [""]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.snapshots import open_snapshots
+from fleetpatch.cli.views.snapshots import print_results
+from flows.snapshots import AdoptionState, DeletionState, Handled, open_snapshots
 from tasks.domain.states import OperationState
 from tasks.records.setup import open_records
 from tests.contract.test_snapshots import OURS, RUN, make_row
@@ -86,3 +87,13 @@ def test_reconcile_deletes_it_and_tells_what_stays(tmp_path: Path, environment: 
     (tmp_path / "provider.py").write_text(PROVIDER.replace(f"[{{'id': '{OURS}'}}]", "[]"))
     done = run_command(["reconcile", "--no-prefect"], environment, tmp_path)
     assert (done.returncode, f"{OURS}: Gone" in done.stderr) == (0, True), done.stderr
+
+
+def test_the_commands_of_a_way_back_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    command = f"printf %s '{'x' * 300} y' | virsh update-device web /dev/stdin"
+    refused = Handled("web-1", "", AdoptionState.REFUSED, f"vda has an older file\n{command}")
+    print_results([refused, Handled("web-2", "s1", DeletionState.DELETED)], as_json=False)
+    lines = "".join(capsys.readouterr()).splitlines()
+    assert command in lines
+    assert sum("xxx" in line for line in lines) == 1
+    assert any("vda has an older file" in line for line in lines)
