@@ -116,13 +116,14 @@ def wake_machine(context: MachineContext) -> bool:
     """
     wake, clock = context.state.machine.wake, context.clock
     assert wake is not None  # noqa: S101 - for the type checker; can_wake has asked
+    obstacle = describe_blocking_findings(check_disks(context))  # first: its provider may need minutes for an answer
     latest_use = find_machine_cut_off(context) - timedelta(seconds=SHORTEST_USE_SECONDS)
     ends_at = min(clock.now() + timedelta(minutes=wake.minutes), latest_use)
     if ends_at <= clock.now():
         return _fail(context, "it was not powered on: no time was left for it in the window")
     if reason := explain_stop_request(context):
         return _fail(context, f"it was not powered on: {reason}")
-    if obstacle := describe_blocking_findings(check_disks(context)):
+    if obstacle:
         return _fail(context, f"it was not powered on: {obstacle}")
     ordered_at = clock.now()
     journal.record_start(context, Step.ASSESS, POWER_ON_ACT, context.name)

@@ -111,10 +111,13 @@ def take_snapshot(context: MachineContext) -> bool:
         result = _order_and_prove(context, replace(result, ordered_at=began), policy)
     except RecordsError:
         raise
+    except DisksTakenBack as error:  # nobody changes such a machine, also without a snapshot: its order has no end
+        context.add_finding(describe_taken_back(error))
+        halted = f"not changed: {error.message}"
+        context.state = replace(context.state, halted=halted, halted_as=OperationState.FAILED)
+        return False
     except FleetpatchError as error:
         result, passes = replace(result, failure=error.message), is_transient(error)
-        # such a machine is changed by nobody, also without a snapshot
-        policy = replace(policy, patches_without=policy.patches_without and not isinstance(error, DisksTakenBack))
     context.state = replace(context.state, snapshot=result)
     save_snapshot_row(context, result, SnapshotState.UNKNOWN if result.failure else SnapshotState.TAKEN)
     journal.record_end(context, Step.INSTALL, SNAPSHOT_ACT, result.id, build_end_detail(result))

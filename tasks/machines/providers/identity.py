@@ -96,7 +96,8 @@ class IdentityGuard:
             proof = judge_identity(own, identity, machine.provider)
             if is_off:  # it runs elsewhere: an order here would start it a second time
                 message = f"{power}, and it answers at its address: {proof.message}"
-                proof = IdentityProof(IdentityState.DIFFERENT, message)
+                # the right one may just have been started: it is asked again
+                proof = IdentityProof(IdentityState.DIFFERENT, message, is_transient=proof.is_proven)
             if proof.is_proven:
                 endpoint = describe_endpoint(machine)
                 self._records.save_identity(ProviderRecord(machine.name, machine.provider, endpoint, identity, now))

@@ -29,8 +29,8 @@ class NoteWatch:
 
     def has_notes(self) -> bool:
         """See WatchedProvider."""
-        known = (record := self._record).notes
-        return record.is_unreadable or (known is not None and bool(known.ids or known.newest or known.made))
+        record = self._record
+        return bool(record.loss) or (record.notes is not None and record.notes.number > 0)
 
     def recorded_loss(self) -> str:
         """See WatchedProvider."""

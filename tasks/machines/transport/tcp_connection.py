@@ -3,6 +3,7 @@
 import re
 import socket
 from collections.abc import Callable
+from errno import EHOSTDOWN, EHOSTUNREACH
 from typing import Final, TypeVar
 
 from tenacity import wait_chain, wait_random
@@ -119,7 +120,8 @@ def open_tcp_connection(address: str, port: int, seconds: float, service: Servic
         reason = "no answer" if isinstance(error, TimeoutError) else describe_connection_error(error)
         hint = f"Is it switched on, and does a firewall let {service.name} through?"
         unreachable = Unreachable(f"nothing answers at {address} port {port}: {reason}", hint=hint)
-        unreachable.is_silent = True
+        # other errors are those of this controller: its routes, its firewall, its open files
+        unreachable.is_silent = isinstance(error, TimeoutError) or error.errno in {EHOSTUNREACH, EHOSTDOWN}
         raise unreachable from error
 
 

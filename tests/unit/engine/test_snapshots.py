@@ -80,7 +80,8 @@ def test_what_is_taken_back_after_the_pre_check_stops_the_machine_whatever_the_p
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeProvider, "carry_out", take_back_first)
         outcome = outcome_of(fleet.patch(snapshot={"take": "before", "patch_without": True}), "web")
-    assert "no snapshot was taken: somebody has taken back its disks" in outcome.reason
+    assert "somebody has taken back its disks" in outcome.reason
+    assert "The way back." in [finding.remedy for finding in outcome.findings]
     assert (outcome.state, is_untouched(fleet)) == (OperationState.FAILED, True)
 
 

@@ -58,7 +58,13 @@ def test_a_machine_that_accepts_a_connection_is_not_silent(kind: type[Connection
 
 @pytest.mark.parametrize(
     ("fault", "is_silent"),
-    [(TimeoutError(), True), (OSError(113, "No route to host"), True), (socket.gaierror(), False)],
+    [
+        (TimeoutError(), True),
+        (OSError(113, "No route to host"), True),
+        (socket.gaierror(), False),
+        (OSError(101, "Network is unreachable"), False),
+        (OSError(24, "Too many open files"), False),
+    ],
 )
 def test_an_address_that_nothing_answers_at_is_silent(
     fault: OSError, is_silent: bool, monkeypatch: pytest.MonkeyPatch

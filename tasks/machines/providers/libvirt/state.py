@@ -93,8 +93,11 @@ class DomainState:
 
 
 def write_state(state: DomainState) -> str:
-    """Return the state as text."""
-    return json.dumps({"form": _FORM, **asdict(state)})
+    """Return the state as text. A state of before a field was added has the same text while that field is empty."""
+    document = asdict(state)
+    if not state.abandoned:
+        del document["abandoned"]
+    return json.dumps({"form": _FORM, **document})
 
 
 def read_state(text: str, domain: str, uuid: str) -> DomainState:

@@ -234,7 +234,7 @@ def _build_tunnel_error(name: str, address: str, port: int, why: str, *, is_sile
         hint="Is the machine up, does the jump host resolve that address, does a firewall let it pass, and does the "
         "jump host's sshd allow TCP forwarding?",
     )
-    error.is_silent = is_silent
+    error.is_silent = is_silent and kind is Unreachable  # the jump host may not be able to resolve a name
     return error
 
 
