@@ -209,11 +209,7 @@ def find_machine(name: str, provider: str, ports: Ports) -> Machine:
 
 
 def _delete(row: SnapshotRow, machine: Machine, ports: Ports, store: SqlSnapshots) -> Handled:
-    """Delete a snapshot, and store what became of it.
-
-    Raises:
-        FleetpatchError: that is not known; it may still be there.
-    """
+    """Delete a snapshot, and store what became of it. Raise FleetpatchError if that is not known."""
 
     def finish(state: DeletionState, saved: SnapshotState, message: str = "") -> Handled:
         store.save(replace(row, state=saved, changed_at=ports.clock.now(), note=message))

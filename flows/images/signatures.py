@@ -57,8 +57,7 @@ def judge_signature(status: str, *, is_detached: bool) -> SignatureState:
 def read_signed_text(content: bytes, signature: bytes | None, keyring: bytes) -> bytes:
     """Return the part of a list that its signature is for; None: the list itself is clearsigned.
 
-    Raises:
-        UntrustedList: the signature is not good, or not known to be good.
+    Raise UntrustedList if the signature is not known to be good.
     """
     if keyring.startswith(b"-----BEGIN"):
         raise UntrustedList(SignatureState.UNCHECKED, "the keyring is armoured")

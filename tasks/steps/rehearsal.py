@@ -82,11 +82,7 @@ class _CopyListener(LoggingListener):
 
 
 def require_no_copy(context: MachineContext) -> None:
-    """Look whether a machine can be copied.
-
-    Raises:
-        FleetpatchError: it can't, or there is a copy of it already. Nothing was made.
-    """
+    """Raise FleetpatchError if a machine can't be copied, or has a copy already. Nothing is made."""
     if context.state.machine.transport is not TransportKind.SSH:
         raise ProviderError("only the copy of a machine that is reached by SSH can be rehearsed on")
     provider = require_provider(context, *_ACTS)

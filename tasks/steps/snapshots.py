@@ -125,11 +125,7 @@ def take_snapshot(context: MachineContext) -> bool:
 
 
 def save_snapshot_row(context: MachineContext, result: SnapshotResult, state: SnapshotState) -> None:
-    """Store what is known of a snapshot.
-
-    Raises:
-        RecordsError: it can't be stored.
-    """
+    """Store what is known of a snapshot. Raise RecordsError if that fails."""
     policy, now = context.options.snapshot or SnapshotPolicy(), context.clock.now()
     row = SnapshotRow(
         snapshot=result.id,

@@ -32,9 +32,7 @@ class HostCommands:
     def ask(self, commands: Sequence[Sequence[str]], *, deadline: Deadline) -> tuple[CommandAnswer, ...]:
         """Run commands that change nothing, in one call. Return their answers in order.
 
-        Raises:
-            ProviderError: the machine gave no valid answer, or refused the login.
-            ProviderUnavailable: it does not answer.
+        Raise ProviderError for an answer that is not valid, or a refused login; ProviderUnavailable without an answer.
         """
         return self._run(commands, "", deadline, read_only=True)
 

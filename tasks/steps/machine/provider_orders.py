@@ -42,12 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 def require_provider(context: MachineContext, *acts: ProviderAct) -> MachineProvider:
-    """Return the provider of the machine, which can do these acts.
-
-    Raises:
-        ProviderError: the inventory names none, or it can't do one of them.
-        FleetpatchError: it can't be opened.
-    """
+    """Return the provider of the machine, which can do these acts. Raise FleetpatchError if there is none."""
     provider = context.run_context.open_provider(context.state.machine)
     if provider is None:
         hint = "Give `provider` in its inventory entry, or ask for nothing that needs it."
@@ -121,11 +116,7 @@ def check_identity(
 def read_provided_machine(
     context: MachineContext, provider: MachineProvider, until: Deadline | None = None
 ) -> ProvidedMachine:
-    """Return the machine as its provider sees it now. One that does not answer is asked again until then, or a while.
-
-    Raises:
-        FleetpatchError: it does not say.
-    """
+    """Return the machine as its provider sees it. One that does not answer is asked again until then, or a while."""
     return retry_transient(
         context,
         lambda: provider.read_machine(deadline=context.build_read_deadline()),
