@@ -14,8 +14,8 @@
 for variable in work action target guests; do fp_set_param "$variable"; done
 
 compare_disks() { # those that a guest of libvirt runs with, and those that it would start from; CDs do not count
-  live=$(virsh -c qemu:///system domblklist "$1" --details 2>/dev/null) \
-    && later=$(virsh -c qemu:///system domblklist "$1" --details --inactive 2>/dev/null) || { echo unknown; return 0; }
+  live=$(virsh -c qemu:///system domblklist "$1" --details 2>/dev/null) || { echo unknown; return 0; }
+  later=$(virsh -c qemu:///system domblklist "$1" --details --inactive 2>/dev/null) || { echo unknown; return 0; }
   printf '%s\n' "$live" "$later" | awk '
     $2 == "disk" { target = $3; $1 = $2 = $3 = ""; if (target in source && source[target] != $0) differs = 1; source[target] = $0 }
     END { print differs ? "other" : "alike" }'
