@@ -279,7 +279,7 @@ def _check_snapshots(records: SqlRecords) -> Iterator[Finding]:
 
 
 def _check_taken_back(records: SqlRecords) -> Iterator[Finding]:
-    """Check that nobody has taken back what fleetpatch has done to disks, as far as somebody has looked."""
+    """Tell the machines whose disks somebody has taken back, as a run or a person saw it last."""
     losses = SqlProvidedMachines(records.database, records.seals).find_losses()
     for loss in dict.fromkeys(record.loss for record in losses):  # that of a lost key is the same for all
         names = join_first_names([f"{one.machine} ({one.provider})" for one in losses if one.loss == loss])

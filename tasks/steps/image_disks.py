@@ -45,7 +45,7 @@ def order(context: MachineContext, provider: MachineProvider, act: ProviderOrder
     The connection to the machine is closed: it goes away. An order of a process that has died may keep the provider
     from this one until its time is over: so long it is given again, as the machine may be off meanwhile. While the
     provider does not answer, somebody else may begin to change packages. So each order of a new disk first waits
-    until nobody does. Raise RecordsError if another process executes this run now: then nothing was ordered.
+    until they have ended. If another process executes this run now, nothing is ordered, and RecordsError is raised.
     """
 
     def leave_machine() -> None:

@@ -111,7 +111,7 @@ def take_snapshot(context: MachineContext) -> bool:
         result = _order_and_prove(context, replace(result, ordered_at=began), policy)
     except RecordsError:
         raise
-    except DisksTakenBack as error:  # nobody changes such a machine, also without a snapshot: its order has no end
+    except DisksTakenBack as error:  # it is not changed, also not without a snapshot. A resumed run orders again.
         context.add_finding(describe_taken_back(error))
         halted = f"not changed: {error.message}"
         context.state = replace(context.state, halted=halted, halted_as=OperationState.FAILED)

@@ -19,7 +19,9 @@ class Guest:
     id: str  # kind and number: ``libvirt:UUID``, ``qemu:100`` or ``lxc:101``
     name: str
     is_paused: bool = False
-    disks: str = "alike"  # "other": it would start again from other files than it runs with; "unknown": nobody says
+    disks: str = (
+        "alike"  # "other": its next start would be from other files than it has now; "unknown": the host does not say
+    )
 
 
 @dataclass(frozen=True, slots=True)

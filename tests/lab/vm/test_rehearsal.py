@@ -133,7 +133,7 @@ def ask_for_address(vm: Vm, name_server: str) -> None:
 
 
 def is_alive(pid: str) -> bool:
-    """Return whether a process runs: one that has ended, and that nobody has waited for, has no command line."""
+    """Return whether a process runs. A zombie has no command line."""
     try:
         return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
     except (FileNotFoundError, ProcessLookupError):

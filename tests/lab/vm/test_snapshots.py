@@ -182,9 +182,7 @@ def test_disks_that_somebody_has_taken_back_stop_everything_until_they_are_back(
     hypervisor.virsh("define", str(definition))
     early = place.act("snapshots", "list", name, "--json")
     assert (early.code, early.json["snapshots"][0]["status"]) == (1, "TakenBack"), "it would start from older disks"
-    assert place.act("snapshots", "adopt", name, "--as-it-is", "--yes").code == 4, (
-        "nobody can say which disks are meant"
-    )
+    assert place.act("snapshots", "adopt", name, "--as-it-is", "--yes").code == 4, "it may mean either disks"
     place.vm.crash()
     place.vm.wait_login()
     assert place.vm.sh("ls /var/tmp/precious; true") == ""
