@@ -98,9 +98,8 @@ STEP_TASKS: Mapping[Step, WorkTask] = {
 }
 ASSESS_ONCE: WorkTask = build_task(Step.ASSESS.value)
 """For machines without retries (see ``MachineContext.is_retry_disabled``)."""
-MACHINE_TASK: WorkTask = build_task("machine")
 PART_TASK: WorkTask = build_task("part")
-"""For all steps of a machine, and for a part of the run: its assessment, a wave."""
+"""For a part of the run: its assessment, a wave."""
 
 
 @task(name="report", task_run_name="report {run_id}", cache_policy=NO_CACHE, persist_result=False)

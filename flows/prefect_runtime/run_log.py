@@ -2,15 +2,23 @@
 
 import threading
 from dataclasses import replace
+from typing import Final
 
 from prefect.logging import get_logger, get_run_logger
 
 from flows.ports.caller import Caller
 from flows.prefect_api.log_filters import TracebackFilter
-from flows.prefect_runtime.task_runs import MAX_MACHINES_WITH_STEPS
 from tasks.domain.states import OperationState, Step
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.steps.context.run_control import ProgressListener
+
+MAX_MACHINES_WITH_STEPS: Final = 200
+"""Up to so many machines of a run, each step of each machine is a task run, and a line in the log of its flow run. With
+more, the assessment and each wave are a task run.
+
+A task run has three events, and costs 4 ms of a processor here and 8 ms at the server. The server keeps 10,000 events
+in memory, and drops what comes when that is full (``flows/prefect_api/server_settings.py``).
+"""
 
 
 class FlowRunLogger:

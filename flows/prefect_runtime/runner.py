@@ -26,7 +26,7 @@ from flows.ports.web_links import read_web_url
 from flows.prefect_runtime.delivery import ApiMonitor, BackgroundCall, TaskRunDelivery
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run, close_stale_steps
 from flows.prefect_runtime.run_artifacts import RunArtifacts, render_link
-from flows.prefect_runtime.task_runs import TaskRuns, choose_task_runs
+from flows.prefect_runtime.run_log import MAX_MACHINES_WITH_STEPS
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from inventory.name_lists import join_first_names
@@ -35,7 +35,6 @@ from tasks.domain.model import Outcome, RunReport, Wave
 from tasks.domain.states import OperationState, Step
 from tasks.prefect_tasks import (
     ASSESS_ONCE,
-    MACHINE_TASK,
     PART_TASK,
     STEP_TASKS,
     Execution,
@@ -65,14 +64,11 @@ class PrefectRunner:
 
     Args:
         directory: the directory of report files; None: artifacts only.
-        task_runs: what is a task run.
-        last_step: the last step of the run's work on each machine: the assessment, or REPORT.
+        shows_steps: whether each step of each machine is a task run. Else the assessment and each wave are one.
     """
 
-    def __init__(
-        self, directory: Path | None, formats: Sequence[str], ports: Ports, task_runs: TaskRuns, last_step: Step
-    ) -> None:
-        self._task_runs, self._last_step = task_runs, last_step
+    def __init__(self, directory: Path | None, formats: Sequence[str], ports: Ports, *, shows_steps: bool) -> None:
+        self._shows_steps = shows_steps
         self._directory = directory
         self._formats = tuple(formats)
         self._ports = ports
@@ -89,20 +85,12 @@ class PrefectRunner:
         self.written_files: dict[str, Path] = {}
 
     def execute_steps(self, context: MachineContext, *, last: Step = Step.REPORT) -> MachineState:
-        """Execute the steps of a machine: each in a task, all of them in one, or without a task (see ``TaskRuns``)."""
-        if self._task_runs is TaskRuns.STEPS:
+        """Execute the steps of a machine, each in a task where ``shows_steps``."""
+        if self._shows_steps:
             return run_steps(context, self._execute_step, last=last)
-
-        def execute() -> State[None] | None:
-            return _build_end_state(run_steps(context, call_step_with_retries, last=last))
-
-        if self._task_runs is TaskRuns.MACHINES and last is self._last_step:
-            self._run_task(MACHINE_TASK, Execution(context.name, execute))
-            return context.state
         if last is Step.ASSESS:
             self._begin_assessment()
-        execute()
-        return context.state
+        return run_steps(context, call_step_with_retries, last=last)
 
     def show_plan(self, planned: RunReport) -> None:
         """Show the plan as an artifact, in the background."""
@@ -113,7 +101,7 @@ class PrefectRunner:
         """Show in the progress that a wave begins. Prefect's API is watched until its end."""
         self._api_monitor.start()
         self._artifacts.show_wave_begin(wave)
-        if self._task_runs is TaskRuns.WAVES:
+        if not self._shows_steps:
             self._part = self._begin_part(f"wave {wave.number}")
 
     def show_wave_end(self, outcomes: Sequence[Outcome]) -> None:
@@ -267,35 +255,19 @@ def _describe_failed(failed: Sequence[str], count: int) -> str:
     return f"{len(failed)} of {format_count(count, 'machine')} failed: {names}" if failed else ""
 
 
-def _build_end_state(machine_state: MachineState) -> State[None] | None:
-    """Return the state of a machine's task run by its steps: Failed, Cancelled if nothing began, or None. Pure."""
-    records = {record.step: record for record in machine_state.steps}  # of a step that was repeated, the last one
-    failures = [
-        f"{step}: {record.message}" for step, record in records.items() if record.state is OperationState.FAILED
-    ]
-    if not failures and machine_state.error is not None:
-        failures = [machine_state.error.message]
-    if failures:
-        return Failed(message="; ".join(failures))
-    return Cancelled(message=machine_state.halted) if machine_state.halted else None
-
-
 def build_prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PrefectRunner:
     """Return the runner of a flow run. A patch run always writes its report, other runs only if requested.
 
     That of a shard writes none: its machines are in the report of the whole run.
 
     Raises:
-        CannotRun: FLEETPATCH_TASK_RUNS has an unknown value.
         InventoryError: the scope is not usable.
     """
-    directory, last_step = request.report_directory, Step.ASSESS
+    directory = request.report_directory
     if isinstance(request, PatchRequest) and not request.shard:
         directory = find_report_directory(directory)
-    if isinstance(request, PatchRequest) and not request.dry_run:
-        last_step = Step.REPORT
-    task_runs = choose_task_runs(count_machines(request, ports.inventory))  # all shards share one server
-    return PrefectRunner(directory, request.report_formats, ports, task_runs, last_step)
+    shows_steps = count_machines(request, ports.inventory) <= MAX_MACHINES_WITH_STEPS  # all shards share one server
+    return PrefectRunner(directory, request.report_formats, ports, shows_steps=shows_steps)
 
 
 def _describe_undelivered(undelivered: Sequence[str], away_since: datetime | None) -> str:

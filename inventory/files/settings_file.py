@@ -36,7 +36,6 @@ FLEETPATCH_RECORDS_URL        the database of the records
 FLEETPATCH_FLEET              the fleet, where several share a server and a database
 FLEETPATCH_SITE               the site of this machine, where a fleet has several
 FLEETPATCH_SHARD_SIZE         how many machines one process patches at most: 500
-FLEETPATCH_TASK_RUNS          what is a task run in Prefect: steps, machines or waves
 FLEETPATCH_POLICY             a further policy file
 FLEETPATCH_COMPONENTS         the components of machines: a file
 FLEETPATCH_IMAGES             images, and the machines that get them as OS disks: a file

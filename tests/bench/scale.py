@@ -198,13 +198,12 @@ def count_rows(postgres: Postgres, flow_run_id: str) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
-def measure(server: PrefectServer, postgres: Postgres, machines: int, at_once: int, task_runs: str) -> Sequence[str]:
+def measure(server: PrefectServer, postgres: Postgres, machines: int, at_once: int) -> Sequence[str]:
     """Carry one run out on a server that was just started, and return its row of the table."""
     database = f"fleet_{uuid4().hex}"
     postgres.execute(f"CREATE DATABASE {database} ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0")
     answer, prober = server.home / f"{database}.json", Prober(server.url)
     settings = {"FLEETPATCH_RECORDS_URL": postgres.url(database), "PREFECT_LOGGING_LEVEL": "INFO"}
-    settings |= {"FLEETPATCH_TASK_RUNS": task_runs} if task_runs else {}
     server.start()
     with prober.watch():
         words = ("-m", "tests.bench.scale", "--at-once", str(at_once), "--write", str(answer), str(machines))
@@ -261,7 +260,6 @@ def main() -> None:
     parser.add_argument("--machines", type=int, nargs="+", default=[500, 1000, 2000])
     parser.add_argument("--at-once", type=int, default=100)
     parser.add_argument("--sites", type=int, default=0, help="over SSH, with so many sites and workers")
-    parser.add_argument("--task-runs", default="", help="FLEETPATCH_TASK_RUNS; without it: by the size")
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("size", type=int, nargs="?", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -281,7 +279,7 @@ def main() -> None:
         rows = []
         try:
             for machines in sorted(set(options.machines)):
-                rows.append(measure(server, postgres, machines, options.at_once, options.task_runs))
+                rows.append(measure(server, postgres, machines, options.at_once))
                 print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
         finally:
             server.remove()

@@ -14,7 +14,6 @@ from flows.assess import assess_fleet
 from flows.patch import patch_fleet
 from flows.ports.caller import Caller, use_caller
 from flows.prefect_runtime import runner
-from flows.prefect_runtime.task_runs import TASK_RUNS_VARIABLE, TaskRuns
 from flows.request.read_requests import AssessRequest
 from tasks import prefect_tasks
 from tasks.domain.errors import ConnectionLost, FleetpatchError, ManagerBusy, ProtocolViolation, Unreachable
@@ -35,7 +34,8 @@ from tests.unit.engine.test_unused_kernels import kernels
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-every_kind = pytest.mark.parametrize("kind", list(TaskRuns))
+every_kind = pytest.mark.parametrize("most", [200, 0], ids=["steps", "waves"])
+"""Up to so many machines have a task run for each step."""
 """What is a task run changes nothing else."""
 HOSTILE = "<img src=x onerror=alert(1)> [click](javascript:alert(1)) | `x`"
 
@@ -126,9 +126,9 @@ class WaveWatcher(LoggingListener):
 
 @every_kind
 def test_a_machine_that_does_not_answer_is_tried_again_beside_the_first_wave(
-    fleet: SimFleet, kind: TaskRuns, monkeypatch: pytest.MonkeyPatch
+    fleet: SimFleet, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(TASK_RUNS_VARIABLE, kind)
+    monkeypatch.setattr(runner, "MAX_MACHINES_WITH_STEPS", most)
     gone = fleet.add("gone", [FakePackage("a")])
     gone.cut(1e6)
     fleet.add("good", [FakePackage("a")])
@@ -221,13 +221,13 @@ Failures = dict[str, tuple[FleetpatchError, int]]
 
 
 @pytest.mark.parametrize(
-    ("step", "kind"),
-    [(Step.INSTALL, TaskRuns.STEPS), (Step.REBOOT, TaskRuns.STEPS), (Step.INSTALL, TaskRuns.MACHINES)],
+    ("step", "most"),
+    [(Step.INSTALL, 200), (Step.REBOOT, 200), (Step.INSTALL, 0)],
 )
 def test_what_changes_a_machine_is_asked_once_even_after_a_transient_error(
-    fleet: SimFleet, step: Step, kind: TaskRuns, monkeypatch: pytest.MonkeyPatch
+    fleet: SimFleet, step: Step, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(TASK_RUNS_VARIABLE, kind)
+    monkeypatch.setattr(runner, "MAX_MACHINES_WITH_STEPS", most)
     errors: Failures = {"cut": (ConnectionLost("cut"), 10), "busy": (ManagerBusy("locked"), 10)}
     for name in errors:
         fleet.add(name, [FakePackage("a", asks_reboot=True)])
@@ -246,9 +246,9 @@ def test_what_changes_a_machine_is_asked_once_even_after_a_transient_error(
 
 @every_kind
 def test_an_assessment_is_tried_again_after_transient_errors_only(
-    fleet: SimFleet, kind: TaskRuns, monkeypatch: pytest.MonkeyPatch
+    fleet: SimFleet, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(TASK_RUNS_VARIABLE, kind)
+    monkeypatch.setattr(runner, "MAX_MACHINES_WITH_STEPS", most)
     errors: Failures = {
         "back": (Unreachable("gone"), 2),
         "gone": (Unreachable("gone"), 9),
@@ -266,11 +266,8 @@ def test_an_assessment_is_tried_again_after_transient_errors_only(
     assert states == {"back": OperationState.SUCCEEDED, "gone": failed, "wrong": failed}
     assert ended.is_failed()
     assert ended.state_details.flow_run_id is not None
-    shown = {
-        TaskRuns.STEPS: {"assess back": "Completed", "assess gone": "Failed", "assess wrong": "Failed"},
-        TaskRuns.MACHINES: {"back": "Completed", "gone": "Failed", "wrong": "Failed"},
-        TaskRuns.WAVES: {"assessment": "Failed"},
-    }[kind]
+    steps = {"assess back": "Completed", "assess gone": "Failed", "assess wrong": "Failed"}
+    shown = steps if most else {"assessment": "Failed"}
     seen = look(ended.state_details.flow_run_id, tasks=len(shown) + 1).tasks
     assert {name: state for name, state in seen.items() if not name.startswith("report")} == shown
 
@@ -308,10 +305,10 @@ def varied() -> SimFleet:
 
 @every_kind
 def test_prefect_changes_nothing_of_what_becomes_of_machines(
-    kind: TaskRuns, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    most: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     plain, seen = varied(), varied()
-    monkeypatch.setenv(TASK_RUNS_VARIABLE, kind)
+    monkeypatch.setattr(runner, "MAX_MACHINES_WITH_STEPS", most)
     fields = {"waves": {"size": 2, "failure_budget_count": 6}, "report_directory": tmp_path}
     monkeypatch.setattr("flows.execution.open_ports", lambda request, who: nullcontext(seen.ports()))
 

@@ -11,11 +11,7 @@ from prefect.utilities.engine import emit_task_run_state_change_event
 
 from flows.engine.machine_work import assess_machines_once
 from flows.patch import patch_fleet
-from flows.ports.caller import Caller, use_caller
-from flows.prefect_runtime import delivery, run_log, runner, task_runs
-from flows.prefect_runtime.task_runs import TASK_RUNS_VARIABLE, TaskRuns
-from tasks.domain.errors import CannotRun
-from tasks.steps.context.run_control import LoggingListener, StopToken
+from flows.prefect_runtime import delivery, run_log, runner
 from tests.flows.prefect_view import look
 from tests.flows.test_fleet_flows import ran
 from tests.support.fake_packages import FakePackage
@@ -24,31 +20,20 @@ from tests.support.fleet import SimFleet
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def test_many_machines_have_a_task_run_each_and_still_more_one_for_their_wave(
+def test_a_large_run_has_a_task_run_for_its_assessment_and_for_each_wave(
     fleet: SimFleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(task_runs, "MAX_MACHINES_WITH_STEPS", 1)
+    monkeypatch.setattr(runner, "MAX_MACHINES_WITH_STEPS", 2)
     monkeypatch.setattr(run_log, "MAX_MACHINES_WITH_STEPS", 1)
     fleet.add("bad", [FakePackage("a", fails="no"), FakePackage("b")])
     fleet.add("good", [FakePackage("a")])
     fleet.add("gone", [FakePackage("a")]).cut(1e6)
-    fields: dict[str, Any] = {"waves": {"size": 2, "failure_budget_count": 3}}
 
     with caplog.at_level("INFO"):
-        by_machine = ran(patch_fleet, fleet.request(**fields))
+        by_wave = ran(patch_fleet, fleet.request(waves={"size": 2, "failure_budget_count": 3}))
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("prefect.")]
-    monkeypatch.setattr(task_runs, "MAX_MACHINES_ALONE", 2)
-    by_wave = ran(patch_fleet, fleet.request(**fields))
 
     assert sum(thread.name == "EventsWorkerThread" for thread in threading.enumerate()) == 1  # it writes for all
-    assert by_machine.state_details.flow_run_id is not None
-    seen = look(by_machine.state_details.flow_run_id, tasks=5)
-    assert {name: state for name, state in seen.tasks.items() if not name.startswith("report")} == {
-        "assessment": "Failed",
-        "bad": "Failed",
-        "good": "Completed",
-        "gone": "Failed",
-    }
     assert [line for line in lines if line.startswith("good")] == []
     assert any(line.startswith("bad: install Failed") for line in lines)
     assert sum(line.startswith("these were the first") for line in lines) == 1
@@ -64,21 +49,6 @@ def test_many_machines_have_a_task_run_each_and_still_more_one_for_their_wave(
     }
 
 
-def test_an_unknown_kind_of_task_runs_is_said_before_a_machine_is_contacted(
-    fleet: SimFleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    machine = fleet.add("web", [FakePackage("a")])
-    monkeypatch.setenv(TASK_RUNS_VARIABLE, "machine")
-
-    state = ran(patch_fleet, fleet.request())
-
-    error = state.result(raise_on_failure=False)
-    assert isinstance(error, CannotRun)
-    assert error.message == "FLEETPATCH_TASK_RUNS='machine' is not known"
-    assert error.hint == "Use steps, machines, waves, or leave it out: then the number of machines decides."
-    assert machine.calls == []
-
-
 def test_an_assessment_that_breaks_off_does_not_stay_open_in_prefect(
     fleet: SimFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +56,7 @@ def test_an_assessment_that_breaks_off_does_not_stay_open_in_prefect(
         assess_machines_once(*arguments)
         raise RuntimeError("it breaks off")
 
-    monkeypatch.setenv(TASK_RUNS_VARIABLE, TaskRuns.WAVES)
+    monkeypatch.setattr(runner, "MAX_MACHINES_WITH_STEPS", 0)
     monkeypatch.setattr("flows.engine.machine_work.assess_machines_once", break_off)
     fleet.add("web", [FakePackage("a")])
 
@@ -95,32 +65,6 @@ def test_an_assessment_that_breaks_off_does_not_stay_open_in_prefect(
     assert state.is_failed()
     assert state.state_details.flow_run_id is not None
     assert look(state.state_details.flow_run_id, tasks=1).tasks == {"assessment": "Cancelled"}
-
-
-class WaveStopper(LoggingListener):
-    """Asks a run to stop when its first wave begins."""
-
-    def __init__(self, stop_token: StopToken) -> None:
-        self._stop_token = stop_token
-
-    def on_message(self, message: str) -> None:
-        if message.startswith("wave 1"):
-            self._stop_token.request_stop("Ctrl-C")
-
-
-def test_a_machine_on_which_nothing_began_is_not_completed(fleet: SimFleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(TASK_RUNS_VARIABLE, TaskRuns.MACHINES)
-    fleet.add("web", [FakePackage("a")])
-
-    with use_caller(Caller(listener=WaveStopper(fleet.control))):
-        state = ran(patch_fleet, fleet.request())
-
-    assert state.state_details.flow_run_id is not None
-    seen = look(state.state_details.flow_run_id, tasks=3).tasks
-    assert {name: shown for name, shown in seen.items() if not name.startswith("report")} == {
-        "assessment": "Completed",
-        "web": "Cancelled",
-    }
 
 
 LOST = "lost"
@@ -162,11 +106,3 @@ def test_what_the_server_lost_without_a_word_is_counted_there(
     assert state.is_completed()
     (report,) = fleet.records.reports.values()
     assert report.run.message == told
-
-
-@pytest.mark.parametrize(
-    ("count", "kind"),
-    [(200, TaskRuns.STEPS), (201, TaskRuns.MACHINES), (2_000, TaskRuns.MACHINES), (2_001, TaskRuns.WAVES)],
-)
-def test_the_number_of_machines_decides(count: int, kind: TaskRuns) -> None:
-    assert task_runs.choose_task_runs(count) is kind
