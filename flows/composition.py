@@ -14,6 +14,7 @@ from flows.machine_providers.fleet_providers import FleetProviders
 from flows.notify.audit_forwarding import forward_audit_log
 from flows.notify.notifier import AppriseNotifier, open_notifier
 from flows.notify.told_events import ToldEvents
+from flows.ports.audit import find_flow_runs_of_run
 from flows.ports.caller import Caller
 from flows.ports.ports import DEFAULT_SHARD_SIZE, FreezeSource, Gate, GateDecision, Notifier, Ports
 from flows.ports.shards import ShardRuns
@@ -190,6 +191,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             call_hook=call_hook,
             find_pinned_updates=functools.partial(_find_pinned_updates, records),
             find_undo_order=functools.partial(_find_undo_order, records),
+            find_flow_runs=functools.partial(find_flow_runs_of_run, audit),
             read_declared_freezes=_build_freeze_source(request, caller, clock),
             set_slots=SqlSetSlots(records.database),
             events=ToldEvents(SqlScheduledEvents(records.database), tell.tell_event),

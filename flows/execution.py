@@ -249,11 +249,11 @@ def _describe_start(request: RunRequest, starter: str, flow_run_id: str, *, is_r
         kind, configuration = "plan" if request.dry_run else "patch", request.configuration
     started = {
         "kind": kind,
+        "flow_run": flow_run_id,  # before long texts: recovery reads it, and the log cuts its end off
+        "resumed": is_resumed,
         "scope": request.scope,
         "started_by": starter,
         "configuration": configuration,
-        "flow_run": flow_run_id,
-        "resumed": is_resumed,
         "override_freeze": request.override_freeze if isinstance(request, PatchRequest) else "",
     }
     return json.dumps({name: value for name, value in started.items() if value})

@@ -1,6 +1,7 @@
 """The entries of the audit log about what people do, and their recording around an act."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -10,6 +11,7 @@ from inventory.data_class import dataclass
 from tasks.domain.errors import FleetpatchError, PolicyRefused, RecordsError
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.rows.audit import AuditEntry, AuditResult
+from tasks.records.audit.log import SqlAuditLog
 from tasks.reports.sanitizing import sanitize_to_one_line
 
 logger = logging.getLogger(__name__)
@@ -17,6 +19,8 @@ logger = logging.getLogger(__name__)
 MAX_LENGTH: Final = 2000
 """Characters of each text of an entry."""
 
+_FLOW_RUN: Final = re.compile(r'"flow_run": "([^"\\]+)"')
+"""In the detail of an entry, which is JSON. A long one is cut off and can't be parsed; quotes in a text are escaped."""
 AuditAppender = Callable[[AuditEntry], object]
 """Stores an entry of the audit log. Raises RecordsError."""
 
@@ -82,3 +86,14 @@ def record_end(append: AuditAppender, entry: AuditEntry) -> None:
         append(entry)
     except RecordsError as error:
         logger.warning("the audit log lacks that %s %s is %s: %s", entry.act, entry.subject, entry.result, error)
+
+
+def find_flow_runs_of_run(audit: SqlAuditLog, run_id: str) -> tuple[str, ...]:
+    """Return the ids of the flow runs that have begun or resumed a run, oldest first. One that did neither is missing.
+
+    Raises:
+        RecordsError: the audit log can't be read.
+    """
+    begun = audit.read_of_subject("run", run_id, AuditResult.BEGUN)
+    found = (_FLOW_RUN.search(entry.detail) for entry in begun)
+    return tuple(dict.fromkeys(match[1] for match in found if match is not None))

@@ -152,6 +152,9 @@ _MAX_REPORTED_HERE = 200
 DEFAULT_SHARD_SIZE = 500
 """How many machines one process carries out at most."""
 
+FlowRunFinder = Callable[[str], Sequence[str]]
+"""Returns the ids of all flow runs that have begun or resumed a run, by its id. Raises RecordsError."""
+
 DeployedPoliciesReader = Callable[[], "Sequence[DeployedPolicy]"]
 """Returns the policies of which one must hold here, the newest first. Raises RecordsError."""
 
@@ -193,6 +196,7 @@ class Ports:
     open_provider: Callable[[Machine], MachineProvider | None] = lambda _machine: None
     save_snapshot: Callable[[SnapshotRow], None] = lambda _row: None
     find_undo_order: UndoOrderFinder = _refuse_undo
+    find_flow_runs: FlowRunFinder = lambda _run_id: ()
 
     def write_report_files(self, report: RunReport, directory: Path, formats: Sequence[str]) -> dict[str, Path]:
         """Write the files of a report, and return their paths. If that fails, the error is reported.

@@ -2,25 +2,38 @@
 
 import logging
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
+from flows.ports.web_links import read_web_url
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, read_all_pages
 from flows.prefect_api.deployment_changes import to_utc_datetime
-from tasks.domain.model import RunInfo
+from flows.prefect_runtime.run_artifacts import PROGRESS_KEY, render_progress
+from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
+_CANCELLING_SECONDS = 30.0
+"""How long a worker may take to show that a flow run is Cancelled, after its hooks."""
 _CANCELLED_STATES = frozenset({StateType.CANCELLED, StateType.CANCELLING})
 
 
@@ -47,20 +60,45 @@ def was_flow_run_cancelled(flow_run_id: str) -> bool:
     return bool(ends) and max(ends, key=lambda state: state.timestamp).type in _CANCELLED_STATES
 
 
-def close_stale_flow_run(flow_run_id: str, run: RunInfo) -> None:
-    """Set the state of a flow run whose process died to the run's end, and mark its open steps and forms as crashed.
+def close_flow_runs_of(report: RunReport, flow_run_ids: Iterable[str], own_flow_run_id: str) -> None:
+    """Close every other flow run that has begun or resumed a run: its process ended before the run did.
 
-    A flow run that this server does not have is ignored.
+    Its state becomes the run's end, its open steps and forms become Crashed, and its progress says how the run ended.
+
+    Args:
+        report: of the run.
+        flow_run_ids: all flow runs that have begun or resumed the run.
+        own_flow_run_id: the flow run of this process, which tells its own end.
+
+    Raises:
+        httpx.HTTPError, OSError, ValueError: Prefect gave no answer.
     """
-    message = f"its process ended; run {run.id} was resumed: {run.state}"
+    if report.run.state in UNFINISHED_RUN_STATES:
+        return
+    for flow_run_id in sorted({report.run.flow_run_id, *flow_run_ids} - {"", own_flow_run_id}):
+        _close_flow_run(flow_run_id, report)
+
+
+def _close_flow_run(flow_run_id: str, report: RunReport) -> None:
+    """Close one such flow run. One that this server does not have, or that was started again, is ignored."""
+    run = report.run
     with get_client(sync_client=True) as client:
         try:
-            first = client.read_flow_run(UUID(flow_run_id))
+            flow_run = client.read_flow_run(UUID(flow_run_id))
         except ObjectNotFound:
             return
-        if first.state is None or first.state.is_scheduled() or first.state.is_pending():  # it was started again
+        if flow_run.state is None or flow_run.state.is_scheduled() or flow_run.state.is_pending():
             return
-        end_flow_run(client, first, run, message)
+        if flow_run.state.is_cancelling():  # its worker would set it to Cancelled afterwards
+            wait_for_reported_end(flow_run_id, _CANCELLING_SECONDS)
+            flow_run = client.read_flow_run(flow_run.id)
+        end_flow_run(client, flow_run, run, f"its process ended; run {run.id} was resumed: {run.state}")
+        progress = ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]), key=ArtifactFilterKey(any_=[PROGRESS_KEY])
+        )
+        for artifact in client.read_artifacts(artifact_filter=progress):
+            text = render_progress(report, (), None, read_web_url())
+            client.update_artifact(artifact.id, ArtifactUpdate(data=text))
 
 
 def end_flow_run(client: SyncPrefectClient, flow_run: FlowRun, run: RunInfo, message: str) -> None:

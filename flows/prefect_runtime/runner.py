@@ -24,7 +24,7 @@ from flows.engine.run_info import count_machines
 from flows.ports.ports import Ports
 from flows.ports.web_links import read_web_url
 from flows.prefect_runtime.delivery import ApiMonitor, BackgroundCall, TaskRunDelivery
-from flows.prefect_runtime.flow_run_states import close_stale_flow_run, close_stale_steps
+from flows.prefect_runtime.flow_run_states import close_flow_runs_of, close_stale_steps
 from flows.prefect_runtime.run_artifacts import RunArtifacts, render_link
 from flows.prefect_runtime.run_log import MAX_MACHINES_WITH_STEPS
 from flows.request.patch_request import PatchRequest
@@ -217,13 +217,11 @@ class PrefectRunner:
         return undelivered
 
     def _publish_to_prefect(self, report: RunReport) -> None:
-        first = report.run.flow_run_id
-        if first and first != self._flow_run_id:
-            close_stale_flow_run(first, report.run)
         close_stale_steps(UUID(self._flow_run_id), self._began_at)
         link = render_link(report.run.id, self._web_url)
         publish_report(report.run.id, OpaqueReport(report), self.written_files.get("directory"), link)
         self._artifacts.finish(report)
+        close_flow_runs_of(report, self._ports.find_flow_runs(report.run.id), self._flow_run_id)
 
 
 class _RunPart:

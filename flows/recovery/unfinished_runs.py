@@ -4,19 +4,18 @@
 """
 
 import contextlib
-import json
 import logging
 from collections.abc import Callable
 from datetime import datetime
 
 from flows.engine.interruption import Suspension, find_suspension
 from flows.engine.run_lease import LEASE_SECONDS
+from flows.ports.audit import find_flow_runs_of_run
 from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.protocols.leases import LeaseHolder, LeaseStatus
-from tasks.domain.rows.audit import AuditResult
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records.audit.log import SqlAuditLog
@@ -143,8 +142,7 @@ def find_run_of_flow_run(records: SqlRecords, run_name: str, flow_run_id: str) -
             run = history.find_run(run_name)
     if run is None or flow_run_id in {"", run.flow_run_id}:
         return run
-    begun = SqlAuditLog(records.database).read_of_subject("run", run.id, AuditResult.BEGUN)
-    return run if any(json.loads(entry.detail).get("flow_run") == flow_run_id for entry in begun) else None
+    return run if flow_run_id in find_flow_runs_of_run(SqlAuditLog(records.database), run.id) else None
 
 
 def wait_for_lease_expiry(

@@ -1,8 +1,9 @@
 """Flow runs that die, are cancelled or started again, on a Prefect server: a simulated fleet with real records."""
 
+import functools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,18 +13,21 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Abort, TerminationSignal
-from prefect.states import Completed, Crashed
+from prefect.states import Completed, Crashed, Running
 
 from flows.maintenance import stage_fleet
 from flows.patch import patch_fleet, resume_fleet
+from flows.ports.audit import find_flow_runs_of_run
 from flows.reconcile import reconcile_fleet
 from flows.recovery import finalizer
 from flows.recovery.unfinished_runs import find_abandoned_runs
 from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.states import OperationState, Step
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
+from tests.flows.prefect_view import artifacts, look
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, mortal_machine, mortal_records
@@ -46,17 +50,21 @@ class Stage:
         with open_records(self.url) as records:
             return History(records).read_runs(1)[0]
 
-    def left(self) -> RunInfo:
-        """Let a flow run die in the middle."""
+    def die(self, machine: str, flow: Callable[[], object]) -> None:
+        """Let a flow run die while this machine installs."""
         dying = self.life = Life()
 
         def kill() -> None:
             dying.dies_at = dying.calls + 1
 
-        self.fleet.machines["first"].on_start("install", 5, kill)
+        self.fleet.machines[machine].on_start("install", 5, kill)
         with pytest.raises(Killed):
-            patch_fleet(self.fleet.request(waves={"size": 1}))
+            flow()
         self.life = Life()
+
+    def left(self) -> RunInfo:
+        """Let a flow run die in the middle."""
+        self.die("first", lambda: patch_fleet(self.fleet.request(waves={"size": 1})))
         assert self.fleet.machines["first"].installs()
         assert not self.fleet.machines["second"].installs()
         return self.run()
@@ -67,6 +75,7 @@ def stage(fleet: SimFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     made = Stage(fleet, f"sqlite:///{tmp_path / 'records.db'}")
     monkeypatch.setenv("FLEETPATCH_RECORDS_URL", made.url)
     records = open_records(made.url)
+    audit = SqlAuditLog(records.database)
 
     @contextmanager
     def ports(_request: object, who: object) -> Iterator[object]:
@@ -75,6 +84,8 @@ def stage(fleet: SimFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
             fleet.ports(),
             records=mortal_records(records, life),
             leases=records.leases,
+            append_audit=audit.append,
+            find_flow_runs=functools.partial(find_flow_runs_of_run, audit),
             stop_token=who.stop_token,  # type: ignore[attr-defined]
             listener=who.listener,  # type: ignore[attr-defined]
             connect=lambda machine: mortal_machine(fleet.machines[machine.name], life),
@@ -175,6 +186,27 @@ def test_a_flow_run_that_dies_has_somebody_look_after_it_and_the_resumed_run_is_
     report = resume_fleet(run.id)
     assert report.run.flow_run_id == run.flow_run_id
     assert report.run.state is OperationState.SUCCEEDED
+
+
+def test_the_end_of_a_run_closes_every_flow_run_that_had_it(stage: Stage) -> None:
+    """Each of them died: its steps do not run for ever, and its progress says how the run ended."""
+    run = stage.left()
+    stage.die("second", lambda: resume_fleet(run.id))
+    with open_records(stage.url) as records:
+        dead = find_flow_runs_of_run(SqlAuditLog(records.database), run.id)
+    assert len(dead) == 2
+    with get_client(sync_client=True) as client:
+        for flow_run in map(UUID, dead):
+            client.set_flow_run_state(flow_run, Running(), force=True)  # as after kill -9
+
+        resume_fleet(run.id)
+
+        for flow_run in map(UUID, dead):
+            state = client.read_flow_run(flow_run).state
+            assert state is not None
+            assert (state.name, run.id in str(state.message)) == ("Completed", True)
+            assert "**The run is over: Succeeded**" in str(artifacts(flow_run)["fleetpatch-patch-progress"].data)
+            assert "Running" not in look(flow_run, 0).tasks.values()
 
 
 def test_reconcile_takes_up_what_was_left_and_nothing_else(stage: Stage) -> None:

@@ -17,8 +17,8 @@ from prefect.states import Cancelled, Cancelling, Completed, Crashed, Running, S
 from prefect.utilities.engine import emit_task_run_state_change_event
 
 from flows.patch import patch_fleet
-from flows.prefect_runtime import delivery, runner
-from flows.prefect_runtime.flow_run_states import close_stale_flow_run
+from flows.prefect_runtime import delivery, flow_run_states, runner
+from flows.prefect_runtime.flow_run_states import close_flow_runs_of
 from tasks.domain.errors import CannotRun
 from tasks.domain.model import RunReport
 from tasks.domain.run_errors import FleetPatchFailed
@@ -298,12 +298,15 @@ SHOWN: list[tuple[State[Any], OperationState, str]] = [
 
 
 @pytest.mark.parametrize(("state", "ours", "shown"), SHOWN, ids=[f"{a.name} {b} {c}" for a, b, c in SHOWN])
-def test_prefect_shows_how_the_run_ended_that_was_taken_up(state: State[Any], ours: OperationState, shown: str) -> None:
+def test_prefect_shows_how_the_run_ended_that_was_taken_up(
+    state: State[Any], ours: OperationState, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run(state=ours)
+    monkeypatch.setattr(flow_run_states, "_CANCELLING_SECONDS", 0.0)
     with get_client(sync_client=True) as client:
         made = client.create_flow_run(patch_fleet, parameters={"request": {}})
         client.set_flow_run_state(made.id, state, force=True)
-        close_stale_flow_run(str(made.id), run)
+        close_flow_runs_of(RunReport(run, ()), [str(made.id)], "")
         found = client.read_flow_run(made.id).state
     assert found is not None
     assert found.name == shown
@@ -312,6 +315,6 @@ def test_prefect_shows_how_the_run_ended_that_was_taken_up(state: State[Any], ou
 
 def test_a_flow_run_of_another_server_is_let_be() -> None:
     gone = uuid4()
-    close_stale_flow_run(str(gone), make_run(state=OperationState.SUCCEEDED))
+    close_flow_runs_of(RunReport(make_run(state=OperationState.SUCCEEDED), ()), [str(gone)], "")
     with get_client(sync_client=True) as client, pytest.raises(ObjectNotFound):
         client.read_flow_run(gone)
