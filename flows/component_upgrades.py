@@ -18,7 +18,7 @@ from flows.ports.caller import Caller, current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_origin import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
-from flows.recovery.finalizer import start_finalizer_after_cancellation, start_finalizer_after_crash
+from flows.recovery.flow_run_hooks import resume_after_cancellation, resume_after_crash
 from inventory.loader import find_inventory, load_inventory
 from inventory.scope import Scope
 from inventory.sites import find_site
@@ -38,8 +38,8 @@ it tried each hour.
 @flow(
     name="upgrade-components",
     persist_result=False,
-    on_cancellation=[start_finalizer_after_cancellation],
-    on_crashed=[start_finalizer_after_crash],
+    on_cancellation=[resume_after_cancellation],
+    on_crashed=[resume_after_crash],
 )
 def upgrade_components(scope: str = "*", inventory: Path | None = None) -> RunReport:
     """Upgrade one component on the machines where it is enrolled and due: a run as of patch_fleet, in this flow run.

@@ -10,7 +10,7 @@ from flows.flow_execution import execute_in_flow
 from flows.ports.caller import current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.run_log import log_to_flow_run
-from flows.recovery.finalizer import start_finalizer_after_cancellation, start_finalizer_after_crash
+from flows.recovery.flow_run_hooks import resume_after_cancellation, resume_after_crash
 from flows.request import ApprovalRequest, HooksRequest, PatchRequest, WindowRequest
 from flows.request.base import ReportFormat
 from tasks.domain.model import RunReport
@@ -30,8 +30,8 @@ MAX_RUNS = 1000  # runs that report_fleet reads to find those of the last days
 @flow(
     name="stage-fleet",
     persist_result=False,
-    on_cancellation=[start_finalizer_after_cancellation],
-    on_crashed=[start_finalizer_after_crash],
+    on_cancellation=[resume_after_cancellation],
+    on_crashed=[resume_after_crash],
 )
 def stage_fleet(request: PatchRequest) -> RunReport:
     """Download what a run would install. Install nothing and reboot nothing.

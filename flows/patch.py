@@ -5,25 +5,29 @@ from prefect.states import Completed
 
 from flows.engine.interruption import find_suspension
 from flows.flow_execution import cast_to_report, execute_in_flow, rename_in_background, wait_for_earlier_process
-from flows.ports.caller import current_caller
+from flows.ports.caller import Caller, current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_origin import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
-from flows.recovery.finalizer import start_finalizer_after_cancellation, start_finalizer_after_crash
+from flows.recovery.flow_run_hooks import resume_after_cancellation, resume_after_crash
+from flows.recovery.flow_runs import close_flow_runs_of_ended_run
 from flows.recovery.reconciliation import recover_if_abandoned
+from flows.recovery.unfinished_runs import wait_for_lease_expiry
 from flows.request.patch_request import PatchRequest
-from tasks.domain.model import RunReport
+from tasks.domain.model import RunInfo, RunReport
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
 from tasks.reports.sanitizing import sanitize_to_one_line
 
 
 @flow(
     name="patch-fleet",
     persist_result=False,
-    on_cancellation=[start_finalizer_after_cancellation],
-    on_crashed=[start_finalizer_after_crash],
+    on_cancellation=[resume_after_cancellation],
+    on_crashed=[resume_after_crash],
 )
 def patch_fleet(request: PatchRequest) -> RunReport:
     """Assess machines and patch them in waves inside a maintenance window.
@@ -55,8 +59,8 @@ def patch_fleet(request: PatchRequest) -> RunReport:
 @flow(
     name="resume-fleet",
     persist_result=False,
-    on_cancellation=[start_finalizer_after_cancellation],
-    on_crashed=[start_finalizer_after_crash],
+    on_cancellation=[resume_after_cancellation],
+    on_crashed=[resume_after_crash],
 )
 def resume_fleet(run_id: str, finalize: bool = False, if_abandoned: bool = False) -> RunReport:
     """Resume a run whose process ended, from its recorded state and within its own window.
@@ -75,25 +79,51 @@ def resume_fleet(run_id: str, finalize: bool = False, if_abandoned: bool = False
 
     Raises:
         FleetPatchFailed: a machine failed; ``report`` of the error is the complete report.
-        LeaseHeld: another process executes the run.
+        LeaseHeld: a live process executes the run. The lease of a dead one is waited for: it is over in a minute.
         RequestError: the run is over, or it only assessed machines.
     """
     caller = name_starter(log_to_flow_run(current_caller()))
     if finalize:
         caller.stop_token.request_stop("the run is only finalized")
+    own_flow_run_id = str(flow_run.get_id() or "")
     with open_records(caller.records_url) as records:
         history = History(records)
         run = history.find_run(run_id)
-        suspension = find_suspension(history.read_journal(run.id)) if run.state in UNFINISHED_RUN_STATES else None
-        if suspension is not None and suspension.flow_run_id == str(flow_run.get_id()):
-            wait_for_earlier_process(records, history, run, caller)  # this flow run suspended it
-            run = history.find_run(run.id)
-    rename_in_background(f"resume {sanitize_to_one_line(run.id, 100)}")
+        rename_in_background(f"resume {sanitize_to_one_line(run.id, 100)}")
+        try:
+            _wait_for_dead_process(records, history, run, caller)
+        except LeaseHeld as held:
+            if not if_abandoned:
+                raise
+            return _build_idle_end(held.message)
+        run = history.find_run(run.id)
     if run.state not in UNFINISHED_RUN_STATES and (flow_run.run_count or 0) > 1:
         return execute_in_flow(run, caller)
     if not if_abandoned:
         return execute_in_flow(run.id, caller)
-    report = recover_if_abandoned(run_id, caller, execute_in_flow, flow_run_id=str(flow_run.get_id() or ""))
+    report = recover_if_abandoned(run.id, caller, execute_in_flow, flow_run_id=own_flow_run_id)
     if isinstance(report, str):
-        return cast_to_report(Completed(message=f"nothing to resume: {report}"))
+        close_flow_runs_of_ended_run(run.id, own_flow_run_id, caller)
+        return _build_idle_end(report)
     return report
+
+
+def _wait_for_dead_process(records: SqlRecords, history: History, run: RunInfo, caller: Caller) -> None:
+    """Wait until the lease of a dead process is over: a minute at most.
+
+    A process of this flow run that was suspended may live, and first completes what it began.
+
+    Raises:
+        LeaseHeld: a live process executes the run.
+    """
+    if run.state not in UNFINISHED_RUN_STATES:
+        return
+    suspension = find_suspension(history.read_journal(run.id))
+    if suspension is not None and suspension.flow_run_id == str(flow_run.get_id()):
+        wait_for_earlier_process(records, history, run, caller)
+    else:
+        wait_for_lease_expiry(records.leases, run.id, print_message=caller.listener.on_message)
+
+
+def _build_idle_end(reason: str) -> RunReport:
+    return cast_to_report(Completed(message=f"nothing to resume: {reason}"))

@@ -1,24 +1,22 @@
 """The flow reconcile_fleet: recover abandoned runs. A schedule starts it."""
 
 import functools
-from collections.abc import Callable
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.responses import DeploymentResponse
 from prefect.runtime import deployment
 
 from flows.leftovers import delete_leftovers, tell_leftovers
 from flows.ports.caller import Caller, current_caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_api.connected_flow import flow
-from flows.prefect_api.flow_run_starter import find_fleet_deployment
-from flows.prefect_api.tags import build_site_name
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import run_with_signals
 from flows.recovery.flow_runs import (
+    RESUME_DEPLOYMENT,
     end_orphaned_flow_runs,
     find_orphaned_flow_runs,
+    find_resume_deployment,
     start_resume_flow_run,
     stop_runs_cancelled_in_prefect,
 )
@@ -34,10 +32,6 @@ from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.run_errors import LeaseHeld
 from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.setup import open_records
-
-RESUME_DEPLOYMENT = "resume-fleet/on-demand"
-"""The deployment that resumes one run. `fleetpatch deploy` creates it together with the deployment of reconcile_fleet.
-"""
 
 
 @flow(name="reconcile-fleet", persist_result=False)
@@ -96,12 +90,9 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     _end_forgotten_events(caller)
     delete_leftovers(caller, caller.listener.on_message)
     abandoned_runs = tuple(stop_runs_cancelled_in_prefect(abandoned_runs, caller))
-    has_deployments = bool(abandoned_runs and deployment.get_id() and _find_resume_deployment(site))
-    failed = (
-        _start_resume_flow_runs(abandoned_runs, _find_resume_deployment, caller)
-        if has_deployments
-        else _recover_in_process(abandoned_runs, caller)
-    )
+    with get_client(sync_client=True) as client:
+        has_deployments = bool(abandoned_runs and deployment.get_id() and find_resume_deployment(client, site))
+    failed = (_start_resume_flow_runs if has_deployments else _recover_in_process)(abandoned_runs, caller)
     if failed:
         raise PatchError(
             f"{len(failed)} of {format_count(len(abandoned_runs), 'run')} could not be recovered: {'; '.join(failed)}"
@@ -117,17 +108,7 @@ def _end_forgotten_events(caller: Caller) -> None:
             caller.listener.on_message(f"run {event.run_id}: its event for {machines} ({event.event_type}) was ended")
 
 
-def _find_resume_deployment(site: str) -> DeploymentResponse | None:
-    """Return the deployment that resumes the runs of a site of this fleet."""
-    with get_client(sync_client=True) as client:
-        return find_fleet_deployment(client, build_site_name(RESUME_DEPLOYMENT, site))
-
-
-def _start_resume_flow_runs(
-    abandoned_runs: tuple[AbandonedRun, ...],
-    find_resume_deployment: Callable[[str], DeploymentResponse | None],
-    caller: Caller,
-) -> list[str]:
+def _start_resume_flow_runs(abandoned_runs: tuple[AbandonedRun, ...], caller: Caller) -> list[str]:
     """Start a flow run for each run, by the deployment that resumes the runs of its site.
 
     Return the failures with their reasons; the next reconcile tries them again.
@@ -139,7 +120,7 @@ def _start_resume_flow_runs(
                 caller.listener.on_message(f"run {run.run.id} is {run.planned_action}")
                 continue
             try:
-                resume = find_resume_deployment(run.run.site)
+                resume = find_resume_deployment(client, run.run.site)
                 if resume is None:
                     remedy = f"end it there: {SITE_VARIABLE}={run.run.site} fleetpatch resume {run.run.id} --finalize"
                     failed.append(

@@ -5,6 +5,7 @@ Pending in Prefect while its run is over in the records: Prefect's server was aw
 was killed after it.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -26,20 +27,30 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
+from flows.ports.audit import find_flow_runs_of_run
 from flows.ports.caller import Caller
-from flows.prefect_api.api_client import read_all_pages
+from flows.prefect_api.api_client import NO_ANSWER_ERRORS, read_all_pages
 from flows.prefect_api.deployment_changes import to_utc_datetime
-from flows.prefect_api.tags import add_fleet_tag
+from flows.prefect_api.flow_run_starter import find_fleet_deployment
+from flows.prefect_api.tags import add_fleet_tag, build_site_name
 from flows.prefect_runtime.flow_run_origin import build_resume_idempotency_key
-from flows.prefect_runtime.flow_run_states import end_flow_run
+from flows.prefect_runtime.flow_run_states import close_flow_runs_of, end_flow_run
 from flows.recovery.cancellation import record_stop_request
 from flows.recovery.unfinished_runs import AbandonedRun, find_run_of_flow_run
 from inventory.data_class import dataclass
+from tasks.domain.errors import RecordsError
 from tasks.domain.model import RunInfo
 from tasks.domain.states import UNFINISHED_RUN_STATES
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.fleets import find_fleet
+from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 
+logger = logging.getLogger(__name__)
+
+RESUME_DEPLOYMENT: Final = "resume-fleet/on-demand"
+"""The deployment that resumes one run. `fleetpatch deploy` creates it together with the deployment of reconcile_fleet.
+"""
 RUN_FLOW_NAMES: Final = ("patch-fleet", "resume-fleet", "assess-fleet", "plan-fleet", "upgrade-components")
 """The flows whose runs are in the records."""
 DELIVERY_TIME: Final = timedelta(seconds=30)
@@ -49,6 +60,8 @@ START_TIME: Final = timedelta(minutes=5)
 _OPEN_STATES: Final = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 STARTUP_GRACE: Final = timedelta(minutes=10)
 """The maximum time from the start of a flow run's process to the lease of its run, on a busy machine."""
+HANDOVER_TIME: Final = timedelta(seconds=10)
+"""The maximum time in which a flow run that waits for the lease of a dead process takes it after its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,15 @@ class ResumeFlowRun:
     state: str
     is_new: bool  # whether it was created now; False: an earlier one is waiting or starting
     since: datetime  # when it was created, or when it got its present state
+
+
+def find_resume_deployment(client: SyncPrefectClient, site: str) -> DeploymentResponse | None:
+    """Return the deployment that resumes the runs of a site of this fleet; None if there is none.
+
+    Raises:
+        httpx.HTTPError: the server does not answer.
+    """
+    return find_fleet_deployment(client, build_site_name(RESUME_DEPLOYMENT, site))
 
 
 def start_resume_flow_run(
@@ -80,7 +102,7 @@ def start_resume_flow_run(
         return _build_resume_flow_run(before, is_new=False, now=now)
     made = client.create_flow_run_from_deployment(
         resume.id,
-        name=f"resume-{abandoned_run.run.id}",
+        name=f"resume {abandoned_run.run.id}",
         parameters={"run_id": abandoned_run.run.id, "if_abandoned": True},
         tags=[*add_fleet_tag(resume.tags, find_fleet()), tag],
         idempotency_key=build_resume_idempotency_key(
@@ -94,14 +116,17 @@ def may_still_resume(resume_flow_run: FlowRun, abandoned_run: AbandonedRun, now:
     """Return whether a flow run may still resume the run that it was created for. Pure.
 
     A flow run that waits for a worker may, without a time limit. After its process has started it has some minutes to
-    take the run lease. If that lease has ended again, or was never taken, its process is dead.
+    take the run lease. If it began while a dead process still had the lease, it takes it seconds after its end. If the
+    lease has ended again, or was never taken, its process is dead.
     """
     state = resume_flow_run.state
-    if state is None or state.is_final():
+    if state is None or state.is_final() or state.is_cancelling():
         return False
     if state.type is StateType.SCHEDULED:
         return True
-    return abandoned_run.since <= state.timestamp and now - state.timestamp < STARTUP_GRACE
+    if state.timestamp < abandoned_run.since:
+        return now - abandoned_run.since < HANDOVER_TIME
+    return now - state.timestamp < STARTUP_GRACE
 
 
 def _build_resume_flow_run(resume_flow_run: FlowRun, *, is_new: bool, now: datetime) -> ResumeFlowRun:
@@ -111,31 +136,52 @@ def _build_resume_flow_run(resume_flow_run: FlowRun, *, is_new: bool, now: datet
 
 
 def stop_runs_cancelled_in_prefect(abandoned_runs: Sequence[AbandonedRun], caller: Caller) -> Iterator[AbandonedRun]:
-    """Yield the abandoned runs. Ask a run to stop if its flow run was cancelled, or was deleted while it was suspended.
+    """Yield the abandoned runs. Ask a run to stop if a flow run that had it was cancelled, or deleted while suspended.
 
     A flow run that is cancelled while it is suspended has no process, so Prefect can't notify one. The process of
     another one may have been killed before it stored the stop request.
     """
     for left in abandoned_runs:
-        reason = "" if left.finalize_reason else _find_cancellation(left)
+        reason = "" if left.finalize_reason else _find_cancellation(left, caller)
         if reason:
             record_stop_request(left.run.id, replace(caller, name=caller.name or "Prefect"), reason)
         yield replace(left, finalize_reason=reason) if reason else left
 
 
-def _find_cancellation(left: AbandonedRun) -> str:
+def _find_cancellation(left: AbandonedRun, caller: Caller) -> str:
     is_suspended = bool(left.wait_reason) and left.suspension is not None
-    flow_run_id = left.suspension.flow_run_id if left.suspension is not None and is_suspended else left.run.flow_run_id
-    if not flow_run_id:
+    with open_records(caller.records_url) as records:
+        flow_run_ids = {left.run.flow_run_id, *find_flow_runs_of_run(SqlAuditLog(records.database), left.run.id)}
+    if left.suspension is not None and is_suspended:
+        flow_run_ids = {left.suspension.flow_run_id}
+    if not (flow_run_ids := flow_run_ids - {""}):
         return ""
+    with get_client(sync_client=True) as client:
+        for flow_run_id in sorted(flow_run_ids):
+            try:
+                state = client.read_flow_run(UUID(flow_run_id)).state
+            except ObjectNotFound:  # the flow run of a run that is not suspended may be of a server that is gone
+                if is_suspended:
+                    return "its flow run was deleted in Prefect while it was suspended"
+                continue
+            if state is not None and (state.is_cancelled() or state.is_cancelling()):
+                return "cancelled in Prefect while it was suspended" if is_suspended else "cancelled in Prefect"
+    return ""
+
+
+def close_flow_runs_of_ended_run(run_id: str, own_flow_run_id: str, caller: Caller) -> None:
+    """Let every other flow run of a run that is over show this end, as after a cancellation that came too late.
+
+    Raises nothing: the state in Prefect has no effect on machines, and reconcile-fleet compares it again.
+    """
     try:
-        with get_client(sync_client=True) as client:
-            state = client.read_flow_run(UUID(flow_run_id)).state
-    except ObjectNotFound:  # the flow run of a run that is not suspended may be of a server that is gone
-        return "its flow run was deleted in Prefect while it was suspended" if is_suspended else ""
-    if state is None or not (state.is_cancelled() or state.is_cancelling()):
-        return ""
-    return "cancelled in Prefect while it was suspended" if is_suspended else "cancelled in Prefect"
+        with open_records(caller.records_url) as records:
+            report, lease = History(records).read_report(run_id), records.leases.find_lease(run_id)
+            flow_run_ids = find_flow_runs_of_run(SqlAuditLog(records.database), run_id)
+        if lease is None or not lease.is_held:  # else its own process is about to tell Prefect
+            close_flow_runs_of(report, flow_run_ids, own_flow_run_id)
+    except (RecordsError, *NO_ANSWER_ERRORS) as error:
+        logger.warning("Prefect may show another end of run %s: %s", run_id, error)
 
 
 @dataclass(frozen=True, slots=True)

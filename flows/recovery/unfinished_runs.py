@@ -1,6 +1,6 @@
 """Runs without an end: how they are read, which of them no process executes, and what recovery may do. No Prefect.
 
-``judge_run`` is the one judgement: reconcile, resume-fleet, the finalizer, the command and doctor all act on it.
+``judge_run`` is the one judgement: reconcile, resume-fleet, the hooks of flows, the command and doctor all act on it.
 """
 
 import contextlib
@@ -77,6 +77,13 @@ def judge_run(
         return f"run {run.id} is over: {run.state}"
     if lease is not None and lease.is_held:
         return f"run {run.id} is executed by {lease.holder}"
+    return describe_left_run(run, lease, suspension, now)
+
+
+def describe_left_run(
+    run: RunInfo, lease: LeaseStatus | None, suspension: Suspension | None, now: datetime
+) -> AbandonedRun:
+    """Return a run whose process has ended, and what recovery may do with it once its lease is over. Pure."""
     holder = lease.holder if lease is not None else None
     since = lease.until if lease is not None and lease.until is not None else run.started_at
     return AbandonedRun(run, holder, since, find_finalize_reason(run, lease, now), suspension)

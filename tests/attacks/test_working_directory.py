@@ -13,7 +13,6 @@ import pytest
 from fleetpatch.cli.main import main
 from flows.prefect_api.port_listeners import build_server_command, open_listener
 from flows.prefect_api.server_settings import require_trusted_settings
-from flows.recovery.finalizer import start_finalizer
 from inventory.files.file_trust import UntrustedFile
 from tests.support.environment import PYTHONPATH, without_ours
 
@@ -57,15 +56,11 @@ def test_modules_in_the_current_folder_are_not_run(
 ) -> None:
     """Attacker: any local user. Way: ./prefect, ./flows and others in a folder like /tmp, where root starts fleetpatch.
 
-    What must hold: no process that fleetpatch starts runs them: a Prefect server, the program that finishes runs, the
-    processes that Prefect itself starts.
+    What must hold: no process that fleetpatch starts runs them: a Prefect server, and the processes that Prefect itself
+    starts.
     """
     plant_modules(shared)
     commands: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "Popen", lambda words, **_: commands.append(words))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    start_finalizer("no-such-run")
-    monkeypatch.undo()
     with open_listener("127.0.0.1", 0) as listener:
         commands.append([*build_server_command(listener)])  # it does not inherit the socket, and ends
     for command in commands:

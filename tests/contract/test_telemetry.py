@@ -56,7 +56,6 @@ PROCESSES = {
     "flows/images/signatures.py": "gpgv",
     "flows/prefect_api/connection.py": "flows.prefect_api.application",
     "flows/prefect_api/forked_process.py": "flows.prefect_api.application, in a copy that has guarded Prefect",
-    "flows/recovery/finalizer.py": "flows.recovery.finalizer",
     "flows/report_process.py": "flows.report_process",
     "fleetpatch/cli/commands/server.py": "deployments.worker.prefect_command",
     "deployments/server/launch_plan.py": "flows.prefect_api.application",
@@ -104,7 +103,7 @@ def test_every_process_that_fleetpatch_starts_is_known_and_guards_prefect() -> N
         PROCESSES
     )  # a new one needs a row: is it one of ours, or none with Prefect?
     modules = [process for process in PROCESSES.values() if (TOP / f"{process.replace('.', '/')}.py").exists()]
-    assert len(modules) == 6
+    assert len(modules) == 5
     assert {module.partition(".")[0] for module in modules} == {"flows", "deployments"}
     programs = [
         path for package in _PACKAGES for path in (TOP / package).rglob("*.py") if "__main__" in path.read_text()

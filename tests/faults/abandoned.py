@@ -221,12 +221,9 @@ class Many:
         world = self._world
         controller = world._controller("")
         who = Caller(Steps(controller), controller.control, "sim", records_url="sim")
-        resume: Any = SimpleNamespace(id=uuid4(), tags=["fleetpatch"])
 
         def body() -> None:
-            flows.reconcile._start_resume_flow_runs(
-                flows.recovery.unfinished_runs.find_abandoned_runs("sim"), lambda _site: resume, who
-            )
+            flows.reconcile._start_resume_flow_runs(flows.recovery.unfinished_runs.find_abandoned_runs("sim"), who)
 
         world._process(controller, body)
         return controller
@@ -286,6 +283,7 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
         with open_run(request, who, lambda *_: LocalRunner(), ports, run_id, read_state=past, is_resumed=True) as run:
             return run.execute()
 
+    resume = SimpleNamespace(id=uuid4(), tags=["fleetpatch"])
     with ExitStack() as stack:
         for where, name, what in (
             (flows.recovery.unfinished_runs, "open_records", opened),
@@ -294,6 +292,7 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
             (flows.recovery.reconciliation, "execute_run", take_up),
             (flows.reconcile, "SystemClock", lambda: ControllerClock(owner())),
             (flows.reconcile, "get_client", lambda **_: prefect),
+            (flows.reconcile, "find_resume_deployment", lambda _client, _site: resume),
         ):
             stack.enter_context(patch.object(where, name, what))
         yield

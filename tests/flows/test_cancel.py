@@ -7,20 +7,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import Abort, TerminationSignal
-from prefect.states import Completed, Crashed, Running
+from prefect.flow_engine import run_flow
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Running
 
 from flows.maintenance import stage_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.ports.audit import find_flow_runs_of_run
 from flows.reconcile import reconcile_fleet
-from flows.recovery import finalizer
+from flows.recovery import flow_run_hooks
+from flows.recovery.flow_runs import RESUME_DEPLOYMENT
 from flows.recovery.unfinished_runs import find_abandoned_runs
+from tasks.domain.errors import RecordsError
 from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.states import OperationState, Step
@@ -39,12 +43,28 @@ ANNE = LeaseHolder("x", "hilltop", 1, "anne")
 
 @dataclass
 class Stage:
-    """A fleet, records in a file, and what the flows' hooks were called for."""
+    """A fleet, records in a file, and the deployment that goes on with runs, which has no worker."""
 
     fleet: SimFleet
     url: str
     life: Life = field(default_factory=Life)
-    settled: list[tuple[str, str]] = field(default_factory=list)
+
+    def successors(self, run: RunInfo) -> list[FlowRun]:
+        """Return the flow runs that were started to go on with a run."""
+        tags = FlowRunFilterTags(all_=[f"fleetpatch-run:{run.id}"])
+        with get_client(sync_client=True) as client:
+            return client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tags))
+
+    def go_on(self, run: RunInfo) -> str:
+        """Let the flow run that was started go on with a run, as a worker does. Return its message."""
+        (made,) = self.successors(run)
+        state = run_flow(resume_fleet, flow_run=made, parameters=made.parameters, return_type="state")
+        return str(state.message)
+
+    def flow_run(self, run: RunInfo) -> FlowRun:
+        """Return the flow run that began a run."""
+        with get_client(sync_client=True) as client:
+            return client.read_flow_run(UUID(run.flow_run_id))
 
     def run(self) -> RunInfo:
         with open_records(self.url) as records:
@@ -92,15 +112,12 @@ def stage(fleet: SimFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         )
 
     monkeypatch.setattr("flows.execution.open_ports", ports)
-    for module in (
-        "flows.recovery.unfinished_runs",
-        "flows.recovery.finalizer",
-    ):
-        monkeypatch.setattr(f"{module}.SystemClock", lambda: fleet.clock)
+    for module in ("unfinished_runs", "flow_run_hooks"):
+        monkeypatch.setattr(f"flows.recovery.{module}.SystemClock", lambda: fleet.clock)
     monkeypatch.setattr("flows.local_run.find_report_directory", lambda asked: asked or tmp_path / "reports")
-    monkeypatch.setattr(
-        finalizer, "start_finalizer", lambda which, stop="", flow_run_id="": made.settled.append((which, stop))
-    )
+    with get_client(sync_client=True) as client:
+        flow, name = client.create_flow(resume_fleet), RESUME_DEPLOYMENT.rpartition("/")[2]
+        client.create_deployment(flow_id=flow, name=name, tags=["fleetpatch"])
     for name in ("first", "second"):
         fleet.add(name, [FakePackage("a", seconds=20)])
     yield made
@@ -169,7 +186,7 @@ def test_a_download_that_dies_is_looked_after_and_goes_on_when_it_is_started_aga
         stage_fleet(stage.fleet.request())
     stage.life, run = Life(), stage.run()
     assert (run.kind, run.state) == ("stage", OperationState.IN_PROGRESS)
-    assert stage.settled == [(run.flow_run_id, "")]
+    assert len(stage.successors(run)) == 1
     started_again(monkeypatch, run)
 
     report = stage_fleet(stage.fleet.request())
@@ -179,13 +196,18 @@ def test_a_download_that_dies_is_looked_after_and_goes_on_when_it_is_started_aga
     assert [machine.locked_by for machine in stage.fleet.machines.values()] == [None, None]
 
 
-def test_a_flow_run_that_dies_has_somebody_look_after_it_and_the_resumed_run_is_known_by_it(stage: Stage) -> None:
+def test_a_flow_run_that_dies_is_followed_by_another_that_goes_on(stage: Stage) -> None:
     run = stage.left()
     assert run.state is OperationState.IN_PROGRESS
-    assert stage.settled == [(run.flow_run_id, "")]
-    report = resume_fleet(run.id)
-    assert report.run.flow_run_id == run.flow_run_id
-    assert report.run.state is OperationState.SUCCEEDED
+    (made,) = stage.successors(run)
+    assert (made.name, made.parameters) == (f"resume {run.id}", {"run_id": run.id, "if_abandoned": True})
+
+    stage.go_on(run)
+
+    ended = stage.run()
+    assert (ended.id, ended.flow_run_id, ended.state) == (run.id, run.flow_run_id, OperationState.SUCCEEDED)
+    assert [len(machine.installs()) for machine in stage.fleet.machines.values()] == [1, 1]
+    assert stage.flow_run(run).state_name == "Completed"
 
 
 def test_the_end_of_a_run_closes_every_flow_run_that_had_it(stage: Stage) -> None:
@@ -236,22 +258,75 @@ def test_told_to_end_a_flow_run_sees_its_transaction_to_the_end_and_begins_no_mo
     assert find_abandoned_runs(stage.url) == ()
 
 
-def test_settling_asks_waits_and_records(stage: Stage) -> None:
+def test_a_cancelled_flow_run_whose_process_was_killed_is_finalized_by_another(stage: Stage) -> None:
     run = stage.left()
-    assert finalizer.finalize_run(run.flow_run_id, stop="cancelled in Prefect") == (
-        f"run {run.id} was finalized: Cancelled"
-    )
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(run.flow_run_id), Cancelling(), force=True)
+    for _ in range(2):  # Prefect's worker may call the hooks of both kinds
+        flow_run_hooks.resume_after_cancellation(flow=patch_fleet, flow_run=stage.flow_run(run), state=Cancelling())
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(run.flow_run_id), Cancelled(), force=True)
+
+    stage.go_on(run)
+
     with open_records(stage.url) as records:
         report = History(records).read_report(run.id)
+    assert report.run.state is OperationState.CANCELLED
     assert outcome_of(report, "first").state is OperationState.SUCCEEDED
     assert "cancelled in Prefect" in outcome_of(report, "second").reason
-    assert "nothing to do for run" in finalizer.finalize_run(run.flow_run_id)
+    assert stage.flow_run(run).state_name == "Cancelled"
 
 
-def test_settling_a_run_that_died_without_a_word_resumes_it(stage: Stage) -> None:
+def test_a_cancellation_that_stopped_nothing_is_corrected(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker shows Cancelled after the hook, so another flow run waits for that and corrects it."""
+    run = patch_fleet(stage.fleet.request()).run
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(run.flow_run_id), Cancelling(), force=True)
+        flow_run_hooks.resume_after_cancellation(flow=patch_fleet, flow_run=stage.flow_run(run), state=Cancelling())
+        client.set_flow_run_state(UUID(run.flow_run_id), Cancelled(), force=True)
+        assert "is over: Succeeded" in stage.go_on(run)
+        assert stage.flow_run(run).state_name == "Completed"
+
+        client.set_flow_run_state(UUID(run.flow_run_id), Crashed(), force=True)
+        flow_run_hooks.resume_after_crash(flow=patch_fleet, flow_run=stage.flow_run(run), state=Crashed())
+        assert stage.flow_run(run).state_name == "Completed"  # here Crashed is shown before the hook
+        assert len(stage.successors(run)) == 1
+
+
+def test_a_resumed_run_is_cancelled_by_its_second_flow_run(stage: Stage) -> None:
     run = stage.left()
-    assert finalizer.finalize_run(run.flow_run_id) == f"run {run.id} was resumed: Succeeded"
+    stage.die("second", lambda: stage.go_on(run))
+    (second,) = (made for made in stage.successors(run) if made.state_name == "Crashed")
+    flow_run_hooks.resume_after_cancellation(flow=resume_fleet, flow_run=second, state=Cancelling())
+    (left,) = find_abandoned_runs(stage.url)
+    assert left.finalize_reason == "cancelled in Prefect (Prefect)"
 
 
-def test_settling_what_never_began(stage: Stage) -> None:
-    assert "nothing was begun" in finalizer.finalize_run("c0f7a9d2-6f1b-4b0e-9d8f-5b7d1f3a0e21")
+def test_without_the_deployment_the_log_says_how_to_resume(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(flow_run_hooks, "find_resume_deployment", lambda _client, _site: None)
+    run = stage.left()
+    assert stage.successors(run) == []
+    flow_run_hooks.resume_after_cancellation(flow=patch_fleet, flow_run=stage.flow_run(run), state=Cancelling())
+    assert (
+        f"run {run.id} was left, and there is no deployment that resumes it: fleetpatch resume {run.id}" in caplog.text
+    )
+    (left,) = find_abandoned_runs(stage.url)
+    assert left.finalize_reason
+
+
+@pytest.mark.parametrize(
+    "error", [RecordsError("no database"), OSError("no server"), RuntimeError("a fault")], ids=repr
+)
+def test_a_hook_raises_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(flow_run_hooks, "find_run_of_flow_run", fail)
+    flow_run = FlowRun(flow_id=uuid4(), name="nightly")
+    flow_run_hooks.resume_after_cancellation(flow=patch_fleet, flow_run=flow_run, state=Cancelling())
+    flow_run_hooks.resume_after_crash(flow=patch_fleet, flow_run=flow_run, state=Crashed())
+    assert caplog.text.count("reconcile-fleet will find it") == 2

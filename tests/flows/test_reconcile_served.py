@@ -1,5 +1,6 @@
 """Runs that were abandoned, and what a reconcile-fleet that was deployed does about them: a flow run for each, once."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,14 +10,21 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.states import Cancelled, Completed, Pending, Running, Scheduled
+from prefect.states import Cancelled, Cancelling, Completed, Pending, Running, Scheduled
 
 from flows import reconcile
+from flows.flow_execution import cast_to_report
 from flows.patch import resume_fleet
 from flows.ports.caller import Caller
 from flows.prefect_api.tags import DEFAULT_FLEET, build_deployment_name, build_fleet_tag
-from flows.reconcile import RESUME_DEPLOYMENT, _find_resume_deployment, reconcile_fleet
-from flows.recovery.flow_runs import STARTUP_GRACE, start_resume_flow_run, stop_runs_cancelled_in_prefect
+from flows.reconcile import reconcile_fleet
+from flows.recovery.flow_runs import (
+    RESUME_DEPLOYMENT,
+    STARTUP_GRACE,
+    find_resume_deployment,
+    start_resume_flow_run,
+    stop_runs_cancelled_in_prefect,
+)
 from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
 from tasks.domain.errors import PatchError
 from tasks.domain.model import RunInfo, RunReport
@@ -201,7 +209,10 @@ HOUR = timedelta(hours=1)
         (Running(), -HOUR, timedelta(minutes=1), False),
         (Pending(), -HOUR, STARTUP_GRACE + HOUR, True),  # its process died before it took the lease
         (Running(), -HOUR, STARTUP_GRACE + HOUR, True),
+        (Running(), timedelta(minutes=2), timedelta(minutes=1), False),  # it waits for the lease of a dead process
+        (Running(), timedelta(minutes=2), timedelta(minutes=2, seconds=1), False),
         (Running(), timedelta(minutes=2), timedelta(minutes=3), True),  # it had the lease, and died
+        (Cancelling(), timedelta(minutes=2), timedelta(minutes=1), True),
         (Cancelled(), -HOUR, timedelta(), True),
         (Completed(), -HOUR, timedelta(), True),
     ],
@@ -230,11 +241,37 @@ def test_one_that_died_is_followed_by_another_and_one_that_is_on_its_way_is_wait
 
 def test_a_flow_run_that_comes_when_somebody_has_the_run_has_nothing_to_do(url: str) -> None:
     (run,) = abandon(url, 1, "held")
+    over = threading.Event()
     with open_records(url) as records:
         records.leases.acquire(run.id, ANNE, 600)
-    state: State[RunReport] = resume_fleet(run.id, if_abandoned=True, return_state=True)
+
+        def live() -> None:
+            while not over.wait(0.2):
+                records.leases.renew(run.id, ANNE, 600)
+
+        alive = threading.Thread(target=live)
+        alive.start()
+        try:
+            state: State[RunReport] = resume_fleet(run.id, if_abandoned=True, return_state=True)
+        finally:
+            over.set()
+            alive.join()
     assert state.is_completed()
+    assert "nothing to resume" in str(state.message)
     assert "anne on hilltop" in str(state.message)
+
+
+def test_a_flow_run_that_comes_while_a_dead_process_has_the_lease_waits(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = abandon(url, 1, "dead")
+    monkeypatch.setattr(
+        "flows.patch.execute_in_flow", lambda left, _caller: cast_to_report(Completed(message=left.run.id))
+    )
+    with open_records(url) as records:
+        records.leases.acquire(run.id, ANNE, 1.5)
+    state: State[RunReport] = resume_fleet(run.id, if_abandoned=True, return_state=True)
+    assert state.message == "it goes on"
 
 
 def test_a_flow_run_that_comes_when_the_run_is_over_has_nothing_to_do(url: str) -> None:
@@ -251,7 +288,7 @@ def test_each_fleet_has_its_runs_taken_up_by_its_own_deployment(
 ) -> None:
     def takes_up(fleet: str) -> str | None:
         with use_fleet(fleet):
-            found = _find_resume_deployment("default")
+            found = find_resume_deployment(client, "default")
         return found.name if found is not None else None
 
     flow = client.create_flow(resume_fleet)

@@ -24,7 +24,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
-from flows.reconcile import RESUME_DEPLOYMENT
+from flows.recovery.flow_runs import RESUME_DEPLOYMENT
 from flows.recovery.unfinished_runs import find_abandoned_runs
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import JournalEntry

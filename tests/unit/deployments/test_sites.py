@@ -254,7 +254,7 @@ def test_each_site_looks_after_its_own_runs_and_the_default_site_after_all(
     monkeypatch.setattr(reconcile, "get_client", lambda **_: nullcontext())
     monkeypatch.setattr(reconcile, "log_to_flow_run", lambda caller: caller)
     monkeypatch.setattr(reconcile, "deployment", SimpleNamespace(get_id=lambda: "d1"))
-    monkeypatch.setattr(reconcile, "_find_resume_deployment", lambda of: f"resume of {of}")
+    monkeypatch.setattr(reconcile, "find_resume_deployment", lambda _client, of: f"resume of {of}")
 
     with use_site(site):
         assert reconcile.reconcile_fleet.fn() == resumed

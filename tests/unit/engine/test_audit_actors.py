@@ -9,10 +9,12 @@ from uuid import uuid4
 
 import pytest
 from prefect import flow
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
 from flows.ports.caller import Caller, find_actor
 from flows.prefect_runtime import flow_run_origin
-from flows.recovery import finalizer
+from flows.recovery.flow_run_hooks import resume_after_cancellation
 from tasks.domain.errors import RequestError
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
@@ -59,9 +61,9 @@ def test_a_name_from_the_pages_is_theirs() -> None:
 
 def test_a_flow_run_that_is_cancelled_in_prefect_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{tmp_path / 'records.db'}")
-    monkeypatch.setattr(finalizer, "start_finalizer", lambda *_words, **_options: tmp_path)
-    cancelled: Any = SimpleNamespace(id=uuid4(), name="weekly 2026-11-25", parameters={}, tags=[])
-    finalizer.start_finalizer_after_cancellation(None, cancelled, None)
+    cancelled = FlowRun(flow_id=uuid4(), name="weekly 2026-11-25")
+    with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}):
+        resume_after_cancellation(flow=None, flow_run=cancelled, state=None)
     with open_records() as records:
         (entry,) = SqlAuditLog(records.database).read(9)
     assert (entry.act, entry.who, entry.source, entry.subject, entry.detail) == (
