@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -58,7 +59,7 @@ class Stage:
     def go_on(self, run: RunInfo) -> str:
         """Let the flow run that was started go on with a run, as a worker does. Return its message."""
         (made,) = self.successors(run)
-        state = run_flow(resume_fleet, flow_run=made, parameters=made.parameters, return_type="state")
+        state: Any = run_flow(resume_fleet, flow_run=made, parameters=made.parameters, return_type="state")
         return str(state.message)
 
     def flow_run(self, run: RunInfo) -> FlowRun:
