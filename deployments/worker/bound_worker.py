@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 from uuid import UUID
 
@@ -22,11 +23,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS
-from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.process import ProcessWorker
 
 from deployments.worker.installed_flow_start import start_installed_flows_at_once
 from deployments.worker.integration_packages import find_integrations_by_name
+from flows.long_process import set_signals
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 
 
@@ -39,15 +40,6 @@ def use_own_temporary_folder() -> None:
     """
     tempfile.tempdir = tempfile.mkdtemp(prefix="fleetpatch-worker-")
     atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
-
-
-def heed_interrupts() -> None:
-    """Heed SIGINT, which a shell without job control lets its background processes ignore.
-
-    Prefect's worker sends itself SIGINT when it gets SIGTERM, so it would never end.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 logger = logging.getLogger(__name__)
@@ -130,14 +122,20 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
     return bound_worker
 
 
+def _interrupt_once(_number: int, _frame: FrameType | None) -> None:
+    """End as Ctrl-C does: asyncio cancels the worker. A second signal would break its end off."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    signal.raise_signal(signal.SIGINT)
+
+
 def run_bound_worker(parent: str, pool: str, name: str) -> None:
     """Work until the process is stopped or the parent ends."""
-    heed_interrupts()
+    set_signals()
     use_own_temporary_folder()
     start_installed_flows_at_once()
     find_integrations_by_name()
-    setup_signal_handlers_worker(os.getpid(), "the process worker", print)
     try:
+        signal.signal(signal.SIGTERM, _interrupt_once)
         asyncio.run(build_bound_worker(int(parent), pool, name).start())
     except (KeyboardInterrupt, asyncio.CancelledError):
         print(f"Worker {name!r} stopped!")  # noqa: T201

@@ -4,15 +4,16 @@ import sys
 
 from prefect.cli import app
 
-from deployments.worker.bound_worker import heed_interrupts, use_own_temporary_folder
+from deployments.worker.bound_worker import use_own_temporary_folder
 from deployments.worker.installed_flow_start import start_installed_flows_at_once
 from deployments.worker.integration_packages import find_integrations_by_name
+from flows.long_process import set_signals
 
 
 def run_prefect_command() -> None:
     """Run Prefect's command with the words of this process."""
     sys.argv[0] = "prefect"
-    heed_interrupts()
+    set_signals()
     use_own_temporary_folder()
     start_installed_flows_at_once()
     find_integrations_by_name()

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deployments.server.settings import build_environment
+from flows.long_process import set_signals
 from flows.policy.policy_file import CONFIGURATIONS_VARIABLE, POLICY_VARIABLE
 from flows.prefect_api.server_settings import SettingTarget
 from inventory.loader import INVENTORY_VARIABLE
@@ -33,6 +34,7 @@ def run_worker(pool: str, inventory: Path, configurations: Path) -> int:
     folder, where no inventory is found. A value in the environment has priority.
     ``configurations``: their file or folder: each run enforces the policy beside them.
     """
+    set_signals()
     name = f"fleetpatch-{socket.gethostname()}-{os.getpid()}"
     command = [sys.executable, "-P", "-m", "deployments.worker.bound_worker", str(os.getpid()), pool, name]
     environment = {

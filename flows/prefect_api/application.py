@@ -29,6 +29,7 @@ from starlette.applications import Starlette
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
+from flows.long_process import set_signals
 from flows.prefect_api.encryption_key import KEY_VARIABLE, find_encryption_key
 from flows.prefect_api.idle_queue import calm_docket, replace_docket
 from flows.prefect_api.port_listeners import ENDS_WITH_INPUT, HOSTS_VARIABLE
@@ -319,6 +320,7 @@ def serve(descriptor: str, end: str = "") -> int:
         Thread(target=stop_at_end_of_input, args=(loaded,), name="starter", daemon=True).start()
     gc.disable()  # until the server has started: to look for garbage is a sixth of what that takes
     os.umask(0o077)  # the database holds reports and encrypted secrets
+    set_signals()
     signal.signal(signal.SIGINT, _end_interrupted)
     from prefect.settings import get_current_settings  # noqa: PLC0415 - it takes seconds to load
 

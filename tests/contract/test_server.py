@@ -42,6 +42,7 @@ from tests.support.prefect_tables import put_tables
 
 START_SECONDS = END_SECONDS = 240.0  # what others do on the same cores makes it slow
 PASSWORD = "fleet:cd40b5f1ab9e8e7c0a3e"  # pragma: allowlist secret
+IGNORING = ("env", "--ignore-signal=INT", "--ignore-signal=HUP")  # as the background of a script
 COMMAND = (sys.executable, "-m", "fleetpatch.cli.command")
 DOCTOR = ("doctor", "--server", "--json")
 
@@ -76,7 +77,7 @@ class Server:
     def start(self, *words: str, **more: str) -> None:
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "server", "--port", str(self.port), *words],
+                [*IGNORING, *COMMAND, "server", "--port", str(self.port), *words],
                 env=self.environment(**more),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -213,7 +214,9 @@ def test_on_sqlite_from_its_start_to_its_end(server: Server) -> None:
     assert server.process is not None
     assert "Umask:\t0077\n" in Path(f"/proc/{server.process.pid}/status").read_text()  # for its database and key
     assert any((server.home / "ui").iterdir())
-    assert server.end() in {0, -signal.SIGTERM}
+    server.process.send_signal(signal.SIGSTOP)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.end(signal.SIGCONT) in {0, -signal.SIGTERM}
     assert not server.answers()
     assert server.doctor()[1]["server"][0] == "block"
 

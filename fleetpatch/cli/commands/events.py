@@ -138,6 +138,9 @@ def serve(
     records: RecordsOption = None,
 ) -> None:
     """Serve machines their scheduled events, over plain HTTP. Ctrl-C or SIGTERM ends it."""
+    from flows.long_process import set_signals
+
+    set_signals()
     from fleetpatch.server.event_server import EventServerSettings, serve_events
 
     settings = EventServerSettings(host, port, inventory, records, state)

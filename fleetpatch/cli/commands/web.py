@@ -28,6 +28,9 @@ def serve_pages(context: typer.Context, **options: Any) -> None:  # noqa: ANN401
             option, verb = f"--{misplaced[0].replace('_', '-')}", context.invoked_subcommand
             raise typer.BadParameter(f"put it behind the command: fleetpatch web {verb} … {option} …")
         return
+    from flows.long_process import set_signals
+
+    set_signals()
     from fleetpatch.server.web_server import serve
     from flows.ports.web_links import parse_web_url
     from tasks.records.fleets import find_fleet, use_fleet

@@ -51,7 +51,8 @@ def serve(folder: Path, *options: str) -> Iterator[tuple["subprocess.Popen[bytes
         "PYTHONPATH": PYTHONPATH,
         "FLEETPATCH_RECORDS_URL": f"sqlite:///{folder / 'records.db'}",
     }
-    command = [sys.executable, "-m", "fleetpatch.cli.command", "web", "--port", "0", *options]
+    ignoring = ("env", "--ignore-signal=INT", "--ignore-signal=HUP")  # as the background of a script
+    command = [*ignoring, sys.executable, "-m", "fleetpatch.cli.command", "web", "--port", "0", *options]
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=folder, env=around, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
@@ -78,7 +79,8 @@ def test_it_prints_its_address_and_ends_at_once_with_an_open_stream(tmp_path: Pa
             assert stream.status_code == 200
             lines = stream.iter_lines()
             assert next(lines).startswith("retry: ")
-            process.send_signal(signal.SIGTERM)
+            for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
+                process.send_signal(number)
             assert process.wait(STOP_SECONDS) in {0, -signal.SIGTERM, 128 + signal.SIGTERM}
             assert "event" not in "".join(list(lines)[-1:])  # the stream has come to its end, without an error
 
