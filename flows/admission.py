@@ -22,7 +22,7 @@ from inventory.sites import find_site
 from tasks.domain.errors import Frozen, PolicyRefused
 from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.protocols.clock import Clock, SystemClock
-from tasks.domain.states import NotificationOccasion
+from tasks.domain.states import NotificationOccasion, WindowStatus
 from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
@@ -30,13 +30,7 @@ from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.policy.decision import DeployedPolicy
 from tasks.rules.runs.approval import UNKNOWN_STARTER
-from tasks.rules.timing.admission import (
-    AdmissionRefusal,
-    WindowClaim,
-    WindowStatus,
-    check_admission,
-    compute_last_start,
-)
+from tasks.rules.timing.admission import AdmissionRefusal, WindowClaim, check_admission, compute_last_start
 
 T = TypeVar("T")
 
@@ -169,7 +163,7 @@ class _AdmissionCheck:
             by, now = self._started_by or find_starter_name(self._caller), self._clock.now()
             flow_run_id, site = self._origin.flow_run_id, find_site()
             run = build_unstarted_run(
-                self._request, self._window, self._run_id, refusal.reason, now, by, flow_run_id, site
+                self._request, self._window, self._run_id, refusal.status, refusal.reason, now, by, flow_run_id, site
             )
             is_news = self._retry_within_window(lambda: self._record_refusal(records, refusal, run))
         self._caller.listener.on_message(refusal.reason)

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.exceptions import Abort
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Failed
+from prefect.states import Cancelled
 
 from flows.admission import AdmittedRun, admit_run
 from flows.engine.interruption import find_suspension
@@ -23,13 +23,9 @@ from flows.execution import execute_run
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import open_fail_fast_client
 from flows.prefect_runtime.delivery import BackgroundCall
+from flows.prefect_runtime.end_states import build_final_state
 from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
-from flows.prefect_runtime.flow_run_states import (
-    build_final_state,
-    correct_flow_run_state,
-    wait_for_reported_end,
-    was_flow_run_cancelled,
-)
+from flows.prefect_runtime.flow_run_states import correct_flow_run_state, wait_for_reported_end
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import is_suspension_requested, run_with_signals
 from flows.recovery.cancellation import record_stop_request, record_suspend_request
@@ -87,12 +83,12 @@ def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Ca
         no traceback.
 
     Raises:
-        Abort: another process of this flow run executes its run, or has just done so. Prefect ends this process
-            without another state: the state of the flow run is the other one's.
+        Abort: another process executes the run, or has ended it meanwhile. Prefect ends this process without another
+            state: the state of the flow run is the other one's.
         LeaseHeld: another process executes the run to resume.
         RequestError: the window is not valid.
     """
-    flow_run_id, run_caller = str(flow_run.get_id() or ""), caller
+    flow_run_id = str(flow_run.get_id() or "")
     try:
         chosen = _find_or_admit(run, caller) if isinstance(run, PatchRequest) else run
         if isinstance(chosen, State):
@@ -101,23 +97,7 @@ def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Ca
             if chosen.state not in UNFINISHED_RUN_STATES:
                 return cast_to_report(_build_earlier_end(chosen, flow_run_id, caller))
             caller.listener.on_message(f"started again: continuing run {chosen.id}")
-        request: PatchRequest | str
-        if isinstance(chosen, AdmittedRun):
-            request, run_id = chosen.request, chosen.run_id
-            run_caller = replace(caller, run_id=run_id, name=chosen.started_by or caller.name)
-            name_flow_run(request, run_id)
-        elif isinstance(chosen, AbandonedRun):
-            request = run_id = chosen.run.id
-            caller.listener.on_message(f"run {run_id} is {chosen.planned_action}")
-            chosen.signal_stop(caller.stop_token)
-        else:
-            request = run_id = chosen if isinstance(chosen, str) else chosen.id
-        report = run_with_signals(
-            functools.partial(execute_run, request, run_caller, build_prefect_runner, flow_run_id=flow_run_id),
-            caller.stop_token,
-            functools.partial(_record_stop, run_id, run_caller),
-            functools.partial(record_suspend_request, run_id, run_caller, flow_run_id),
-        )
+        return _build_flow_result(_execute_with_signals(chosen, caller, flow_run_id), flow_run_id)
     except RunBegun:  # another process of this flow run began the run since this one looked for it
         return execute_in_flow(run, caller)
     except LeaseHeld as held:
@@ -127,20 +107,53 @@ def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Ca
         if run.component and held.run_id == build_component_lease(run.component):
             return cast_to_report(Cancelled(message=message))  # the other process has a flow run of its own, or none
         raise Abort(message) from held
-    return _build_flow_result(report, flow_run_id)
+
+
+def _execute_with_signals(
+    chosen: AdmittedRun | AbandonedRun | RunInfo | str, caller: Caller, flow_run_id: str
+) -> RunReport:
+    """Begin or resume a run.
+
+    Raises:
+        Abort: another process has taken the run, so this one has nothing to say about it.
+    """
+    request: PatchRequest | str
+    if isinstance(chosen, AdmittedRun):
+        request, run_id = chosen.request, chosen.run_id
+        caller = replace(caller, run_id=run_id, name=chosen.started_by or caller.name)
+        name_flow_run(request, run_id)
+    elif isinstance(chosen, AbandonedRun):
+        request = run_id = chosen.run.id
+        caller.listener.on_message(f"run {run_id} is {chosen.planned_action}")
+        chosen.signal_stop(caller.stop_token)
+    else:
+        request = run_id = chosen if isinstance(chosen, str) else chosen.id
+    try:
+        return run_with_signals(
+            functools.partial(execute_run, request, caller, build_prefect_runner, flow_run_id=flow_run_id),
+            caller.stop_token,
+            functools.partial(_record_stop, run_id, caller),
+            functools.partial(record_suspend_request, run_id, caller, flow_run_id),
+        )
+    except BaseException as error:
+        if not caller.stop_token.is_lease_lost:
+            raise
+        raise Abort(_tell_that_nothing_changes("another process executes this run now", caller)) from error
 
 
 def _build_flow_result(report: RunReport, flow_run_id: str) -> RunReport:
-    """Return the report if the run ended well or is suspended, otherwise a failed state that holds the report."""
+    """Return the report if the run ended well or is suspended, otherwise the state of its end, with the report."""
     if report.run.state is OperationState.IN_PROGRESS:
         return report
     if is_suspension_requested():  # the run is over, so nothing can be resumed
         correct_flow_run_state(flow_run_id, report.run)
-    failure = _describe_failure(report)
-    if not failure:
+    if report.run.state is OperationState.SUCCEEDED:
         return report
+    if report.run.state is OperationState.COMPLETED_WITH_WARNINGS:
+        return cast_to_report(build_final_state(report.run, data=report))
+    failure = _describe_failure(report) or report.run.message or report.run.state
     failed = FleetPatchFailed(failure, report=report, hint=f"fleetpatch show {report.run.id}")
-    return cast_to_report(Failed(message=f"{failed.message}; {failed.hint}", data=failed))
+    return cast_to_report(build_final_state(report.run, f"{failed.message}; {failed.hint}", failed))
 
 
 def _find_or_admit(request: PatchRequest, caller: Caller) -> RunInfo | AdmittedRun | State[Any]:
@@ -162,7 +175,7 @@ def _find_or_admit(request: PatchRequest, caller: Caller) -> RunInfo | AdmittedR
     renaming = rename_in_background(build_flow_run_name(request, refused.id, refused.window))
     if renaming is not None:  # the process may end with this flow run
         renaming.wait_until_delivered(time.monotonic() + _RENAME_SECONDS)
-    return Cancelled(message=admission.refusal.reason)
+    return build_final_state(refused)
 
 
 def _record_stop(run_id: str, caller: Caller, reason: str) -> None:
@@ -249,7 +262,6 @@ def _build_earlier_end(run: RunInfo, flow_run_id: str, caller: Caller) -> State[
     final_state = build_final_state(
         run,
         f"{over}. Nothing was begun; start a new run for what is left.",
-        was_cancelled=was_flow_run_cancelled(flow_run_id),
     )
     if reported_end is final_state.type:
         raise Abort(_tell_that_nothing_changes(over, caller))

@@ -1,6 +1,6 @@
 """Runs without Prefect: the same engine and the same requests, in this process."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flows.execution import execute_run
@@ -17,8 +17,9 @@ from tasks.steps.pipeline import call_step_function, run_steps
 class LocalRunner:
     """A runner that does everything in this process, without Prefect."""
 
-    def __init__(self, directory: Path | None = None, formats: Sequence[str] = (), ports: Ports | None = None) -> None:
-        self._directory, self._formats, self._ports = directory, tuple(formats), ports
+    def __init__(self, directory: Path | None = None, formats: Sequence[str] = ()) -> None:
+        self.report_directory = directory
+        self.report_formats: Sequence[str] = tuple(formats)
 
     def execute_steps(self, context: MachineContext, *, last: Step = Step.REPORT) -> MachineState:
         """Call the functions of the steps."""
@@ -33,10 +34,9 @@ class LocalRunner:
     def show_wave_end(self, outcomes: Sequence[Outcome]) -> None:
         """Show nothing."""
 
-    def publish(self, report: RunReport) -> None:
-        """Write the report files, if there is a directory for them."""
-        if self._directory is not None and self._ports is not None:
-            self._ports.write_report_files(report, self._directory, self._formats)
+    def show_end(self, report: RunReport, files: Mapping[str, Path]) -> str:  # noqa: ARG002 - the protocol's names
+        """Show nothing: the command prints the report itself."""
+        return ""
 
 
 def execute_locally(request: RunRequest, caller: Caller) -> RunReport:
@@ -51,11 +51,9 @@ def execute_locally(request: RunRequest, caller: Caller) -> RunReport:
     """
     if isinstance(request, PatchRequest):
         request.require_window()
-    return execute_run(
-        request, caller, lambda asked, ports: LocalRunner(asked.report_directory, asked.report_formats, ports)
-    )
+    return execute_run(request, caller, lambda asked, _ports: LocalRunner(asked.report_directory, asked.report_formats))
 
 
-def build_reporting_runner(request: RunRequest, ports: Ports) -> LocalRunner:
+def build_reporting_runner(request: RunRequest, _ports: Ports) -> LocalRunner:
     """Return a runner without Prefect that writes the report to the request's directory or the user's data folder."""
-    return LocalRunner(find_report_directory(request.report_directory), request.report_formats, ports)
+    return LocalRunner(find_report_directory(request.report_directory), request.report_formats)

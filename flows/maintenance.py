@@ -1,5 +1,6 @@
 """Flows outside of windows: download updates before a window, write reports again, delete old records."""
 
+import functools
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -108,7 +109,9 @@ def report_fleet(
             report = history.read_report(run.id)
             rollout = read_rollout_progress(records.database, report, SystemClock().now())
             logs = history.open_job_logs(run.id)
-            written.append(str(write_report(report, report_directory, logs, formats, rollout=rollout)["directory"]))
+            is_current = functools.partial(history.is_unchanged, report.run)
+            files = write_report(report, report_directory, logs, formats, rollout=rollout, is_current=is_current)
+            written.append(str(files["directory"]))
     caller.listener.on_message(f"{len(written)} reports were written to {report_directory}")
     return written
 

@@ -24,7 +24,7 @@ _HINT = "The records have all results: fleetpatch report RUN writes it."
 
 
 def write_report_apart(
-    report: RunReport, directory: Path, formats: Sequence[str], records_url: str | None
+    report: RunReport, directory: Path, formats: Sequence[str], generation: datetime, records_url: str | None
 ) -> dict[str, Path]:
     """Write a report that was saved, as ``write_report`` does, with the raw output of its jobs.
 
@@ -32,6 +32,7 @@ def write_report_apart(
         report: the report.
         directory: the directory of all reports.
         formats: see ``write_report``.
+        generation: see ``write_report``.
         records_url: of the records; None: by the settings.
 
     Raises:
@@ -42,6 +43,7 @@ def write_report_apart(
         "machines": [outcome.machine for outcome in report.outcomes],
         "directory": str(directory),
         "formats": list(formats),
+        "generation": generation.isoformat(),
         "records": records_url,  # may have a password in it: not in the arguments, which all users see
     }
     command = (sys.executable, "-P", "-m", "flows.report_process")
@@ -71,7 +73,15 @@ def _write(asked: dict[str, object]) -> dict[str, Path]:
         logs = history.open_job_logs(run.id)
         rollout = read_rollout_progress(records.database, report, datetime.now(UTC))
         directory, formats = Path(str(asked["directory"])), _read_texts(asked["formats"])
-        return write_report(report, directory, logs, formats, rollout=rollout)
+        return write_report(
+            report,
+            directory,
+            logs,
+            formats,
+            rollout=rollout,
+            generation=datetime.fromisoformat(str(asked["generation"])),
+            is_current=lambda: history.is_unchanged(run),
+        )
 
 
 def _read_texts(value: object) -> list[str]:

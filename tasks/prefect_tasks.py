@@ -103,8 +103,8 @@ PART_TASK: WorkTask = build_task("part")
 
 
 @task(name="report", task_run_name="report {run_id}", cache_policy=NO_CACHE, persist_result=False)
-def publish_report(run_id: str, report: "OpaqueReport", directory: Path | None = None, link: str = "") -> None:
-    """Show the report as artifacts of the flow run.
+def publish_report(run_id: str, report: "OpaqueReport", directory: Path | None = None, link: str = "") -> list[Any]:
+    """Show the report as artifacts of the flow run, and return their ids.
 
     Args:
         run_id: id of the run.
@@ -116,18 +116,19 @@ def publish_report(run_id: str, report: "OpaqueReport", directory: Path | None =
     files = f"{directory} on {platform.node()}" if directory else ""
     run_report, tables = report.report, build_tables(report.report)
     key = f"fleetpatch-{run_report.run.kind}"  # one key for all runs: Prefect keeps a history per key
-    create_markdown_artifact(
+    summary_id = create_markdown_artifact(
         f"{link}{render_summary(run_report, tables)}", key=f"{key}-summary", description=f"Run {run_id}"
     )
-    create_markdown_artifact(
+    report_id = create_markdown_artifact(
         f"{link}{render_markdown_report(run_report, files, tables)}",
         key=f"{key}-report",
         description=f"Whole report of {run_id}",
     )
     machines, description = limit_table(build_machine_rows(run_report, tables=tables), f"Machines of run {run_id}")
-    create_table_artifact(list(machines), key=f"{key}-machines", description=description)
+    machines_id = create_table_artifact(list(machines), key=f"{key}-machines", description=description)
     updates, description = limit_table(build_update_table(run_report, tables=tables), f"Updates of run {run_id}")
-    create_table_artifact(list(updates), key=f"{key}-updates", description=description)
+    updates_id = create_table_artifact(list(updates), key=f"{key}-updates", description=description)
+    return [summary_id, report_id, machines_id, updates_id]
 
 
 class OpaqueReport:

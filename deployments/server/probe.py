@@ -38,13 +38,13 @@ from flows.recovery.unfinished_runs import find_run_of_flow_run
 from inventory.machine import DEFAULT_SITE
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import Finding, RunInfo
-from tasks.domain.states import UNFINISHED_RUN_STATES, FindingLevel, OperationState
+from tasks.domain.states import UNFINISHED_RUN_STATES, FindingLevel, OperationState, WindowStatus
 from tasks.records.fleets import find_fleet
 from tasks.records.maintenance import SqlMaintenance
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 
 logger = logging.getLogger(__name__)
 

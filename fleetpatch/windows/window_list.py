@@ -14,10 +14,10 @@ from deployments.preview.upcoming_windows import find_overlaps
 from deployments.preview.zone_schedules import ZoneSchedule
 from inventory.data_class import dataclass
 from tasks.domain.rows.windows import WindowKind, WindowRow
+from tasks.domain.states import WindowStatus
 from tasks.records.queries.windows import WindowResult
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.schedule import find_occurrences
-from tasks.rules.timing.admission import WindowStatus
 
 _KINDS: Mapping[str, WindowKind] = {
     WindowStatus.CLAIMED: WindowKind.RUN,

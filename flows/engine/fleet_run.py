@@ -17,6 +17,7 @@ from flows.engine.machine_work import (
 )
 from flows.engine.resume_state import ResumeState
 from flows.engine.rollout_watch import keep_versions
+from flows.engine.run_end import publish_end
 from flows.engine.run_info import (
     build_options,
     build_refused_outcomes,
@@ -152,6 +153,7 @@ class FleetRun:
             InventoryError: the scope or the inventory is not usable; no machine was contacted.
             RequestError: the waves can't be built; no machine was contacted.
             RecordsError: the records are not usable, so nothing more has begun.
+        LeaseLost: another process executes the run now, so this one publishes nothing.
         """
         machines = select_machines(self._request, self._ports.inventory)
         self._ports.records.save(self._run_info)
@@ -188,9 +190,8 @@ class FleetRun:
             if self._run_info.kind == "patch" and isinstance(error, Exception):
                 self._lifecycle.notify(NotificationOccasion.FAILED, self._build_interim_report())
             raise
-        self._runner.publish(finished)
-        if finished.run.kind == "patch" and finished.run.state is not OperationState.IN_PROGRESS:
-            self._lifecycle.notify_end(finished, failed=self._records_error is not None)
+        is_recorded = self._records_error is None
+        publish_end(finished, self._runner, self._ports, self._lifecycle.notify, is_recorded=is_recorded)
         if self._records_error is not None:
             raise self._records_error
         return finished

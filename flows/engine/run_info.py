@@ -21,7 +21,7 @@ from tasks.domain.components import Component
 from tasks.domain.errors import OtherSite, RequestError
 from tasks.domain.model import ErrorInfo, Outcome, PinnedUpdates, RunInfo, Window
 from tasks.domain.protocols.records import ROLLOUT_PREFIX
-from tasks.domain.states import OperationState, RebootPolicy
+from tasks.domain.states import OperationState, RebootPolicy, WindowStatus
 from tasks.machines.managers.registry import find_typical_work
 from tasks.reports.formatting import format_count
 from tasks.rules.timing.admission import check_patch_owner
@@ -163,6 +163,7 @@ def build_unstarted_run(
     request: PatchRequest,
     window: Window,
     run_id: str,
+    refusal: WindowStatus,
     reason: str,
     now: datetime,
     started_by: str,
@@ -183,6 +184,7 @@ def build_unstarted_run(
         flow_run_id=flow_run_id,
         message=reason,
         site=site,
+        refusal=refusal,
     )
 
 

@@ -50,6 +50,11 @@ def build_holder(user: str) -> LeaseHolder:
     return LeaseHolder(secrets.token_hex(8), socket.gethostname(), os.getpid(), user)
 
 
+def _read_seconds() -> float:
+    """Return the seconds of a clock that nobody sets, and that goes on while the computer sleeps, where it has one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class LeaseRenewer:
     """Holds a run lease inside a ``with`` block, and renews it in a separate thread.
 
@@ -61,8 +66,9 @@ class LeaseRenewer:
     def __init__(self, leases: Leases, run_id: str, stop_token: StopToken, holder: LeaseHolder) -> None:
         self._leases, self._run_id, self._stop_token, self._holder = leases, run_id, stop_token, holder
         self._stop_event, self._lost = threading.Event(), threading.Event()
-        self._renewed_at = time.monotonic()
+        self._renewed_at = _read_seconds()
         self._lease_seconds = LEASE_SECONDS
+        self._is_over = False
         self._thread = threading.Thread(target=self._renew_until_stopped, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
@@ -72,10 +78,11 @@ class LeaseRenewer:
             LeaseHeld: another process executes this run.
             RecordsError: the records can't be reached.
         """
-        asked = time.monotonic()
-        self._leases.acquire(self._run_id, self._holder, LEASE_SECONDS)
+        asked = _read_seconds()
+        token = self._stop_token
+        token.lease_taken_at = self._leases.acquire(self._run_id, self._holder, LEASE_SECONDS)
         self._renewed_at = asked
-        self._stop_token.still_holds_lease = self.still_holds_lease
+        token.still_holds_lease, token.confirm_lease = self.still_holds_lease, self.confirm
         self._renew()
         self._thread.start()
         return self
@@ -85,7 +92,16 @@ class LeaseRenewer:
 
         A process that was paused past the end of its lease does not know yet whether another process has taken it.
         """
-        if not self._lost.is_set() and time.monotonic() - self._renewed_at > self._lease_seconds:
+        if not self._is_over and _read_seconds() - self._renewed_at > self._lease_seconds:
+            self._renew()
+        return not self._lost.is_set()
+
+    def confirm(self) -> bool:
+        """Ask the records now, and return whether this process holds the lease; True too while they don't answer.
+
+        A virtual machine that was paused has seen no time pass: before something is shown to people, this is asked.
+        """
+        if not self._is_over:
             self._renew()
         return not self._lost.is_set()
 
@@ -93,6 +109,7 @@ class LeaseRenewer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Release the lease. If that fails, the lease expires."""
+        self._is_over = True
         self._stop_event.set()
         self._thread.join()
         try:
@@ -106,7 +123,7 @@ class LeaseRenewer:
 
     def _renew(self) -> None:
         lasts = STOPPING_LEASE_SECONDS if self._stop_token.is_stopping else LEASE_SECONDS
-        asked = time.monotonic()  # before the call, because the process may be paused before it reads the answer
+        asked = _read_seconds()  # before the call, because the process may be paused before it reads the answer
         try:
             renewal = self._leases.renew(self._run_id, self._holder, lasts)
         except RecordsError as error:

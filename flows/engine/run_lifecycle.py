@@ -15,7 +15,7 @@ from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import Hook, HookResult, RunReport, Wave
 from tasks.domain.protocols.leases import SetSlot
 from tasks.domain.protocols.records import SHARD_ACT
-from tasks.domain.states import HookPoint, NotificationOccasion, OperationState
+from tasks.domain.states import HookPoint, NotificationOccasion
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.runs.hooks import MACHINE_PLACES, build_set_hooks, describe_blocking_failure, is_blocking_failure
 from tasks.rules.runs.set_capacity import index_sets
@@ -110,7 +110,7 @@ class RunLifecycle:
 
     def notify(self, occasion: NotificationOccasion, report: RunReport) -> None:
         """Send a notification, unless another process has the run lease."""
-        if self._ports.stop_token.is_lease_lost:
+        if not self._ports.stop_token.confirm_lease():
             return
         try:
             self._ports.notify(occasion, report)
@@ -122,15 +122,6 @@ class RunLifecycle:
         self.describe_freeze()
         if self._resume_state is None or not self._resume_state.waves:
             self.notify(NotificationOccasion.PLANNED, self._build_report())
-
-    def notify_end(self, report: RunReport, *, failed: bool) -> None:
-        """Send the notification that the run has ended. ``failed``: the records failed, so the report is incomplete."""
-        if failed or report.run.state is OperationState.FAILED:
-            occasion = NotificationOccasion.FAILED
-        else:
-            stopped = self._ports.stop_token.is_stopping and not self._ports.stop_token.is_suspended
-            occasion = NotificationOccasion.CANCELLED if stopped else NotificationOccasion.FINISHED
-        self.notify(occasion, report)
 
     def rehearse(self, request: PatchRequest, contexts: Sequence[MachineContext]) -> None:
         """Rehearse for the machines of the run before anybody approves its plan. See ``rehearse_machines``."""

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -139,7 +140,7 @@ def _log_report_error(run_id: str, error: FleetpatchError) -> None:
     logger.error("the report of run %s could not be written: %s", run_id, error)
 
 
-ReportWriter = Callable[[RunReport, Path, Sequence[str]], dict[str, Path]]
+ReportWriter = Callable[[RunReport, Path, Sequence[str], datetime], dict[str, Path]]
 """Writes the files of a report that was saved, by another process. Raises ReportError if it can't."""
 
 RolloutReader = Callable[[RunReport], "RolloutProgress | None"]
@@ -198,15 +199,18 @@ class Ports:
     find_undo_order: UndoOrderFinder = _refuse_undo
     find_flow_runs: FlowRunFinder = lambda _run_id: ()
 
-    def write_report_files(self, report: RunReport, directory: Path, formats: Sequence[str]) -> dict[str, Path]:
+    def write_report_files(self, report: RunReport, directory: Path | None, formats: Sequence[str]) -> dict[str, Path]:
         """Write the files of a report, and return their paths. If that fails, the error is reported.
 
         If the records can't be read, the report is written without the jobs' raw output. Another process writes that of
         many machines.
         """
+        if directory is None:
+            return {}
+        generation = self.stop_token.lease_taken_at or report.run.started_at
         if self.write_report_apart is not None and len(report.outcomes) > _MAX_REPORTED_HERE:
             try:
-                return self.write_report_apart(report, directory, formats)
+                return self.write_report_apart(report, directory, formats, generation)
             except FleetpatchError as error:
                 logger.warning("the report of run %s is written by the process of the run: %s", report.run.id, error)
         from tasks.reports.writer import write_report  # noqa: PLC0415 - it loads what a plan can do without
@@ -217,7 +221,15 @@ class Ports:
         except RecordsError as error:
             logger.error("the report of run %s is without raw output: %s", report.run.id, error)  # noqa: TRY400 - no fault of ours
         try:
-            return write_report(report, directory, logs, formats, rollout=self.read_rollout(report))
+            return write_report(
+                report,
+                directory,
+                logs,
+                formats,
+                rollout=self.read_rollout(report),
+                generation=generation,
+                is_current=self.stop_token.confirm_lease,
+            )
         except FleetpatchError as error:
             self.handle_report_error(report.run.id, error)
         except Exception as error:
@@ -227,7 +239,15 @@ class Ports:
 
 
 class Runner(Protocol):
-    """How steps are executed, as plain calls or as Prefect's tasks, and how a run is shown."""
+    """How steps are executed, as plain calls or as Prefect's tasks, and how a run is shown.
+
+    Attributes:
+        report_directory: the directory of all report files; None: the run writes none.
+        report_formats: the formats of its files.
+    """
+
+    report_directory: Path | None
+    report_formats: Sequence[str]
 
     def execute_steps(self, context: MachineContext, *, last: Step = Step.REPORT) -> MachineState:
         """Execute the steps that a machine still needs, as ``run_steps`` does. ``last`` is the last; REPORT: all."""
@@ -245,6 +265,9 @@ class Runner(Protocol):
         """Show how a wave has ended; without outcomes it broke off. Return at once, and never raise."""
         ...
 
-    def publish(self, report: RunReport) -> None:
-        """Publish a finished report."""
+    def show_end(self, report: RunReport, files: Mapping[str, Path]) -> str:
+        """Show how a run ended, with the paths of its files. Return what could not be shown, as a sentence; or "".
+
+        Only ``publish_end`` calls it.
+        """
         ...

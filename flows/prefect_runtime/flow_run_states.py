@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -20,44 +19,21 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelled, Completed, Crashed, Failed
+from prefect.states import Crashed
 
 from flows.ports.web_links import read_web_url
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, read_all_pages
 from flows.prefect_api.deployment_changes import to_utc_datetime
+from flows.prefect_runtime.end_states import build_final_state
 from flows.prefect_runtime.run_artifacts import PROGRESS_KEY, render_progress
 from tasks.domain.model import RunInfo, RunReport
-from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
+from tasks.domain.states import UNFINISHED_RUN_STATES
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
 _CANCELLING_SECONDS = 30.0
 """How long a worker may take to show that a flow run is Cancelled, after its hooks."""
-_CANCELLED_STATES = frozenset({StateType.CANCELLED, StateType.CANCELLING})
-
-
-def build_final_state(run: RunInfo, message: str, *, was_cancelled: bool = False) -> State[Any]:
-    """Return the state that Prefect must show for a run that is over. Pure.
-
-    A flow run that was cancelled stays cancelled if the run is incomplete.
-    """
-    if was_cancelled and run.state not in {OperationState.SUCCEEDED, OperationState.FAILED}:
-        return Cancelled(message=message)
-    if run.state in {OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS}:
-        return Completed(message=message)
-    return Failed(message=message) if run.state is OperationState.FAILED else Cancelled(message=message)
-
-
-def was_flow_run_cancelled(flow_run_id: str) -> bool:
-    """Return whether the last end of a flow run was a cancellation. False if Prefect does not answer."""
-    try:
-        with get_client(sync_client=True) as client:
-            states = client.read_flow_run_states(UUID(flow_run_id))
-    except (ObjectNotFound, *NO_ANSWER_ERRORS):
-        return False
-    ends = [state for state in states if state.is_final()]
-    return bool(ends) and max(ends, key=lambda state: state.timestamp).type in _CANCELLED_STATES
 
 
 def close_flow_runs_of(report: RunReport, flow_run_ids: Iterable[str], own_flow_run_id: str) -> None:
@@ -149,7 +125,7 @@ def correct_flow_run_state(flow_run_id: str, run: RunInfo, message: str = "") ->
     try:
         with get_client(sync_client=True) as client:
             flow_run = client.read_flow_run(UUID(flow_run_id))
-            _correct_state(client, flow_run, run, message or run.message or f"run {run.id}: {run.state}")
+            _correct_state(client, flow_run, run, message)
     except ObjectNotFound:
         pass
     except NO_ANSWER_ERRORS as error:
@@ -190,8 +166,8 @@ def _correct_state(
         return
     if must_begin and present_state.is_pending():
         return
-    final_state = build_final_state(run, message, was_cancelled=present_state.type in _CANCELLED_STATES)
-    if present_state.type is not final_state.type:
+    final_state = build_final_state(run, message)
+    if (present_state.type, present_state.name) != (final_state.type, final_state.name):
         client.set_flow_run_state(flow_run.id, final_state, force=True)
 
 

@@ -103,8 +103,9 @@ def _join(wave: Wave) -> str:
 class LiveArtifact:
     """One artifact whose text is replaced while a run goes on."""
 
-    def __init__(self, flow_run_id: UUID, key: str, description: str) -> None:
+    def __init__(self, flow_run_id: UUID, key: str, description: str, may_show: Callable[[], bool]) -> None:
         self._flow_run_id, self._key, self._description = flow_run_id, key, description
+        self._may_show = may_show
         self._id: UUID | None = None
         self._lock = threading.Lock()
         self._text = ""
@@ -118,7 +119,7 @@ class LiveArtifact:
         """Write the newest text into Prefect. For a background thread. Without an answer it stays as it is."""
         with self._lock:
             text = self._text
-            if text == self._shown:
+            if text == self._shown or not self._may_show():
                 return
             try:
                 self._write(text)
@@ -145,11 +146,18 @@ class LiveArtifact:
 class RunArtifacts:
     """The plan and the progress of one run.
 
-    ``start`` starts a call in a background thread; its arguments are a description and the call.
+    ``start`` starts a call in a background thread; its arguments are a description and the call. ``may_show`` returns
+    whether this process still has the run.
     """
 
-    def __init__(self, flow_run_id: UUID, start: Callable[[str, Callable[[], object]], object], web_url: str) -> None:
-        self._flow_run_id, self._start, self._web_url = flow_run_id, start, web_url
+    def __init__(
+        self,
+        flow_run_id: UUID,
+        start: Callable[[str, Callable[[], object]], object],
+        web_url: str,
+        may_show: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._flow_run_id, self._start, self._web_url, self._may_show = flow_run_id, start, web_url, may_show
         self._report: RunReport | None = None
         self._plan: LiveArtifact | None = None
         self._progress: LiveArtifact | None = None
@@ -158,8 +166,10 @@ class RunArtifacts:
     def show_plan(self, planned: RunReport) -> None:
         """Show the plan of a run in the background."""
         self._report = planned
-        self._plan = plan = LiveArtifact(self._flow_run_id, PLAN_KEY, f"Plan of run {planned.run.id}")
-        self._progress = LiveArtifact(self._flow_run_id, PROGRESS_KEY, f"Progress of run {planned.run.id}")
+        self._plan = plan = LiveArtifact(self._flow_run_id, PLAN_KEY, f"Plan of run {planned.run.id}", self._may_show)
+        self._progress = LiveArtifact(
+            self._flow_run_id, PROGRESS_KEY, f"Progress of run {planned.run.id}", self._may_show
+        )
 
         def write_plan() -> None:
             plan.set_text(render_plan(planned, self._web_url))  # rendered here: a large plan takes a while

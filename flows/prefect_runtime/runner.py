@@ -9,8 +9,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -23,6 +22,7 @@ from prefect.states import Cancelled, Failed
 from flows.engine.run_info import count_machines
 from flows.ports.ports import Ports
 from flows.ports.web_links import read_web_url
+from flows.prefect_api.api_client import open_fail_fast_client
 from flows.prefect_runtime.delivery import ApiMonitor, BackgroundCall, TaskRunDelivery
 from flows.prefect_runtime.flow_run_states import close_flow_runs_of, close_stale_steps
 from flows.prefect_runtime.run_artifacts import RunArtifacts, render_link
@@ -30,8 +30,8 @@ from flows.prefect_runtime.run_log import MAX_MACHINES_WITH_STEPS
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from inventory.name_lists import join_first_names
-from tasks.domain.errors import RecordsError
 from tasks.domain.model import Outcome, RunReport, Wave
+from tasks.domain.protocols.records import build_lease_lost_error
 from tasks.domain.states import OperationState, Step
 from tasks.prefect_tasks import (
     ASSESS_ONCE,
@@ -69,20 +69,21 @@ class PrefectRunner:
 
     def __init__(self, directory: Path | None, formats: Sequence[str], ports: Ports, *, shows_steps: bool) -> None:
         self._shows_steps = shows_steps
-        self._directory = directory
-        self._formats = tuple(formats)
+        self.report_directory = directory
+        self.report_formats: Sequence[str] = tuple(formats)
         self._ports = ports
         self._flow_run_id = str(flow_run.get_id() or "")
         self._web_url = read_web_url()
         self._api_monitor = ApiMonitor(UUID(self._flow_run_id))
-        self._artifacts = RunArtifacts(UUID(self._flow_run_id), BackgroundCall, self._web_url)
+        self._artifacts = RunArtifacts(
+            UUID(self._flow_run_id), BackgroundCall, self._web_url, ports.stop_token.still_holds_lease
+        )
         self._began_at = datetime.now(UTC)
         self._delivery = TaskRunDelivery()
         self._lock = threading.Lock()
         self._is_assessed = False
         self._part: _RunPart | None = None
         self._part_calls: list[BackgroundCall] = []
-        self.written_files: dict[str, Path] = {}
 
     def execute_steps(self, context: MachineContext, *, last: Step = Step.REPORT) -> MachineState:
         """Execute the steps of a machine, each in a task where ``shows_steps``."""
@@ -113,22 +114,11 @@ class PrefectRunner:
             self._part.end(_describe_failed(failed, len(outcomes)) if outcomes else "the wave broke off")
             self._part = None
 
-    def publish(self, report: RunReport) -> None:
-        """Write the report files, then create artifacts. A failure is reported, and does not fail the run."""
+    def show_end(self, report: RunReport, files: Mapping[str, Path]) -> str:
+        """Create artifacts, close what dead processes left open, and return what Prefect did not receive."""
         self._end_assessment(report)
-        self._write_files(report)
-        undelivered = self._find_undelivered(report)
-        if not undelivered:
-            return
-        note = _describe_undelivered(undelivered, self._api_monitor.unreachable_since)
-        self._ports.listener.on_message(note)
-        message = f"{report.run.message}; {note}" if report.run.message else note
-        report = replace(report, run=replace(report.run, message=message))
-        self._write_files(report)
-        try:
-            self._ports.records.save(report)
-        except RecordsError as error:
-            logger.error("what Prefect did not receive of run %s is not in the records: %s", report.run.id, error)  # noqa: TRY400
+        undelivered = self._find_undelivered(report, files)
+        return _describe_undelivered(undelivered, self._api_monitor.unreachable_since) if undelivered else ""
 
     def _execute_step(self, context: MachineContext, step: Step) -> MachineState:
         """Run the step's task. Return or raise the step's own result."""
@@ -188,11 +178,7 @@ class PrefectRunner:
         self._part_calls.append(BackgroundCall(f"the task run {name}", task_run))
         return part
 
-    def _write_files(self, report: RunReport) -> None:
-        if self._directory is not None:
-            self.written_files = self._ports.write_report_files(report, self._directory, self._formats)
-
-    def _find_undelivered(self, report: RunReport) -> list[str]:
+    def _find_undelivered(self, report: RunReport, files: Mapping[str, Path]) -> list[str]:
         """Create what is missing in Prefect, wait until Prefect has everything, and return what it did not receive."""
         until = time.monotonic() + DELIVERY_TIMEOUT_SECONDS
         if self._api_monitor.is_unreachable:
@@ -205,7 +191,7 @@ class PrefectRunner:
                 "the artifacts",
                 "how the flow run ended",
             ]
-        artifacts = BackgroundCall("the artifacts", functools.partial(self._publish_to_prefect, report))
+        artifacts = BackgroundCall("the artifacts", functools.partial(self._publish_to_prefect, report, files))
         undelivered = [] if artifacts.wait_until_delivered(until) else [artifacts.description]
         for call in self._part_calls:
             call.wait_until_delivered(until)
@@ -216,11 +202,23 @@ class PrefectRunner:
             undelivered.append(f"some log lines (it was unavailable for {self._api_monitor.unreachable_seconds:.0f} s)")
         return undelivered
 
-    def _publish_to_prefect(self, report: RunReport) -> None:
+    def _publish_to_prefect(self, report: RunReport, files: Mapping[str, Path]) -> None:
+        """Show the end. If another process has taken the run meanwhile, take back what was shown.
+
+        Raises:
+            LeaseLost: it has.
+        """
+        if not self._ports.stop_token.confirm_lease():
+            raise build_lease_lost_error()
         close_stale_steps(UUID(self._flow_run_id), self._began_at)
         link = render_link(report.run.id, self._web_url)
-        publish_report(report.run.id, OpaqueReport(report), self.written_files.get("directory"), link)
+        artifact_ids = publish_report(report.run.id, OpaqueReport(report), files.get("directory"), link)
         self._artifacts.finish(report)
+        if not self._ports.stop_token.confirm_lease():  # the process may have been stopped just before it wrote
+            with open_fail_fast_client() as client:
+                for artifact_id in artifact_ids:
+                    client.delete_artifact(artifact_id)
+            raise build_lease_lost_error()
         close_flow_runs_of(report, self._ports.find_flow_runs(report.run.id), self._flow_run_id)
 
 

@@ -39,7 +39,7 @@ from inventory.machine import DEFAULT_SITE
 from tasks.domain.errors import CredentialError, FleetpatchError, RequestError
 from tasks.domain.model import RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import Clock, SystemClock
-from tasks.domain.states import NotificationOccasion
+from tasks.domain.states import NotificationOccasion, WindowStatus
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -51,7 +51,6 @@ from tasks.rules.timing.admission import (
     MissedWindow,
     ScheduledRun,
     WindowClaim,
-    WindowStatus,
     compute_last_start,
     find_missed_window,
 )
@@ -274,7 +273,9 @@ class MissedWindowRecorder:
 
     def _build_run(self, due: DueWindow, run_id: str, reason: str, flow_run_id: str) -> RunInfo:
         by = f"the schedule of {due.schedule_key}"
-        return build_unstarted_run(due.request, due.window, run_id, reason, self._now, by, flow_run_id, due.site)
+        return build_unstarted_run(
+            due.request, due.window, run_id, WindowStatus.MISSED, reason, self._now, by, flow_run_id, due.site
+        )
 
 
 def _find_unreadable_target(request: PatchRequest) -> str:

@@ -193,6 +193,10 @@ class RecordsError(PatchError):
     """The records can't be read or written."""
 
 
+class LeaseLost(RecordsError):
+    """Another process executes this run now, so this one writes, shows and sends nothing more about it."""
+
+
 class RecordsUnavailable(RecordsError):
     """The database is unreachable, busy or full. The write may or may not be stored; repeat it."""
 

@@ -41,6 +41,7 @@ from tasks.domain.states import (
     Severity,
     Step,
     UpdateState,
+    WindowStatus,
     YesNoUnknown,
 )
 
@@ -326,6 +327,7 @@ class RunInfo:
         site: the site of its process. The machines of other sites are not contacted.
         version: the version of fleetpatch in the process that executed it last; "": unknown.
         prefect_version: the version of Prefect there; "": unknown.
+        refusal: why the run was not admitted; None: it was.
     """
 
     id: str
@@ -343,6 +345,7 @@ class RunInfo:
     site: str = DEFAULT_SITE
     version: str = ""
     prefect_version: str = ""
+    refusal: WindowStatus | None = None
 
     @property
     def may_change_machines(self) -> bool:

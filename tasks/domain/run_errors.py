@@ -32,7 +32,7 @@ class RunBegun(PatchError):
 
 
 class FleetPatchFailed(PatchError):
-    """At least one machine failed. Raised once, at the end of a run; has the complete report."""
+    """A machine failed, nothing began, or a person cancelled the run. Raised at its end; has the complete report."""
 
     def __init__(self, message: str, *, report: "RunReport", hint: str = "") -> None:
         super().__init__(message, hint=hint)

@@ -174,6 +174,17 @@ class Severity(StrEnum):
         return cls._missing_(text) or cls(cls.UNSPECIFIED)
 
 
+class WindowStatus(StrEnum):
+    """The status of one window of a configuration."""
+
+    CLAIMED = "run"  # a run has it
+    MISSED = "missed"  # when its run started, the window was over or the cut-off had passed
+    FROZEN = "frozen"
+    CANCELLED = "cancelled"  # a person cancelled it
+    HELD = "held"  # maintenance control holds what is pending, and nothing else was to be installed
+    REPLACED = "replaced"  # the request changed after Prefect made the run; not recorded: another run may have it
+
+
 UNFINISHED_RUN_STATES = frozenset({OperationState.IN_PROGRESS, OperationState.UNKNOWN})
 """The states of a run that has not ended. A NotStarted run has ended: for example, the window was too short."""
 

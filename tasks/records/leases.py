@@ -4,7 +4,7 @@ On PostgreSQL the server's clock decides, because the clocks of controllers may 
 controllers run on one system and use that system's clock.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select, update
@@ -40,7 +40,7 @@ class SqlLeases:
         self._clock = clock
         self._decisions = SqlDecisions(database)
 
-    def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> None:
+    def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> datetime:
         """Take the run lease for some seconds.
 
         This succeeds if the lease is free or expired, or if this holder already has it. If several holders ask at the
@@ -66,7 +66,7 @@ class SqlLeases:
             # One statement decides: the database checks the condition on the locked row, so only one holder can win.
             free = or_(_LEASES.c.until <= now, _LEASES.c.given_back, _LEASES.c.holder_id == holder.id)
             if upsert_row(connection, _LEASES, row, where=free):
-                return
+                return now
             held = connection.execute(select(_LEASES).where(_LEASES.c.run_id == run_id)).one()
         raise LeaseHeld(run_id, holder=_to_holder(held), until=held.until)
 

@@ -9,9 +9,9 @@ from typing import Final
 
 from sqlalchemy import Connection, Table, text
 
+from tasks.domain.states import WindowStatus
 from tasks.records import event_schema, page_schema, schema
 from tasks.records.storage.database import Database
-from tasks.rules.timing.admission import WindowStatus
 
 PAGES_ROLE: Final = "fleetpatch_pages"
 """Who administers PostgreSQL makes it: deployments/compose/databases.sql."""

@@ -5,10 +5,11 @@ from typing import Any
 
 from sqlalchemy import Row, select, update
 
+from tasks.domain.states import WindowStatus
 from tasks.records import schema
 from tasks.records.statements import build_row, insert_missing, upsert_row
 from tasks.records.storage.database import Database
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 
 _OCCURRENCES = schema.occurrences
 _FINAL_STATUSES = (WindowStatus.CLAIMED.value, WindowStatus.CANCELLED.value)

@@ -1,7 +1,13 @@
 """Finds and creates private directories for reports, and checks before a run that they are writable."""
 
 import errno
+import fcntl
+import os
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -64,3 +70,73 @@ def build_report_error(error: OSError, directory: Path) -> ReportError:
         return build_storage_error(ReportError, message, fault)
     where, hint = error.filename or directory, _ERRNO_HINTS.get(error.errno or 0, _DEFAULT_HINT)
     return ReportError(f"the report can't be written to {where}: {error.strerror or error}", hint=hint)
+
+
+_GENERATION_FILE: Final = ".generation"
+"""In the folder of a report: when the process that wrote it took its run, so that no older process replaces it."""
+_HOLD_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.05
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+
+
+@contextmanager
+def hold_report_folder(folder: Path, generation: datetime | None) -> Iterator[int]:
+    """Keep other processes from replacing files of a report inside a ``with`` block, and give the folder's descriptor.
+
+    A process that was stopped inside its block, for longer than others wait, may wake up there at any time. So the
+    folder that it holds is moved aside, and what it still renames stays in there.
+
+    Args:
+        folder: the folder of the report of one run. It exists.
+        generation: when this process took its run; None: it has no run, and what it writes is what the records have.
+
+    Raises:
+        ReportError: a process that has taken the run later has written the report.
+        OSError: the folder can't be used.
+    """
+    descriptor = _lock_folder(folder)
+    try:
+        written = _read_generation(descriptor)
+        if generation is not None and generation < written:
+            raise ReportError(
+                f"{folder} has the report of a process that took the run later, at {written:%Y-%m-%d %H:%M:%S} UTC",
+                hint="It is kept: the records have its results.",
+            )
+        if generation is not None and generation > written:
+            new_file = f"{_GENERATION_FILE}.{os.getpid()}.part"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            with os.fdopen(os.open(new_file, flags, 0o600, dir_fd=descriptor), "w", encoding="ascii") as file:
+                file.write(generation.astimezone(UTC).isoformat())
+            os.replace(new_file, _GENERATION_FILE, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lock_folder(folder: Path) -> int:
+    """Return the descriptor of a folder that only this process holds."""
+    until = time.monotonic() + _HOLD_SECONDS
+    while True:
+        ensure_private_directory(folder)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if folder.stat().st_ino == os.fstat(descriptor).st_ino:
+                    return descriptor
+        except BlockingIOError:
+            if time.monotonic() > until:
+                folder.rename(folder.with_name(f"{folder.name}.left-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"))
+            else:
+                time.sleep(_POLL_SECONDS)
+        os.close(descriptor)
+
+
+def _read_generation(descriptor: int) -> datetime:
+    try:
+        with os.fdopen(
+            os.open(_GENERATION_FILE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=descriptor), encoding="ascii"
+        ) as file:
+            return datetime.fromisoformat(file.read().strip())
+    except (FileNotFoundError, ValueError):
+        return _FIRST

@@ -1,13 +1,13 @@
 """Writes the report of a run into its own directory.
 
 A report lists the missing security updates of each machine, so it is confidential: directories have mode 0700, files
-0600. A file is complete or absent: it is written under a temporary name and then renamed. The page is written last,
+0600. A file is complete or absent: it is written in a temporary folder and then renamed. The page is the last,
 because it names the other files.
 """
 
 import os
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from tasks.reports.export.json_document import render_json_lines
 from tasks.reports.export.tabular_formats import render_csv, render_parquet
 from tasks.reports.html.renderer import render_html
 from tasks.reports.log_files import LOG_DIRECTORY_NAME, build_log_file_name, sanitize_log
-from tasks.reports.report_directory import build_report_error
+from tasks.reports.report_directory import build_report_error, hold_report_folder
 from tasks.reports.sanitizing import to_safe_file_name
 from tasks.rules.automatic.progress import RolloutProgress
 
@@ -36,8 +36,12 @@ def write_report(
     *,
     now: datetime | None = None,
     rollout: RolloutProgress | None = None,
+    generation: datetime | None = None,
+    is_current: Callable[[], bool] = lambda: True,
 ) -> dict[str, Path]:
     """Write the report into ``directory``/<run id>. Overwrite the files of an earlier call for that run.
+
+    All files are written first, and then get their names together, while no other process may do the same.
 
     Args:
         report: the report.
@@ -46,13 +50,15 @@ def write_report(
         formats: one or more of "html", "csv", "parquet", "json".
         now: the time of the page, see render_html.
         rollout: how far the rollout is that the run belongs to; None: it belongs to none.
+        generation: when this process took its run; None: it writes what the records have.
+        is_current: whether the report still tells what became of the run. Asked just before files get their names.
 
     Returns:
         Paths by key: "directory", and for the requested formats "html", "json", "logs" (a directory), and
         "csv.<table>" and "parquet.<table>" for each table.
 
     Raises:
-        ReportError: the report cannot be written. No incomplete file remains.
+        ReportError: the report cannot be written, or it is out of date. No incomplete file remains.
         ValueError: a format is unknown.
     """
     unknown = set(formats) - set(FORMATS)
@@ -63,9 +69,22 @@ def write_report(
     written = {"directory": report_directory}
     try:
         ensure_private_directory(report_directory)
-        for key, relative, content in _build_files(report, tables, logs or {}, formats, now, rollout):
-            _write_file(report_directory / relative, content, durable=not key.startswith("log:"))
-            written[key] = report_directory / relative
+        with tempfile.TemporaryDirectory(dir=report_directory, prefix=".part-") as part:
+            relative_names = []
+            for key, relative, content in _build_files(report, tables, logs or {}, formats, now, rollout):
+                _write_file(Path(part) / relative, content, durable=not key.startswith("log:"))
+                written[key] = report_directory / relative
+                relative_names.append(relative)
+            with hold_report_folder(report_directory, generation) as descriptor:
+                if not is_current():
+                    raise ReportError(
+                        f"the report of run {report.run.id} is out of date, so it was not written",
+                        hint="Another process has changed the run meanwhile.",
+                    )
+                if logs:
+                    ensure_private_directory(report_directory / LOG_DIRECTORY_NAME)
+                for relative in relative_names:
+                    os.replace(f"{Path(part).name}/{relative}", relative, src_dir_fd=descriptor, dst_dir_fd=descriptor)
     except OSError as error:
         raise build_report_error(error, report_directory) from error
     if logs:
@@ -100,20 +119,14 @@ def _build_files(
 
 
 def _write_file(path: Path, content: bytes | Iterator[bytes], *, durable: bool) -> None:
-    """Write a file under a temporary name in its directory, then rename it.
+    """Write a file, mode 0600.
 
     ``durable`` waits until the data is on the disk. Logs are not durable: there may be a thousand, and the records have
     them too.
     """
     ensure_private_directory(path.parent)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")  # 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines([content] if isinstance(content, bytes) else content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.writelines([content] if isinstance(content, bytes) else content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())

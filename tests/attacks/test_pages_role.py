@@ -14,7 +14,7 @@ from flows.installation_checks import check_installation
 from flows.ports.caller import Caller
 from flows.recovery.cancellation import record_stop_request
 from tasks.domain.errors import RecordsError
-from tasks.domain.states import FindingLevel, OperationState
+from tasks.domain.states import FindingLevel, OperationState, WindowStatus
 from tasks.records import setup
 from tasks.records.access_tokens import SqlAccessTokens
 from tasks.records.approvals import SqlApprovals
@@ -26,7 +26,7 @@ from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 from tests.contract.next_release import make_migrations
 from tests.support import builders, postgres
 

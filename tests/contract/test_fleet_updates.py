@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.domain.states import OperationState, UpdateState
+from tasks.domain.states import OperationState, UpdateState, WindowStatus
 from tasks.records.approvals import ApprovalDecision, SqlApprovals, read_decided_approvals
 from tasks.records.measures import SAMPLES, read_learned_durations
 from tasks.records.queries import updates, windows
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 from tests.contract.records_subjects import BOTH, opened
 from tests.support import builders as make
 from tests.support.fake_clock import START, FakeClock

@@ -18,11 +18,10 @@ from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Selection, Window
-from tasks.domain.states import Classification
+from tasks.domain.states import Classification, WindowStatus
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.maintenance.model import ApplyCause
-from tasks.rules.timing.admission import WindowStatus
 from tasks.rules.updates.selection import select_updates
 from tests.contract.records_subjects import new_database
 from tests.contract.test_maintenance_tick import CURL, DAY, HOUR, START

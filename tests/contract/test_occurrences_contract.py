@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tasks.domain.states import WindowStatus
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 from tests.contract.records_subjects import BOTH, new_database
 
 START = datetime(2026, 11, 21, 0, 0, tzinfo=UTC)

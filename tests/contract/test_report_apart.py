@@ -1,6 +1,7 @@
 """The report of a large run: written by a process of its own, from the records."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def test_a_report_that_was_saved_is_written_alike_by_another_process(tmp_path: P
     saved = samples.forty()[0]
     report = replace(saved, run=replace(saved.run, message="what Prefect did not receive"))  # is saved later
 
-    apart = write_report_apart(report, tmp_path / "apart", FORMATS, save(saved, tmp_path))
+    apart = write_report_apart(report, tmp_path / "apart", FORMATS, report.run.started_at, save(saved, tmp_path))
 
     here = write_report(report, tmp_path / "here")
     assert apart.keys() == here.keys()
@@ -38,10 +39,12 @@ def test_a_report_of_which_the_records_lack_a_part_is_not_written_apart(tmp_path
     report = samples.forty()[0]
     url = save(replace(report, outcomes=report.outcomes[1:]), tmp_path)
     with pytest.raises(ReportError, match="the records lack 1 of 40 outcomes"):
-        write_report_apart(report, tmp_path / "apart", FORMATS, url)
+        write_report_apart(report, tmp_path / "apart", FORMATS, report.run.started_at, url)
     assert not (tmp_path / "apart").exists()
 
 
 def test_a_process_that_can_not_read_the_records_says_why(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match=r"the report was not written: .*there is no run"):
-        write_report_apart(samples.forty()[0], tmp_path, FORMATS, f"sqlite:///{tmp_path / 'other.db'}")
+        write_report_apart(
+            samples.forty()[0], tmp_path, FORMATS, datetime.now(UTC), f"sqlite:///{tmp_path / 'other.db'}"
+        )

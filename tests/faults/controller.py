@@ -240,15 +240,16 @@ class LeasesLine:
         """See Leases. It is asked once, before a run begins, and changes nothing."""
         self._leases.require_known_stops()
 
-    def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> None:
+    def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> datetime:
         """See Leases."""
         self._of.holder = holder.id
 
-        def act() -> None:
-            self._leases.acquire(run_id, holder, seconds)
+        def act() -> datetime:
+            taken_at = self._leases.acquire(run_id, holder, seconds)
             self._of.since = self._of.hub.now
+            return taken_at
 
-        self._ask("take", act)
+        return self._ask("take", act)
 
     def renew(self, run_id: str, holder: LeaseHolder, seconds: float) -> LeaseRenewal:
         """See Leases."""

@@ -22,10 +22,10 @@ from prefect.states import Pending, Running, Suspended
 
 from deployments.sync import builtin_deployments
 from tasks.domain.model import RunInfo
+from tasks.domain.states import WindowStatus
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.rules.timing.admission import WindowStatus
 from tests.ci.tree import TOP
 from tests.support.command import run_command
 from tests.support.environment import PYTHONPATH

@@ -23,11 +23,11 @@ from flows.reconcile import reconcile_fleet
 from flows.recovery.missed_windows import record_missed_windows
 from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.request_parts import NotifyRequest
-from tasks.domain.states import NotificationOccasion, OperationState
+from tasks.domain.states import NotificationOccasion, OperationState, WindowStatus
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 from tasks.steps.context.run_control import LoggingListener
 from tests.flows.served import Served
 from tests.support.fake_clock import FakeClock

@@ -15,11 +15,10 @@ from flows.ports.caller import Caller
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin, read_flow_run_origin
 from flows.request.patch_request import PatchRequest, WindowRequest
 from tasks.domain.errors import RequestError
-from tasks.domain.states import NotificationOccasion, OperationState
+from tasks.domain.states import NotificationOccasion, OperationState, WindowStatus
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.rules.timing.admission import WindowStatus
 from tests.flows.served import Served
 from tests.flows.test_windowed import DUE, OPENS, admitted, asked, door, message, refused, within
 from tests.support.fleet import SimFleet

@@ -11,11 +11,11 @@ from prefect.exceptions import ParameterTypeError
 from flows.maintenance import build_staging_request, prune_records, report_fleet, stage_fleet
 from flows.request.patch_request import WindowRequest
 from flows.request.request_parts import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
-from tasks.domain.states import HookKind, OperationState, RebootState, UpdateState
+from tasks.domain.states import HookKind, OperationState, RebootState, UpdateState, WindowStatus
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 from tests.support import builders as make
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

@@ -23,12 +23,12 @@ from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.request_parts import FreezeRequest
 from tasks.domain.errors import RecordsUnavailable
 from tasks.domain.model import RunReport
-from tasks.domain.states import NotificationOccasion, OperationState
+from tasks.domain.states import NotificationOccasion, OperationState, WindowStatus
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.runs.approval import UNKNOWN_STARTER
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 from tests.flows.served import Served
 from tests.support.fake_clock import FakeClock
 from tests.support.fleet import SimFleet

@@ -19,11 +19,10 @@ from prefect.states import Cancelling
 
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import JournalMark
-from tasks.domain.states import OperationState
+from tasks.domain.states import OperationState, WindowStatus
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.rules.timing.admission import WindowStatus
 from tests.ci.tree import TOP
 from tests.lab.engine import Fleet, configured_times
 from tests.lab.fleet import LabHost

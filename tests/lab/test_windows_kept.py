@@ -14,11 +14,11 @@ from prefect.states import Cancelled
 from flows.approval.decisions import approve_run, find_waiting_runs
 from tasks.domain.errors import RecordsError, RunNotFound
 from tasks.domain.model import Outcome, RunInfo
-from tasks.domain.states import OperationState
+from tasks.domain.states import OperationState, WindowStatus
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 from tests.lab.fleet import LabHost
 from tests.lab.test_scheduled import Planned, planned, whole_minute
 

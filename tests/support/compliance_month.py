@@ -3,11 +3,11 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from tasks.domain.states import Classification, OperationState, RebootState
+from tasks.domain.states import Classification, OperationState, RebootState, WindowStatus
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 from tests.support.builders import (
     make_assessment,
     make_failed_assessment,

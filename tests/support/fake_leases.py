@@ -55,12 +55,13 @@ class FakeLeases:
     def require_known_stops(self) -> None:
         pass
 
-    def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> None:
+    def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> datetime:
         with self._call("take", run_id):
             now, lease = self.clock.now(), self.held.get(run_id)
             if lease is not None and not lease.over(now) and lease.holder.id != holder.id:
                 raise LeaseHeld(run_id, holder=lease.holder, until=lease.until)
             self.held[run_id] = Held(holder, now + timedelta(seconds=seconds))
+            return now
 
     def renew(self, run_id: str, holder: LeaseHolder, seconds: float) -> LeaseRenewal:
         with self._call("renew", run_id):

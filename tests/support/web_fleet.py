@@ -24,7 +24,7 @@ from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.provided_machines import Consistency, SnapshotState
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.scheduled_events import EventStatus, EventType, ScheduledEvent
-from tasks.domain.states import ChangeState, OperationState, Step
+from tasks.domain.states import ChangeState, OperationState, Step, WindowStatus
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.components import SqlComponents
 from tasks.records.machine_orders import SqlMachineOrders
@@ -37,7 +37,7 @@ from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.automatic.model import Phase, Rollout
 from tasks.rules.maintenance.model import GroupState, HeldPackage
 from tasks.rules.rehearsal import OVERLAY_ACT
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 from tests.support import web_fleet_runs as runs
 from tests.support.fake_clock import FakeClock
 from tests.support.made_once import make_once

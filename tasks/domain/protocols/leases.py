@@ -85,8 +85,10 @@ class Leases(Protocol):
     may differ. Every method is safe to repeat when its answer was lost.
     """
 
-    def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> None:
-        """Acquire a run's lease for that many seconds.
+    def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> datetime:
+        """Acquire a run's lease for that many seconds, and return when that was, by the clock of the store.
+
+        The time orders the processes of a run: whoever takes the lease later has a later one.
 
         It succeeds when the lease is free or expired, or when this holder has it already. When several processes ask
         at once, exactly one gets the lease.

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from inventory.data_class import dataclass
-from tasks.domain.errors import RecordsError
+from tasks.domain.errors import LeaseLost
 from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport, UpdateKey
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.states import Step
@@ -22,6 +22,8 @@ class JournalMark(StrEnum):
 
 ROLLOUT_PREFIX: Final = "rollout:"
 """Begins the name of a rollout in a request's ``updates.as_in_run``."""
+PUBLISH_ACT: Final = "publish"
+"""The act of the entry that the end of a run was published: its files, what Prefect shows, its messages."""
 SHARD_ACT: Final = "shard"
 """The act of entries about the run of a shard, whose id is their key: it is about to be started, or it shall not begin.
 """
@@ -42,9 +44,9 @@ class JournalEntry:
     detail: dict[str, object] = field(default_factory=dict)
 
 
-def build_lease_lost_error() -> RecordsError:
+def build_lease_lost_error() -> LeaseLost:
     """Return the error for a process that writes about a run whose lease it has lost."""
-    return RecordsError(
+    return LeaseLost(
         "another process executes this run now, so this process writes nothing more about it",
         hint="Look at the run: the other process continues it.",
     )

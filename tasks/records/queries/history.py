@@ -116,6 +116,11 @@ class History:
         query = select(schema.runs.c.document).order_by(schema.runs.c.started_at).limit(1)
         return next(iter(self._read_run_list(query, "look up the oldest run")), None)
 
+    def is_unchanged(self, run: RunInfo) -> bool:
+        """Return whether the records still say the same of how a run is, or has ended."""
+        recorded = self.find_run(run.id)
+        return (recorded.state, recorded.ended_at) == (run.state, run.ended_at)
+
     def find_run(self, id_or_prefix: str) -> RunInfo:
         """Return a run by its id or by an unambiguous prefix of its id; that of a shard by its id only.
 

@@ -23,21 +23,10 @@ from enum import StrEnum
 from inventory.data_class import dataclass
 from inventory.machine import Machine, PatchOwner
 from tasks.domain.model import Window
-from tasks.domain.states import RebootPolicy
+from tasks.domain.states import RebootPolicy, WindowStatus
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.local_time import format_date_and_time, format_duration, format_time_with_zone
 from tasks.rules.timing.maintenance_window import compute_cut_off, describe_cut_off, describe_window
-
-
-class WindowStatus(StrEnum):
-    """The status of one window of a configuration."""
-
-    CLAIMED = "run"  # a run has it
-    MISSED = "missed"  # when its run started, the window was over or the cut-off had passed
-    FROZEN = "frozen"
-    CANCELLED = "cancelled"  # a person cancelled it
-    HELD = "held"  # maintenance control holds what is pending, and nothing else was to be installed
-    REPLACED = "replaced"  # the request changed after Prefect made the run; not recorded: another run may have it
 
 
 @dataclass(frozen=True, slots=True)

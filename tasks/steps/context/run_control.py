@@ -52,6 +52,8 @@ class StopToken:
         is_lease_lost: another process has the run now. This process does not touch the machines and their locks.
         still_holds_lease: returns whether this process still has the run lease. Called just before a machine is
             changed.
+        confirm_lease: asks the records whether it has. Called just before something about the run is shown or sent.
+        lease_taken_at: when this process took the lease, by the clock of the records; None: the run has none.
     """
 
     def __init__(self) -> None:
@@ -60,6 +62,8 @@ class StopToken:
         self.is_suspended = False
         self.is_lease_lost = False
         self.still_holds_lease: Callable[[], bool] = lambda: True
+        self.confirm_lease: Callable[[], bool] = lambda: True
+        self.lease_taken_at: datetime | None = None
 
     def request_stop(self, reason: str) -> None:
         """Ask the run to stop. Only the first reason is kept."""

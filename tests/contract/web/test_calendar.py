@@ -12,10 +12,10 @@ from icalendar import Calendar, Component
 
 from deployments.preview import upcoming_windows
 from fleetpatch.pages import calendar
-from tasks.domain.states import OperationState
+from tasks.domain.states import OperationState, WindowStatus
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.calendar.schedule import Occurrence
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
 from tests.support.web_site import Site, serve_site

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.domain.states import OperationState
+from tasks.domain.states import OperationState, WindowStatus
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.automatic.model import Phase, Rollout
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
 from tests.support.web_site import Site, serve_site

@@ -21,8 +21,8 @@ from deployments.server.snapshot import (
     WorkQueueInfo,
 )
 from tasks.domain.model import Finding
-from tasks.domain.states import FindingLevel
-from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.domain.states import FindingLevel, WindowStatus
+from tasks.rules.timing.admission import WindowClaim
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 OLD = NOW - timedelta(days=3)

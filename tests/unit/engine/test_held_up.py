@@ -28,13 +28,13 @@ class Monotonic:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def monotonic(self) -> float:
+    def read_seconds(self) -> float:
         return self.seconds
 
 
 def test_a_process_that_is_stopped_before_it_reads_the_answer_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, leases, control = Monotonic(), FakeLeases(), StopToken()
-    monkeypatch.setattr(run_lease, "time", clock)
+    monkeypatch.setattr(run_lease, "_read_seconds", clock.read_seconds)
     monkeypatch.setattr(run_lease, "RENEW_SECONDS", 1e6)
     ours = LeaseRenewer(leases, RUN, control, US)
     with ours:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import RunReport
@@ -105,10 +106,10 @@ def test_a_run_whose_records_fail_writes_its_report_without_raw_output(fleet: Si
     def read_no_logs(report: RunReport) -> dict[str, str]:
         raise RecordsUnavailable("the database is away")
 
-    runner = LocalRunner(tmp_path, ("html", "json"), replace(fleet.ports(), read_logs=read_no_logs))
+    ports, runner = replace(fleet.ports(), read_logs=read_no_logs), LocalRunner(tmp_path, ("html", "json"))
 
     with pytest.raises(RecordsError, match="told to fail"):
-        fleet.patch(runner=runner)
+        FleetRun(fleet.request(), ports, runner, run_id="20260310-010000-aaaaaa").execute()
 
     (written,) = tmp_path.glob("*/report.json")
     (machine,) = json.loads(written.read_text())["machines"]

@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Window
-from tasks.domain.states import RebootPolicy
+from tasks.domain.states import RebootPolicy, WindowStatus
 from tasks.rules.calendar.freezes import Freeze, build_freeze
-from tasks.rules.timing.admission import (
-    AdmissionRefusal,
-    WindowClaim,
-    WindowStatus,
-    check_admission,
-    compute_last_start,
-)
+from tasks.rules.timing.admission import AdmissionRefusal, WindowClaim, check_admission, compute_last_start
 
 START = datetime(2026, 11, 21, 0, 0, tzinfo=UTC)
 NIGHT = Window(START, START + timedelta(hours=2), "Europe/Berlin")  # 01:00 to 03:00 there

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.model import Window
+from tasks.domain.states import WindowStatus
 from tasks.rules.timing.admission import (
     MISSED_WINDOW_GRACE_PERIOD,
     FlowRunState,
     MissedWindow,
     ScheduledRun,
     WindowClaim,
-    WindowStatus,
     find_missed_window,
 )
 

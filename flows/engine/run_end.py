@@ -1,0 +1,67 @@
+"""Publishes the end of a run, in this one place: its report files, what Prefect shows, its messages.
+
+The records come first: what is published is what they have, and only the process with the lease of the run publishes.
+A process that was stopped, and whose run another one has ended meanwhile, publishes nothing. Where a lease can't guard
+a write to its last moment, the write is compared with the records afterwards: files have the time at which their writer
+took the run, and Prefect is corrected.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from flows.ports.ports import Ports, Runner
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.records import PUBLISH_ACT, JournalEntry, JournalMark, build_lease_lost_error
+from tasks.domain.states import NotificationOccasion, OperationState, Step
+
+logger = logging.getLogger(__name__)
+
+Notify = Callable[[NotificationOccasion, RunReport], None]
+
+
+def publish_end(report: RunReport, runner: Runner, ports: Ports, notify: Notify, *, is_recorded: bool = True) -> None:
+    """Publish a run that has ended, or that is suspended. A failure is reported, and does not fail the run.
+
+    The journal gets that it was done, so that another process does it if this one dies before.
+
+    Args:
+        report: what the records have of the run.
+        runner: shows the end.
+        ports: of the run.
+        notify: tells people.
+        is_recorded: whether the records have all of it. If not, people are told that the run failed.
+
+    Raises:
+        LeaseLost: another process executes the run, or has ended it. Nothing was published.
+    """
+    if not ports.stop_token.confirm_lease():
+        raise build_lease_lost_error()
+    run = report.run
+    files = ports.write_report_files(report, runner.report_directory, runner.report_formats)
+    if undelivered := runner.show_end(report, files):
+        ports.listener.on_message(undelivered)
+        message = f"{run.message}; {undelivered}" if run.message else undelivered
+        report = replace(report, run=replace(run, message=message))
+        ports.write_report_files(report, runner.report_directory, runner.report_formats)
+        try:
+            ports.records.save(report)
+        except RecordsError as error:
+            logger.error("what Prefect did not receive of run %s is not in the records: %s", run.id, error)  # noqa: TRY400 - no fault of ours
+    if run.kind != "patch" or run.state is OperationState.IN_PROGRESS:
+        return
+    notify(NotificationOccasion.FAILED if not is_recorded else find_end_occasion(run.state), report)
+    entry = JournalEntry(run.id, "", Step.REPORT, JournalMark.AFTER, PUBLISH_ACT, run.state.value, ports.clock.now())
+    try:
+        ports.records.append_entry(entry)
+    except RecordsError as error:
+        logger.warning("the journal of run %s lacks that its end was published: %s", run.id, error)
+
+
+def find_end_occasion(state: OperationState) -> NotificationOccasion:
+    """Return of what people are told when a run has ended in a state. Pure."""
+    if state is OperationState.FAILED:
+        return NotificationOccasion.FAILED
+    is_cancelled = state in {OperationState.CANCELLED, OperationState.NOT_STARTED}
+    return NotificationOccasion.CANCELLED if is_cancelled else NotificationOccasion.FINISHED
