@@ -23,6 +23,7 @@ from flows.recovery.flow_runs import (
 from flows.recovery.missed_windows import record_missed_windows
 from flows.recovery.reconciliation import recover_run, recover_runs
 from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
+from flows.recovery.unpublished_ends import publish_missing_ends
 from inventory.machine import DEFAULT_SITE
 from inventory.name_lists import format_count
 from inventory.sites import SITE_VARIABLE, find_site
@@ -43,7 +44,7 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     records each machine's true state.
 
     A flow run that Prefect shows without an end, although the records say that its run is over, gets that end: its
-    server was away at the end of the run.
+    server was away at the end of the run. The end of a run whose process died before it had told anybody is published.
 
     Scheduled events whose run has ended, or whose time is over, are ended. Snapshots that have expired are deleted, and
     copies of machines that rehearsals of ended runs have left.
@@ -87,6 +88,8 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     with get_client(sync_client=True) as client:
         for orphan in end_orphaned_flow_runs(client, caller.records_url, SystemClock().now(), own_site):
             caller.listener.on_message(f"{orphan.description}: corrected in Prefect")
+    for run_id in publish_missing_ends(caller):
+        caller.listener.on_message(f"run {run_id}: its end was published; its process had died before")
     _end_forgotten_events(caller)
     delete_leftovers(caller, caller.listener.on_message)
     abandoned_runs = tuple(stop_runs_cancelled_in_prefect(abandoned_runs, caller))
