@@ -247,6 +247,8 @@ class PrefectForm:
 
         Another state that a person's button gave it, Cancelling or Suspended, stays.
         """
+        if not self._stop_token.still_holds_lease():
+            return
         present = client.read_flow_run(self._parent_flow_run_id).state
         if present is None or not present.is_running() or (present.name == WAITING_STATE_NAME) is is_waiting:
             return

@@ -191,7 +191,12 @@ def write_run_report(
     with open_records(records) as database:
         rollout = read_rollout_progress(database.database, full_report, SystemClock().now())
     written = write_report(
-        full_report, to, logs, [report_format.value for report_format in formats or ReportFormat], rollout=rollout
+        full_report,
+        to,
+        logs,
+        [report_format.value for report_format in formats or ReportFormat],
+        rollout=rollout,
+        is_current=lambda: history.is_unchanged(full_report.run),
     )
     if as_json:
         print_json({"maintenanceRunId": full_report.run.id, "files": {key: str(path) for key, path in written.items()}})
