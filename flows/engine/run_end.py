@@ -51,7 +51,12 @@ def publish_end(report: RunReport, runner: Runner, ports: Ports, notify: Notify,
             logger.error("what Prefect did not receive of run %s is not in the records: %s", run.id, error)  # noqa: TRY400 - no fault of ours
     if run.kind != "patch" or run.state is OperationState.IN_PROGRESS:
         return
-    notify(NotificationOccasion.FAILED if not is_recorded else find_end_occasion(run.state), report)
+    was_stopped = ports.stop_token.is_stopping and not ports.stop_token.is_suspended
+    notify(
+        find_end_occasion(run.state, was_stopped=was_stopped) if is_recorded else NotificationOccasion.FAILED, report
+    )
+    if not is_recorded:
+        return
     entry = JournalEntry(run.id, "", Step.REPORT, JournalMark.AFTER, PUBLISH_ACT, run.state.value, ports.clock.now())
     try:
         ports.records.append_entry(entry)
@@ -59,9 +64,9 @@ def publish_end(report: RunReport, runner: Runner, ports: Ports, notify: Notify,
         logger.warning("the journal of run %s lacks that its end was published: %s", run.id, error)
 
 
-def find_end_occasion(state: OperationState) -> NotificationOccasion:
-    """Return of what people are told when a run has ended in a state. Pure."""
+def find_end_occasion(state: OperationState, *, was_stopped: bool) -> NotificationOccasion:
+    """Return of what people are told when a run has ended. A stop that stopped nothing is no news. Pure."""
     if state is OperationState.FAILED:
         return NotificationOccasion.FAILED
-    is_cancelled = state in {OperationState.CANCELLED, OperationState.NOT_STARTED}
+    is_cancelled = state is OperationState.CANCELLED or (was_stopped and state is not OperationState.SUCCEEDED)
     return NotificationOccasion.CANCELLED if is_cancelled else NotificationOccasion.FINISHED

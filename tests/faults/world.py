@@ -72,7 +72,7 @@ def engine_in_virtual_time() -> Iterator[None]:
     """Have the engine's own threads and its monotonic clock be those of the current hub."""
     with (
         patch.object(flows.execution, "LeaseRenewer", Keeper),
-        patch.object(flows.engine.run_lease, "time", virtual_time),
+        patch.object(flows.engine.run_lease, "_read_seconds", virtual_time.monotonic),
         patch.object(flows.engine.fleet_run, "Lock", lambda: Turnstile(current_hub())),
         patch.object(flows.engine.machine_queue, "Condition", lambda: Notice(current_hub())),
         patch.object(flows.engine.machine_queue, "ThreadPoolExecutor", _open_pool),

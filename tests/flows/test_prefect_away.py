@@ -283,12 +283,12 @@ SUCCEEDED, FAILED, WARNED = OperationState.SUCCEEDED, OperationState.FAILED, Ope
 SHOWN: list[tuple[State[Any], OperationState, str]] = [
     (Running(), SUCCEEDED, "Completed"),
     (Running(), FAILED, "Failed"),
-    (Running(), OperationState.NOT_STARTED, "Cancelled"),
+    (Running(), OperationState.NOT_STARTED, "NotStarted"),
     (Running(), OperationState.IN_PROGRESS, "Running"),  # it is suspended: whoever goes on sets it right
     (Cancelling(), SUCCEEDED, "Completed"),  # too late to change anything
-    (Cancelling(), WARNED, "Cancelled"),
+    (Cancelling(), WARNED, "CompletedWithWarnings"),  # else the run would be Cancelled
     (Cancelled(), SUCCEEDED, "Completed"),
-    (Cancelled(), WARNED, "Cancelled"),
+    (Cancelled(), WARNED, "CompletedWithWarnings"),
     (Suspended(), SUCCEEDED, "Completed"),
     (Crashed(), SUCCEEDED, "Completed"),
     (Crashed(), FAILED, "Failed"),

@@ -221,7 +221,7 @@ def test_a_suspended_run_ends_what_it_has_begun_and_is_gone_on_with_in_its_windo
         assert outcome_of(report, name).reboot.value in {"Completed", "Required"}
     if touched == set(NAMES):  # nothing was left: it is over, and Prefect shows that
         assert report.run.state is not IN_PROGRESS
-        assert shown.state_name == "Completed"
+        assert shown.state_name in {"Completed", "CompletedWithWarnings"}  # as the run
         return
     assert (report.run.state, shown.state_name) == (IN_PROGRESS, "Suspended")
     assert stage.left().wait_reason
@@ -230,7 +230,7 @@ def test_a_suspended_run_ends_what_it_has_begun_and_is_gone_on_with_in_its_windo
     ended = stage.resume()
 
     after = stage.records()
-    assert ended.state_name == "Completed", ended.state
+    assert ended.state_name in {"Completed", "CompletedWithWarnings"}, ended.state
     shown_steps = stage.steps("validate second")
     assert {step: shown_steps[step].name for step in before} == {step: before[step].name for step in before}
     assert {f"install {name}" for name in NAMES} <= {step.name for step in shown_steps.values()}

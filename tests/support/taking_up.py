@@ -7,6 +7,7 @@ from flows.engine.resume_state import parse_recorded_request, read_resume_state
 from flows.local_run import LocalRunner
 from flows.request.patch_request import PatchRequest
 from tasks.domain.model import RunReport
+from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.steps.context.run_control import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
@@ -22,8 +23,10 @@ def begin(fleet: SimFleet, request: PatchRequest, life: Life, control: StopToken
 
 
 def resume(fleet: SimFleet, life: Life | None = None, control: StopToken | None = None) -> RunReport:
-    """Take the run up again, in a new process."""
+    """Take the run up again, in a new process. If its end was recorded, return that."""
     history = FakeHistory(fleet.records)
+    if history.find_run(RUN).state not in UNFINISHED_RUN_STATES:
+        return history.read_report(RUN)
     past = read_resume_state(history, RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
     return _campaign(fleet, parse_recorded_request(past.run), life or Life(), control, resume_state=past).execute()
 

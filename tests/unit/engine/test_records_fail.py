@@ -1,6 +1,7 @@
 """Records that fail: nothing is begun that isn't recorded, what runs is seen to its end, and the run says so."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import RunReport
-from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.protocols.records import PUBLISH_ACT, JournalEntry, JournalMark
 from tasks.domain.states import OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
@@ -22,8 +23,9 @@ class Publishing(LocalRunner):
 
     report: RunReport | None = None
 
-    def publish(self, report: RunReport) -> None:
+    def show_end(self, report: RunReport, files: Mapping[str, Path]) -> str:
         self.report = report
+        return ""
 
 
 def test_records_that_fail_from_the_start_ask_nothing_of_any_machine(fleet: SimFleet) -> None:
@@ -90,7 +92,8 @@ def test_every_act_stands_in_the_journal_before_it_and_after_it(fleet: SimFleet)
 
     fleet.patch()
 
-    told = [(entry.act, entry.mark) for entry in fleet.records.journal if entry.act != "step"]
+    *told, published = [(entry.act, entry.mark) for entry in fleet.records.journal if entry.act != "step"]
+    assert published == (PUBLISH_ACT, JournalMark.AFTER)
     assert told[0] == ("attempt", JournalMark.AFTER)
     assert told[1:] == [
         (act, mark) for act in ("stage", "install", "reboot") for mark in (JournalMark.BEFORE, JournalMark.AFTER)
