@@ -20,7 +20,8 @@ from flows.ports.audit import build_entry
 from flows.ports.caller import Actor
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.tags import use_tagged_fleet
-from flows.prefect_runtime.flow_run_states import build_final_state, correct_flow_run_state
+from flows.prefect_runtime.end_states import build_final_state
+from flows.prefect_runtime.flow_run_states import correct_flow_run_state
 from flows.recovery.flow_runs import find_resume_deployment, start_resume_flow_run
 from flows.recovery.unfinished_runs import describe_left_run, find_run_of_flow_run
 from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
@@ -118,7 +119,7 @@ def _correct_end(records: SqlRecords, run: RunInfo, flow_run: FlowRun, *, is_can
 
     A worker shows that a flow run is Cancelled after this hook only, so another flow run corrects that.
     """
-    if is_cancelled and not build_final_state(run, "", was_cancelled=True).is_cancelled():
+    if is_cancelled and not build_final_state(run).is_cancelled():
         return _start_resume(records, run)
     lease = records.leases.find_lease(run.id)
     if not is_cancelled and (lease is None or not lease.is_held):

@@ -95,12 +95,8 @@ def test_each_end_has_one_state_in_prefect_and_only_patched_machines_are_green()
             assert (shown.type is StateType.COMPLETED) is succeeded
             assert shown.is_final()
             assert "why" in (shown.message or "")
-    shown = {
-        (state := build_final_state(make_run(state=OperationState.NOT_STARTED, refusal=refusal))).type.value
-        + f" {state.name}"
-        for refusal in (None, *WindowStatus)
-    }
-    assert shown == {
+    refused = [build_final_state(make_run(state=OperationState.NOT_STARTED, refusal=why)) for why in WindowStatus]
+    assert {f"{shown.type.value} {shown.name}" for shown in refused} == {
         "FAILED NotStarted",
         "CANCELLED Frozen",
         "CANCELLED Held",
