@@ -10,8 +10,9 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 from pydantic import ValidationError
 
-from flows.prefect_api.api_client import connect_once, limit_retries
+from flows.prefect_api.api_client import limit_retries
 from flows.prefect_api.connection import supply_login
+from flows.prefect_api.prefect_insides import connect_once
 from flows.prefect_api.server_login import LOGIN_HINT, describe_refused_login
 from flows.prefect_api.server_settings import HEALTHY_RESPONSE
 from tasks.domain.errors import CannotRun

@@ -1,21 +1,20 @@
 """A client of Prefect's API without retries and with a short timeout, its results page by page, and its errors."""
 
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import httpx
-from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import SettingsContext, get_settings_context
 
-from flows.prefect_api.kept_answers import keep_answers
+from flows.prefect_api.prefect_insides import connect_once
 
 ANSWER_TIMEOUT_SECONDS = 10.0  # a server that needs longer for one answer counts as unavailable
 RETRY_SECONDS = 1.0  # how often a waiting caller asks again
 NO_ANSWER_ERRORS = (httpx.HTTPError, OSError, ValueError)
 """The errors of Prefect's client if there is no answer, or if another program answers: a proxy's page is no JSON."""
-
-keep_answers()  # here: every process that asks Prefect anything loads this module
 
 
 @contextmanager
@@ -32,21 +31,22 @@ def limit_retries(count: int) -> Iterator[None]:
         yield
 
 
-def connect_once(client: SyncPrefectClient | PrefectClient) -> None:
-    """Let a client of Prefect's API try each connection once.
-
-    Prefect 3.8.8 lets it try four times, and has no setting for it. A server whose packets vanish on the way, and which
-    refuses nothing, then costs four timeouts.
-    """
-    transport: Any = client._client._transport_for_url(client.api_url)  # noqa: SLF001
-    transport._pool._retries = 0  # noqa: SLF001
+def end_retries() -> None:
+    """Let all of Prefect's clients in this process repeat no request from now on."""
+    get_settings_context().settings.client.max_retries = 0
 
 
 @contextmanager
 def open_fail_fast_client() -> Iterator[SyncPrefectClient]:
-    """Give a client that asks once, with a short timeout (``ANSWER_TIMEOUT_SECONDS``)."""
+    """Give a client that asks once, with a short timeout (``ANSWER_TIMEOUT_SECONDS``).
+
+    A server without TLS needs no certificate. Prefect would load all that it trusts, for each client.
+    """
+    settings: dict[str, Any] = {"timeout": ANSWER_TIMEOUT_SECONDS}
+    if (get_settings_context().settings.api.url or "").startswith("http:"):
+        settings["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
     with limit_retries(0):
-        client = get_client(sync_client=True, httpx_settings={"timeout": ANSWER_TIMEOUT_SECONDS})
+        client = get_client(sync_client=True, httpx_settings=settings)
         connect_once(client)
         with client:
             yield client

@@ -4,46 +4,32 @@ Prefect's own would have no password. It is off wherever these flows are importe
 a flow need a configured server.
 
 The end of a flow's function is the end of the flow, also if Prefect did not receive it (``flow_end``).
-
-A run goes on if it loses its place in the limit of its deployment. Prefect 3.8.8 would end its process: when the server
-does not answer three times within seconds, and when a slow process begins after its flow run was scheduled again. The
-claim of the window, the run lease and machine locks keep runs apart, not Prefect's limit.
 """
 
 import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
-from uuid import UUID
 
 import httpx
 from prefect import Flow
-from prefect.concurrency import _leases
 from prefect.context import FlowRunContext
-from prefect.events import worker
 
 from flows.prefect_api.connection import connect_prefect
 from flows.prefect_api.flow_end import claim_flow_result_place, end_flow_process_if_prefect_hangs, use_flow_result_place
 from flows.prefect_api.log_filters import silence_delivery
+from flows.prefect_api.prefect_insides import keep_run_without_place, start_no_server_for_events
 from flows.prefect_api.tags import use_tagged_fleet, use_tagged_site
 from tasks.domain.errors import CannotRun
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# For an event, Prefect 3.8.8 starts its server even where PREFECT_SERVER_EPHEMERAL_ENABLED is false.
-worker.should_emit_events_to_ephemeral_server = lambda: False
-
 logger = logging.getLogger(__name__)
 
 
-def _log_lost_place(exc: BaseException, lease_id: UUID, *_args: object, **_options: object) -> None:
-    """Say that a run has lost its place in the limit of its deployment, in the place of Prefect's function."""
-    logger.warning("Prefect no longer counts this run in the limit of its deployment (%s): %s", lease_id, exc)
-
-
-setattr(_leases, "_handle_lease_renewal_failure", _log_lost_place)  # noqa: B010 - Prefect has no setting for it
-
+start_no_server_for_events()
+keep_run_without_place()
 silence_delivery()
 
 

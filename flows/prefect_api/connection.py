@@ -14,12 +14,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from flows.prefect_api.forked_process import Process, can_fork, fork_process
 from flows.prefect_api.port_listeners import ENDS_WITH_INPUT, HOSTS_VARIABLE, build_server_command, open_listener
 from flows.prefect_api.server_login import AUTH_VARIABLE, find_login
 from flows.prefect_api.server_settings import (
@@ -34,9 +32,6 @@ from flows.prefect_api.server_settings import (
 )
 from inventory.files.paths import build_storage_error, find_storage_fault, find_temporary_folder
 from tasks.domain.errors import CannotRun
-
-if TYPE_CHECKING:
-    from prefect.settings import Settings
 
 _TIMEOUT_SECONDS: Final = 5.0
 _MAX_BYTES: Final = 10_000  # the answer should be one word
@@ -59,7 +54,6 @@ START_TIMEOUT_SECONDS = 120.0
 _STOP_TIMEOUT_SECONDS = 35.0
 """The server ends itself in 30 (flows/prefect_api/application.py)."""
 _HOST: Final = "127.0.0.1"
-_LOG_SECONDS: Final = 10.0  # how often lines of the log are sent, and at the end; Prefect's default is 2
 
 
 class EphemeralPrefectServer:
@@ -71,11 +65,10 @@ class EphemeralPrefectServer:
     """
 
     def __init__(self) -> None:
-        self._process: Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._environment: dict[str, str] = {}
         self._input: int | None = None
         self._log: Path | None = None
-        self._certificate: Path | None = None
         self._listener: socket.socket
         self._url = ""
 
@@ -85,7 +78,7 @@ class EphemeralPrefectServer:
         return self._process.pid if self._process is not None else None
 
     def open(self) -> Mapping[str, str]:
-        """Let it have an address, where requests wait until it is there (``start`` or ``fork``).
+        """Let it have an address, where requests wait until it is there (``start``).
 
         Returns:
             The environment variables of its clients. One is its password, which only this process and those that it
@@ -116,39 +109,21 @@ class EphemeralPrefectServer:
         }
 
     def start(self) -> None:
-        """Start it as a program. Do not wait for it."""
-
-        def start_program(end: int, log: int) -> Process:
-            return subprocess.Popen(
-                [*build_server_command(self._listener), ENDS_WITH_INPUT],
-                env=self._environment,
-                stdin=end,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=(self._listener.fileno(),),
-            )
-
-        self._begin(start_program)
-
-    def fork(self) -> None:
-        """Start it as a copy of this process, which has one thread, and Prefect's client loaded. Do not wait for it."""
-
-        def copy_process(end: int, log: int) -> Process:
-            listener = self._listener.fileno()
-            serve = partial(_serve_in_copy, listener)
-            return fork_process("prefect-server", serve, self._environment, (end, log, log), kept=[listener])
-
-        self._begin(copy_process)
-
-    def _begin(self, make_process: Callable[[int, int], Process]) -> None:
-        """Make the process, of an input that ends with this process even if it is killed, and of its log."""
+        """Start it. Do not wait for it. Its input ends with this process, even if that is killed."""
         log, name = tempfile.mkstemp(prefix="fleetpatch-prefect-", suffix=".log")
         self._log = Path(name)
         end, self._input = os.pipe()
         try:
             with self._listener:
-                self._process = make_process(end, log)
+                self._process = subprocess.Popen(
+                    [*build_server_command(self._listener), ENDS_WITH_INPUT],
+                    env=self._environment,
+                    stdin=end,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=(self._listener.fileno(),),
+                )
         finally:
             os.close(log)
             os.close(end)
@@ -165,28 +140,8 @@ class EphemeralPrefectServer:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for file in (self._log, self._certificate):
-            if file is not None:
-                file.unlink(missing_ok=True)
-
-    def simplify_client(self, settings: "Settings") -> None:
-        """Leave out of the settings of its clients what this server does not need.
-
-        It ends with its run, so nobody asks for the run's heartbeats, and nobody reads its log meanwhile. It has no
-        TLS, and each client would load all of the 140 certificates that the internet trusts (or those of SSL_CERT_FILE,
-        which Prefect takes as its own setting): they get a file with one.
-        """
-        settings.flows.heartbeat_frequency = None
-        if "PREFECT_LOGGING_TO_API_BATCH_INTERVAL" not in os.environ:
-            settings.logging.to_api.batch_interval = _LOG_SECONDS
-        import certifi  # noqa: PLC0415 - only here
-
-        end = "-----END CERTIFICATE-----\n"
-        descriptor, name = tempfile.mkstemp(prefix="fleetpatch-prefect-", suffix=".pem")
-        self._certificate = Path(name)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(certifi.contents().partition(end)[0] + end)
-        settings.api.ssl_cert_file = name
+        if self._log is not None:
+            self._log.unlink(missing_ok=True)
 
     def wait_until_healthy(self) -> None:
         """Wait until it answers. Raise CannotRun if it ended, or it does not answer."""
@@ -204,16 +159,6 @@ class EphemeralPrefectServer:
             f"the Prefect server does not start: {log[-1] if log else 'it does not answer'}",
             hint="`fleetpatch doctor` checks the installation. --no-prefect patches without Prefect.",
         )
-
-
-def _serve_in_copy(listener: int) -> int:
-    """Be the server, in a copy of a process that has loaded Prefect's client with its own settings."""
-    from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - it is loaded
-
-    from flows.prefect_api.application import serve  # noqa: PLC0415 - only here
-
-    refresh_global_settings_context()
-    return serve(str(listener), ENDS_WITH_INPUT)
 
 
 _SERVERS: Final[list[EphemeralPrefectServer]] = []
@@ -234,15 +179,11 @@ def connect_prefect() -> None:
             server.wait_until_healthy()
 
 
-def begin_connection(*, may_fork: bool = False) -> EphemeralPrefectServer | None:
+def begin_connection() -> EphemeralPrefectServer | None:
     """Do the same without waiting. Return the server that was started, or None if one is configured.
 
     The caller ends the server (``stop_ephemeral_servers``). The settings are changed in the environment: processes that
     this one starts talk to the same server.
-
-    Args:
-        may_fork: whether the server may be a copy of this process, if this has one thread: what both load is loaded
-            once. Only for a program that knows what else it has loaded.
 
     Raises:
         CannotRun: no server can be started.
@@ -256,22 +197,11 @@ def begin_connection(*, may_fork: bool = False) -> EphemeralPrefectServer | None
     server = EphemeralPrefectServer()
     _SERVERS.append(server)
     os.environ.update(server.open())
-    forks = may_fork and can_fork()
-    if not forks:
-        server.start()
-    from prefect.context import (  # noqa: PLC0415 - it takes seconds to load, and a program starts meanwhile
-        get_settings_context,
-        refresh_global_settings_context,
-    )
-
-    if forks:
-        import fastapi.encoders  # noqa: F401, PLC0415 - the client needs it later, and the server at once
-
-        start = server.fork if can_fork() else server.start  # what was loaded may have started threads
-        start()
+    server.start()
     if has_asked_prefect:
+        from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - it has been loaded above
+
         refresh_global_settings_context()
-    server.simplify_client(get_settings_context().settings)
     return server
 
 

@@ -1,24 +1,22 @@
 """Filters of Prefect's logs: an expected error is one line of this project, not a traceback or a dump of events.
 
-While the server is away, Prefect prints each event and each log line that it could not send, with all their data, to
-stderr. What a run says about it (``ApiMonitor``, the report) is enough.
+While the server is away, Prefect prints each event that it could not send, with all its data, to stderr. What a run
+says about it (``ApiMonitor``, the report) is enough.
 """
 
 import logging
-from typing import Any, Final
+from typing import Final
 
 import httpx
-from prefect._internal.concurrency import logger as service_logger
 from prefect.exceptions import CancelledRun
 from prefect.logging import get_logger
-from prefect.logging.handlers import APILogWorker
 
 from tasks.domain.errors import FleetpatchError, InternalError
 from tasks.domain.run_errors import FleetPatchFailed
 
-logger = logging.getLogger(__name__)
-
 _SERVICES: Final = ("APILogWorker", "EventsWorker")
+_DELIVERY_LOGGER: Final = "prefect._internal.concurrency"
+"""The logger of both."""
 _OBSERVERS: Final = ("FlowRunCancellingObserver", "FlowRunSuspendingObserver")
 """What listens for Cancel and Suspend. A run without a server hears of neither."""
 
@@ -74,21 +72,12 @@ def shorten_busy_database(record: logging.LogRecord) -> bool:
     return True
 
 
-async def _send_log_lines(self: Any, items: list[dict[str, Any]]) -> None:  # noqa: ANN401 - Prefect's own worker
-    """Send lines of the log, in the place of Prefect's method, which prints each failure to stderr."""
-    try:
-        await self._client.create_logs(items)
-    except Exception as error:  # noqa: BLE001 - whatever it is, a lost line of the log ends nothing
-        logger.info("Prefect did not receive %d log lines: %s: %s", len(items), type(error).__name__, error)
-
-
 def silence_delivery() -> None:
     """Silence Prefect in this process."""
-    loggers = [service_logger, *map(get_logger, ("engine", "flow_runs", *_OBSERVERS))]
-    loggers += map(logging.getLogger, ("asyncio", *_SERVICES))
+    loggers = [*map(get_logger, ("engine", "flow_runs", *_OBSERVERS))]
+    loggers += map(logging.getLogger, ("asyncio", _DELIVERY_LOGGER, *_SERVICES))
     for library_logger in loggers:
         library_logger.addFilter(_FILTER)
-    setattr(APILogWorker, "_handle_batch", _send_log_lines)  # noqa: B010 - Prefect has no setting for it
 
 
 _FILTER: Final = DeliveryFilter()

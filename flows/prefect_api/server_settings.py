@@ -116,16 +116,6 @@ RUN_SETTINGS = (
         "Nobody listens to the events: the server has no pages, and only the run and its processes know its password.",
     ),
     PrefectSetting(
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL",
-        "4",
-        "To write a few states costs as much as to write many, and nobody looks at them before the end.",
-    ),
-    PrefectSetting(
-        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL",
-        "10",
-        "Events are written every ten seconds, and at the end: nobody reads them before.",
-    ),
-    PrefectSetting(
         "PREFECT_SERVER_API_KEEPALIVE_TIMEOUT",
         "60",
         "The run asks every five seconds, which is when a server closes an unused connection by default.",

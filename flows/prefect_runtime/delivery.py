@@ -1,35 +1,31 @@
 """Whether Prefect's API answers in a run, and which task runs it does not have. Machines never wait for its server."""
 
 import contextvars
-import inspect
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterId, TaskRunFilterState, TaskRunFilterStateType
 from prefect.client.schemas.objects import TERMINAL_STATES
-from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound
-from prefect.logging.handlers import APILogWorker
 
 from flows.prefect_api.api_client import (
     ANSWER_TIMEOUT_SECONDS,
     NO_ANSWER_ERRORS,
     PAGE_SIZE,
     RETRY_SECONDS,
-    connect_once,
-    limit_retries,
+    end_retries,
     open_fail_fast_client,
 )
+from flows.prefect_api.prefect_insides import drop_unsent, shorten_answers
 from inventory.data_class import dataclass
 from inventory.name_lists import format_count
 
@@ -93,18 +89,13 @@ class ApiMonitor:
         """Stop every wait for Prefect: of callers here, of the end of the flow run, and of its process.
 
         Prefect retries each of a flow run's last states and log lines for a minute, and each event of a task run for
-        eight seconds. With hundreds of machines that takes hours. Prefect has no setting for it, so this method changes
-        private attributes: its clients try once. Unsent items are dropped.
+        eight seconds. With hundreds of machines that takes hours. So this process sends each request once from now on,
+        with a short timeout, and unsent items are dropped.
         """
         self._gave_up.set()
-        logs = APILogWorker.instance()
-        try_once(get_client(sync_client=True))
-        if (client := getattr(logs, "_client", None)) is not None:
-            try_once(client)
-        for service in (EventsWorker.instance(), logs):
-            with suppress(queue.Empty):
-                while True:
-                    service._queue.get_nowait()  # noqa: SLF001
+        end_retries()
+        shorten_answers(get_client(sync_client=True), ANSWER_TIMEOUT_SECONDS)
+        drop_unsent(ANSWER_TIMEOUT_SECONDS)
 
     def _check_api(self, client: SyncPrefectClient) -> bool:
         asked_at = time.monotonic()
@@ -120,23 +111,6 @@ class ApiMonitor:
             self._earlier_unreachable_seconds, self._unreachable_since = self.unreachable_seconds, None
             logger.warning("the Prefect server answers again after %.0f s; it gets what it missed", away)
         return answered
-
-
-def try_once(client: SyncPrefectClient | PrefectClient) -> None:
-    """Let a client of Prefect's API send each request once, with a short timeout."""
-    connect_once(client)
-    http: Any = client._client  # noqa: SLF001
-    http.timeout, send = ANSWER_TIMEOUT_SECONDS, http._send_with_retry  # noqa: SLF001
-
-    def send_once(*arguments: object, **options: object) -> object:
-        with limit_retries(0):
-            return send(*arguments, **options)
-
-    async def send_once_in_loop(*arguments: object, **options: object) -> object:
-        with limit_retries(0):
-            return await send(*arguments, **options)
-
-    http._send_with_retry = send_once_in_loop if inspect.iscoroutinefunction(send) else send_once  # noqa: SLF001
 
 
 _CLOSED_CONNECTION: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)

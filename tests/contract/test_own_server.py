@@ -18,14 +18,11 @@ from uuid import uuid4
 import pytest
 from cryptography.fernet import Fernet
 from prefect.client.orchestration import get_client
-from prefect.settings import get_current_settings
 
 from deployments.server.health_checks import SETTING_RULES
 from deployments.server.settings import build_environment
-from flows.prefect_api.application import leave_out_services
 from flows.prefect_api.connection import START_TIMEOUT_SECONDS, EphemeralPrefectServer, find_server_fault
 from flows.prefect_api.encryption_key import KEY_NAME
-from flows.prefect_api.server_database import DatabaseState
 from flows.prefect_api.server_settings import BATCH_SETTINGS, RUN_SETTINGS, SettingTarget, may_name_server
 from inventory.files.own_keys import ensure_key
 from tests.support.environment import PYTHONPATH, without_ours
@@ -98,7 +95,7 @@ def test_it_writes_in_batches_unless_the_user_says_otherwise_and_lets_no_page_in
     with closing(sqlite3.connect(tmp_path / "prefect.db")) as database:
         assert database.execute("SELECT count(*) FROM events WHERE event = 'tested'").fetchone() == (EVENTS,)
     assert stat.S_IMODE((tmp_path / "prefect.db").stat().st_mode) == 0o600
-    absent = {"server.services.triggers.enabled", "server.events.stream_out_enabled", "server.register_blocks_on_start"}
+    absent = {"server.events.stream_out_enabled", "server.register_blocks_on_start"}
     assert {path: at(told, path) for path in absent} == dict.fromkeys(absent, False)
     assert at(told, "server.services.event_persister.enabled") is True
     closed = {"api.cors_allowed_origins": "", "api.csrf_protection_enabled": True, "ui.enabled": False}
@@ -110,24 +107,6 @@ def test_it_writes_in_batches_unless_the_user_says_otherwise_and_lets_no_page_in
     batched = [each.path for each in SETTING_RULES if each.message.startswith(("task runs", "automations read"))]
     assert batched
     assert not [path for path in batched if next(w for w in SETTING_RULES if w.path == path).is_wrong(at(told, path))]
-
-
-@pytest.mark.parametrize(
-    ("has_automations", "given", "wanted"), [(False, "", False), (False, "true", True), (True, "", True)]
-)
-def test_events_are_compared_with_automations_where_there_are_some_or_the_user_says_so(
-    has_automations: bool, given: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from prefect.server.api import server  # it takes seconds to load
-
-    monkeypatch.setattr(server, "background_worker", whole := object())
-    if given:
-        monkeypatch.setenv("PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED", given)
-    settings = get_current_settings().model_copy(deep=True).server
-    settings.services.triggers.enabled = True
-    leave_out_services(settings, DatabaseState(has_all_tables=True, has_automations=has_automations))
-    assert settings.services.triggers.enabled is wanted
-    assert (vars(server)["background_worker"] is whole) is wanted
 
 
 RUN = """

@@ -55,7 +55,6 @@ PROCESSES = {
     "tasks/machines/providers/command.py": "the owner's program",
     "flows/images/signatures.py": "gpgv",
     "flows/prefect_api/connection.py": "flows.prefect_api.application",
-    "flows/prefect_api/forked_process.py": "flows.prefect_api.application, in a copy that has guarded Prefect",
     "flows/report_process.py": "flows.report_process",
     "fleetpatch/cli/commands/server.py": "deployments.worker.prefect_command",
     "deployments/server/launch_plan.py": "flows.prefect_api.application",

@@ -13,9 +13,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments.server import client as server_client
 from deployments.server.client import ServerUnavailable, open_server_client
 from flows.prefect_api import api_client
-from flows.prefect_api.api_client import open_fail_fast_client
-from flows.prefect_runtime import delivery
-from flows.prefect_runtime.delivery import try_once
+from flows.prefect_api.api_client import end_retries, open_fail_fast_client
+from flows.prefect_api.prefect_insides import shorten_answers
 from tests.support.silent_server import silent_server
 
 TIMEOUT = 0.4
@@ -26,7 +25,6 @@ ONE_TIMEOUT = 3 * TIMEOUT  # a busy machine is late; four tries with Prefect's p
 def _silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module, name in (
         (api_client, "ANSWER_TIMEOUT_SECONDS"),
-        (delivery, "ANSWER_TIMEOUT_SECONDS"),
         (server_client, "REQUEST_TIMEOUT_SECONDS"),
     ):
         monkeypatch.setattr(module, name, TIMEOUT)
@@ -60,13 +58,15 @@ def test_a_command_and_the_pages_ask_once() -> None:
 
 def test_a_run_that_has_given_up_asks_once() -> None:
     client = get_client(sync_client=True)
-    try_once(client)
+    end_retries()
+    shorten_answers(client, TIMEOUT)
     assert measure(lambda: client.read_flow_run(uuid4()), httpx.ConnectTimeout) < ONE_TIMEOUT
 
 
 def test_the_log_of_a_run_that_has_given_up_is_sent_once() -> None:
     client = get_client()
-    try_once(client)
+    end_retries()
+    shorten_answers(client, TIMEOUT)
 
     async def ask() -> None:
         await client.create_logs([])

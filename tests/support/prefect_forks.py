@@ -32,8 +32,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from flows.prefect_api.application import remember_valid_schemas
-from flows.prefect_api.idle_queue import calm_docket
 from flows.prefect_api.server_settings import guard_prefect
 from tests.ci.meter import GROUP_VARIABLE, Meter
 from tests.ci.tree import TOP
@@ -266,9 +264,6 @@ def serve(path: Path, owner: int) -> None:
     """Load Prefect's server, and fork one for each connection, until a process ends."""
     for module in _PRELOADED:
         importlib.import_module(module)
-    calm_docket(importlib.import_module("prefect.server.api.background_workers"))  # as fleetpatch's own servers
-    remember_valid_schemas(importlib.import_module("prefect.utilities.schema_tools.validation"))
-    importlib.import_module("flows.prefect_api.kept_answers").keep_answers()
     assert threading.active_count() == 1, "a fork would have no other thread"
     gc.collect()
     gc.freeze()

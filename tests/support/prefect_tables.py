@@ -1,21 +1,17 @@
-"""Prefect's empty tables, for each server that begins with none. PostgreSQL's are made once per release of Prefect.
-
-``python -m tests.support.prefect_tables`` writes ``tables.sql`` anew, after a change of Prefect's release.
-"""
+"""Prefect's empty tables, for each server that begins with none. They are made once per release of Prefect."""
 
 import fcntl
-import sqlite3
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from prefect import __version__
 
-from flows.prefect_api.server_database import TABLES_FILE, TABLES_RELEASE, make_tables
 from tests.ci.tree import TOP
 from tests.support.environment import without_ours
 from tests.support.postgres import Server as Postgres
@@ -38,7 +34,14 @@ def put_tables(home: Path) -> None:
 
 def copy_tables(target: Path) -> None:
     """Put the tables into a new file."""
-    make_tables(f"sqlite:///{target}", TABLES_RELEASE)
+    with _place("sqlite") as made:
+        if not made.exists():
+            with TemporaryDirectory() as home:
+                _upgrade(PREFECT_HOME=home)
+                shutil.copyfile(Path(home) / "prefect.db", made.with_suffix(".new"))
+            made.with_suffix(".new").replace(made)
+        shutil.copyfile(made, target)
+    target.chmod(0o600)
 
 
 def make_postgres_database(postgres: Postgres) -> str:
@@ -58,13 +61,6 @@ def make_postgres_database(postgres: Postgres) -> str:
     return url
 
 
-def make_with_prefect(home: Path) -> str:
-    """Let Prefect make its tables in a folder, and return the statements that make the same in another file."""
-    _upgrade(PREFECT_HOME=str(home))
-    with closing(sqlite3.connect(home / "prefect.db")) as found:
-        return "".join(f"{line.rstrip()}\n" for line in "\n".join(found.iterdump()).splitlines())
-
-
 @contextmanager
 def _place(kind: str) -> Iterator[Path]:
     """Give the file where they are kept, to nobody else meanwhile: tests in other processes want them as well."""
@@ -80,8 +76,3 @@ def _upgrade(**settings: str) -> None:
     with TemporaryDirectory() as home:
         environment = {**without_ours(), "PREFECT_HOME": home, **settings}
         subprocess.run(words, env=environment, capture_output=True, check=True)
-
-
-if __name__ == "__main__":
-    with TemporaryDirectory() as folder:
-        TABLES_FILE.write_text(make_with_prefect(Path(folder)), encoding="utf-8")

@@ -44,15 +44,13 @@ def ensure_prefect_server() -> None:
         _require_prefect_server(url)
     else:
         print_to_stderr("No Prefect server is configured. Starting one for this run (a few seconds) …")
+    server = begin_connection()
     gc.disable()  # what is loaded stays, and to look through it for garbage takes a sixth of the time
-    try:
-        server = begin_connection(may_fork=True)  # before this process has threads
-        with print_elapsed_time("waiting for Prefect"):
-            import flows.patch  # noqa: F401 - loads while the server starts
-    finally:
+    with print_elapsed_time("waiting for Prefect"):
+        import flows.patch  # noqa: F401 - loads while the server starts
+
         gc.freeze()
         gc.enable()
-    with print_elapsed_time("waiting for Prefect"):
         if server is not None:
             server.wait_until_healthy()
         else:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from prefect._internal.concurrency import logger as service_logger
+from prefect._internal.concurrency import logger as service_logger  # whose name log_filters knows
 from prefect.logging import get_logger
 
 from flows.prefect_api.log_filters import silence_delivery
