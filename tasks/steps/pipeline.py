@@ -2,11 +2,12 @@
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
+from inventory.name_lists import join_first_names
 from tasks.domain.errors import (
     LOGIN_REFUSALS,
     FleetpatchError,
@@ -16,9 +17,16 @@ from tasks.domain.errors import (
     ProviderUnavailable,
     RecordsError,
 )
-from tasks.domain.model import Assessment, ErrorInfo, StepRecord
+from tasks.domain.model import Assessment, ErrorInfo, Finding, InstallResult, StepRecord
 from tasks.domain.protocols.records import JournalMark
-from tasks.domain.states import OperationState, RebootState, Step, UpdateState
+from tasks.domain.states import (
+    PRESENT_UPDATE_STATES,
+    FindingLevel,
+    OperationState,
+    RebootState,
+    Step,
+    UpdateState,
+)
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.steps.assess import assess_and_plan
 from tasks.steps.checkpoint import save_checkpoint
@@ -67,8 +75,10 @@ def _install(context: MachineContext) -> MachineState:
     return revert_as_planned(context) if context.plan.snapshot else install(context)
 
 
+_MAX_WARNINGS, _MAX_UPDATES = 3, 10
 _STATES_AFTER_REBOOT: Mapping[RebootState, OperationState] = {
     RebootState.FAILED: OperationState.FAILED,
+    RebootState.UNKNOWN: OperationState.COMPLETED_WITH_WARNINGS,
     RebootState.REQUIRED: OperationState.COMPLETED_WITH_WARNINGS,  # it was due, and it was not done
     RebootState.STARTED: OperationState.COMPLETED_WITH_WARNINGS,
 }
@@ -227,7 +237,7 @@ def _run_step(
         if context.wait is not None:
             context.wait = replace(context.wait, since=began)
             return
-        state, message = evaluate_step(context.state, step)
+        state, message = evaluate_step(context.state, step, download_only=context.options.download_only)
         if step is not Step.ASSESS:
             save_checkpoint(context, step)
     except FleetpatchError as error:
@@ -294,23 +304,49 @@ def _store_error_in_state(
     return OperationState.FAILED, info.message
 
 
-def evaluate_step(machine_state: MachineState, step: Step) -> tuple[OperationState, str]:
-    """Return the state of a step that raised nothing, and a short reason. Pure."""
+def evaluate_step(
+    machine_state: MachineState, step: Step, *, download_only: bool = False
+) -> tuple[OperationState, str]:
+    """Return the state of a step that raised nothing, and a short reason. Pure.
+
+    Succeeded: it did what was due, or nothing was due. What was due and was not done has another state.
+    """
     if machine_state.halted:
-        return OperationState.FAILED, machine_state.halted
+        return machine_state.halted_as, machine_state.halted
+    if step is Step.PRECHECK:
+        return _evaluate_findings(machine_state.findings)
     if step is Step.REBOOT and machine_state.reboots:
         result = machine_state.reboots[-1]
         return _STATES_AFTER_REBOOT.get(result.state, OperationState.SUCCEEDED), f"{result.state}: {result.reason}"
     if step is Step.INSTALL and machine_state.install is not None:
-        failed_updates = [r.update.name for r in machine_state.install.results if r.state is UpdateState.FAILED]
-        if failed_updates:
-            return OperationState.FAILED, f"failed: {', '.join(failed_updates[:10])}"
-        unset = [r.update.name for r in machine_state.install.results if r.state is UpdateState.SETUP_FAILED]
-        if unset:
-            return OperationState.COMPLETED_WITH_WARNINGS, f"setup failed: {', '.join(unset[:10])}"
-    if step is Step.VALIDATE and machine_state.validation is not None and not machine_state.validation.is_healthy:
-        return OperationState.FAILED, describe_blocking_findings(machine_state.validation.findings)
+        return _evaluate_install(machine_state.install, download_only=download_only)
+    if step is Step.VALIDATE and machine_state.validation is not None:
+        return _evaluate_findings(machine_state.validation.findings)
     return OperationState.SUCCEEDED, ""
+
+
+def _evaluate_findings(findings: Sequence[Finding]) -> tuple[OperationState, str]:
+    if blocking := describe_blocking_findings(findings):
+        return OperationState.FAILED, blocking
+    warnings = [str(finding) for finding in findings if finding.level is FindingLevel.WARN]
+    state = OperationState.COMPLETED_WITH_WARNINGS if warnings else OperationState.SUCCEEDED
+    return state, join_first_names(warnings, _MAX_WARNINGS)
+
+
+def _evaluate_install(install: InstallResult, *, download_only: bool) -> tuple[OperationState, str]:
+    def join_names(state: UpdateState) -> str:
+        return join_first_names([one.update.name for one in install.results if one.state is state], _MAX_UPDATES)
+
+    if failed := join_names(UpdateState.FAILED):
+        return OperationState.FAILED, f"failed: {failed}"
+    if unset := join_names(UpdateState.SETUP_FAILED):
+        return OperationState.COMPLETED_WITH_WARNINGS, f"setup failed: {unset}"
+    reasons = [result.reason for result in install.results if result.state is UpdateState.NOT_ATTEMPTED]
+    if not reasons or (download_only and install.staged_seconds is not None):
+        return OperationState.SUCCEEDED, ""
+    if any(result.state in PRESENT_UPDATE_STATES for result in install.results):
+        return OperationState.COMPLETED_WITH_WARNINGS, f"not attempted: {join_names(UpdateState.NOT_ATTEMPTED)}"
+    return OperationState.NOT_STARTED, reasons[0]
 
 
 def _find_step_before_install(machine_state: MachineState, options: PatchOptions) -> Step:
