@@ -1,17 +1,20 @@
 """The Prefect tasks: for the work of a run, in whatever parts it is shown, and one that publishes its report.
 
-The task run of failed work is Failed (red) in Prefect. No exception is raised, so the other machines continue.
+The task run of failed work is Failed (red) in Prefect. An expected error is not raised, so the other machines continue.
 """
 
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.objects import State, StateType, TaskRun
+from prefect.runtime import task_run
+from prefect.states import Failed
 from prefect.tasks import Task
 
 from inventory.errors import FleetpatchError
@@ -41,37 +44,45 @@ class Execution:
 
     Args:
         name: the name of the task run.
-        work: does the work. It returns the state of the task run; None: Completed.
+        work: does the work, and returns the state of the task run.
 
     Attributes:
         has_begun: whether the work was begun.
-        has_succeeded: whether it neither raised an error nor returned a state.
+        task_run_id: the task run in which it began; None outside of one.
+        end: the type and the name of the state that the task run must get; None: the work raised an error of Python.
         error: what it raised.
     """
 
-    __slots__ = ("_work", "error", "has_begun", "has_succeeded", "name")
+    __slots__ = ("_work", "end", "error", "has_begun", "name", "task_run_id")
 
-    def __init__(self, name: str, work: Callable[[], State[None] | None]) -> None:
+    def __init__(self, name: str, work: Callable[[], State[None]]) -> None:
         self.name, self._work = name, work
-        self.has_begun = self.has_succeeded = False
+        self.has_begun = False
+        self.task_run_id: UUID | None = None
+        self.end: tuple[StateType, str | None] | None = None
         self.error: BaseException | None = None
 
     def __repr__(self) -> str:
         return self.name
 
-    def run(self) -> State[None] | None:
-        """Do the work, and return its state."""
-        self.has_begun, self.has_succeeded, self.error = True, False, None
+    def run(self) -> State[Any]:
+        """Do the work, and return its state. That of an expected error has the error as its data, for the retries."""
+        self.has_begun, self.end, self.error = True, None, None
+        task_run_id = task_run.get_id()
+        self.task_run_id = UUID(task_run_id) if task_run_id else None
         try:
-            state = self._work()
+            state: State[Any] = self._work()
+        except FleetpatchError as error:
+            self.error = error
+            state = Failed(message=error.message, data=error)
         except BaseException as error:
             self.error = error
             raise
-        self.has_succeeded = state is None
+        self.end = (state.type, state.name)
         return state
 
 
-WorkTask = Task[[Execution], State[None] | None]
+WorkTask = Task[[Execution], State[Any]]
 
 
 def build_task(name: str, *, retries: int = 0) -> WorkTask:
@@ -87,7 +98,7 @@ def build_task(name: str, *, retries: int = 0) -> WorkTask:
         cache_policy=NO_CACHE,
         persist_result=False,
     )
-    def run_work(execution: Execution) -> State[None] | None:
+    def run_work(execution: Execution) -> State[Any]:
         return execution.run()
 
     return run_work

@@ -17,7 +17,6 @@ from uuid import UUID
 from prefect.client.schemas.objects import State
 from prefect.context import TagsContext
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Failed
 
 from flows.engine.run_info import count_machines
 from flows.ports.ports import Ports
@@ -27,9 +26,15 @@ from flows.prefect_runtime.delivery import ApiMonitor, BackgroundCall, TaskRunDe
 from flows.prefect_runtime.flow_run_states import close_flow_runs_of, close_stale_steps
 from flows.prefect_runtime.run_artifacts import RunArtifacts, render_link
 from flows.prefect_runtime.run_log import MAX_MACHINES_WITH_STEPS
+from flows.prefect_runtime.task_run_states import (
+    build_edge,
+    build_state,
+    build_step_state,
+    evaluate_assessment,
+    evaluate_wave,
+)
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
-from inventory.name_lists import join_first_names
 from tasks.domain.model import Outcome, RunReport, Wave
 from tasks.domain.protocols.records import build_lease_lost_error
 from tasks.domain.states import OperationState, Step
@@ -46,7 +51,7 @@ from tasks.reports.formatting import format_count
 from tasks.reports.report_directory import find_report_directory
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_control import StopToken
-from tasks.steps.pipeline import call_step_function, call_step_with_retries, evaluate_step, run_steps
+from tasks.steps.pipeline import call_step_function, call_step_with_retries, find_settle_end, run_steps
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +60,6 @@ DELIVERY_TIMEOUT_SECONDS = 90.0
 RETURN_TIMEOUT_SECONDS = 30.0
 """How long to wait then until an unavailable Prefect answers again. A restart of its server takes less."""
 POLL_SECONDS = 1.0  # how often the task run of an assessment looks whether the run must stop
-_MAX_NAMES = 10
 LOG_RETRY_SECONDS = 60.0  # how long Prefect retries log lines; then they are lost in Prefect
 
 
@@ -84,6 +88,8 @@ class PrefectRunner:
         self._is_assessed = False
         self._part: _RunPart | None = None
         self._part_calls: list[BackgroundCall] = []
+        self._parts: list[Execution] = []
+        self._last_steps: dict[str, Execution] = {}
 
     def execute_steps(self, context: MachineContext, *, last: Step = Step.REPORT) -> MachineState:
         """Execute the steps of a machine, each in a task where ``shows_steps``."""
@@ -110,8 +116,7 @@ class PrefectRunner:
         self._api_monitor.stop()
         self._artifacts.show_wave_end(outcomes)
         if self._part is not None:
-            failed = [outcome.machine for outcome in outcomes if outcome.state is OperationState.FAILED]
-            self._part.end(_describe_failed(failed, len(outcomes)) if outcomes else "the wave broke off")
+            self._part.end(*evaluate_wave(outcomes))
             self._part = None
 
     def show_end(self, report: RunReport, files: Mapping[str, Path]) -> str:
@@ -123,16 +128,22 @@ class PrefectRunner:
     def _execute_step(self, context: MachineContext, step: Step) -> MachineState:
         """Run the step's task. Return or raise the step's own result."""
 
-        def execute() -> State[None] | None:
-            state, message = evaluate_step(call_step_function(context, step), step)
-            return Failed(message=message) if state is OperationState.FAILED else None
+        def execute() -> State[None]:
+            machine_state = call_step_function(context, step)
+            next_look = context.wait.until if context.wait is not None else find_settle_end(context)
+            only_downloads = context.options.download_only
+            return build_step_state(machine_state, step, download_only=only_downloads, next_look=next_look)
 
         task = ASSESS_ONCE if step is Step.ASSESS and context.is_retry_disabled else STEP_TASKS[step]
-        self._run_task(task, Execution(f"{step} {context.name}", execute))
+        before = self._last_steps.get(context.name)
+        self._last_steps[context.name] = execution = Execution(f"{step} {context.name}", execute)
+        self._run_task(task, execution, [before] if before is not None else [])
         return context.state
 
-    def _run_task(self, task: WorkTask, execution: Execution) -> None:
+    def _run_task(self, task: WorkTask, execution: Execution, before: Sequence[Execution]) -> None:
         """Run a task, and note what Prefect has of it. The work is done once, even if Prefect fails.
+
+        The drawing of the run has an edge from each of the executions ``before`` it. They delay and prevent nothing.
 
         A task run without tags needs no call to the API. With tags it would wait for their concurrency limits, so it
         has none.
@@ -142,13 +153,14 @@ class PrefectRunner:
         """
         try:
             with TagsContext(current_tags=set()):
-                state = task(execution, return_state=True)
+                state = task(execution, return_state=True, wait_for=_build_edges(before))
         except Exception:  # an error of Prefect: an error of the work is inside the state
             logger.warning("Prefect can't show %s; the run continues", execution.name, exc_info=True)
             self._delivery.unshown.append(execution.name)
         else:
             task_run_id = state.state_details.task_run_id
-            if task_run_id is not None and state.is_completed() is execution.has_succeeded:
+            has_end = not state.is_completed() if execution.end is None else execution.end == (state.type, state.name)
+            if task_run_id is not None and execution.has_begun and has_end:
                 self._delivery.shown[task_run_id] = execution.name
             else:
                 self._delivery.unshown.append(execution.name)
@@ -167,14 +179,14 @@ class PrefectRunner:
     def _end_assessment(self, report: RunReport) -> None:
         self._is_assessed = True
         if self._part is not None:
-            assessments = report.assessments
-            failed = [assessment.machine for assessment in assessments if assessment.error is not None]
-            self._part.end(_describe_failed(failed, len(assessments)))
+            self._part.end(*evaluate_assessment(report.assessments))
             self._part = None
 
     def _begin_part(self, name: str, stop_token: StopToken | None = None) -> "_RunPart":
         part = _RunPart(stop_token)
-        task_run = functools.partial(self._run_task, PART_TASK, Execution(name, part.wait_for_end))
+        execution, before = Execution(name, part.wait_for_end), self._parts[-1:]
+        self._parts.append(execution)
+        task_run = functools.partial(self._run_task, PART_TASK, execution, before)
         self._part_calls.append(BackgroundCall(f"the task run {name}", task_run))
         return part
 
@@ -212,7 +224,10 @@ class PrefectRunner:
             raise build_lease_lost_error()
         close_stale_steps(UUID(self._flow_run_id), self._began_at)
         link = render_link(report.run.id, self._web_url)
-        artifact_ids = publish_report(report.run.id, OpaqueReport(report), files.get("directory"), link)
+        before = _build_edges([*self._parts[-1:], *self._last_steps.values()])
+        artifact_ids = publish_report(
+            report.run.id, OpaqueReport(report), files.get("directory"), link, wait_for=before
+        )
         self._artifacts.finish(report)
         if not self._ports.stop_token.confirm_lease():  # the process may have been stopped just before it wrote
             with open_fail_fast_client() as client:
@@ -230,25 +245,24 @@ class _RunPart:
     """
 
     def __init__(self, stop_token: StopToken | None) -> None:
-        self._over, self._failure, self._stop_token = threading.Event(), "", stop_token
+        self._over, self._stop_token = threading.Event(), stop_token
+        self._end = OperationState.SUCCEEDED, ""
 
-    def end(self, failure: str) -> None:
-        """End the task run: Failed if there is a ``failure``."""
-        self._failure = failure
+    def end(self, state: OperationState, message: str) -> None:
+        """End the task run in this state."""
+        self._end = state, message
         self._over.set()
 
-    def wait_for_end(self) -> State[None] | None:
+    def wait_for_end(self) -> State[None]:
         """Return the state of the task run when the part has ended."""
         while not self._over.wait(POLL_SECONDS):
             if self._stop_token is not None and self._stop_token.is_stopping:
-                return Cancelled(message=self._stop_token.reason)
-        return Failed(message=self._failure) if self._failure else None
+                return build_state(OperationState.CANCELLED, self._stop_token.reason)
+        return build_state(*self._end)
 
 
-def _describe_failed(failed: Sequence[str], count: int) -> str:
-    """Return which machines failed; "" if none."""
-    names = join_first_names(failed, _MAX_NAMES)
-    return f"{len(failed)} of {format_count(count, 'machine')} failed: {names}" if failed else ""
+def _build_edges(executions: Sequence[Execution]) -> list[State[bool]]:
+    return [build_edge(one.task_run_id) for one in executions if one.task_run_id is not None]
 
 
 def build_prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PrefectRunner:

@@ -258,7 +258,7 @@ def _run_step(
         state, message = _store_error_in_state(context, step, began, info)
     record = StepRecord(step, began, clock.now(), state, message)
     context.state = replace(context.state, steps=(*context.state.steps, record))
-    context.listener.on_step_finished(context.name, step, state.value, message or _describe_result(context.state, step))
+    context.listener.on_step_finished(context.name, step, state.value, message or describe_result(context.state, step))
 
 
 def _find_broken_login(context: MachineContext, step: Step, error: FleetpatchError) -> FleetpatchError:
@@ -280,7 +280,7 @@ def _has_begun_change(context: MachineContext) -> bool:
     return any(entry.mark is JournalMark.BEFORE and entry.act in MACHINE_CHANGING_ACTS for entry in entries)
 
 
-def _describe_result(machine_state: MachineState, step: Step) -> str:
+def describe_result(machine_state: MachineState, step: Step) -> str:
     """Return the plan in a few words after the assessment, for people who follow the run; otherwise ""."""
     if step is not Step.ASSESS or machine_state.assessment is None:
         return ""

@@ -14,18 +14,19 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
     FlowRunFilterParentFlowRunId,
 )
-from prefect.client.schemas.objects import Artifact, FlowRun
+from prefect.client.schemas.objects import Artifact, FlowRun, TaskRunResult
 
 WAIT_SECONDS = 240.0  # of patience, on cores that others use
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A flow run with its parts: name -> state's name."""
+    """A flow run with its parts: name -> state's name; and the task runs before each task run, by name."""
 
     run: FlowRun
     subflows: dict[str, str]
     tasks: dict[str, str]
+    edges: dict[str, set[str]]
 
 
 def look(flow_run_id: UUID, tasks: int) -> Seen:
@@ -43,7 +44,12 @@ def look(flow_run_id: UUID, tasks: int) -> Seen:
             if len(ended) >= tasks or time.monotonic() > until:
                 break
             time.sleep(0.2)
-    return Seen(run, states_of(subflows), states_of(found))
+    names = {one.id: one.name for one in found}
+    edges = {
+        one.name: {names[edge.id] for edge in one.task_inputs.get("wait_for", ()) if isinstance(edge, TaskRunResult)}
+        for one in found
+    }
+    return Seen(run, states_of(subflows), states_of(found), edges)
 
 
 def states_of(runs: Sequence[Any]) -> dict[str, str]:

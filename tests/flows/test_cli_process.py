@@ -179,11 +179,11 @@ def assert_prefect_has_all_of(flow_run_id: str, home: Path) -> None:
         def ask(query: str) -> list[Any]:
             return database.execute(query, (flow_run_id,)).fetchall()
 
-        task_runs: dict[str, str] = dict(ask("SELECT name, state_name FROM task_run WHERE flow_run_id = ?"))
+        task_runs: dict[str, str] = dict(ask("SELECT name, state_type FROM task_run WHERE flow_run_id = ?"))
         assert {name for name in task_runs if "first" in name} == {
             f"{step} first" for step in ("assess", "precheck", "install", "reboot", "validate")
         }
-        assert set(task_runs.values()) == {"Completed"}
+        assert set(task_runs.values()) == {"COMPLETED"}
         states = ask(
             "SELECT s.type FROM task_run_state s JOIN task_run t ON s.task_run_id = t.id WHERE flow_run_id = ?"
         )

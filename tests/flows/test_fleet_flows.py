@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,10 @@ def test_a_fleet_that_is_patched_well_and_no_secret_is_among_the_parameters(flee
     (report_task,) = set(seen.tasks) - set(expected)
     (run,) = fleet.records.runs.values()
     assert report_task == f"report {run.id}"
-    assert seen.tasks == {**expected, report_task: "Completed"}
+    assert seen.tasks == {**expected, "reboot db": "NotNeeded", report_task: "Completed"}
+    following = {f"{after} {name}": {f"{step} {name}"} for step, after in pairwise(steps) for name in ("web", "db")}
+    first = {"assess web": set[str](), "assess db": set[str]()}
+    assert seen.edges == {**first, **following, report_task: {"validate web", "validate db"}}
     assert run.flow_run_id == str(run_id)
     assert run.started_by
     told = json.dumps(seen.run.parameters)

@@ -19,7 +19,7 @@ import pytest
 from prefect._flow_run_suspension import mark_flow_run_suspension_requested
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Running, Suspended
@@ -273,7 +273,7 @@ def test_a_step_whose_process_died_is_not_shown_as_running_for_ever(stage: Stage
 
     shown = stage.steps("validate second")
     assert shown[left.id].state_name == "Crashed"
-    assert {step.state_name for step in shown.values() if step.name.endswith(" second")} == {"Completed"}
+    assert {step.state_type for step in shown.values() if step.name.endswith(" second")} == {StateType.COMPLETED}
 
 
 def test_one_that_waits_for_approval_may_be_approved_while_it_is_suspended(stage: Stage) -> None:
