@@ -43,8 +43,10 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     flow run was cancelled or deleted. Finalizing begins nothing new: it waits for jobs that run on machines, and
     records each machine's true state.
 
-    A flow run that Prefect shows without an end, although the records say that its run is over, gets that end: its
-    server was away at the end of the run. The end of a run whose process died before it had told anybody is published.
+    A flow run of the last two days that Prefect shows with another end than the records, or without one, gets the end
+    that the records have: its server was away at the end of the run, or it was cancelled too late. One whose run the
+    records don't have is told, and left alone. The end of a run whose process died before it had told anybody is
+    published.
 
     Scheduled events whose run has ended, or whose time is over, are ended. Snapshots that have expired are deleted, and
     copies of machines that rehearsals of ended runs have left.
@@ -80,14 +82,16 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
             caller.listener.on_message(f"run {abandoned_run.run.id}: would be {abandoned_run.planned_action}")
         with get_client(sync_client=True) as client:
             for orphan in find_orphaned_flow_runs(client, caller.records_url, SystemClock().now(), own_site):
-                caller.listener.on_message(f"{orphan.description}: would be corrected in Prefect")
+                end = ": would be corrected in Prefect" if orphan.run is not None else ""
+                caller.listener.on_message(f"{orphan.description}{end}")
         tell_leftovers(caller, caller.listener.on_message)
         return [abandoned_run.run.id for abandoned_run in abandoned_runs]
     if not own_site:  # the targets of notifications may be known there only
         record_missed_windows(caller)
     with get_client(sync_client=True) as client:
         for orphan in end_orphaned_flow_runs(client, caller.records_url, SystemClock().now(), own_site):
-            caller.listener.on_message(f"{orphan.description}: corrected in Prefect")
+            end = ": corrected in Prefect" if orphan.run is not None else ""
+            caller.listener.on_message(f"{orphan.description}{end}")
     for run_id in publish_missing_ends(caller):
         caller.listener.on_message(f"run {run_id}: its end was published; its process had died before")
     _end_forgotten_events(caller)

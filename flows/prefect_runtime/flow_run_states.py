@@ -68,19 +68,22 @@ def _close_flow_run(flow_run_id: str, report: RunReport) -> None:
         if flow_run.state.is_cancelling():  # its worker would set it to Cancelled afterwards
             wait_for_reported_end(flow_run_id, _CANCELLING_SECONDS)
             flow_run = client.read_flow_run(flow_run.id)
-        end_flow_run(client, flow_run, run, f"its process ended; run {run.id} was resumed: {run.state}")
-        progress = ArtifactFilter(
-            flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]), key=ArtifactFilterKey(any_=[PROGRESS_KEY])
-        )
-        for artifact in client.read_artifacts(artifact_filter=progress):
-            text = render_progress(report, (), None, read_web_url())
-            client.update_artifact(artifact.id, ArtifactUpdate(data=text))
+        end_flow_run(client, flow_run, report, f"its process ended; run {run.id} is over: {run.state}")
 
 
-def end_flow_run(client: SyncPrefectClient, flow_run: FlowRun, run: RunInfo, message: str) -> None:
-    """Set the state of a flow run without a process to its run's end, and mark its open steps and forms as crashed."""
+def end_flow_run(client: SyncPrefectClient, flow_run: FlowRun, report: RunReport, message: str) -> None:
+    """Close a flow run without a process.
+
+    Its state becomes its run's end, its open steps and forms become Crashed, and its progress says how the run ended.
+    """
     _mark_crashed(client, flow_run.id, message)
-    _correct_state(client, flow_run, run, message, must_begin=False)
+    _correct_state(client, flow_run, report.run, message, must_begin=False)
+    progress = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]), key=ArtifactFilterKey(any_=[PROGRESS_KEY])
+    )
+    for artifact in client.read_artifacts(artifact_filter=progress):
+        text = render_progress(report, (), None, read_web_url())
+        client.update_artifact(artifact.id, ArtifactUpdate(data=text))
 
 
 def close_stale_steps(flow_run_id: UUID, began_at: datetime) -> None:

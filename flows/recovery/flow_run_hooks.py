@@ -22,8 +22,8 @@ from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.tags import use_tagged_fleet
 from flows.prefect_runtime.end_states import build_final_state
 from flows.prefect_runtime.flow_run_states import correct_flow_run_state
-from flows.recovery.flow_runs import find_resume_deployment, start_resume_flow_run
-from flows.recovery.unfinished_runs import describe_left_run, find_run_of_flow_run
+from flows.recovery.flow_runs import find_resume_deployment, find_run_of, start_resume_flow_run
+from flows.recovery.unfinished_runs import describe_left_run
 from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import SystemClock
@@ -56,9 +56,7 @@ def _go_on(flow_run: FlowRun, *, is_cancelled: bool) -> None:
     tell = flow_run_logger(flow_run)
     try:
         with use_tagged_fleet(flow_run.tags), open_records() as records:
-            run = find_run_of_flow_run(
-                records, str((flow_run.parameters or {}).get("run_id") or flow_run.id), str(flow_run.id)
-            )
+            run = find_run_of(records, flow_run)
             if is_cancelled:
                 _record_cancellation(records, flow_run, run)
             if run is None:

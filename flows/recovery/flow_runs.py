@@ -1,15 +1,15 @@
 """Flow runs of unfinished and finished runs in Prefect: what recovery starts, reads and corrects there.
 
-Only one flow run resumes a run at a time, however many processes request it. A flow run is orphaned if it is Running or
-Pending in Prefect while its run is over in the records: Prefect's server was away at the end of the run, or a process
-was killed after it.
+Only one flow run resumes a run at a time, however many processes request it. A flow run is orphaned if Prefect shows
+another end than the records, or none: Prefect's server was away at the end of the run, a process was killed after it, a
+cancellation came too late, or the run was ended by another process. One whose run the records don't have is left alone.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -17,6 +17,7 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterEndTime,
     FlowRunFilterParentTaskRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -32,7 +33,8 @@ from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, read_all_pages
 from flows.prefect_api.deployment_changes import to_utc_datetime
 from flows.prefect_api.flow_run_starter import find_fleet_deployment
-from flows.prefect_api.tags import add_fleet_tag, build_site_name
+from flows.prefect_api.tags import add_fleet_tag, build_site_name, serves_fleet
+from flows.prefect_runtime.end_states import build_final_state
 from flows.prefect_runtime.flow_run_origin import build_resume_idempotency_key
 from flows.prefect_runtime.flow_run_states import close_flow_runs_of, end_flow_run
 from flows.recovery.cancellation import record_stop_request
@@ -45,19 +47,24 @@ from tasks.records.audit.log import SqlAuditLog
 from tasks.records.fleets import find_fleet
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
 
 logger = logging.getLogger(__name__)
 
 RESUME_DEPLOYMENT: Final = "resume-fleet/on-demand"
 """The deployment that resumes one run. `fleetpatch deploy` creates it together with the deployment of reconcile_fleet.
 """
-RUN_FLOW_NAMES: Final = ("patch-fleet", "resume-fleet", "assess-fleet", "plan-fleet", "upgrade-components")
+_RECORDED_FLOW_NAMES: Final = ("patch-fleet", "assess-fleet", "plan-fleet", "stage-fleet")
+"""The flows of which each flow run that is Running or Completed has a run in the records."""
+RUN_FLOW_NAMES: Final = (*_RECORDED_FLOW_NAMES, "resume-fleet", "upgrade-components")
 """The flows whose runs are in the records."""
+COMPARED_PERIOD: Final = timedelta(days=2)
+"""Flow runs that ended longer ago are not compared with the records any more."""
 DELIVERY_TIME: Final = timedelta(seconds=30)
 """After its end, a run's own process may still be about to tell Prefect of it."""
 START_TIME: Final = timedelta(minutes=5)
 """A flow run that is Pending for less time may be about to begin once more."""
-_OPEN_STATES: Final = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
+_OPEN_STATES: Final = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.PAUSED)
 STARTUP_GRACE: Final = timedelta(minutes=10)
 """The maximum time from the start of a flow run's process to the lease of its run, on a busy machine."""
 HANDOVER_TIME: Final = timedelta(seconds=10)
@@ -186,68 +193,103 @@ def close_flow_runs_of_ended_run(run_id: str, own_flow_run_id: str, caller: Call
 
 @dataclass(frozen=True, slots=True)
 class OrphanedFlowRun:
-    """A flow run without an end in Prefect, whose run is over in the records."""
+    """A flow run whose end in Prefect is not that of its run in the records."""
 
     flow_run: FlowRun
-    run: RunInfo
+    run: RunInfo | None  # None: the records have no run of it, so nobody knows its end
 
     @property
     def description(self) -> str:
         """Which flow run it is, and how its run ended, as text."""
-        state = self.flow_run.state_name or "without a state"
-        return f"flow run {self.flow_run.name} is {state} in Prefect, and run {self.run.id} is over: {self.run.state}"
+        shown = f"flow run {self.flow_run.name} is {self.flow_run.state_name or 'without a state'} in Prefect"
+        if self.run is None:
+            return f"{shown}, and the records have no run of it: left alone"
+        return f"{shown}, and run {self.run.id} is over: {self.run.state}"
 
 
 def find_orphaned_flow_runs(
     client: SyncPrefectClient, records_url: str | None, now: datetime, site: str = ""
 ) -> tuple[OrphanedFlowRun, ...]:
-    """Return the orphaned flow runs of these records, of one site or (with "") of all.
+    """Return the orphaned flow runs of these records, of one site or (with "") of all. They are open, or ended lately.
+
+    With "", those whose run the records don't have are among them: other records were restored, or it was deleted.
 
     Raises:
         RecordsError: the records can't be read.
         httpx.HTTPError, OSError, ValueError: Prefect gave no answer.
     """
     of_runs = FlowFilter(name=FlowFilterName(any_=list(RUN_FLOW_NAMES)))
-    run_filter = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_OPEN_STATES))),
-        parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
+    recorded = FlowFilter(name=FlowFilterName(any_=list(_RECORDED_FLOW_NAMES)))
+    is_top = FlowRunFilterParentTaskRunId(is_null_=True)
+    filters = (
+        FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_OPEN_STATES))), parent_task_run_id=is_top
+        ),
+        FlowRunFilter(
+            end_time=FlowRunFilterEndTime(after_=cast("Any", now - COMPARED_PERIOD)), parent_task_run_id=is_top
+        ),
     )
-    open_flow_runs = list(
-        read_all_pages(
-            lambda limit, offset: client.read_flow_runs(
+    flow_runs = {
+        flow_run.id: flow_run
+        for run_filter in filters
+        for flow_run in read_all_pages(
+            lambda limit, offset, run_filter=run_filter: client.read_flow_runs(  # type: ignore[misc]
                 flow_filter=of_runs, flow_run_filter=run_filter, sort=FlowRunSort.ID_DESC, limit=limit, offset=offset
             )
         )
-    )
-    if not open_flow_runs:
+    }
+    if not flow_runs:
         return ()
-    orphaned = []
+    recorded_flow_ids = {flow.id for flow in client.read_flows(flow_filter=recorded)}
     with open_records(records_url) as records:
-        for flow_run in open_flow_runs:
-            run = find_run_of_flow_run(
-                records, str((flow_run.parameters or {}).get("run_id") or flow_run.id), str(flow_run.id)
+        return tuple(
+            OrphanedFlowRun(flow_run, run)
+            for flow_run in flow_runs.values()
+            for run in [find_run_of(records, flow_run)]
+            if (
+                site in {"", run.site} and _is_orphaned(records, flow_run, run, now)
+                if run is not None
+                else not site and flow_run.flow_id in recorded_flow_ids and _is_unknown(flow_run, now)
             )
-            state = flow_run.state
-            if run is None or run.state in UNFINISHED_RUN_STATES or run.ended_at is None or state is None:
-                continue
-            if site not in {"", run.site}:
-                continue
-            if now - run.ended_at < DELIVERY_TIME:
-                continue
-            if state.is_pending() and now - to_utc_datetime(state.timestamp) < START_TIME:
-                continue
-            lease = records.leases.find_lease(run.id)
-            if lease is None or not lease.is_held:  # else its process is about to tell Prefect
-                orphaned.append(OrphanedFlowRun(flow_run, run))
-    return tuple(orphaned)
+        )
+
+
+def find_run_of(records: SqlRecords, flow_run: FlowRun) -> RunInfo | None:
+    """Return the run that a flow run has begun or resumed; None if the records have none.
+
+    Whoever may use Prefect writes the parameters: the records say whether this flow run has ever had the run.
+    """
+    run_name = str((flow_run.parameters or {}).get("run_id") or flow_run.id)
+    return find_run_of_flow_run(records, run_name, str(flow_run.id))
+
+
+def _is_orphaned(records: SqlRecords, flow_run: FlowRun, run: RunInfo, now: datetime) -> bool:
+    """Return whether Prefect shows another end of a flow run than its run has, and nobody is about to correct it."""
+    state = flow_run.state
+    if state is None or run.state in UNFINISHED_RUN_STATES or run.ended_at is None:
+        return False
+    if state.type is build_final_state(run).type or now - run.ended_at < DELIVERY_TIME:
+        return False
+    if state.is_pending() and now - to_utc_datetime(state.timestamp) < START_TIME:
+        return False
+    lease = records.leases.find_lease(run.id)
+    return lease is None or not lease.is_held  # else its process is about to tell Prefect
+
+
+def _is_unknown(flow_run: FlowRun, now: datetime) -> bool:
+    """Return whether the records should have a run of a flow run of this fleet that a worker executed. Pure."""
+    state = flow_run.state
+    if state is None or flow_run.deployment_id is None or not serves_fleet(flow_run.tags, find_fleet()):
+        return False
+    return state.is_completed() or (state.is_running() and now - to_utc_datetime(state.timestamp) > START_TIME)
 
 
 def end_orphaned_flow_runs(
     client: SyncPrefectClient, records_url: str | None, now: datetime, site: str = ""
 ) -> tuple[OrphanedFlowRun, ...]:
-    """End the orphaned flow runs in Prefect, with the state of the records, and return them as they were.
+    """Let the orphaned flow runs show the end that the records have, and return them as they were.
 
-    They are those of one site, or with "" of all.
+    They are those of one site, or with "" of all. One whose run the records don't have is left alone.
 
     Raises:
         RecordsError: the records can't be read.
@@ -255,7 +297,11 @@ def end_orphaned_flow_runs(
     """
     orphaned = find_orphaned_flow_runs(client, records_url, now, site)
     for flow_run in orphaned:
-        ended = f" at {flow_run.run.ended_at:%Y-%m-%d %H:%M:%S} UTC" if flow_run.run.ended_at else ""
-        message = f"run {flow_run.run.id} ended{ended}: {flow_run.run.state}. Prefect did not receive it then."
-        end_flow_run(client, flow_run.flow_run, flow_run.run, message)
+        if (run := flow_run.run) is None:
+            continue
+        ended = f" at {run.ended_at:%Y-%m-%d %H:%M:%S} UTC" if run.ended_at else ""
+        message = f"run {run.id} ended{ended}: {run.state}. Prefect did not receive it then."
+        with open_records(records_url) as records:
+            report = History(records).read_report(run.id)
+        end_flow_run(client, flow_run.flow_run, report, message)
     return orphaned

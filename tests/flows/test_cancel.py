@@ -326,7 +326,7 @@ def test_a_hook_raises_nothing(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(flow_run_hooks, "find_run_of_flow_run", fail)
+    monkeypatch.setattr(flow_run_hooks, "find_run_of", fail)
     flow_run = FlowRun(flow_id=uuid4(), name="nightly")
     flow_run_hooks.resume_after_cancellation(flow=patch_fleet, flow_run=flow_run, state=Cancelling())
     flow_run_hooks.resume_after_crash(flow=patch_fleet, flow_run=flow_run, state=Crashed())

@@ -10,18 +10,21 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
 from tasks.domain.model import RunReport
 from tasks.domain.states import OperationState
 from tasks.records.setup import open_records
+from tests.flows.prefect_view import artifacts, look
 from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
 from tests.lab.engine import Fleet
 from tests.lab.fleet import LabHost
 from tests.lab.killing import Controllers, configured, hold, let_go, set_slow
 from tests.support.patience import wait_until
-from tests.support.prefect_server import prefect_server
+from tests.support.prefect_server import PrefectServer, prefect_server, use_server
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -52,6 +55,7 @@ class Served:
     """A Prefect server, a process that serves the deployments, and a fleet for them."""
 
     fleet: ServedFleet
+    server: PrefectServer
     client: SyncPrefectClient
 
     @property
@@ -78,6 +82,22 @@ class Served:
         found = self.client.read_flow_run(run).state
         return str(found.name) if found is not None else ""
 
+    def successor(self) -> FlowRun:
+        """Wait until the flow run that went on with the newest run is over."""
+        tags = FlowRunFilterTags(all_=[f"fleetpatch-run:{self.controllers.newest().run.id}"])
+
+        def look() -> FlowRun | None:
+            (made,) = self.client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tags))
+            return made if made.state is not None and made.state.is_final() else None
+
+        found: FlowRun = until(look, "the end of the flow run that goes on")
+        return found
+
+    def log(self, run: UUID) -> str:
+        """Return the log of a flow run that Prefect's page shows."""
+        logs = self.client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])), limit=200)
+        return "\n".join(line.message for line in logs)
+
     def ended(self) -> RunReport:
         """Wait until the run's record is finished."""
         over = lambda: self.controllers.newest().run.state is not OperationState.IN_PROGRESS  # noqa: E731
@@ -98,7 +118,7 @@ def until(seen: Callable[[], Any], what: str, seconds: float = START_SECONDS) ->
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, SyncPrefectClient]]:
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, PrefectServer, SyncPrefectClient]]:
     """A server and a worker of the deployments, for all tests: both take long to start. And their records."""
     place = tmp_path_factory.mktemp("cancel-served")
     records = f"sqlite:///{place / 'records.db'}"
@@ -109,17 +129,17 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Syn
         configuration.write_text(NO_WINDOW.format(inventory=place / "fleet.yaml"))
         words = ("-m", "fleetpatch.cli.command", "deploy", str(configuration), "--yes", "--serve")
         server.run(*words, log=place / "serve.log", **ours)
-        yield records, client
+        yield records, server, client
 
 
 @pytest.fixture
 def served(
     hosts: Callable[[int], list[LabHost]],  # noqa: F811 - the fixture
-    serving: tuple[str, SyncPrefectClient],
+    serving: tuple[str, PrefectServer, SyncPrefectClient],
     tmp_path: Path,
 ) -> Served:
-    records, client = serving
-    return Served(ServedFleet(hosts(2), tmp_path, records), client)
+    records, server, client = serving
+    return Served(ServedFleet(hosts(2), tmp_path, records), server, client)
 
 
 def test_a_transaction_that_outlasts_prefects_grace_is_seen_to_its_end(served: Served) -> None:
@@ -132,7 +152,11 @@ def test_a_transaction_that_outlasts_prefects_grace_is_seen_to_its_end(served: S
     assert served.controllers.newest().run.state is OperationState.IN_PROGRESS  # its process is gone, the job is not
     let_go([one, two])
     report = served.ended()
+    second = served.successor()
 
+    assert f"goes on in the flow run {second.name!r}" in served.log(run)
+    assert f"run {report.run.id} is finalized: " in served.log(second.id)
+    assert served.state(run) == "Cancelled"
     outcomes = {outcome.machine: outcome for outcome in report.outcomes}
     assert outcomes[one.name].state is OperationState.SUCCEEDED, outcomes[one.name].reason
     assert outcomes[two.name].state is OperationState.NOT_STARTED
@@ -163,7 +187,7 @@ def test_a_transaction_that_ends_in_time_is_recorded_by_the_run_itself(served: S
 def test_a_process_that_dies_without_a_word_is_followed_by_another_that_goes_on(served: Served) -> None:
     one, two = served.fleet.hosts
     set_slow([one, two], 5)
-    served.patch()
+    run = served.patch()
     with open_records(served.fleet.records_url) as records:
         lease = records.leases.find_lease(served.controllers.newest().run.id)
     assert lease is not None
@@ -171,6 +195,14 @@ def test_a_process_that_dies_without_a_word_is_followed_by_another_that_goes_on(
     os.kill(lease.holder.pid, signal.SIGKILL)
 
     report = served.ended()
+    second = served.successor()
 
     assert report.run.state is OperationState.SUCCEEDED, [outcome.reason for outcome in report.outcomes]
+    assert f"goes on in the flow run {second.name!r}" in served.log(run)
+    assert "waiting until its lease expires" in served.log(second.id)
+    assert f"{two.name}: validate Succeeded" in served.log(second.id)
+    assert (served.state(run), second.state_name) == ("Completed", "Completed")
+    with use_server(served.server.url, served.server.home):
+        assert "**The run is over: Succeeded**" in str(artifacts(run)["fleetpatch-patch-progress"].data)
+        assert "Running" not in look(run, 0).tasks.values()
     assert configured(one) == configured(two) == {"lab-slow 2.0": 1}

@@ -1,5 +1,6 @@
 """Runs that were abandoned, and what a reconcile-fleet that was deployed does about them: a flow run for each, once."""
 
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,20 +8,26 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.states import Cancelled, Cancelling, Completed, Pending, Running, Scheduled
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled, Suspended
 
 from flows import reconcile
 from flows.flow_execution import cast_to_report
-from flows.patch import resume_fleet
-from flows.ports.caller import Caller
+from flows.patch import patch_fleet, resume_fleet
+from flows.ports.audit import build_entry
+from flows.ports.caller import Actor, Caller
 from flows.prefect_api.tags import DEFAULT_FLEET, build_deployment_name, build_fleet_tag
+from flows.prefect_runtime.run_artifacts import PROGRESS_KEY
 from flows.reconcile import reconcile_fleet
 from flows.recovery.flow_runs import (
     RESUME_DEPLOYMENT,
     STARTUP_GRACE,
+    OrphanedFlowRun,
+    end_orphaned_flow_runs,
+    find_orphaned_flow_runs,
     find_resume_deployment,
     start_resume_flow_run,
     stop_runs_cancelled_in_prefect,
@@ -28,12 +35,16 @@ from flows.recovery.flow_runs import (
 from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
 from tasks.domain.errors import PatchError
 from tasks.domain.model import RunInfo, RunReport
+from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.rows.audit import AuditResult
 from tasks.domain.scheduled_events import EventStatus, EventType, ScheduledEvent
 from tasks.domain.states import OperationState
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.fleets import use_fleet
 from tasks.records.scheduled_events import SqlScheduledEvents
 from tasks.records.setup import open_records
+from tests.flows.prefect_view import artifacts
 from tests.support.builders import make_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
@@ -281,6 +292,76 @@ def test_a_flow_run_that_comes_when_the_run_is_over_has_nothing_to_do(url: str) 
     state: State[RunReport] = resume_fleet(run.id, if_abandoned=True, return_state=True)
     assert state.is_completed()
     assert "is over: Succeeded" in str(state.message)
+
+
+def end(url: str, client: SyncPrefectClient, salt: str, shown: State, *, began: bool = True) -> tuple[RunInfo, FlowRun]:
+    """Return a run that succeeded an hour ago, and a flow run that resumed it, or only says so."""
+    (run,) = abandon(url, 1, salt)
+    flow_run = client.create_flow_run(resume_fleet, parameters={"run_id": run.id})
+    client.set_flow_run_state(flow_run.id, Running(), force=True)
+    client.create_artifact(ArtifactCreate(key=PROGRESS_KEY, type="markdown", data="0 of 1", flow_run_id=flow_run.id))
+    client.set_flow_run_state(flow_run.id, shown, force=True)
+    with open_records(url) as records:
+        records.save(replace(run, state=OperationState.SUCCEEDED, ended_at=datetime.now(UTC) - timedelta(hours=1)))
+        if began:
+            detail = json.dumps({"flow_run": str(flow_run.id)})
+            entry = build_entry(Actor("", "prefect"), SystemClock(), "run", run.id, detail, AuditResult.BEGUN)
+            SqlAuditLog(records.database).append(entry)
+    return run, client.read_flow_run(flow_run.id)
+
+
+def orphans(url: str, client: SyncPrefectClient, flow_run: FlowRun, later: int = 0) -> list[OrphanedFlowRun]:
+    """Return whether a flow run is orphaned in so many days. The server has flow runs of other tests as well."""
+    now = datetime.now(UTC) + timedelta(days=later)
+    return [each for each in find_orphaned_flow_runs(client, url, now) if each.flow_run.id == flow_run.id]
+
+
+@pytest.mark.parametrize("shown", [Cancelled(), Crashed(), Failed(), Running(), Suspended()], ids=str)
+def test_prefect_is_compared_with_the_records_whatever_it_shows(
+    url: str, client: SyncPrefectClient, shown: State
+) -> None:
+    """A cancellation came too late, or its server was restored: the records say how the run ended."""
+    run, flow_run = end(url, client, f"compared-{shown.name}".lower(), shown)
+
+    assert [each.run.id for each in orphans(url, client, flow_run) if each.run is not None] == [run.id]
+    reconcile_fleet()
+
+    assert client.read_flow_run(flow_run.id).state_name == "Completed"
+    assert "**The run is over: Succeeded**" in str(artifacts(flow_run.id)[PROGRESS_KEY].data)
+    assert orphans(url, client, flow_run) == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "began", "later"),
+    [(Completed(), True, 0), (Cancelled(), False, 0), (Cancelled(), True, 3)],
+    ids=("as the records", "never had the run", "long ago"),
+)
+def test_what_prefect_shows_stays(url: str, client: SyncPrefectClient, shown: State, began: bool, later: int) -> None:
+    _, flow_run = end(url, client, f"stays-{shown.name}-{began}-{later}".lower(), shown, began=began)
+    assert orphans(url, client, flow_run, later) == []
+
+
+def test_a_flow_run_whose_run_is_unknown_is_told_and_left_alone(url: str, client: SyncPrefectClient) -> None:
+    """Records of an earlier day were restored."""
+    flow = client.create_flow(patch_fleet)
+    ours, other = (
+        client.create_flow_run_from_deployment(
+            client.create_deployment(
+                flow_id=flow, name=f"unknown {fleet}", tags=["fleetpatch", build_fleet_tag(fleet)]
+            ),
+            parameters={"request": {}},
+        )
+        for fleet in (DEFAULT_FLEET, "north")
+    )
+    for made in (ours, other):
+        client.set_flow_run_state(made.id, Completed(), force=True)
+
+    end_orphaned_flow_runs(client, url, datetime.now(UTC))
+
+    (told,) = orphans(url, client, ours)
+    assert orphans(url, client, other) == []
+    assert told.description.endswith("is Completed in Prefect, and the records have no run of it: left alone")
+    assert client.read_flow_run(ours.id).state_name == "Completed"
 
 
 def test_each_fleet_has_its_runs_taken_up_by_its_own_deployment(

@@ -178,8 +178,8 @@ def _correct_prefect(records: str | None, *, dry_run: bool) -> Sequence[str]:
         print_to_stderr("Prefect can't be reached: whether it shows runs as Running that are over was not checked.")
         return ()
     for flow_run in orphaned:
-        print_to_stderr(f"{flow_run.description}: {verb} in Prefect")
-    return [str(flow_run.flow_run.id) for flow_run in orphaned]
+        print_to_stderr(f"{flow_run.description}: {verb} in Prefect" if flow_run.run else flow_run.description)
+    return [str(flow_run.flow_run.id) for flow_run in orphaned if flow_run.run is not None]
 
 
 def _recover_run(
