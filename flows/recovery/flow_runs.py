@@ -42,7 +42,7 @@ from flows.recovery.unfinished_runs import AbandonedRun, find_run_of_flow_run
 from inventory.data_class import dataclass
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import RunInfo
-from tasks.domain.states import UNFINISHED_RUN_STATES
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.fleets import find_fleet
 from tasks.records.queries.history import History
@@ -270,6 +270,8 @@ def _is_orphaned(records: SqlRecords, flow_run: FlowRun, run: RunInfo, now: date
         return False
     if state.type is build_final_state(run).type or now - run.ended_at < DELIVERY_TIME:
         return False
+    if run.state is OperationState.NOT_STARTED and run.refusal is None and state.is_cancelled():
+        return False  # an older version did not record why it refused a run
     if state.is_pending() and now - to_utc_datetime(state.timestamp) < START_TIME:
         return False
     lease = records.leases.find_lease(run.id)
