@@ -250,7 +250,7 @@ def _call_flow(flow: Callable[[], RunReport | None], caller: Caller) -> RunRepor
         PatchError: the run was refused, for example because another run upgrades the same component.
         RequestError: the flow ended in a state without a report.
     """
-    from prefect.exceptions import CancelledRun
+    from prefect.exceptions import CancelledRun, FailedRun
 
     from flows.prefect_api.flow_end import FlowResultPlace, use_flow_result_place, wait_while_server_answers
 
@@ -271,7 +271,7 @@ def _call_flow(flow: Callable[[], RunReport | None], caller: Caller) -> RunRepor
         report = calling.result() if wait_while_server_answers(calling.done) else result_place.get_result()
     except FleetPatchFailed as failure:
         return failure.report
-    except CancelledRun as refusal:
+    except (CancelledRun, FailedRun) as refusal:
         hint = "Nothing was begun. `fleetpatch history` shows other runs."
         raise PatchError(str(refusal), hint=hint) from refusal
     if report is None:

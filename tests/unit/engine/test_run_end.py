@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -184,3 +185,13 @@ def test_a_process_that_was_stopped_among_its_files_writes_aside(
     assert (folder / "report.json").read_text() == "true"
     (aside,) = tmp_path.glob(f"{RUN}.left-*")
     assert (aside / "report.json").read_text() == "false"
+
+
+def test_the_documentation_has_the_table_of_ends() -> None:
+    page = (ROOT / "docs/explanation/interruptions.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `(\w+)`[^|]*\| `(\w+)` \| `(\w+)` \|$", page, re.MULTILINE))
+    ends = [make_run(state=state) for state in set(OperationState) - UNFINISHED_RUN_STATES]
+    ends += [make_run(state=OperationState.NOT_STARTED, refusal=why) for why in WindowStatus]
+    assert documented == {
+        (run.state.value, state.type.value, state.name) for run in ends for state in [build_final_state(run)]
+    }
