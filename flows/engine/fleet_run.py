@@ -182,7 +182,7 @@ class FleetRun:
                 finished = sequence
             else:
                 refusal = self._wait_for_approval_and_window()
-                finished = self._finish_waves(sequence.run_waves(self._waves, refusal))
+                finished = self._finish_waves(sequence.run_waves(self._waves, refusal), refusal)
         except BaseException as error:
             self._ports.stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
             self._note_end(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")
@@ -267,14 +267,18 @@ class FleetRun:
         self._waves = waves
         self._ports.progress.expect_machines({name: wave.number for wave in waves for name in wave.machines})
 
-    def _finish_waves(self, left_open: Collection[str]) -> RunReport:
-        """Finish the run after its waves, or leave it open if it was suspended with these machines."""
+    def _finish_waves(self, left_open: Collection[str], refusal: str) -> RunReport:
+        """Finish the run after its waves, or leave it open if it was suspended with these machines.
+
+        ``refusal``: why nothing was to begin.
+        """
         if left_open:
             return self._suspend_run(left_open)
         self._lifecycle.run_hooks_after_run()
         recorded = {outcome.machine for outcome in self._outcomes}
         return self._conclude_run(
-            (*self._outcomes, *(outcome for outcome in self._refused_outcomes if outcome.machine not in recorded))
+            (*self._outcomes, *(outcome for outcome in self._refused_outcomes if outcome.machine not in recorded)),
+            refusal,
         )
 
     def _suspend_run(self, left_open: Collection[str]) -> RunReport:

@@ -36,5 +36,4 @@ def build_final_state(run: RunInfo, message: str = "", data: object = None) -> S
         data: the result of the flow.
     """
     kind, name = _ENDS[run.refusal or run.state]
-    text = message or f"{run.message or f'run {run.id}: {run.state}'}; fleetpatch show {run.id}"
-    return State(type=kind, name=name, message=text, data=data)
+    return State(type=kind, name=name, message=message or run.message or f"run {run.id}: {run.state}", data=data)

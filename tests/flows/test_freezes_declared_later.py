@@ -128,7 +128,8 @@ def test_a_run_that_waits_for_its_window_hears_of_a_freeze_that_is_deployed_then
     run = served.started(asked)
 
     assert run.state is not None
-    assert run.state.is_completed(), message(run)
+    assert (run.state.type.value, run.state.name) == ("FAILED", "NotStarted")
+    assert message(run).startswith("frozen: release, from ")
     (report,) = now_fleet.records.reports.values()
     outcome = outcome_of(report, "web")
     assert outcome.state is OperationState.NOT_STARTED
