@@ -81,7 +81,9 @@ def end_flow_run(client: SyncPrefectClient, flow_run: FlowRun, report: RunReport
     progress = ArtifactFilter(
         flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]), key=ArtifactFilterKey(any_=[PROGRESS_KEY])
     )
-    for artifact in client.read_artifacts(artifact_filter=progress):
+    for artifact in read_all_pages(
+        lambda limit, offset: client.read_artifacts(artifact_filter=progress, limit=limit, offset=offset)
+    ):
         text = render_progress(report, (), None, read_web_url())
         client.update_artifact(artifact.id, ArtifactUpdate(data=text))
 

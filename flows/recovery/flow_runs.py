@@ -240,7 +240,12 @@ def find_orphaned_flow_runs(
     }
     if not flow_runs:
         return ()
-    recorded_flow_ids = {flow.id for flow in client.read_flows(flow_filter=recorded)}
+    recorded_flow_ids = {
+        flow.id
+        for flow in read_all_pages(
+            lambda limit, offset: client.read_flows(flow_filter=recorded, limit=limit, offset=offset)
+        )
+    }
     with open_records(records_url) as records:
         return tuple(
             OrphanedFlowRun(flow_run, run)

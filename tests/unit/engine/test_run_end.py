@@ -48,7 +48,7 @@ GUARDED_OUTPUTS = {
     ("flows/prefect_runtime/runner.py", "_publish_to_prefect"): {"delete_artifact"},
     ("tasks/prefect_tasks.py", "publish_report"): {"create_markdown_artifact", "create_table_artifact"},
     # what the records say of a run that is over
-    ("flows/prefect_runtime/flow_run_states.py", "_close_flow_run"): {"update_artifact"},
+    ("flows/prefect_runtime/flow_run_states.py", "end_flow_run"): {"update_artifact"},
     ("flows/prefect_runtime/flow_run_states.py", "_mark_crashed"): {"set_flow_run_state", "set_task_run_state"},
     ("flows/prefect_runtime/flow_run_states.py", "_correct_state"): {"set_flow_run_state"},
     ("flows/maintenance.py", "report_fleet"): {"write_report"},
