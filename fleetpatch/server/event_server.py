@@ -18,8 +18,9 @@ import uvicorn
 from fleetpatch.access.machine_identity import MachineDirectory
 from fleetpatch.server.event_endpoint import EventEndpoint
 from fleetpatch.server.listening import describe_address, open_listener
-from fleetpatch.server.web_server import SHUTDOWN_SECONDS, TimedConnection
+from fleetpatch.server.web_server import SHUTDOWN_SECONDS
 from fleetpatch.settings import WebSettings
+from flows.prefect_api.timed_connection import TimedConnection
 from inventory.data_class import dataclass
 from inventory.files.paths import find_user_directory
 from inventory.loader import find_inventory, load_inventory

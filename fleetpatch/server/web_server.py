@@ -1,6 +1,5 @@
 """Builds the application, and serves it."""
 
-import asyncio
 import ssl
 import sys
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from urllib.parse import urlsplit
 import uvicorn
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from fleetpatch.access.login_admin import create_login_link
 from fleetpatch.api.api_app import API_PATH, build_api
@@ -30,48 +28,12 @@ from fleetpatch.web.context import WebContext, build_context
 from fleetpatch.web.rendering import install_error_pages
 from flows.composition import read_own_secret
 from flows.notify.audit_forwarding import forward_audit_log
+from flows.prefect_api.timed_connection import TimedConnection
 from inventory.name_lists import join_first_names
 from tasks.domain.protocols.clock import SystemClock
 from tasks.records.pages_role import ROLE_REMEDY, find_excess_privileges
 from tasks.records.setup import open_records
 from tasks.reports.html.environment import STATIC_PACKAGE
-
-HEAD_SECONDS = 20.0
-"""How long the head of a request may take. uvicorn has no such limit: it waits for ever for the rest of a line."""
-
-
-class TimedConnection(H11Protocol):
-    """A connection of HTTP/1.1 whose next request must begin in time, also behind an earlier one."""
-
-    _timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request."""
-        super().connection_made(transport)
-        self._expect_request()
-
-    def on_response_complete(self) -> None:
-        """Wait for the next request. It may be here already."""
-        super().on_response_complete()
-        self._expect_request()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def _expect_request(self) -> None:
-        self._stop_timer()
-        if not self.transport.is_closing():
-            self._timer = self.loop.call_later(HEAD_SECONDS, self._end_without_request, self.cycle)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _end_without_request(self, earlier: RequestResponseCycle | None) -> None:
-        if self.cycle is earlier and (earlier is None or earlier.response_complete):
-            self.transport.close()
 
 
 def build_app(context: WebContext) -> FastAPI:

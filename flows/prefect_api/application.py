@@ -29,9 +29,12 @@ from flows.prefect_api.encryption_key import KEY_VARIABLE, find_encryption_key
 from flows.prefect_api.port_listeners import ENDS_WITH_INPUT, HOSTS_VARIABLE
 from flows.prefect_api.prefect_insides import count_waiting_events, read_own_collections
 from flows.prefect_api.server_settings import names_all_origins
+from flows.prefect_api.stranger_limits import SilentConnection, StrangerLimits
 
-FOREIGN_PAGES: Final = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
-"""Pages of FastAPI with scripts of another server, which could read the password that the UI keeps in the browser."""
+LEFT_OUT_PAGES: Final = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+"""Pages of FastAPI: documents with scripts of another server, which could read the password that the UI keeps in the
+browser, and their description of the API. Prefect writes it anew for each request, without asking for the password, and
+serves nobody else for seconds. Neither the UI nor a client reads it."""
 _STARTUP_FAILED = 3  # as uvicorn's own program
 _UNENDED: Final = 1
 _INTERRUPTED: Final = 130  # as everywhere: 128 and the number of SIGINT
@@ -78,8 +81,8 @@ async def _wait_for_services() -> None:
         await asyncio.sleep(0.01)
 
 
-def build_application() -> TrustedHostMiddleware:
-    """Return Prefect's application behind the check of the Host header, without pages of other servers' scripts.
+def build_application() -> StrangerLimits:
+    """Return Prefect's application behind its limits and the check of the Host header, without LEFT_OUT_PAGES.
 
     Raises:
         RuntimeError: the server has no password or no names, or other web pages could use it.
@@ -96,17 +99,18 @@ def build_application() -> TrustedHostMiddleware:
 
     read_own_collections()
     application = server.create_app(final=True)
-    remove_foreign_pages(application)
-    return TrustedHostMiddleware(application, allowed_hosts=hosts, www_redirect=False)
+    leave_out_pages(application)
+    checked = TrustedHostMiddleware(application, allowed_hosts=hosts, www_redirect=False)
+    return StrangerLimits(checked, api.auth_string.get_secret_value())
 
 
-def remove_foreign_pages(application: Starlette) -> None:
-    """Remove FOREIGN_PAGES from an application and from those that are mounted in it."""
+def leave_out_pages(application: Starlette) -> None:
+    """Take LEFT_OUT_PAGES out of an application and of those that are mounted in it."""
     routes = application.router.routes
-    routes[:] = [route for route in routes if getattr(route, "path", "") not in FOREIGN_PAGES]
+    routes[:] = [route for route in routes if getattr(route, "path", "") not in LEFT_OUT_PAGES]
     for route in routes:
         if isinstance(route, Mount) and isinstance(route.app, Starlette):
-            remove_foreign_pages(route.app)
+            leave_out_pages(route.app)
 
 
 def close_database_to_others(url: str) -> None:
@@ -165,6 +169,7 @@ def serve(descriptor: str, end: str = "") -> int:
     server = _Server(
         uvicorn.Config(
             build_application(),
+            http=SilentConnection,
             timeout_keep_alive=settings.api.keepalive_timeout,
             ws_ping_interval=settings.api.websocket_ping_interval,
             ws_ping_timeout=settings.api.websocket_ping_timeout,

@@ -5,6 +5,7 @@ credentials in its Secret blocks. Servers that do not start at all: test_open_se
 """
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -228,6 +230,79 @@ def test_a_server_elsewhere_is_not_sent_the_password(server: Door, url: str) -> 
     port = httpx.URL(server.url).port
     assert find_login(server.url) == server.login
     assert find_login(url.format(port)) is None
+
+
+HALF_REQUESTS: Final = 300
+SILENT_SOCKETS: Final = 120  # of an SQLite database, Prefect serves 100 requests and WebSockets at once
+SOON_SECONDS: Final = 5.0
+HANDSHAKE: Final = (
+    "GET /api/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    "Sec-WebSocket-Protocol: prefect\r\n\r\n"
+)
+SOCKET_PATHS: Final = ("events/in", "events/out", "logs/out", "task_runs/subscriptions/scheduled")
+
+
+@contextmanager
+def _besiege(port: int) -> Iterator[list[socket.socket]]:
+    """Do what needs no password, without an end: give the silent WebSockets."""
+    is_over, sockets = threading.Event(), list[socket.socket]()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            for path in ("/openapi.json", "/api/openapi.json"):
+                connection = HTTPConnection("127.0.0.1", port, timeout=60.0)
+                connection.request("GET", path)
+                connection.getresponse().read()
+                connection.close()
+
+    loops = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
+    try:
+        for loop in loops:
+            loop.start()
+        for number in range(HALF_REQUESTS + SILENT_SOCKETS):
+            sockets.append(socket.create_connection(("127.0.0.1", port), 60.0))
+            is_socket = number >= HALF_REQUESTS
+            head = HANDSHAKE.format(SOCKET_PATHS[number % 4]) if is_socket else "GET /api/flows HTTP/1.1\r\nHo"
+            sockets[-1].sendall(head.encode())
+        yield sockets[HALF_REQUESTS:]
+    finally:
+        is_over.set()
+        for opened in sockets:
+            opened.close()
+        for loop in loops:
+            loop.join(60.0)
+
+
+def test_who_has_no_password_keeps_nobody_else_waiting(server: Door) -> None:
+    """Attacker: whoever reaches the port. Way: ask for the description of the API in four loops, begin 300 requests
+    that never end, and open 120 WebSockets that never send the password. What must hold: the server answers others
+    soon, and it ends what waits."""
+    port = httpx.URL(server.url).port or 0
+    assert httpx.get(f"http://127.0.0.1:{port}/openapi.json").status_code == 404
+    assert httpx.get(f"{server.url}/openapi.json").status_code == 401
+    user, _, password = server.login.partition(":")
+    with httpx.Client(base_url=server.url, timeout=SOON_SECONDS) as asked, _besiege(port) as sockets:
+        for _ in range(5):
+            assert asked.get("/health").json() is True
+            assert asked.get("/admin/version", auth=(user, password)).status_code == 200
+            assert asked.get("/csrf-token?client=owner", auth=(user, password)).status_code == 200  # it writes
+        until = time.monotonic() + 60
+        while any(not is_ended(opened) for opened in sockets):
+            assert time.monotonic() < until, "a WebSocket waits for ever"
+            time.sleep(0.1)
+
+
+def is_ended(opened: socket.socket) -> bool:
+    """Return whether the server has ended a WebSocket: a frame of its end, or the end of the connection, is here."""
+    opened.settimeout(0.0)
+    try:
+        answer = opened.recv(1 << 16, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    return not answer or b"no password in time" in answer
 
 
 # ---------------------------------------------------------------- web pages in the browser of the owner

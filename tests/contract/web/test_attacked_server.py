@@ -17,8 +17,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.patch_form import parse_form
-from fleetpatch.server import middleware, web_server
+from fleetpatch.server import middleware
 from fleetpatch.server.web_server import build_app
+from flows.prefect_api import timed_connection
 from tasks.domain.rows.audit import AuditResult
 from tests.contract.web.page_urls import PAGES
 from tests.support.web_login import add_token
@@ -197,16 +198,16 @@ class TestFailures:
 class TestSlowRequests:
     @pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"], ids=["first", "next"])
     def test_a_head_that_does_not_end(self, target: Target, before: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(web_server, "HEAD_SECONDS", 2.0 if before else 0.3)  # the whole one has its time
+        monkeypatch.setattr(timed_connection, "HEAD_SECONDS", 2.0 if before else 0.3)  # the whole one has its time
         answer = target.send_raw(before + b"GET / HTTP/1.1\r\nHost: local")  # returns when the server closes it
         assert answer.count(b"HTTP/1.1 ") == (1 if before else 0)
 
     def test_an_answer_may_take_longer(self, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(web_server, "HEAD_SECONDS", 2.0)
-        is_late, end = threading.Event(), web_server.TimedConnection._end_without_request
+        monkeypatch.setattr(timed_connection, "HEAD_SECONDS", 2.0)
+        is_late, end = threading.Event(), timed_connection.TimedConnection._end_without_request
         read = target.site.context.fleet.read
 
-        def note(connection: web_server.TimedConnection, earlier: Any) -> None:
+        def note(connection: timed_connection.TimedConnection, earlier: Any) -> None:
             end(connection, earlier)
             is_late.set()
 
@@ -214,7 +215,7 @@ class TestSlowRequests:
             assert is_late.wait(PATIENCE)
             return read()
 
-        monkeypatch.setattr(web_server.TimedConnection, "_end_without_request", note)
+        monkeypatch.setattr(timed_connection.TimedConnection, "_end_without_request", note)
         monkeypatch.setattr(target.site.context.fleet, "read", read_slowly)
         cookies = target.browser.cookies
         with httpx.Client(cookies=cookies, base_url=target.site.url, trust_env=False, timeout=PATIENCE) as browser:
