@@ -257,6 +257,8 @@ def test_told_to_end_a_flow_run_sees_its_transaction_to_the_end_and_begins_no_mo
     assert report.run.state is OperationState.CANCELLED
     assert Step.VALIDATE in {record.step for record in outcome_of(report, "first").steps}
     assert find_abandoned_runs(stage.url) == ()
+    assert stage.flow_run(report.run).state_name == "Cancelled"  # Prefect itself has called it Crashed
+    assert stage.successors(report.run) == []
 
 
 def test_a_cancelled_flow_run_whose_process_was_killed_is_finalized_by_another(stage: Stage) -> None:

@@ -158,6 +158,17 @@ def test_a_run_that_was_cancelled_in_prefect_is_not_resumed_if_its_process_store
     assert left(url, run).finalize_reason == (f"{reason} (Prefect)" if reason else "")
 
 
+def test_a_run_is_stopped_if_the_flow_run_that_resumed_it_was_cancelled(url: str, client: SyncPrefectClient) -> None:
+    """Its worker died before it could call the hook."""
+    run, _ = end(url, client, "second", Cancelled())
+    with open_records(url) as records:
+        records.save(replace(run, window=None))  # it is not over
+
+    (abandoned_run,) = stop_runs_cancelled_in_prefect([left(url, run)], Caller(records_url=url))
+
+    assert abandoned_run.finalize_reason == "cancelled in Prefect"
+
+
 def test_two_that_ask_at_the_same_moment_get_the_same_flow_run(
     url: str, client: SyncPrefectClient, deployed: DeploymentResponse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
