@@ -11,6 +11,7 @@ or resumed.
 import logging
 from typing import Any
 
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectException
 from prefect.logging.loggers import flow_run_logger
@@ -18,7 +19,7 @@ from prefect.logging.loggers import flow_run_logger
 from flows.engine.interruption import find_suspension
 from flows.ports.audit import build_entry
 from flows.ports.caller import Actor
-from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
+from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_api.tags import use_tagged_fleet
 from flows.prefect_runtime.end_states import build_final_state
 from flows.prefect_runtime.flow_run_states import correct_flow_run_state
@@ -102,7 +103,7 @@ def _start_resume(records: SqlRecords, run: RunInfo) -> str:
     left = describe_left_run(run, records.leases.find_lease(run.id), suspension, now)
     if left.wait_reason:
         return f"run {run.id} is {left.wait_reason}"
-    with open_fail_fast_client() as client:
+    with get_client(sync_client=True) as client:  # it repeats what a busy server refuses, for a minute at most
         resume = find_resume_deployment(client, run.site)
         if resume is None:
             return f"run {run.id} was left, and there is no deployment that resumes it: fleetpatch resume {run.id}"

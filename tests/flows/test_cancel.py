@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
@@ -317,6 +318,21 @@ def test_without_the_deployment_the_log_says_how_to_resume(
     )
     (left,) = find_abandoned_runs(stage.url)
     assert left.finalize_reason
+
+
+def test_a_busy_server_is_asked_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite was locked for a moment, in the middle of an installation."""
+    send, refused = httpx.Client.send, list[str]()
+
+    def busy(client: httpx.Client, request: httpx.Request, *words: Any, **options: Any) -> httpx.Response:
+        if request.url.path.endswith("/create_flow_run") and not refused:
+            refused.append(request.url.path)
+            return httpx.Response(503, headers={"Retry-After": "0"}, request=request)
+        return send(client, request, *words, **options)
+
+    monkeypatch.setattr(httpx.Client, "send", busy)
+    run = stage.left()
+    assert (len(refused), len(stage.successors(run))) == (1, 1)
 
 
 @pytest.mark.parametrize(
