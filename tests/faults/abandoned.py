@@ -23,7 +23,6 @@ import flows.recovery.reconciliation
 import flows.recovery.unfinished_runs
 from flows.engine.resume_state import read_resume_state
 from flows.execution import open_run
-from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.recovery.reconciliation import recover_if_abandoned, recover_run
 from flows.recovery.unfinished_runs import find_finalize_reason
@@ -280,7 +279,7 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
         request = PatchRequest.model_validate(dict(world.records.runs[run_id].request))
         past = partial(controller.call, "records", "past", lambda: read_resume_state(history, run_id))
         ports = world._ports(controller)
-        with open_run(request, who, lambda *_: LocalRunner(), ports, run_id, read_state=past, is_resumed=True) as run:
+        with open_run(request, who, world._waves(controller), ports, run_id, read_state=past, is_resumed=True) as run:
             return run.execute()
 
     resume = SimpleNamespace(id=uuid4(), tags=["fleetpatch"])

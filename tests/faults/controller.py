@@ -35,6 +35,7 @@ class Controller:
         steps: by machine, the step that it is at.
         happens: asked at every call, before it goes out: the place where faults strike.
         holder: id under which it holds its run's lease, and ``since`` when it took that.
+        outputs: what its world shows to people.
     """
 
     hub: Hub
@@ -52,6 +53,7 @@ class Controller:
     number: int = 1
     holder: str = ""
     since: datetime = START
+    outputs: Any = None
 
     def call(self, target: str, name: str, act: Callable[[], T]) -> T:
         """Ask somebody for something; anything may happen on the way there and on the way back."""

@@ -102,6 +102,7 @@ def build_tables() -> dict[str, list[list[str]]]:
         "exclusions": _build_exclusions(),
         "buttons": _build_buttons(),
         "mutants": _build_mutants(),
+        "ends": _build_ends(),
     }
 
 
@@ -166,6 +167,12 @@ def _build_mutants() -> list[list[str]]:
         result = found.get(name, {"case": "", "violation": ""})
         rows.append([name, f"law {law}" if law.isdigit() else law, str(result["case"]), f"`{result['violation']}`"])
     return rows
+
+
+def _build_ends() -> list[list[str]]:
+    ends: dict[str, dict[str, str]] = json.loads((DATA / "ends.json").read_text(encoding="utf-8"))
+    faults = list(next(iter(ends.values())))
+    return [["moment", *faults], *([moment, *(row[fault] for fault in faults)] for moment, row in ends.items())]
 
 
 def format_table(rows: list[list[str]]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from tests.faults.dice import Case, roll
 from tests.faults.hub import Endless
 from tests.faults.hypervisor import judge_disks, judge_snapshots
 from tests.faults.next_run import all_is_installed
+from tests.faults.outputs import judge_ends, publish_left_ends
 from tests.faults.world import World, engine_in_virtual_time
 
 RUN, RIVAL, NEXT = "20260310-010000-aaaaaa", "20260310-010000-bbbbbb", "20260310-090000-cccccc"
@@ -63,6 +64,8 @@ def play(case: Case) -> World:
             _disturbed(case)
             leave_alone(world)
             after(world)
+            publish_left_ends(world)
+            judge_ends(world)
             judge_snapshots(world)
             judge_disks(world)
             case.judge()

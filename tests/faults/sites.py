@@ -28,6 +28,7 @@ from tests.faults.dice import ONE_IN, Case, roll
 from tests.faults.hub import Endless, Task
 from tests.faults.kinds import FROM_THE_START
 from tests.faults.next_run import all_is_installed
+from tests.faults.outputs import judge_ends, publish_left_ends
 from tests.faults.simulated import RUN, begin_next_run, leave_alone
 from tests.faults.site_checks import POLL_SECONDS, judge_sites
 from tests.faults.world import OPEN, World, engine_in_virtual_time
@@ -82,10 +83,12 @@ class SitesWorld(World):
             return ports.connect(machine)
 
         history: Any = FakeHistory(self.records)
+        notify = ports.notify if controller.run_id not in self.requests else lambda *_: None  # the whole run tells
         gate = ShardGate(history, request) if request is not None else ports.gate
         return replace(
             ports,
             connect=connect,
+            notify=notify,
             gate=lambda planned, token: controller.call("records", "gate", lambda: gate(planned, token)),
             open_shard_runs=lambda: SiteRuns(self, controller),
             shard_size=self.shard_size,
@@ -100,9 +103,9 @@ class SitesWorld(World):
             raise RecordsUnavailable("the site is cut off")
 
     def _process(self, controller: Controller, body: Callable[[], object]) -> Task:
-        def live_at_site() -> None:
+        def live_at_site() -> object:
             with use_site(self.sites[controller.number]):
-                body()
+                return body()
 
         return super()._process(controller, live_at_site)
 
@@ -122,11 +125,11 @@ class SitesWorld(World):
     def _execute(
         self, controller: Controller, request: PatchRequest, read_state: Callable[[], Any] | None = None
     ) -> Task:
-        def body() -> None:
+        def body() -> RunReport:
             who = Caller(Steps(controller), controller.control, "sim", run_id=controller.run_id)
             ports, waves = self._ports(controller), self._waves(controller)
             with open_run(request, who, waves, ports, controller.run_id, read_state=read_state) as run:
-                run.execute()
+                return run.execute()
 
         return self._process(controller, body)
 
@@ -313,6 +316,8 @@ def play_sites(case: Case) -> World:
             leave_alone(world)
             world.forget_plans()
             after(world)
+            publish_left_ends(world)
+            judge_ends(world)
             judge_sites(world)
             world.worker_delays.clear()
             begin_next_run(world)

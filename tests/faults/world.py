@@ -18,9 +18,8 @@ import flows.execution
 from flows.engine.shard_state import read_left_state
 from flows.engine.undo_orders import find_undo_order
 from flows.execution import RunnerFactory, execute_run, open_run
-from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
-from flows.ports.ports import Ports
+from flows.ports.ports import GateDecision, Ports
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
@@ -30,10 +29,11 @@ from tasks.domain.protocols.leases import StopRequest
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.rows.snapshots import SnapshotRow
 from tasks.domain.run_errors import LeaseHeld
-from tasks.domain.states import OperationState, Step
+from tasks.domain.states import UNFINISHED_RUN_STATES, NotificationOccasion, OperationState, Step
 from tasks.domain.undo import UndoOrder, UndoSnapshot
 from tasks.records.queries.history import History
 from tasks.rules.calendar.freezes import Freeze, find_freeze
+from tasks.steps.context.run_control import StopToken
 from tests.faults.controller import (
     ORDERS,
     Controller,
@@ -51,6 +51,7 @@ from tests.faults.controller import (
 from tests.faults.hub import Endless, Hub, HubClock, Notice, Pool, Task, Turnstile
 from tests.faults.hypervisor import FaultyHypervisor, ProviderLine
 from tests.faults.machine import FaultyMachine
+from tests.faults.outputs import ENDS, Outputs, WatchedRunner, outputs_in_virtual_time, tell_end
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
@@ -77,6 +78,7 @@ def engine_in_virtual_time() -> Iterator[None]:
         patch.object(flows.engine.machine_queue, "Condition", lambda: Notice(current_hub())),
         patch.object(flows.engine.machine_queue, "ThreadPoolExecutor", _open_pool),
         patch.object(flows.engine.rehearsals, "ThreadPoolExecutor", _open_pool),
+        outputs_in_virtual_time(),
     ):
         yield
 
@@ -101,6 +103,9 @@ class World:
         struck: the faults that came about.
         settled: the outcomes that were written, and when; ``steps_begun`` the steps of each run and machine.
         deaths: of controllers, by the step that they were at.
+        outputs: what people see; ``has_prefect`` whether flow runs execute the runs.
+        at_moment: what strikes at a named moment of a run, once.
+        backup: the records as they were copied.
     """
 
     def __init__(self, dice: random.Random, judge: Callable[["World", Outcome], None]) -> None:
@@ -130,6 +135,9 @@ class World:
         self.at_step: dict[tuple[str, Step], list[tuple[int, Strike]]] = {}
         self.at_order: dict[str, list[tuple[int, Strike]]] = {}
         self._armed: list[tuple[str, int, Strike]] = []
+        self.outputs, self.has_prefect = Outputs(), True
+        self.at_moment: dict[str, Strike] = {}
+        self.backup: dict[str, Any] = {}
 
     def add(self, name: str, packages: Sequence[FakePackage], **described: Any) -> FaultyMachine:
         """Add a machine; ``describe_schedule`` are fields of its inventory entry."""
@@ -181,6 +189,11 @@ class World:
         ports = self._ports(controller)
         return self._process(controller, lambda: execute_run(request, who, self._waves(controller), ports=ports))
 
+    def reach(self, moment: str, controller: Controller) -> None:
+        """Let strike what waits for a named moment."""
+        if moment in self.at_moment:
+            self.at_moment.pop(moment)(self, controller)
+
     def take_up(self, run_id: str) -> Task:
         """Let a new process take a run up."""
         controller = self._controller(run_id)
@@ -191,11 +204,11 @@ class World:
         def past() -> Any:
             return controller.call("records", "past", lambda: read_left_state(history, run_id))  # type: ignore[arg-type]
 
-        def resume() -> None:
+        def resume() -> RunReport:
             with open_run(
                 request, who, self._waves(controller), ports, run_id, read_state=past, is_resumed=True
             ) as run:
-                run.execute()
+                return run.execute()
 
         return self._process(controller, resume)
 
@@ -234,7 +247,7 @@ class World:
     def _process(self, controller: Controller, body: Callable[[], object]) -> Task:
         def life() -> None:
             try:
-                body()
+                self._tell_end(controller, body)
             except EXPECTED:
                 raise
             except BaseException as error:
@@ -247,8 +260,18 @@ class World:
         self.tasks.append(task)
         return task
 
+    def _tell_end(self, controller: Controller, body: Callable[[], object]) -> None:
+        try:
+            report = body()
+        except EXPECTED as error:
+            if not isinstance(error, Killed):
+                tell_end(controller, None, error)
+            raise
+        tell_end(controller, report, None)
+
     def _controller(self, run_id: str) -> Controller:
-        controller = Controller(self.hub, run_id, self._call, self._step_begins, number=len(self.controllers) + 1)
+        number = len(self.controllers) + 1
+        controller = Controller(self.hub, run_id, self._call, self._step_begins, number=number, outputs=self.outputs)
         self.controllers.append(controller)
         return controller
 
@@ -267,8 +290,26 @@ class World:
             find_component_order=self.hypervisor.find_order,
             listener=Steps(controller),
             stop_token=controller.control,
-            **{**UNUSED_PORTS, "read_declared_freezes": lambda: tuple(self.freezes)},
+            gate=partial(self._pass_gate, controller),
+            **{
+                **UNUSED_PORTS,
+                "read_declared_freezes": lambda: tuple(self.freezes),
+                "notify": partial(self._notify, controller),
+            },
         )
+
+    def _pass_gate(self, controller: Controller, _planned: RunReport, _stop_token: StopToken) -> GateDecision:
+        self.reach("approval", controller)
+        controller.live()
+        return GateDecision()
+
+    def _notify(self, controller: Controller, occasion: NotificationOccasion, report: RunReport) -> None:
+        """Send a message. One about an end is a call; of the others it is enough that their moment has come."""
+        if occasion in ENDS:
+            message = (self.hub.now, occasion, report)
+            controller.call("messages", "send", lambda: self.outputs.messages.append(message))
+        else:
+            self.reach(f"{occasion} is told", controller)
 
     def _save_snapshot(self, controller: Controller, row: SnapshotRow) -> None:
         """Store what is known of a snapshot. It is answered at once, as a measure is."""
@@ -286,7 +327,10 @@ class World:
         return controller.call("records", "order", lambda: self.outage.ask(find))
 
     def _waves(self, controller: Controller) -> RunnerFactory:
-        return lambda request, ports: _Waves(partial(self._wave_begins, controller))
+        begins = partial(self._wave_begins, controller)
+        return lambda request, ports: WatchedRunner(
+            self, controller, ports, begins, writes_files=not getattr(request, "shard", "")
+        )
 
     def _wave_begins(self, controller: Controller, wave: Wave) -> None:
         """Nothing may be begun on a machine once a freeze is declared; what has begun goes on."""
@@ -310,6 +354,7 @@ class World:
 
     def _call(self, controller: Controller, target: str, name: str) -> None:
         self.calls += 1
+        self.reach(f"{target}: {name}", controller)
         for strike in self.at_call.pop(self.calls, ()):
             strike(self, controller)
         if name in ORDERS:
@@ -352,17 +397,8 @@ class World:
             names = Counter(outcome.machine for outcome in item.outcomes)
             if names != Counter(self.in_scope(item.run.scope)):
                 self.complain(f"the report of run {item.run.id} is of {dict(names)}")
+        if isinstance(item, RunReport) and item.run.state not in UNFINISHED_RUN_STATES:
+            self.reach("the end is recorded", controller)
         if isinstance(item, Outcome):
             self.settled.append((self.hub.now, item))
             self.judge(self, item)
-
-
-class _Waves(LocalRunner):
-    """Looks at each wave as it begins."""
-
-    def __init__(self, begins: Callable[[Wave], None]) -> None:
-        super().__init__()
-        self._begins = begins
-
-    def show_wave_begin(self, wave: Wave) -> None:
-        self._begins(wave)
