@@ -22,6 +22,7 @@ from flows.engine.run_lease import LEASE_SECONDS, build_component_lease
 from flows.execution import execute_run
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import open_fail_fast_client
+from flows.prefect_api.tags import build_run_tag
 from flows.prefect_runtime.delivery import BackgroundCall
 from flows.prefect_runtime.end_states import build_final_state
 from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
@@ -172,7 +173,7 @@ def _find_or_admit(request: PatchRequest, caller: Caller) -> RunInfo | AdmittedR
     if isinstance(admission, AdmittedRun):
         return admission
     refused = admission.report.run
-    renaming = rename_in_background(build_flow_run_name(request, refused.id, refused.window))
+    renaming = rename_in_background(build_flow_run_name(request, refused.id, refused.window), refused.id)
     if renaming is not None:  # the process may end with this flow run
         renaming.wait_until_delivered(time.monotonic() + _RENAME_SECONDS)
     return build_final_state(refused)
@@ -189,20 +190,23 @@ def _record_stop(run_id: str, caller: Caller, reason: str) -> None:
 def name_flow_run(request: RunRequest, run_id: str) -> None:
     """Rename this flow run for the run that begins in it, in the background. The name never delays or fails the run."""
     window = build_request_window(request, SystemClock().now())
-    rename_in_background(build_flow_run_name(request, run_id, window))
+    rename_in_background(build_flow_run_name(request, run_id, window), run_id)
 
 
-def rename_in_background(name: str) -> BackgroundCall | None:
-    """Give this flow run another name, in the background. Return None outside a flow run."""
+def rename_in_background(name: str, run_id: str) -> BackgroundCall | None:
+    """Give this flow run another name and the tag of its run, in the background. Return None outside a flow run."""
     flow_run_id = str(flow_run.get_id() or "")
     if not flow_run_id:
         return None
-    if (context := FlowRunContext.get()) is not None and context.flow_run is not None:
+    context = FlowRunContext.get()
+    tags: list[str] | None = None
+    if context is not None and context.flow_run is not None:
         context.flow_run.name = name  # the log of its process has this name at once
+        tags = [*dict.fromkeys((*context.flow_run.tags, build_run_tag(run_id)))] if run_id else None
 
     def rename() -> None:
         with open_fail_fast_client() as client:  # it asks once, and Prefect may take some seconds
-            client.update_flow_run(UUID(flow_run_id), name=name)
+            client.update_flow_run(UUID(flow_run_id), name=name, tags=tags)
 
     return BackgroundCall("the name of the flow run", rename)
 

@@ -89,7 +89,7 @@ def resume_fleet(run_id: str, finalize: bool = False, if_abandoned: bool = False
     with open_records(caller.records_url) as records:
         history = History(records)
         run = history.find_run(run_id)
-        rename_in_background(f"resume {sanitize_to_one_line(run.id, 100)}")
+        rename_in_background(f"resume {sanitize_to_one_line(run.id, 100)}", run.id)
         try:
             _wait_for_dead_process(records, history, run, caller)
         except LeaseHeld as held:

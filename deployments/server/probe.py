@@ -54,7 +54,6 @@ _NEWEST_FLOW_RUNS: Final = 20
 HEARTBEAT_PERIOD: Final = timedelta(minutes=10)
 _FOREIGN_NAME: Final = "rebound.invalid"  # no server can have this name: RFC 2606
 _IN_ORDER = {"sort": DeploymentSort.CREATED_DESC.value}  # by default the server sorts by names, which are not unique
-_TOP_LEVEL_FILTER = {"parent_task_run_id": {"is_null_": True}}
 _SCHEDULE_ADAPTER: TypeAdapter[SCHEDULE_TYPES] = TypeAdapter(SCHEDULE_TYPES)
 _InfoType = TypeVar("_InfoType", bound=BaseModel)
 _FilterPath = Literal[
@@ -318,7 +317,7 @@ def _read_held_looks(records_url: str | None) -> Mapping[str, datetime | None] |
 def _read_running_runs(
     client: SyncPrefectClient, deployment_ids: set[str], now: datetime, records_url: str | None
 ) -> tuple[RunningFlowRun, ...]:
-    running = {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}, **_TOP_LEVEL_FILTER}
+    running = {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}}
     runs = (*_read_runs(client, deployment_ids, running), *_read_runs_of_commands(client, running))
     lease_states = _find_lease_states(runs, records_url)
     return tuple(

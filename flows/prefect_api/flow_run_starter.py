@@ -7,9 +7,11 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.states import Cancelling
+from prefect.states import Cancelling, Failed
+from prefect.tasks import Task
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.tags import add_fleet_tag, build_deployment_name, serves_fleet
@@ -50,8 +52,17 @@ class FlowRunStarter:
         name: str,
         parameters: Mapping[str, object],
         tags: Sequence[str] = (),
+        parent: UUID | None = None,
     ) -> str:
         """Start a flow run of a deployment, and return its id. A repeated call returns that of the first one.
+
+        Args:
+            deployment: its name.
+            idempotency_key: Prefect starts one flow run for each.
+            name: of the flow run.
+            parameters: of the flow run.
+            tags: of the flow run, beside those of its deployment.
+            parent: the flow run whose subflow it becomes; None: it becomes none.
 
         Raises:
             RequestError: there is no such deployment, or Prefect refuses it.
@@ -61,13 +72,23 @@ class FlowRunStarter:
             raise RequestError(f"there is no deployment {deployment!r}", hint="`fleetpatch deploy` creates it.")
         try:
             with open_fail_fast_client() as client:
-                created_run = client.create_flow_run_from_deployment(
-                    fleet_deployment.id,
-                    name=name,
-                    parameters=dict(parameters),
-                    tags=[*add_fleet_tag(fleet_deployment.tags, find_fleet()), *tags],
-                    idempotency_key=idempotency_key,
-                )
+                earlier = _read_by_key(client, idempotency_key) if parent is not None else None
+                if earlier is not None:  # it keeps its parent: another flow run has started it
+                    return str(earlier.id)
+                link = _create_link(client, parent, name, idempotency_key) if parent is not None else None
+                try:
+                    created_run = client.create_flow_run_from_deployment(
+                        fleet_deployment.id,
+                        name=name,
+                        parameters=dict(parameters),
+                        tags=[*add_fleet_tag(fleet_deployment.tags, find_fleet()), *tags],
+                        idempotency_key=idempotency_key,
+                        parent_task_run_id=link,
+                    )
+                except httpx.HTTPStatusError as refusal:
+                    if link is not None and refusal.response.is_client_error:
+                        client.set_task_run_state(link, Failed(message="Prefect refused its flow run"), force=True)
+                    raise
         except (*NO_ANSWER_ERRORS, PrefectException) as error:
             raise _build_error(f"start {name}", error) from error
         return str(created_run.id)
@@ -87,13 +108,12 @@ class FlowRunStarter:
 
     def find(self, idempotency_key: str) -> str:
         """Return the id of the flow run that was started with this key; "" if there is none."""
-        keys = FlowRunFilterIdempotencyKey(any_=[idempotency_key])
         try:
             with open_fail_fast_client() as client:
-                flow_runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(idempotency_key=keys), limit=1)
+                found = _read_by_key(client, idempotency_key)
         except (*NO_ANSWER_ERRORS, PrefectException) as error:
             raise _build_error(f"look for the run {idempotency_key}", error) from error
-        return str(flow_runs[0].id) if flow_runs else ""
+        return str(found.id) if found is not None else ""
 
     def cancel(self, flow_run_id: str, reason: str) -> None:
         """Cancel a flow run. One that has begun is told to end; one that is over, or was deleted, stays as it is."""
@@ -117,6 +137,16 @@ class FlowRunStarter:
         except (*NO_ANSWER_ERRORS, PrefectException) as error:
             raise _build_error("look at a flow run", error) from error
         return "its flow run was deleted"
+
+
+def _read_by_key(client: SyncPrefectClient, idempotency_key: str) -> FlowRun | None:
+    keys = FlowRunFilterIdempotencyKey(any_=[idempotency_key])
+    return next(iter(client.read_flow_runs(flow_run_filter=FlowRunFilter(idempotency_key=keys), limit=1)), None)
+
+
+def _create_link(client: SyncPrefectClient, parent: UUID, name: str, key: str) -> UUID:
+    """Create the task run that stands for a subflow in its parent, and return its id. Prefect keeps its state."""
+    return client.create_task_run(Task(fn=lambda: None, name="subflow"), parent, dynamic_key=key, name=name).id
 
 
 def _build_error(action: str, error: Exception) -> PatchError:

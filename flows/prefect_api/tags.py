@@ -20,6 +20,7 @@ __all__ = [
     "build_deployment_name",
     "build_fleet_tag",
     "build_limit_name",
+    "build_run_tag",
     "build_shown_tag",
     "build_site_name",
     "build_site_tag",
@@ -38,6 +39,11 @@ FLEET_TAG_PREFIX = f"{MANAGED_TAG}:fleet="
 """The prefix of a fleet's tag."""
 SITE_TAG_PREFIX = f"{MANAGED_TAG}:site="
 """The prefix of a site's tag."""
+
+
+def build_run_tag(run_id: str) -> str:
+    """Return the tag of every flow run of a run: the first one, those that resume it, and those of its shards."""
+    return f"{MANAGED_TAG}-run:{run_id}"
 
 
 def build_fleet_tag(fleet: str) -> str:

@@ -100,7 +100,10 @@ def close_stale_steps(flow_run_id: UUID, began_at: datetime) -> None:
 def _mark_crashed(
     client: SyncPrefectClient, flow_run_id: UUID, message: str, began_before: datetime | None = None
 ) -> None:
-    """Mark the open task runs and subflows of a flow run as crashed, or those of them that began before a time."""
+    """Mark the open task runs and forms of a flow run as crashed, or those of them that began before a time.
+
+    A shard's run is a subflow too, and has a process of its own, which goes on.
+    """
     crashed: State[None] = Crashed(message=message)
 
     def is_left_open(run: FlowRun | TaskRun) -> bool:
@@ -108,7 +111,9 @@ def _mark_crashed(
         is_earlier = began_before is None or (began_at is not None and to_utc_datetime(began_at) < began_before)
         return is_earlier and not (run.state is not None and run.state.is_final())
 
-    subflows = [subflow for subflow in read_subflow_runs(client, flow_run_id) if is_left_open(subflow)]
+    children = read_subflow_runs(client, flow_run_id)
+    of_others = {child.parent_task_run_id for child in children if child.deployment_id is not None}
+    subflows = [child for child in children if child.deployment_id is None and is_left_open(child)]
     filter_of_runs = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id, *(subflow.id for subflow in subflows)]))
     task_runs = read_all_pages(
         lambda limit, offset: client.read_task_runs(
@@ -116,7 +121,7 @@ def _mark_crashed(
         )
     )
     for task_run in task_runs:
-        if is_left_open(task_run):
+        if task_run.id not in of_others and is_left_open(task_run):
             client.set_task_run_state(task_run.id, crashed, force=True)
     for subflow in subflows:
         client.set_flow_run_state(subflow.id, crashed, force=True)
@@ -177,7 +182,7 @@ def _correct_state(
 
 
 def read_subflow_runs(client: SyncPrefectClient, flow_run_id: UUID) -> list[FlowRun]:
-    """Return the subflows of a flow run: its approval forms."""
+    """Return the subflows of a flow run: its approval forms, and the runs of its shards."""
     under = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run_id]))
     return list(
         read_all_pages(

@@ -1,12 +1,18 @@
-"""The runs of shards as flow runs of Prefect: each is started once, by the deployment of its site."""
+"""The runs of shards as flow runs of Prefect: each is started once, by the deployment of its site.
+
+It is a subflow of the flow run that started it, also if another one resumes the whole run.
+"""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from uuid import UUID
+
+from prefect.runtime import flow_run
 
 from flows.engine.resume_state import find_recorded_run
 from flows.ports.shards import ShardView
 from flows.prefect_api.flow_run_starter import FlowRunStarter
-from flows.prefect_api.tags import build_site_name
+from flows.prefect_api.tags import build_run_tag, build_site_name
 from flows.prefect_runtime.flow_run_origin import build_shard_idempotency_key
 from flows.request import AssessRequest, RunRequest
 from tasks.domain.errors import PatchError
@@ -45,7 +51,10 @@ class PrefectShardRuns:
     def start(self, run_id: str, site: str, name: str, request: Mapping[str, object]) -> str:
         """See ShardRuns."""
         deployment = build_site_name(self._deployment, site)
-        return self._starter.start(deployment, build_shard_idempotency_key(run_id), name, {"request": request})
+        tags = [build_run_tag(find_whole_run_id(run_id)), build_run_tag(run_id)]
+        key, own_flow_run_id = build_shard_idempotency_key(run_id), flow_run.get_id()
+        parent = UUID(own_flow_run_id) if own_flow_run_id else None
+        return self._starter.start(deployment, key, name, {"request": request}, tags, parent)
 
     def look(self, run_id: str, flow_run_id: str, known: Collection[str]) -> ShardView:
         """See ShardRuns. The end of a flow run is not known while Prefect does not answer."""

@@ -15,10 +15,10 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowFilter,
+    FlowFilterId,
     FlowFilterName,
     FlowRunFilter,
     FlowRunFilterEndTime,
-    FlowRunFilterParentTaskRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
@@ -33,7 +33,7 @@ from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, read_all_pages
 from flows.prefect_api.deployment_changes import to_utc_datetime
 from flows.prefect_api.flow_run_starter import find_fleet_deployment
-from flows.prefect_api.tags import add_fleet_tag, build_site_name, serves_fleet
+from flows.prefect_api.tags import add_fleet_tag, build_run_tag, build_site_name, serves_fleet
 from flows.prefect_runtime.end_states import build_final_state
 from flows.prefect_runtime.flow_run_origin import build_resume_idempotency_key
 from flows.prefect_runtime.flow_run_states import close_flow_runs_of, end_flow_run
@@ -101,9 +101,13 @@ def start_resume_flow_run(
     Raises:
         httpx.HTTPError: the server does not answer, or refuses.
     """
-    tag = f"fleetpatch-run:{abandoned_run.run.id}"
-    run_filter = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))
-    newest = client.read_flow_runs(flow_run_filter=run_filter, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
+    tag = build_run_tag(abandoned_run.run.id)
+    newest = client.read_flow_runs(
+        flow_filter=FlowFilter(id=FlowFilterId(any_=[resume.flow_id])),
+        flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag])),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        limit=1,
+    )
     before = newest[0] if newest else None
     if before is not None and may_still_resume(before, abandoned_run, now):
         return _build_resume_flow_run(before, is_new=False, now=now)
@@ -220,14 +224,9 @@ def find_orphaned_flow_runs(
     """
     of_runs = FlowFilter(name=FlowFilterName(any_=list(RUN_FLOW_NAMES)))
     recorded = FlowFilter(name=FlowFilterName(any_=list(_RECORDED_FLOW_NAMES)))
-    is_top = FlowRunFilterParentTaskRunId(is_null_=True)
     filters = (
-        FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_OPEN_STATES))), parent_task_run_id=is_top
-        ),
-        FlowRunFilter(
-            end_time=FlowRunFilterEndTime(after_=cast("Any", now - COMPARED_PERIOD)), parent_task_run_id=is_top
-        ),
+        FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_OPEN_STATES)))),
+        FlowRunFilter(end_time=FlowRunFilterEndTime(after_=cast("Any", now - COMPARED_PERIOD))),
     )
     flow_runs = {
         flow_run.id: flow_run

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import Abort, TerminationSignal
 from prefect.flow_engine import run_flow
@@ -53,9 +53,10 @@ class Stage:
 
     def successors(self, run: RunInfo) -> list[FlowRun]:
         """Return the flow runs that were started to go on with a run."""
+        resumes = FlowFilter(name=FlowFilterName(any_=["resume-fleet"]))
         tags = FlowRunFilterTags(all_=[f"fleetpatch-run:{run.id}"])
         with get_client(sync_client=True) as client:
-            return client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tags))
+            return client.read_flow_runs(flow_filter=resumes, flow_run_filter=FlowRunFilter(tags=tags))
 
     def go_on(self, run: RunInfo) -> str:
         """Let the flow run that was started go on with a run, as a worker does. Return its message."""

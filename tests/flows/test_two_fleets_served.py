@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import State
 from sqlalchemy import update
 
@@ -149,7 +149,8 @@ def test_the_run_of_a_killed_site_waits_for_that_site(sites: tuple[Site, Site, S
     assert north.reconcile() == []
 
     resumed = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"fleetpatch-run:{before.id}"]))
-    assert client.read_flow_runs(flow_run_filter=resumed) == []
+    of_resumes = FlowFilter(name=FlowFilterName(any_=["resume-fleet"]))
+    assert client.read_flow_runs(flow_filter=of_resumes, flow_run_filter=resumed) == []
     assert south.read_run() == before
     assert before.state is OperationState.IN_PROGRESS
     assert not north.is_installing()

@@ -20,7 +20,13 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterTags,
+)
 from prefect.client.schemas.objects import FlowRun, State
 from sqlalchemy import update
 
@@ -221,6 +227,7 @@ def test_a_run_of_two_sites_survives_the_deaths_of_a_site_and_of_its_own_process
     assert installed == [UpdateState.INSTALLED] * 6
     assert report.run.site == DEFAULT_SITE
     assert at_hamburg.site == HAMBURG
+    assert_shards_are_subflows(sites, whole, whole_id)
     jobs = [(begun.job_id, begun.number) for begun in third.begun()]
     assert len(set(jobs)) == len(jobs)  # nothing was installed twice
     assert_both_sites_are_assessed(sites, assessed)
@@ -232,6 +239,18 @@ def test_a_run_of_two_sites_survives_the_deaths_of_a_site_and_of_its_own_process
     assert {site: run.version if run is not None else None for site, run in runs.items()} == dict.fromkeys(
         (DEFAULT_SITE, HAMBURG), version("fleetpatch")
     )
+
+
+def assert_shards_are_subflows(sites: TwoSites, flow_run: UUID, run_id: str) -> None:
+    """Assert that the page of a run shows its shards, and that one tag finds all of its flow runs."""
+    under = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run]))
+    children = {child.id: child for child in sites.client.read_flow_runs(flow_run_filter=under)}
+    assert sorted(child.name.partition(" for ")[0].partition(" 20")[0] for child in children.values()) == []
+    assert all(child.state is not None and child.state.is_final() for child in children.values())
+    tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"fleetpatch-run:{run_id}"]))
+    found = {tagged_run.id for tagged_run in sites.client.read_flow_runs(flow_run_filter=tagged)}
+    assert {flow_run, *children} <= found
+    assert len(found) == len(children) + 2  # and the flow run that resumed it
 
 
 def assert_both_sites_are_assessed(sites: TwoSites, flow_run: UUID) -> None:

@@ -22,7 +22,7 @@ import pytest
 from prefect import Flow, flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterTags
 
 from flows.recovery.flow_runs import RESUME_DEPLOYMENT
 from flows.recovery.unfinished_runs import find_abandoned_runs
@@ -251,7 +251,8 @@ def tell_of_a_worker_that_dies(story: Story) -> None:
     with story.server.client() as client:
         story.reconciled.append(end_of(client, client.create_flow_run_from_deployment(reconcile).id))
         tag = FlowRunFilterTags(all_=[f"fleetpatch-run:{story.report.run.id}"])
-        (resume,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tag))
+        of_resumes = FlowFilter(name=FlowFilterName(any_=["resume-fleet"]))
+        (resume,) = client.read_flow_runs(flow_filter=of_resumes, flow_run_filter=FlowRunFilter(tags=tag))
         story.reconciled.append(end_of(client, resume.id))
     story.look(tasks=4)  # as far as it had come: two assessed, one being installed
     os.killpg(next_worker.pid, signal.SIGKILL)
