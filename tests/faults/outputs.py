@@ -177,9 +177,10 @@ class WatchedRunner(LocalRunner):
         """Show the end by the code of PrefectRunner; its calls to Prefect are those of the controller."""
         if not self._world.has_prefect:
             return ""
-        runner: Any = PrefectRunner.__new__(PrefectRunner)
-        runner._ports, runner._flow_run_id, runner._web_url = self._ports, str(UUID(int=self._of.number)), ""
-        runner._began_at, runner._artifacts = report.run.started_at, SimpleNamespace(finish=lambda _report: None)
+        product = flows.prefect_runtime.runner
+        with patch.object(product.flow_run, "get_id", lambda: str(UUID(int=self._of.number))):
+            runner: Any = PrefectRunner(None, (), self._ports, shows_steps=False)
+        runner._artifacts = SimpleNamespace(finish=lambda _report: None)
         try:
             runner._publish_to_prefect(report, files)
         except LeaseLost:
@@ -203,7 +204,7 @@ def _owner() -> Controller:
     return task.owner
 
 
-def _publish_report(_run_id: str, report: Any, *_: object) -> list[int]:
+def _publish_report(_run_id: str, report: Any, *_: object, **__: object) -> list[int]:
     owner = _owner()
     outputs: Outputs = owner.outputs
 
