@@ -250,7 +250,7 @@ def _call_flow(flow: Callable[[], RunReport | None], caller: Caller) -> RunRepor
         PatchError: the run was refused, for example because another run upgrades the same component.
         RequestError: the flow ended in a state without a report.
     """
-    from prefect.exceptions import CancelledRun, FailedRun
+    from prefect.exceptions import Abort, CancelledRun, FailedRun
 
     from flows.prefect_api.flow_end import FlowResultPlace, use_flow_result_place, wait_while_server_answers
 
@@ -274,6 +274,8 @@ def _call_flow(flow: Callable[[], RunReport | None], caller: Caller) -> RunRepor
     except (CancelledRun, FailedRun) as refusal:
         hint = "Nothing was begun. `fleetpatch history` shows other runs."
         raise PatchError(str(refusal), hint=hint) from refusal
+    except Abort as taken:
+        raise PatchError(str(taken), hint="Look at the run: the other process continues it.") from taken
     if report is None:
         raise RequestError("the run ended without a report")
     return report
