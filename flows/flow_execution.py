@@ -32,6 +32,7 @@ from flows.prefect_runtime.signals import is_suspension_requested, run_with_sign
 from flows.recovery.cancellation import record_stop_request, record_suspend_request
 from flows.recovery.unfinished_runs import LEASE_GRACE_SECONDS, AbandonedRun, wait_for_lease_expiry
 from flows.request import AssessRequest, PatchRequest, RunRequest
+from tasks.domain.errors import LeaseLost
 from tasks.domain.model import RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.records import ROLLOUT_PREFIX
@@ -137,7 +138,7 @@ def _execute_with_signals(
             functools.partial(record_suspend_request, run_id, caller, flow_run_id),
         )
     except BaseException as error:
-        if not caller.stop_token.is_lease_lost:
+        if not isinstance(error, LeaseLost) and not caller.stop_token.is_lease_lost:
             raise
         raise Abort(_tell_that_nothing_changes("another process executes this run now", caller)) from error
 

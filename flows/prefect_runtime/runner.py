@@ -17,6 +17,7 @@ from uuid import UUID
 from prefect.client.schemas.objects import State
 from prefect.context import TagsContext
 from prefect.runtime import flow_run
+from prefect.states import Crashed
 
 from flows.engine.run_info import count_machines
 from flows.ports.ports import Ports
@@ -35,6 +36,7 @@ from flows.prefect_runtime.task_run_states import (
 )
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
+from tasks.domain.errors import LeaseLost
 from tasks.domain.model import Outcome, RunReport, Wave
 from tasks.domain.protocols.records import build_lease_lost_error
 from tasks.domain.states import OperationState, Step
@@ -127,9 +129,15 @@ class PrefectRunner:
 
     def _execute_step(self, context: MachineContext, step: Step) -> MachineState:
         """Run the step's task. Return or raise the step's own result."""
+        lost: list[LeaseLost] = []
 
         def execute() -> State[None]:
-            machine_state = call_step_function(context, step)
+            try:
+                machine_state = call_step_function(context, step)
+            except LeaseLost as error:
+                lost.append(error)
+            if lost or not self._ports.stop_token.still_holds_lease():  # its result is the other process's
+                return Crashed(message=build_lease_lost_error().message)
             next_look = context.wait.until if context.wait is not None else find_settle_end(context)
             only_downloads = context.options.download_only
             return build_step_state(machine_state, step, download_only=only_downloads, next_look=next_look)
@@ -138,6 +146,8 @@ class PrefectRunner:
         before = self._last_steps.get(context.name)
         self._last_steps[context.name] = execution = Execution(f"{step} {context.name}", execute)
         self._run_task(task, execution, [before] if before is not None else [])
+        if lost:
+            raise lost[0]
         return context.state
 
     def _run_task(self, task: WorkTask, execution: Execution, before: Sequence[Execution]) -> None:

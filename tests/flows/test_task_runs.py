@@ -2,16 +2,21 @@
 
 import threading
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, StateType, TaskRun
+from prefect.exceptions import Abort
 from prefect.utilities.engine import emit_task_run_state_change_event
 
 from flows.engine.machine_work import assess_machines_once
 from flows.patch import patch_fleet
 from flows.prefect_runtime import delivery, run_log, runner
+from flows.prefect_runtime.run_artifacts import PLAN_KEY, PROGRESS_KEY
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.states import OperationState
 from tests.flows.prefect_view import look
 from tests.flows.test_fleet_flows import ran
 from tests.support.fake_packages import FakePackage
@@ -106,3 +111,28 @@ def test_what_the_server_lost_without_a_word_is_counted_there(
     assert state.is_completed()
     (report,) = fleet.records.reports.values()
     assert report.run.message == told
+
+
+def test_a_process_whose_run_was_taken_over_shows_no_end(fleet: SimFleet) -> None:
+    """It was stopped for so long that another process has the run. What it still sends must not look like an end."""
+
+    def take_over() -> None:
+        (run_id,) = fleet.records.runs
+        fleet.leases.rob(run_id, LeaseHolder("other", "there", 2, "anne"), seconds=1e6)
+        fleet.control.confirm_lease()
+
+    fleet.add("web", [FakePackage("a", seconds=60)])
+    fleet.machines["web"].on_start("install", 5, take_over)
+
+    with pytest.raises(Abort, match="another process executes this run now"):
+        patch_fleet(fleet.request())
+
+    (run,) = fleet.records.runs.values()
+    assert run.state is OperationState.IN_PROGRESS
+    view = look(UUID(run.flow_run_id), tasks=3)
+    assert view.run.state_name == "Running"
+    assert view.tasks["install web"] == "Crashed"
+    with get_client(sync_client=True) as client:
+        of_run = ArtifactFilterFlowRunId(any_=[UUID(run.flow_run_id)])
+        keys = {artifact.key for artifact in client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_run))}
+    assert keys == {PLAN_KEY, PROGRESS_KEY}
