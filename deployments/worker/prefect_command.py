@@ -4,9 +4,8 @@ import sys
 
 from prefect.cli import app
 
-from deployments.worker.bound_worker import use_own_temporary_folder
-from deployments.worker.installed_flow_start import start_installed_flows_at_once
-from deployments.worker.integration_packages import find_integrations_by_name
+from deployments.worker import flow_worker  # noqa: F401 - the worker for pools of processes
+from deployments.worker.temporary_folder import use_own_temporary_folder
 from flows.long_process import set_signals
 
 
@@ -15,8 +14,6 @@ def run_prefect_command() -> None:
     sys.argv[0] = "prefect"
     set_signals()
     use_own_temporary_folder()
-    start_installed_flows_at_once()
-    find_integrations_by_name()
     app()
 
 

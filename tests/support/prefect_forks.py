@@ -58,7 +58,8 @@ import json, os, signal, socket, sys
 
 connection = socket.socket(socket.AF_UNIX)
 connection.connect({path!r})
-words = {{"module": sys.argv[2], "words": sys.argv[3:], "python": sys.executable}}
+module, *further = sys.argv[sys.argv.index("-m") + 1 :]
+words = {{"module": module, "words": further, "python": sys.executable}}
 message = json.dumps({{**words, "place": os.getcwd(), "environment": dict(os.environ)}}).encode() + b"\\n"
 sent = socket.send_fds(connection, [message], [0, 1, 2, os.open("/proc/self/ns/net", os.O_RDONLY)])
 connection.sendall(message[sent:])
@@ -297,8 +298,8 @@ def keep_process(connection: socket.socket, run: int, program: str) -> NoReturn:
         connection.close()
         os.close(run)
         python = request["python"] or program
-        starter = importlib.import_module("prefect.runner._starter_engine")
-        setattr(starter, "get_sys_executable", lambda: python)  # noqa: B010 - Prefect has no setting for it
+        for name in ("deployments.worker.flow_worker", "prefect.runner._starter_engine"):  # of workers, of served flows
+            setattr(importlib.import_module(name), "get_sys_executable", lambda: python)  # noqa: B010 - no setting
         _become(request, streams)
     for stream in streams:
         os.close(stream)

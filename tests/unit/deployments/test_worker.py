@@ -12,12 +12,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import uuid4
 
 import httpx
 import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.utilities.dispatch import lookup_type
+from prefect.workers.base import BaseWorker
 from prefect.workers.process import ProcessWorker
 
-from deployments.worker.bound_worker import ScheduledRunNames, build_bound_worker
+from deployments.server.settings import CLOSED_JOB_TEMPLATE
+from deployments.worker.bound_worker import build_bound_worker
+from deployments.worker.flow_worker import FlowWorker, RunConfiguration, ScheduledRunNames
 from deployments.worker.worker_process import supervise_worker
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('up', 'w').close(); time.sleep(600)"
@@ -97,7 +103,7 @@ def test_a_worker_takes_nothing_once_its_parent_is_gone(monkeypatch: pytest.Monk
         return []
 
     monkeypatch.setattr(ProcessWorker, "get_and_submit_flow_runs", ask)
-    monkeypatch.setattr("deployments.worker.bound_worker.os.kill", lambda _process, number: ended.append(number))
+    monkeypatch.setattr("deployments.worker.flow_worker.os.kill", lambda _process, number: ended.append(number))
     bound, left = (build_bound_worker(parent, "pool", "name") for parent in (os.getppid(), 2**22 + 1))
 
     def turn(worker: ProcessWorker, carried: int) -> None:
@@ -119,7 +125,7 @@ def test_runs_that_came_while_the_parent_ended_are_not_begun(monkeypatch: pytest
 
     async def answer(self: ProcessWorker) -> list[Any]:
         if is_left:
-            monkeypatch.setattr("deployments.worker.bound_worker.os.getppid", lambda: 1)
+            monkeypatch.setattr("deployments.worker.flow_worker.os.getppid", lambda: 1)
         return [a_run]
 
     async def begin(self: ProcessWorker, flow_run_response: list[Any]) -> list[Any]:
@@ -130,9 +136,29 @@ def test_runs_that_came_while_the_parent_ended_are_not_begun(monkeypatch: pytest
     monkeypatch.setattr(ProcessWorker, "_submit_scheduled_flow_runs", begin)
     worker = build_bound_worker(os.getppid(), "pool", "name")
     worker._has_successfully_synced = True
+    worker._client = cast("Any", object())
 
     asyncio.run(worker.get_and_submit_flow_runs())
     assert begun == ([] if is_left else [a_run])
+
+
+def test_prefects_worker_starts_a_run_at_once_and_safely() -> None:
+    configuration = RunConfiguration(**CLOSED_JOB_TEMPLATE["job_configuration"])
+    configuration.prepare_for_flow_run(FlowRun(flow_id=uuid4()))
+
+    assert configuration.command == f"{sys.executable} -P -m deployments.worker.flow_process"
+    assert configuration._command_configured, "it would start a program that fetches code first"
+    assert lookup_type(BaseWorker, "process") is FlowWorker  # what `prefect worker start` takes
+
+
+def test_the_process_of_a_run_has_a_session_of_its_own() -> None:
+    program = """
+import os, runpy
+run, runpy.run_module = runpy.run_module, lambda name, **_: print(name, os.getsid(0) == os.getpid())
+run("deployments.worker.flow_process", run_name="__main__")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "prefect.engine True\n"
 
 
 def test_a_scheduled_run_is_named_before_the_worker_logs_it() -> None:
