@@ -269,7 +269,7 @@ def decide_plan(request: Request, run: RunInfo, decision: ApprovalDecision, plan
         lease = context.records.leases.find_lease(run.id) if approves else None
         if lease is not None and lease.stop is not None:
             reason = f": {lease.stop.reason}" if lease.stop.reason else ""
-            raise RequestError(f"run {run.id} was cancelled by {lease.stop.who}{reason}", hint="Start a new run.")
+            raise RequestError(f"run {run.id} was cancelled by {lease.stop.asker}{reason}", hint="Start a new run.")
         decide = approve_run if approves else reject_run
         return decide(
             run.id,

@@ -140,7 +140,7 @@ def _ask(request: Request, run_id: str, act: str, refusal: RequestError | None =
     is_held = lease is not None and lease.is_held
     if refusal is None and act == "cancel" and lease is not None and lease.stop is not None:
         refusal = RequestError(
-            f"run {run.id} was cancelled already by {lease.stop.who}", hint="The first request counts."
+            f"run {run.id} was cancelled already by {lease.stop.asker}", hint="The first request counts."
         )
     if refusal is None and act == "resume" and is_held and lease is not None:
         refusal = RequestError(f"run {run.id} is executed by a process: {lease.holder}", hint="Nothing is to resume.")

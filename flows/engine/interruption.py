@@ -104,7 +104,7 @@ def describe_cancellation(
     if undone and state in {OperationState.COMPLETED_WITH_WARNINGS, OperationState.NOT_STARTED}:
         state = OperationState.CANCELLED
     reason = f": {asked.reason}" if asked.reason != PLAIN_REASON else ""
-    by = f"cancelled by {asked.who} at {asked.at:%Y-%m-%d %H:%M:%S} UTC{reason}"
+    by = f"cancelled by {asked.asker} at {asked.at:%Y-%m-%d %H:%M:%S} UTC{reason}"
     return state, f"{by}. Left undone: {undone or 'nothing'}"
 
 

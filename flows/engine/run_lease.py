@@ -131,7 +131,7 @@ class LeaseRenewer:
             return
         self._renewed_at, self._lease_seconds = asked, lasts
         if renewal.stop is not None:
-            self._stop_token.request_stop(f"{renewal.stop.reason} ({renewal.stop.who})")
+            self._stop_token.request_stop(f"{renewal.stop.reason} ({renewal.stop.asker})")
         if not renewal.is_kept:
             self._lost.set()
             self._stop_token.mark_lease_lost()

@@ -92,7 +92,7 @@ def describe_left_run(
 def find_finalize_reason(run: RunInfo, lease: LeaseStatus | None, now: datetime) -> str:
     """Return why an automatic recovery may begin nothing more in a run, or "". Pure."""
     if lease is not None and lease.stop is not None:
-        return f"{lease.stop.reason} ({lease.stop.who})"
+        return f"{lease.stop.reason} ({lease.stop.asker})"
     if run.window is not None and now >= run.window.end:
         return f"its window was over at {run.window.end:%Y-%m-%d %H:%M} UTC"
     if run.state is OperationState.UNKNOWN:

@@ -16,6 +16,7 @@ from tasks.domain.errors import RecordsError
 from tasks.domain.model import (
     MachinePlan,
     PackageState,
+    StepRecord,
 )
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import OperationState, Step
@@ -67,13 +68,16 @@ def build_checkpoint(machine_state: MachineState) -> dict[str, object]:
     return data
 
 
-def save_checkpoint(context: MachineContext, step: Step) -> None:
+def save_checkpoint(context: MachineContext, step: Step, *records: StepRecord) -> None:
     """Store the machine's progress, so that another process can resume from here.
+
+    ``records``: of this step, which are not in the machine's state yet.
 
     Raises:
         RecordsError: it can't be stored.
     """
-    record_end(context, step, CHECKPOINT_ACT, step.value, build_checkpoint(context.state))
+    machine_state = replace(context.state, steps=(*context.state.steps, *records))
+    record_end(context, step, CHECKPOINT_ACT, step.value, build_checkpoint(machine_state))
 
 
 def _find_new_plan(machine_state: MachineState) -> tuple[PackageState, MachinePlan] | None:

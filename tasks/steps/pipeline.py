@@ -28,6 +28,7 @@ from tasks.domain.states import (
     UpdateState,
 )
 from tasks.rules.machine_checks.findings import describe_blocking_findings
+from tasks.rules.runs.figures import EARLIER_PROCESS, find_earlier_work
 from tasks.steps.assess import assess_and_plan
 from tasks.steps.checkpoint import save_checkpoint
 from tasks.steps.component_upgrade import validate_component
@@ -239,7 +240,7 @@ def _run_step(
             return
         state, message = evaluate_step(context.state, step, download_only=context.options.download_only)
         if step is not Step.ASSESS:
-            save_checkpoint(context, step)
+            save_checkpoint(context, step, *_build_records(context, step, began, state, message))
     except FleetpatchError as error:
         if isinstance(error, RecordsError):
             context.stop_token.request_stop(f"the records failed: {error.message}")
@@ -256,9 +257,23 @@ def _run_step(
         hint = "This is a fault in fleetpatch; its log has the details."
         info = ErrorInfo.from_error(InternalError(f"{type(error).__name__}: {error}", hint=hint))
         state, message = _store_error_in_state(context, step, began, info)
-    record = StepRecord(step, began, clock.now(), state, message)
-    context.state = replace(context.state, steps=(*context.state.steps, record))
+    records = _build_records(context, step, began, state, message)
+    context.state = replace(context.state, steps=(*context.state.steps, *records))
     context.listener.on_step_finished(context.name, step, state.value, message or describe_result(context.state, step))
+
+
+def _build_records(
+    context: MachineContext, step: Step, began: datetime, state: OperationState, message: str
+) -> Sequence[StepRecord]:
+    """Return the record of a step, behind that of the same step in an earlier process of the run, if it worked then.
+
+    So the time in which no process looked at the machine is nobody's work.
+    """
+    record = StepRecord(step, began, context.clock.now(), state, message)
+    earlier = None
+    if context.state.was_changed_before_resume and step is Step.INSTALL and context.state.install is not None:
+        earlier = find_earlier_work(context.state.install.transactions, context.state.steps, began)
+    return (record,) if earlier is None else (StepRecord(step, *earlier, state, EARLIER_PROCESS), record)
 
 
 def _find_broken_login(context: MachineContext, step: Step, error: FleetpatchError) -> FleetpatchError:

@@ -1,6 +1,7 @@
 """The measuring itself: that nothing a command starts goes uncounted, and that ratios are of what they say."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from tests.bench.read_verbs import describe_slow
 from tests.bench.windows import count_busiest_second
 from tests.bench.windows import table as windows_table
 from tests.lab.process_accounting import EndedProcess, count_starts, describe_processes, list_own_processes
+from tests.support import prefect_forks
+from tests.support.environment import TEST_RUN_VARIABLE
 
 _BURN = "import time\nwhile time.process_time() < 0.3: pass"
 
@@ -187,3 +190,8 @@ def test_the_table_of_large_runs_has_what_prefect_lost_and_ratios() -> None:
 def test_what_takes_a_second_is_named() -> None:
     assert describe_slow("pages", {"a": 0.2, "b": 0.99}) == "2 of 2 pages take less than 1 s"
     assert describe_slow("commands", {"a": 0.2, "b": 1.0, "c": 3.0}) == "1 of 3 commands take less than 1 s; not: b, c"
+
+
+def test_a_benchmark_may_start_servers_outside_of_a_test_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TEST_RUN_VARIABLE)
+    assert prefect_forks._find_folder().name == f"fleetpatch-prefect-{os.getpid()}"

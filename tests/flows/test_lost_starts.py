@@ -43,7 +43,7 @@ ENDS = {StateType.CANCELLED, StateType.COMPLETED, StateType.CRASHED, StateType.F
 SLOW_START = """
 import os, sys, time
 from pathlib import Path
-if "prefect.engine" in sys.orig_argv:
+if "deployments.worker.flow_process" in sys.orig_argv:
     here = Path(__file__).parent
     output = os.open(here / f"{os.environ['PREFECT__FLOW_RUN_ID']}.{os.getpid()}", os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)  # the worker, which has the other end of the first output, may be dead

@@ -217,7 +217,8 @@ def _find_fork(program: int) -> int:
 
 
 def _find_folder() -> Path:
-    return Path(tempfile.gettempdir(), f"fleetpatch-prefect-{os.environ[TEST_RUN_VARIABLE]}")
+    run = os.environ.setdefault(TEST_RUN_VARIABLE, str(os.getpid()))  # of a benchmark: this process is the run
+    return Path(tempfile.gettempdir(), f"fleetpatch-prefect-{run}")
 
 
 def _connect() -> socket.socket:

@@ -63,7 +63,8 @@ def print_verification(verification: AuditVerification) -> None:
         )
         print_unwrapped(f"head: {verification.last.number}:{verification.last.seal}")
     for cut in verification.cuts:
-        print_unwrapped(f"cut at {format_second_utc(cut.at)} by {cut.who}: {cut.subject}, {cut.message}")
+        person = cut.who or "somebody unknown"
+        print_unwrapped(f"cut at {format_second_utc(cut.at)} by {person}: {cut.subject}, {cut.message}")
     if verification.state in {AuditState.BROKEN, AuditState.CUT_SHORT}:
         print_to_stderr("If you know why: fleetpatch audit cut NUMBER --accept-faults --reason TEXT records it.")
 

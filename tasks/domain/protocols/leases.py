@@ -34,9 +34,14 @@ class LeaseHolder:
 class StopRequest:
     """A request that a run begins nothing more."""
 
-    who: str  # the person who asks, for records and reports
+    who: str  # the person who asks, for records and reports; "" if it is not known
     reason: str
     at: datetime
+
+    @property
+    def asker(self) -> str:
+        """Who asks, for a sentence."""
+        return self.who.strip() or "somebody unknown"
 
 
 @dataclass(frozen=True, slots=True)

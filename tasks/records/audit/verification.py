@@ -134,7 +134,7 @@ class ChainCheck:
         self._check_opening()
         end = self._last.number if self._last is not None else 0
         lost = max((head.number for head in self._known if head.number > end), default=0)
-        missing = sorted(key_id for key_id, key in self._keys.items() if key is None)
+        missing = sorted(key_id or "none" for key_id, key in self._keys.items() if key is None)
         state, message = self._choose_state(is_cut_short=bool(lost), is_key_missing=bool(missing)), ""
         if state is AuditState.KEY_MISSING:
             message = f"no entry can be checked: the key is not here ({', '.join(missing)})"

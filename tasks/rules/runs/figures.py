@@ -6,11 +6,20 @@ Pure. Notifications, the approval page, reports and the command show the same fi
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
+from datetime import datetime
 
 from inventory.data_class import dataclass
 from inventory.name_lists import join_first_names
-from tasks.domain.model import Assessment, MachinePlan, Outcome, Update, UpdateResult
-from tasks.domain.states import PRESENT_UPDATE_STATES, Classification, UpdateState, YesNoUnknown
+from tasks.domain.model import (
+    Assessment,
+    MachinePlan,
+    Outcome,
+    StepRecord,
+    TransactionResult,
+    Update,
+    UpdateResult,
+)
+from tasks.domain.states import PRESENT_UPDATE_STATES, Classification, Step, UpdateState, YesNoUnknown
 
 _MAX_NAMES = 5
 REBOOT_LABELS = {YesNoUnknown.YES: "yes", YesNoUnknown.NO: "no", YesNoUnknown.UNKNOWN: "possible"}
@@ -101,6 +110,30 @@ def compute_work_seconds(outcome: Outcome) -> float | None:
         total += max(0.0, (step.ended_at - begins).total_seconds())
         until = step.ended_at if until is None else max(until, step.ended_at)
     return None if until is None else total
+
+
+EARLIER_PROCESS = "by an earlier process of the run"
+"""The message of a step's record for the time before this process."""
+
+
+def find_earlier_work(
+    transactions: Iterable[TransactionResult], steps: Iterable[StepRecord], began: datetime
+) -> tuple[datetime, datetime] | None:
+    """Return from when until when transactions ran before this process began the step; None if none did.
+
+    ``steps``: the records of earlier steps. What these contain is not counted again.
+    """
+    recorded = max((step.ended_at for step in steps if step.step is Step.INSTALL), default=None)
+    spans = [
+        (transaction.started_at, transaction.ended_at or transaction.started_at)
+        for transaction in transactions
+        if transaction.started_at is not None
+        and transaction.started_at < began
+        and (recorded is None or transaction.started_at > recorded)
+    ]
+    if not spans:
+        return None
+    return min(start for start, _ in spans), min(began, max(end for _, end in spans))
 
 
 @dataclass(frozen=True, slots=True)

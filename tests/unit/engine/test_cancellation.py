@@ -10,10 +10,10 @@ from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 
 
-def cancel(fleet: SimFleet, reason: str = "the wrong fleet") -> None:
+def cancel(fleet: SimFleet, reason: str = "the wrong fleet", who: str = "anne") -> None:
     """Cancel the run as `fleetpatch cancel` does: its process reads the request with the next renewal of its lease."""
     (run_id,) = fleet.records.runs
-    fleet.leases.stops[run_id] = StopRequest("anne", reason, fleet.clock.now())
+    fleet.leases.stops[run_id] = StopRequest(who, reason, fleet.clock.now())
     fleet.control.request_stop(f"{reason} (anne)")
 
 
@@ -37,6 +37,12 @@ def test_what_did_not_begin_is_named(two: SimFleet) -> None:
     assert to_run_exit_code(report) is ExitCode.INTERRUPTED
     (kept,) = two.records.runs.values()
     assert (kept.state, kept.message) == (OperationState.CANCELLED, report.run.message)
+
+
+@pytest.mark.parametrize("who", ["", " "])
+def test_a_request_of_nobody_known_says_so(two: SimFleet, who: str) -> None:
+    two.machines["web-1"].on_start("install", 5, lambda: cancel(two, who=who))
+    assert patch(two).run.message.startswith("cancelled by somebody unknown at 20")
 
 
 def test_a_failed_machine_comes_first(two: SimFleet) -> None:
