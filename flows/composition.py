@@ -186,7 +186,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             notify=tell,
             gate=_build_gate(request, records, clock, recorder, tell, audit),
             open_shard_runs=open_shard_runs,
-            shard_size=_read_shard_size(),
+            shard_size=read_shard_size(),
             write_report_apart=functools.partial(write_report_apart, records_url=caller.records_url),
             call_hook=call_hook,
             find_pinned_updates=functools.partial(_find_pinned_updates, records),
@@ -240,7 +240,7 @@ def _open_components(
     }
 
 
-def _read_shard_size() -> int:
+def read_shard_size() -> int:
     """Return how many machines one process carries out at most.
 
     Raises:

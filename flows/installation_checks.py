@@ -10,6 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from flows.composition import read_shard_size
 from flows.machine_providers.provider_file import load_providers
 from flows.notify.audit_forwarding import find_audit_backlogs, read_targets
 from flows.policy.policy_file import load_policy
@@ -32,13 +33,16 @@ from tasks.records.decisions import SqlDecisions
 from tasks.records.left_disks import find_left_disks
 from tasks.records.pages_role import PAGES_ROLE, find_excess_privileges, has_pages_role
 from tasks.records.provided_machines import SqlProvidedMachines
+from tasks.records.queries.connections import read_server_room
 from tasks.records.queries.copies import find_left_copies
 from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import describe_other_fleets
 from tasks.records.setup import open_records
 from tasks.records.snapshots import SqlSnapshots
 from tasks.records.sql_records import SqlRecords
+from tasks.records.storage.database import read_connection_bound
 from tasks.reports.formatting import format_size
+from tasks.rules.connections import check_connections, count_processes
 from tasks.rules.policy.decision import describe_difference
 from tasks.rules.runs.snapshots import PROVIDER_CHECK
 
@@ -309,7 +313,18 @@ def _check_left_disks(records: SqlRecords) -> Iterator[Finding]:
         yield Finding("OS disks", FindingLevel.WARN, message, remedy)
 
 
+def _check_connections(records: SqlRecords) -> Iterator[Finding]:
+    """Check that the server has room for the connections of a run of all machines; nothing on SQLite."""
+    room = read_server_room(records.database)
+    if room is not None:
+        machines = 0
+        with suppress(InventoryError):  # the command that needs an inventory tells what is wrong with it
+            machines = len(load_inventory(find_inventory()).machines)
+        yield check_connections(room, count_processes(machines, read_shard_size()), read_connection_bound())
+
+
 _RECORD_CHECKS = (
+    _check_connections,
     _check_pages_role,
     _check_audit,
     _check_policy,

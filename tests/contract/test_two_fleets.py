@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, make_url, select, text
 
 from flows.recovery.unfinished_runs import find_abandoned_runs
 from tasks.domain.errors import RecordsError, RunNotFound, SealBroken
@@ -20,12 +21,13 @@ from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, verify_log
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.fleets import build_file_path, use_fleet
+from tasks.records.queries.connections import read_server_room
 from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import find_other_fleets
 from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.records.storage.database import Database
+from tasks.records.storage.database import CONNECTIONS_VARIABLE, Database
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.policy.model import PolicyFile
 from tests.contract.records_subjects import BOTH, new_database
@@ -163,3 +165,24 @@ def test_a_pooler_may_give_each_transaction_another_session(tmp_path: Path) -> N
         with closing(records.database.engine.raw_connection()) as session, closing(session.cursor()) as cursor:
             cursor.execute("SELECT current_schemas(false)")
             assert cursor.fetchall() == [(["public"],)]
+
+
+@pytest.mark.postgres
+def test_doctor_counts_the_connections_that_others_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONNECTIONS_VARIABLE, "2")
+    with (
+        new_database("postgres", tmp_path) as url,
+        open_records(url, fleet=SOUTH) as records,
+        records.database.begin_read("hold one") as first,
+    ):
+        before = read_server_room(records.database)
+        limit = first.execute(text("SHOW max_connections")).scalar_one()
+        address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(address, application_name="another program"):
+            after = read_server_room(records.database)
+            monkeypatch.setattr(records.database.engine.pool, "_timeout", 0.1)
+            with records.database.begin_read("hold a second one"), pytest.raises(RecordsError):
+                read_server_room(records.database)  # a third one
+    assert before is not None
+    assert after is not None
+    assert (str(after.limit), after.others) == (limit, before.others + 1)

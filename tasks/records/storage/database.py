@@ -1,11 +1,12 @@
 """Opens the database with durable transactions: a committed transaction survives a power cut."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Executable, create_engine, event, text
 from sqlalchemy.engine import URL
@@ -167,7 +168,34 @@ _SERVER_TIMEOUTS = "; ".join(
 """The same at the server's end. Without them, it keeps the sessions of a site that disappeared for two hours."""
 WRITER_QUEUE_SECONDS = 60.0
 """How long a thread waits for other threads of its process, in seconds."""
-_POOL_OPTIONS: dict[str, Any] = {"pool_size": 5, "max_overflow": 10, "pool_timeout": WRITER_QUEUE_SECONDS}
+CONNECTIONS_VARIABLE: Final = "FLEETPATCH_RECORDS_CONNECTIONS"
+DEFAULT_CONNECTIONS: Final = 10
+"""The most connections of a process. A transaction takes a few milliseconds, and a process has one interpreter: ten
+threads that wait for the database keep it busy. The others wait for their turn, ``WRITER_QUEUE_SECONDS`` at most.
+"""
+_MIN_CONNECTIONS: Final = 2  # a migration holds one while it uses another
+_KEPT_CONNECTIONS: Final = 5
+
+
+def read_connection_bound() -> int:
+    """Return the most connections of a process to the records.
+
+    Raises:
+        RecordsError: the variable is no such number.
+    """
+    value = os.environ.get(CONNECTIONS_VARIABLE, "").strip()
+    if not value:
+        return DEFAULT_CONNECTIONS
+    if not (value.isdecimal() and int(value) >= _MIN_CONNECTIONS):
+        hint = f"Write a number from {_MIN_CONNECTIONS}."
+        raise RecordsError(f"{CONNECTIONS_VARIABLE}={value!r} is no number of connections", hint=hint)
+    return int(value)
+
+
+def _build_pool_options() -> dict[str, Any]:
+    bound = read_connection_bound()
+    kept = min(bound, _KEPT_CONNECTIONS)
+    return {"pool_size": kept, "max_overflow": bound - kept, "pool_timeout": WRITER_QUEUE_SECONDS}
 
 
 class Database:
@@ -280,7 +308,9 @@ class Database:
 
 
 def _build_sqlite_engine(url: URL) -> Engine:
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": LOCK_TIMEOUT_SECONDS}, **_POOL_OPTIONS)
+    engine = create_engine(
+        url, hide_parameters=True, connect_args={"timeout": LOCK_TIMEOUT_SECONDS}, **_build_pool_options()
+    )
 
     @event.listens_for(engine, "connect")
     def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
@@ -301,7 +331,12 @@ def _build_postgresql_engine(url: URL, fleet: str, schema: str) -> Engine:
     options = {**LIBPQ_TIMEOUTS, "application_name": f"{APPLICATION_NAME} {build_slug(fleet)}"}
     arguments = {name: value for name, value in options.items() if name not in url.query}
     engine = create_engine(
-        url, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800, connect_args=arguments, **_POOL_OPTIONS
+        url,
+        hide_parameters=True,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args=arguments,
+        **_build_pool_options(),
     )
 
     @event.listens_for(engine, "connect")
