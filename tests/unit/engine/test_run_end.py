@@ -61,6 +61,7 @@ GUARDED_OUTPUTS = {
     ("flows/approval/prefect_form.py", "_publish_plan"): {"create_artifact"},
     ("flows/approval/prefect_form.py", "_close_earlier_forms"): {"set_flow_run_state"},
     ("flows/hooks/deployment.py", "_cancel_flow_run"): {"set_flow_run_state"},
+    ("flows/prefect_api/flow_run_starter.py", "start"): {"set_task_run_state"},
     ("flows/prefect_api/flow_run_starter.py", "cancel"): {"set_flow_run_state"},
     ("flows/automatic/flow.py", "publish_decision"): {"create_markdown_artifact", "create_progress_artifact"},
     ("deployments/sync/change_applier.py", "cancel_waiting_run"): {"set_flow_run_state"},
