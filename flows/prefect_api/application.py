@@ -37,9 +37,12 @@ browser, and their description of the API. Prefect writes it anew for each reque
 serves nobody else for seconds. Neither the UI nor a client reads it."""
 _STARTUP_FAILED = 3  # as uvicorn's own program
 _UNENDED: Final = 1
+_LOST_TABLES: Final = 1
 _INTERRUPTED: Final = 130  # as everywhere: 128 and the number of SIGINT
 _END_SECONDS: Final = 30.0
 """So long the server may take to end. Prefect's database is made for a power cut, too."""
+_TABLES_HINT: Final = "Restore it from a backup, or start again: the start makes new tables, without flow runs."
+_FILE_TICKS: Final = 50  # uvicorn has ten in a second
 _EVENT_SECONDS: Final = 20.0
 """So long it waits at most, until its services have dealt with the events in its memory."""
 
@@ -49,6 +52,15 @@ class _Server(uvicorn.Server):
 
     follows_signals = True
     """Whether a signal ends it. The end of ENDS_WITH_INPUT does so in any case."""
+
+    database_file: Path | None = None
+    """The file of SQLite. Where it is deleted, Prefect goes on and writes into nothing that anybody finds again."""
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look for the file, too."""
+        if not counter % _FILE_TICKS and self.database_file is not None and not self.database_file.exists():
+            end_without_tables(f"there is no {self.database_file}")
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End when the services have taken the events that wait for them. Else Prefect would drop these."""
@@ -113,14 +125,29 @@ def leave_out_pages(application: Starlette) -> None:
             leave_out_pages(route.app)
 
 
+def end_without_tables(fault: str) -> NoReturn:
+    """End at once, with one line: an ordered end would write into the database.
+
+    Prefect would go on: its health check succeeds, while each of its services fails.
+    """
+    os.write(2, f"fleetpatch server: its database was emptied or replaced ({fault}). {_TABLES_HINT}\n".encode())
+    os._exit(_LOST_TABLES)
+
+
+def find_database_file(url: str) -> Path | None:
+    """Return the file of an SQLite database; None for another one, and for one in memory."""
+    parts = urlsplit(url)
+    return Path(parts.path[1:]) if parts.scheme.startswith("sqlite") and len(parts.path) > 1 else None
+
+
 def close_database_to_others(url: str) -> None:
     """Take the rights of other users from an SQLite file: it holds Prefect's secrets, encrypted, and all plans.
 
     Prefect makes the file with the umask of whoever started it first.
     """
-    parts = urlsplit(url)
-    for suffix in ("", "-wal", "-shm", "-journal") if parts.scheme.startswith("sqlite") else ():
-        file = Path(parts.path[1:] + suffix)
+    database = find_database_file(url)
+    for suffix in ("", "-wal", "-shm", "-journal") if database is not None else ():
+        file = Path(f"{database}{suffix}")
         if file.is_file() and file.stat().st_uid == os.geteuid():
             file.chmod(file.stat().st_mode & 0o700)
 
@@ -160,10 +187,11 @@ def serve(descriptor: str, end: str = "") -> int:
     signal.signal(signal.SIGINT, _end_interrupted)
     from prefect.settings import get_current_settings  # noqa: PLC0415 - it takes seconds to load
 
-    settings = get_current_settings().server
+    settings, database_file = get_current_settings().server, None
     if settings.database.connection_url is not None:
         url = settings.database.connection_url.get_secret_value()
         close_database_to_others(url)
+        database_file = find_database_file(url)
         if key := find_encryption_key(url, os.environ):
             os.environ[KEY_VARIABLE] = key
     server = _Server(
@@ -176,11 +204,16 @@ def serve(descriptor: str, end: str = "") -> int:
             log_level=settings.logging_level.lower(),
         )
     )
-    from flows.prefect_api.log_filters import shorten_busy_database  # noqa: PLC0415 - Prefect takes seconds to load
+    from flows.prefect_api.log_filters import (  # noqa: PLC0415 - Prefect takes seconds to load
+        LostTablesFilter,
+        shorten_busy_database,
+    )
 
     loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
     for handler in {handler for logger in loggers for handler in logger.handlers}:
         handler.addFilter(shorten_busy_database)
+        handler.addFilter(LostTablesFilter(end_without_tables))
+    server.database_file = database_file
     server.follows_signals = end != ENDS_WITH_INPUT
     loaded.append(server)
     server.run([socket.socket(fileno=int(descriptor))])

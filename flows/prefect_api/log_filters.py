@@ -5,6 +5,8 @@ says about it (``ApiMonitor``, the report) is enough.
 """
 
 import logging
+import re
+from collections.abc import Callable
 from typing import Final
 
 import httpx
@@ -70,6 +72,27 @@ def shorten_busy_database(record: logging.LogRecord) -> bool:
         record.exc_info = record.exc_text = None
         record.levelno, record.levelname = logging.WARNING, "WARNING"
     return True
+
+
+_NO_TABLE: Final = re.compile(r"no such table: \w+|relation \"\w+\" does not exist")
+"""The errors of SQLite and PostgreSQL."""
+
+
+class LostTablesFilter(logging.Filter):
+    """Ends a server whose database has lost its tables, and drops what Prefect logs of it: a traceback each second."""
+
+    def __init__(self, end: Callable[[str], None]) -> None:
+        super().__init__()
+        self._end = end
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is to be logged. Otherwise call ``end`` with the database's own words."""
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        missing = _NO_TABLE.search(str(error)) if error is not None else None
+        if missing is None:
+            return True
+        self._end(missing.group())
+        return False
 
 
 def silence_delivery() -> None:

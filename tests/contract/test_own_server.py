@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from cryptography.fernet import Fernet
 from prefect.client.orchestration import get_client
@@ -39,6 +40,7 @@ OPEN = {
 }
 """What would let web pages use a server."""
 EVENTS = 1500
+LOGIN = "PREFECT_SERVER_API_AUTH_STRING"
 READERS = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE"
 
 
@@ -145,6 +147,40 @@ def test_it_ends_with_its_run_however_that_ends_and_encrypts_with_the_key_of_the
     with closing(sqlite3.connect(tmp_path / "prefect.db")) as database:
         (token,) = database.execute("SELECT data FROM block_document WHERE name = 'sudo'").fetchone()
     assert json.loads(Fernet(key).decrypt(json.loads(token)))["value"] == "geheim"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["emptied", "deleted"])
+def test_it_ends_with_one_line_when_its_database_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    """Prefect's own goes on: it is healthy, writes a traceback each second, or writes into a file that is gone."""
+    file = tmp_path / "prefect.db"
+    put_tables(tmp_path)
+    for name, value in {**TABLES_ARE_THERE, "PREFECT_HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    server = EphemeralPrefectServer()
+    server.open()
+    server.start()
+    try:
+        server.wait_until_healthy()
+        assert server._process
+        assert server._log
+        if loss == "deleted":
+            file.unlink()
+        else:
+            with closing(sqlite3.connect(file, timeout=60)) as database, database:
+                for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                    if not name.startswith("sqlite"):
+                        database.execute(f'DROP TABLE "{name}"')
+            with suppress(httpx.HTTPError), use_server(server._url, tmp_path, server._environment[LOGIN]):
+                send_events(1)  # its services may have noticed it before
+        assert server._process.wait(START_TIMEOUT_SECONDS) == 1
+        said = server._log.read_text()
+        assert said.count("fleetpatch server: its database was emptied or replaced (") == 1, said
+        assert "Traceback" not in said, said
+    finally:
+        server.stop()
 
 
 def _setting(told: Any, name: str) -> float:
