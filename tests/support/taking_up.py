@@ -23,12 +23,17 @@ def begin(fleet: SimFleet, request: PatchRequest, life: Life, control: StopToken
 
 
 def resume(fleet: SimFleet, life: Life | None = None, control: StopToken | None = None) -> RunReport:
-    """Take the run up again, in a new process. If its end was recorded, return that."""
+    """Take the run up again, in a new process."""
     history = FakeHistory(fleet.records)
-    if history.find_run(RUN).state not in UNFINISHED_RUN_STATES:
-        return history.read_report(RUN)
     past = read_resume_state(history, RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
     return _campaign(fleet, parse_recorded_request(past.run), life or Life(), control, resume_state=past).execute()
+
+
+def resume_unless_ended(fleet: SimFleet) -> RunReport:
+    """Take the run up again, unless its process died after it had recorded the end: then return that."""
+    history = FakeHistory(fleet.records)
+    is_over = history.find_run(RUN).state not in UNFINISHED_RUN_STATES
+    return history.read_report(RUN) if is_over else resume(fleet)
 
 
 def _campaign(

@@ -39,7 +39,7 @@ def test_a_run_that_is_resumed_has_one_event_one_reboot_and_a_whole_notice(after
     asks(whole)
     life = Life()
     begin(whole, whole.request(**ANNOUNCE), life)
-    for call in choose_calls(life.calls - 1, 5):  # the last one saves the end: nothing is left to resume
+    for call in choose_calls(life.calls - 2, 5):  # the last ones save the end, and that it was told
         fleet = SimFleet(clock=WakingClock())
         web = asks(fleet)
         try:

@@ -19,7 +19,7 @@ from tests.support.fake_provider import FakeProvider, ProviderFault
 from tests.support.fleet import outcome_of, result_of
 from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.snapshot_fleet import SnapshotFleet
-from tests.support.taking_up import RUN, begin, resume
+from tests.support.taking_up import RUN, begin, resume_unless_ended
 from tests.support.told_lines import ToldLines
 
 TAKE, REVERT, DELETE = ProviderAct.TAKE_SNAPSHOT, ProviderAct.REVERT, ProviderAct.DELETE_SNAPSHOT
@@ -464,7 +464,7 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_it_was_not(after_the_act: bool
         fleet.clock.advance(300)
         if was_put_back:
             fleet.hypervisor.contents["bad-os"] = "written since"
-        report = resume(fleet)
+        report = resume_unless_ended(fleet)
         assert len(fleet.find_acts("bad", REVERT)) == 1, call
         assert (fleet.hypervisor.contents["bad-os"] == "written since") is was_put_back, call
         for name in ("bad", "good"):

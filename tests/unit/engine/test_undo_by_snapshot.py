@@ -30,7 +30,7 @@ from tests.support.fake_records import FakeHistory
 from tests.support.fleet import outcome_of, result_of
 from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.snapshot_fleet import SnapshotFleet
-from tests.support.taking_up import RUN, begin, resume
+from tests.support.taking_up import RUN, begin, resume, resume_unless_ended
 
 PATCHED = "20260309-010000-bbbbbb"
 BEFORE = {"app": "1.0", "shop": "1.0"}
@@ -395,7 +395,7 @@ def test_an_undo_that_is_killed_anywhere_puts_the_machine_back_once(
         fleet.clock.advance(900)
         if was_put_back:
             fleet.hypervisor.contents["web-os"] = "written since"
-        outcome = outcome_of(resume(fleet), "web")
+        outcome = outcome_of(resume_unless_ended(fleet), "web")
         assert len(fleet.find_acts("web", REVERT)) == 1, call
         assert (fleet.hypervisor.contents["web-os"] == "written since") is was_put_back, call
         assert fleet.web.world.whole() == BEFORE, call
