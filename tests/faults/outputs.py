@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import patch
 from uuid import UUID
 
+import prefect.runtime.flow_run
+
 import flows.prefect_runtime.runner
 import flows.recovery.unpublished_ends
 import tasks.reports.writer
@@ -177,8 +179,7 @@ class WatchedRunner(LocalRunner):
         """Show the end by the code of PrefectRunner; its calls to Prefect are those of the controller."""
         if not self._world.has_prefect:
             return ""
-        product = flows.prefect_runtime.runner
-        with patch.object(product.flow_run, "get_id", lambda: str(UUID(int=self._of.number))):
+        with patch.object(prefect.runtime.flow_run, "get_id", lambda: str(UUID(int=self._of.number))):
             runner: Any = PrefectRunner(None, (), self._ports, shows_steps=False)
         runner._artifacts = SimpleNamespace(finish=lambda _report: None)
         try:
@@ -277,11 +278,16 @@ def publish_left_ends(world: "World") -> None:
         controller.control, controller.since = caller.stop_token, world.hub.now
         yield world._ports(controller)
 
+    def read_report(run_id: str) -> RunReport:
+        controller.run_id = run_id
+        report: RunReport = history.read_report(run_id)
+        return report
+
     def find_history(*_: object, **__: object) -> Any:
         return SimpleNamespace(
             read_runs=lambda count, kind: [run for run in world.records.runs.values() if run.kind == kind][:count],
             read_journal=history.read_journal,
-            read_report=lambda run_id: setattr(controller, "run_id", run_id) or history.read_report(run_id),
+            read_report=read_report,
         )
 
     @contextmanager
