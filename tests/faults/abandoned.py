@@ -74,7 +74,7 @@ class SimPrefect:
     def __exit__(self, *_: object) -> None:
         """Nothing is held."""
 
-    def read_flow_runs(self, *, flow_run_filter: Any, sort: Any, limit: int) -> list[FlowRun]:
+    def read_flow_runs(self, *, flow_run_filter: Any, sort: Any, limit: int, flow_filter: Any = None) -> list[FlowRun]:
         """See SyncPrefectClient: newest first."""
         tags = set(flow_run_filter.tags.all_)
         found = [each for each in reversed(self.flow_runs) if tags <= set(each.tags)]
@@ -282,7 +282,7 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
         with open_run(request, who, world._waves(controller), ports, run_id, read_state=past, is_resumed=True) as run:
             return run.execute()
 
-    resume = SimpleNamespace(id=uuid4(), tags=["fleetpatch"])
+    resume = SimpleNamespace(id=uuid4(), flow_id=uuid4(), tags=["fleetpatch"])
     with ExitStack() as stack:
         for where, name, what in (
             (flows.recovery.unfinished_runs, "open_records", opened),
