@@ -9,6 +9,7 @@ from flows.ports.caller import Caller, current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_origin import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
+from flows.recovery.cancellation import record_stop_request
 from flows.recovery.flow_run_hooks import resume_after_cancellation, resume_after_crash
 from flows.recovery.flow_runs import close_flow_runs_of_ended_run
 from flows.recovery.reconciliation import recover_if_abandoned
@@ -83,7 +84,9 @@ def resume_fleet(run_id: str, finalize: bool = False, if_abandoned: bool = False
         RequestError: the run is over, or it only assessed machines.
     """
     caller = name_starter(log_to_flow_run(current_caller()))
-    if finalize:
+    # A command that calls this flow has stopped the token, and recorded the request if a person made one.
+    is_asked_to_stop = finalize and not caller.stop_token.is_stopping
+    if is_asked_to_stop:
         caller.stop_token.request_stop("the run is only finalized")
     own_flow_run_id = str(flow_run.get_id() or "")
     with open_records(caller.records_url) as records:
@@ -96,6 +99,8 @@ def resume_fleet(run_id: str, finalize: bool = False, if_abandoned: bool = False
             if not if_abandoned:
                 raise
             return _build_idle_end(held.message)
+        if is_asked_to_stop:  # only now: a live process goes on
+            record_stop_request(run.id, caller, caller.stop_token.reason)
         run = history.find_run(run.id)
     if run.state not in UNFINISHED_RUN_STATES and (flow_run.run_count or 0) > 1:
         return execute_in_flow(run, caller)

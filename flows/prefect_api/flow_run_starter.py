@@ -1,5 +1,6 @@
 """Starts flow runs of this fleet's deployments, each once."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from uuid import UUID
@@ -17,6 +18,8 @@ from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.tags import add_fleet_tag, build_deployment_name, serves_fleet
 from tasks.domain.errors import PatchError, RequestError
 from tasks.records.fleets import find_fleet
+
+logger = logging.getLogger(__name__)
 
 
 def find_fleet_deployment(client: SyncPrefectClient, full_name: str) -> DeploymentResponse | None:
@@ -87,7 +90,8 @@ class FlowRunStarter:
                     )
                 except httpx.HTTPStatusError as refusal:
                     if link is not None and refusal.response.is_client_error:
-                        client.set_task_run_state(link, Failed(message="Prefect refused its flow run"), force=True)
+                        with suppress(*NO_ANSWER_ERRORS, PrefectException):
+                            client.set_task_run_state(link, Failed(message="Prefect refused its flow run"), force=True)
                     raise
         except (*NO_ANSWER_ERRORS, PrefectException) as error:
             raise _build_error(f"start {name}", error) from error
@@ -144,9 +148,18 @@ def _read_by_key(client: SyncPrefectClient, idempotency_key: str) -> FlowRun | N
     return next(iter(client.read_flow_runs(flow_run_filter=FlowRunFilter(idempotency_key=keys), limit=1)), None)
 
 
-def _create_link(client: SyncPrefectClient, parent: UUID, name: str, key: str) -> UUID:
-    """Create the task run that stands for a subflow in its parent, and return its id. Prefect keeps its state."""
-    return client.create_task_run(Task(fn=lambda: None, name="subflow"), parent, dynamic_key=key, name=name).id
+def _create_link(client: SyncPrefectClient, parent: UUID, name: str, key: str) -> UUID | None:
+    """Create the task run that stands for a subflow in its parent, and return its id. Prefect keeps its state.
+
+    It only shows where the subflow belongs. None: Prefect refuses it, for example because the parent was deleted.
+    """
+    try:
+        return client.create_task_run(Task(fn=lambda: None, name="subflow"), parent, dynamic_key=key, name=name).id
+    except httpx.HTTPStatusError as refusal:
+        if not refusal.response.is_client_error:
+            raise
+        logger.info("%s is not shown under the flow run %s: %s", name, parent, refusal)
+        return None
 
 
 def _build_error(action: str, error: Exception) -> PatchError:

@@ -24,7 +24,7 @@ from flows.prefect_api.tags import use_tagged_fleet
 from flows.prefect_runtime.end_states import build_final_state
 from flows.prefect_runtime.flow_run_states import correct_flow_run_state
 from flows.recovery.flow_runs import find_resume_deployment, find_run_of, start_resume_flow_run
-from flows.recovery.unfinished_runs import describe_left_run
+from flows.recovery.unfinished_runs import describe_left_run, find_run_of_flow_run
 from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import SystemClock
@@ -49,7 +49,10 @@ def resume_after_cancellation(flow: Any, flow_run: FlowRun, state: Any) -> None:
 
 
 def resume_after_crash(flow: Any, flow_run: FlowRun, state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
-    """Start the flow run that resumes the run of a flow run whose process has ended without a result."""
+    """Start the flow run that resumes the run of a flow run whose process has ended without a result.
+
+    Only of the one that began the run: after one that resumed it, reconcile-fleet goes on.
+    """
     _go_on(flow_run, is_cancelled=False)
 
 
@@ -61,7 +64,10 @@ def _go_on(flow_run: FlowRun, *, is_cancelled: bool) -> None:
             if is_cancelled:
                 _record_cancellation(records, flow_run, run)
             if run is None:
-                message = "this flow run had begun no run: nothing is left to do"
+                message = _describe_unbegun_run(records, flow_run, is_cancelled=is_cancelled)
+            elif run.state in UNFINISHED_RUN_STATES and not is_cancelled and str(flow_run.id) != run.flow_run_id:
+                # what kills it could kill each next one at once, without end
+                message = f"run {run.id} was resumed here: reconcile-fleet goes on with it, within five minutes"
             elif run.state in UNFINISHED_RUN_STATES:
                 message = _start_resume(records, run)
             else:
@@ -86,6 +92,17 @@ def _record_cancellation(records: SqlRecords, flow_run: FlowRun, run: RunInfo | 
         SqlAuditLog(records.database).append(entry)
     except RecordsError as error:
         logger.warning("the records lack that %s was cancelled: %s", subject, error)
+
+
+def _describe_unbegun_run(records: SqlRecords, flow_run: FlowRun, *, is_cancelled: bool) -> str:
+    """Return what becomes of the run that a flow run names and never had. It stops none: anybody can name any run."""
+    run_name = str((flow_run.parameters or {}).get("run_id") or "")
+    run = find_run_of_flow_run(records, run_name, "") if run_name else None
+    if run is None or run.state not in UNFINISHED_RUN_STATES:
+        return "this flow run had begun no run: nothing is left to do"
+    if is_cancelled:
+        return f"this flow run did not have run {run.id} yet, which is not stopped: fleetpatch cancel {run.id}"
+    return f"this flow run did not have run {run.id} yet: reconcile-fleet goes on with it, within five minutes"
 
 
 def _start_resume(records: SqlRecords, run: RunInfo) -> str:

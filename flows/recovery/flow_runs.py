@@ -69,6 +69,8 @@ STARTUP_GRACE: Final = timedelta(minutes=10)
 """The maximum time from the start of a flow run's process to the lease of its run, on a busy machine."""
 HANDOVER_TIME: Final = timedelta(seconds=10)
 """The maximum time in which a flow run that waits for the lease of a dead process takes it after its end."""
+MAX_RESUME_KEYS: Final = 3
+"""How many idempotency keys are tried until Prefect returns a flow run that is not dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,12 @@ def start_resume_flow_run(
     """Create a flow run that resumes a run, unless one is already waiting or starting.
 
     Processes that ask at the same time get the same flow run: the id of the flow run before it is in the idempotency
-    key. The new flow run decides itself what to do when it begins, because it may wait long for a worker.
+    key. Clocks of clients order flow runs, so Prefect may have one for this key that is dead: then its id is in the
+    next key. The new flow run decides itself what to do when it begins, because it may wait long for a worker.
 
     Raises:
         httpx.HTTPError: the server does not answer, or refuses.
+        ValueError: the server returns dead flow runs only.
     """
     tag = build_run_tag(abandoned_run.run.id)
     newest = client.read_flow_runs(
@@ -111,16 +115,20 @@ def start_resume_flow_run(
     before = newest[0] if newest else None
     if before is not None and may_still_resume(before, abandoned_run, now):
         return _build_resume_flow_run(before, is_new=False, now=now)
-    made = client.create_flow_run_from_deployment(
-        resume.id,
-        name=f"resume {abandoned_run.run.id}",
-        parameters={"run_id": abandoned_run.run.id, "if_abandoned": True},
-        tags=[*add_fleet_tag(resume.tags, find_fleet()), tag],
-        idempotency_key=build_resume_idempotency_key(
-            abandoned_run.run.id, str(before.id) if before is not None else ""
-        ),
-    )
-    return _build_resume_flow_run(made, is_new=True, now=now)
+    for _ in range(MAX_RESUME_KEYS):
+        made = client.create_flow_run_from_deployment(
+            resume.id,
+            name=f"resume {abandoned_run.run.id}",
+            parameters={"run_id": abandoned_run.run.id, "if_abandoned": True},
+            tags=[*add_fleet_tag(resume.tags, find_fleet()), tag],
+            idempotency_key=build_resume_idempotency_key(
+                abandoned_run.run.id, str(before.id) if before is not None else ""
+            ),
+        )
+        if may_still_resume(made, abandoned_run, now):
+            return _build_resume_flow_run(made, is_new=True, now=now)
+        before = made
+    raise ValueError(f"Prefect returns only flow runs that are over; the last one is {made.name} ({made.id})")
 
 
 def may_still_resume(resume_flow_run: FlowRun, abandoned_run: AbandonedRun, now: datetime) -> bool:

@@ -152,5 +152,6 @@ def resume_run(run_id: str, *, finalize: bool = False, caller: Caller | None = N
         wait_for_lease_expiry(records.leases, run.id, print_message=caller.listener.on_message)
     if finalize:
         caller.stop_token.request_stop("the run is only finalized")
+        record_stop_request(run.id, caller, caller.stop_token.reason)
         caller = replace(caller, ends_without_key=True)
     return execute_run(run.id, caller, build_reporting_runner)

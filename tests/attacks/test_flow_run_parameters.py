@@ -74,16 +74,18 @@ def cancel(monkeypatch: pytest.MonkeyPatch, flow_run_id: UUID, run_id: str = RUN
 
 @pytest.mark.parametrize("result", [None, AuditResult.REFUSED])
 def test_a_cancelled_flow_run_stops_no_run_that_it_never_had(
-    records: SqlRecords, result: AuditResult | None, monkeypatch: pytest.MonkeyPatch
+    records: SqlRecords, result: AuditResult | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Attacker: who may use Prefect. Way: cancel a resume-fleet with the run_id of any run while it starts. Must hold:
-    that run goes on.
+    that run goes on. Its log says so, and how to stop it.
     """
     theirs = uuid4()
     resume(records, OTHER, str(theirs))
     if result is not None:
         resume(records, RUN, str(theirs), result)
-    assert cancel(monkeypatch, theirs) == []
+    with caplog.at_level("INFO"):
+        assert cancel(monkeypatch, theirs) == []
+    assert f"which is not stopped: fleetpatch cancel {RUN}" in caplog.text
     assert not is_stopped(records, RUN)
 
 

@@ -4,7 +4,7 @@ import functools
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,15 @@ from prefect.exceptions import Abort, TerminationSignal
 from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Running
 
+from fleetpatch.cli.command import main
 from flows.maintenance import stage_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.ports.audit import find_flow_runs_of_run
+from flows.ports.caller import Caller
 from flows.reconcile import reconcile_fleet
 from flows.recovery import flow_run_hooks
 from flows.recovery.flow_runs import RESUME_DEPLOYMENT
+from flows.recovery.reconciliation import resume_run
 from flows.recovery.unfinished_runs import find_abandoned_runs
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import RunInfo, RunReport
@@ -298,13 +301,42 @@ def test_a_cancellation_that_stopped_nothing_is_corrected(stage: Stage, monkeypa
         assert len(stage.successors(run)) == 1
 
 
-def test_a_resumed_run_is_cancelled_by_its_second_flow_run(stage: Stage) -> None:
+def test_a_resumed_run_is_cancelled_by_its_second_flow_run(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     run = stage.left()
     stage.die("second", lambda: stage.go_on(run))
-    (second,) = (made for made in stage.successors(run) if made.state_name == "Crashed")
+    (second,) = stage.successors(run)  # a run that kills each process is not resumed without end
+    assert f"run {run.id} was resumed here: reconcile-fleet goes on with it" in caplog.text
     flow_run_hooks.resume_after_cancellation(flow=resume_fleet, flow_run=second, state=Cancelling())
     (left,) = find_abandoned_runs(stage.url)
     assert left.finalize_reason == "cancelled in Prefect (Prefect)"
+
+
+@pytest.mark.parametrize(
+    ("called", "finalize"),
+    [
+        ("flows.patch.execute_in_flow", lambda run_id, _url: resume_fleet(run_id, finalize=True)),
+        (
+            "flows.recovery.reconciliation.execute_run",
+            lambda run_id, url: resume_run(run_id, finalize=True, caller=Caller(records_url=url)),
+        ),
+        (
+            "fleetpatch.cli.runtime.run_session.execute_run",
+            lambda run_id, url: main(["resume", run_id, "--finalize", "--no-prefect", "--records", url]),
+        ),
+    ],
+)
+def test_who_finalizes_a_run_has_stopped_it_also_if_the_process_dies_at_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, called: str, finalize: Callable[[str, str], object]
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    run = stage.left()
+    monkeypatch.setattr(called, die)
+    with suppress(Killed):  # the command makes an exit code of it
+        finalize(run.id, stage.url)
+    (left,) = find_abandoned_runs(stage.url)
+    assert "finalize" in left.finalize_reason
 
 
 def test_without_the_deployment_the_log_says_how_to_resume(

@@ -55,3 +55,6 @@ def test_a_subflow_of_a_flow_run_is_started_once_and_outlives_its_process(client
     assert client.read_task_run(link.id).state_name == "Done"
     under = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[resume]))
     assert client.read_flow_runs(flow_run_filter=under) == []
+    client.delete_flow_run(resume)
+    alone = FlowRunStarter().start("assess-fleet/parts", str(uuid4()), "wave 2", parameters, parent=resume)
+    assert client.read_flow_run(UUID(alone)).parent_task_run_id is None  # it begins all the same

@@ -181,6 +181,24 @@ def test_two_that_ask_at_the_same_moment_get_the_same_flow_run(
     assert len(successors(client, run)) == 1
 
 
+def test_a_dead_flow_run_with_the_next_key_is_followed_by_another(
+    url: str, client: SyncPrefectClient, deployed: DeploymentResponse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of the one who created it was slow, so it is not the newest in Prefect."""
+    (run,) = abandon(url, 1, "slow")
+    now = datetime.now(UTC)
+    for _ in range(3):
+        with monkeypatch.context() as patch:
+            patch.setattr(SyncPrefectClient, "read_flow_runs", lambda *_, **__: [])
+            assert start_resume_flow_run(client, deployed, left(url, run), now).state == "Scheduled"
+        for flow_run in successors(client, run):
+            client.set_flow_run_state(flow_run.id, Crashed(), force=True)
+    assert len(successors(client, run)) == 3
+    monkeypatch.setattr(SyncPrefectClient, "read_flow_runs", lambda *_, **__: [])
+    with pytest.raises(ValueError, match="only flow runs that are over"):
+        start_resume_flow_run(client, deployed, left(url, run), now)
+
+
 def test_a_reconcile_that_dies_between_two_leaves_the_rest_to_the_next(
     url: str, client: SyncPrefectClient, deployed: DeploymentResponse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

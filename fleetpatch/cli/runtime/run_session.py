@@ -189,6 +189,8 @@ def resume_run_in_session(
         (run.id,), machine_names, run.window, must_record_stop=True, as_flow=as_flow, records=records
     ) as session:
         caller = replace(session.caller, ends_without_key=ends_without_key)
+        if finalize_reason:  # also for the process that goes on if this one is killed
+            record_stop_request(run.id, caller, finalize_reason)
         resume = functools.partial(_resume_or_finalize, run.id, finalize_reason, caller, as_flow=as_flow)
         running = session.pool.submit(contextvars.copy_context().run, resume)
         session.wait_for(running)
