@@ -17,9 +17,9 @@ from pathlib import Path
 from threading import Thread, Timer
 from types import FrameType
 from typing import Final, NoReturn
-from urllib.parse import urlsplit
 
 import uvicorn
+from sqlalchemy import make_url
 from starlette.applications import Starlette
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
@@ -43,6 +43,7 @@ _END_SECONDS: Final = 30.0
 """So long the server may take to end. Prefect's database is made for a power cut, too."""
 _TABLES_HINT: Final = "Restore it from a backup, or start again: the start makes new tables, without flow runs."
 _FILE_TICKS: Final = 50  # uvicorn has ten in a second
+_MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024  # the largest event of Prefect has 1.5 MB
 _EVENT_SECONDS: Final = 20.0
 """So long it waits at most, until its services have dealt with the events in its memory."""
 
@@ -136,8 +137,10 @@ def end_without_tables(fault: str) -> NoReturn:
 
 def find_database_file(url: str) -> Path | None:
     """Return the file of an SQLite database; None for another one, and for one in memory."""
-    parts = urlsplit(url)
-    return Path(parts.path[1:]) if parts.scheme.startswith("sqlite") and len(parts.path) > 1 else None
+    place = make_url(url)
+    name = place.database or ""
+    is_file = place.get_backend_name() == "sqlite" and ":memory:" not in name and place.query.get("mode") != "memory"
+    return Path(name.removeprefix("file:")) if name and is_file else None
 
 
 def close_database_to_others(url: str) -> None:
@@ -199,6 +202,8 @@ def serve(descriptor: str, end: str = "") -> int:
             build_application(),
             http=SilentConnection,
             timeout_keep_alive=settings.api.keepalive_timeout,
+            ws_max_size=_MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # else a stranger's few bytes are many for the event loop
             ws_ping_interval=settings.api.websocket_ping_interval,
             ws_ping_timeout=settings.api.websocket_ping_timeout,
             log_level=settings.logging_level.lower(),

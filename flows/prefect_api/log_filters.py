@@ -67,15 +67,15 @@ def shorten_busy_database(record: logging.LogRecord) -> bool:
     With SQLite, a transaction that has read can't write any more after another one has written. No timeout helps.
     """
     error = record.exc_info[1] if record.exc_info else None
-    if error is not None and "database is locked" in str(error):
+    if error is not None and "database is locked" in str(getattr(error, "orig", error)):
         record.msg, record.args = f"{record.getMessage()} (SQLite was busy: database is locked)", ()
         record.exc_info = record.exc_text = None
         record.levelno, record.levelname = logging.WARNING, "WARNING"
     return True
 
 
-_NO_TABLE: Final = re.compile(r"no such table: \w+|relation \"\w+\" does not exist")
-"""The errors of SQLite and PostgreSQL."""
+_NO_TABLE: Final = re.compile(r"(<class '[\w.]+'>: )?(?P<words>no such table: \w+|relation \"\w+\" does not exist)")
+"""The errors of SQLite and PostgreSQL, at the begin of their text. What follows can be data."""
 
 
 class LostTablesFilter(logging.Filter):
@@ -88,10 +88,10 @@ class LostTablesFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the record is to be logged. Otherwise call ``end`` with the database's own words."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        missing = _NO_TABLE.search(str(error)) if error is not None else None
+        missing = _NO_TABLE.match(str(getattr(error, "orig", None)))  # the text of SQLAlchemy's error has all data
         if missing is None:
             return True
-        self._end(missing.group())
+        self._end(missing["words"])
         return False
 
 

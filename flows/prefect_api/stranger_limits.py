@@ -9,6 +9,7 @@ import asyncio
 import base64
 import binascii
 import hmac
+import json
 from typing import Any, ClassVar, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,13 +20,23 @@ MAX_SILENT_CONNECTIONS: Final = 256
 """So many connections may wait for the head of their first request. One more ends the oldest."""
 MAX_STRANGERS: Final = 32
 """So many requests without the password are answered at once."""
-MAX_SILENT_SOCKETS: Final = 32
-"""So many WebSockets may wait for the password. One more ends the oldest."""
+MAX_WAITING_STRANGERS: Final = 256
+"""So many requests for the UI's files wait for their turn: a browser asks for all files at once."""
+WAIT_SECONDS: Final = 30.0
+"""How long they wait."""
+ANSWER_SECONDS: Final = 60.0
+"""How long an answer without the password may take."""
+MAX_SILENT_SOCKETS: Final = 64
+"""So many WebSockets may wait for the password. One more ends the oldest. With the strangers, they are less than 100."""
 PASSWORD_SECONDS: Final = 10.0
 """How long a WebSocket waits for the password, which a client sends first."""
-OPEN_PATHS: Final = frozenset({"/api/health", "/api/ready"})
-"""Always answered: they tell whether the server is there."""
-_POLICY_VIOLATION: Final = 1008  # RFC 6455, 7.4.1
+MAX_LOGIN_CHARACTERS: Final = 4096
+"""How long the message with the password may be."""
+OPEN_PATH: Final = "/api/health"
+"""Always answered: it tells whether the server is there."""
+_API: Final = "/api/"
+_GOING_AWAY: Final = 1001  # RFC 6455, 7.4.1. Prefect's clients connect again. They take 1008 as the end for ever
+_POLICY_VIOLATION: Final = 1008
 _CLOSE: Final = (b"connection", b"close")
 
 
@@ -65,7 +76,8 @@ class StrangerLimits:
     def __init__(self, application: ASGIApp, password: str) -> None:
         self._application = application
         self._password = password.encode()
-        self._strangers = 0
+        self._places = asyncio.Semaphore(MAX_STRANGERS)
+        self._waiting = 0
         self._silent: dict[asyncio.Timeout, None] = {}  # the oldest first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,15 +86,36 @@ class StrangerLimits:
             await self._application(scope, self._expect_password(receive, send), send)
         elif scope["type"] != "http" or self._has_password(scope):
             await self._application(scope, receive, send)
-        elif self._strangers >= MAX_STRANGERS and scope["path"] not in OPEN_PATHS:
+        elif scope["path"] == OPEN_PATH:
+            await self._answer_stranger(scope, receive, send)
+        elif await self._take_place(scope["path"]):
+            try:
+                await self._answer_stranger(scope, receive, send)
+            finally:
+                self._places.release()
+        else:
             await send({"type": "http.response.start", "status": 503, "headers": [_CLOSE]})
             await send({"type": "http.response.body", "body": b"Too many requests without the password."})
-        else:
-            self._strangers += 1
-            try:
+
+    async def _take_place(self, path: str) -> bool:
+        if self._places.locked() and (path.startswith(_API) or self._waiting >= MAX_WAITING_STRANGERS):
+            return False
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await self._places.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+
+    async def _answer_stranger(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS) as limit:
                 await self._application(scope, receive, _close_after(send))
-            finally:
-                self._strangers -= 1
+        except TimeoutError:
+            if not limit.expired():
+                raise  # else uvicorn ends the connection, because the answer is not complete
 
     def _has_password(self, scope: Scope) -> bool:
         for name, value in scope["headers"]:
@@ -111,14 +144,33 @@ class StrangerLimits:
                 async with asyncio.timeout(PASSWORD_SECONDS) as limit:
                     self._silent[limit] = None
                     try:
-                        return await receive()
+                        message = await receive()
                     finally:
                         self._silent.pop(limit, None)
             except TimeoutError:
-                await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": "no password in time"})
-                return {"type": "websocket.disconnect", "code": _POLICY_VIOLATION}
+                return await _end_socket(send, _GOING_AWAY, "no password in time")
+            if message["type"] == "websocket.receive" and not _is_login(message.get("text") or ""):
+                return await _end_socket(send, _POLICY_VIOLATION, "no message with a password")
+            return message
 
         return receive_in_time
+
+
+def _is_login(text: str) -> bool:
+    """Return whether Prefect can read the message with the password. It answers others with a traceback."""
+    if len(text) > MAX_LOGIN_CHARACTERS:
+        return False
+    try:
+        login = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    token = login.get("token") or "" if isinstance(login, dict) else None
+    return isinstance(token, str) and token.isascii()
+
+
+async def _end_socket(send: Send, code: int, reason: str) -> Message:
+    await send({"type": "websocket.close", "code": code, "reason": reason})
+    return {"type": "websocket.disconnect", "code": code}
 
 
 def _close_after(send: Send) -> Send:

@@ -12,7 +12,10 @@ STALL_SECONDS: Final = 60.0
 
 
 class TimedConnection(H11Protocol):
-    """A connection of HTTP/1.1 whose next request must begin in time, and whose answers must be read."""
+    """A connection of HTTP/1.1 whose requests must have their head in time, and whose answers must be read.
+
+    Between two requests it is idle, for as long as uvicorn's setting for that allows.
+    """
 
     _timer: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
@@ -23,9 +26,18 @@ class TimedConnection(H11Protocol):
         self._expect_request()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request. It may be here already."""
+        """Be idle, unless the next request has begun already."""
+        self._stop_timer(self._timer)
+        self._timer = None
         super().on_response_complete()
-        self._expect_request()
+        if self.transport.get_protocol() is self and self.conn.trailing_data[0]:
+            self._expect_request()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the rest of a head, from its first byte on."""
+        if self._timer is None:
+            self._expect_request()
+        super().data_received(data)
 
     def pause_writing(self) -> None:
         """Wait for the reader of an answer."""

@@ -293,6 +293,17 @@ def test_who_has_no_password_keeps_nobody_else_waiting(server: Door) -> None:
             time.sleep(0.1)
 
 
+def test_a_stranger_sends_nothing_that_grows(server: Door) -> None:
+    """Attacker: whoever reaches the port. Way: send few compressed bytes that become a long message on a WebSocket.
+    What must hold: the server takes no compressed messages."""
+    offer = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port or 0), 60.0) as opened:
+        opened.sendall(HANDSHAKE.format("events/in").replace("\r\n\r\n", offer).encode())
+        answer = opened.recv(1 << 16)
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert b"permessage-deflate" not in answer
+
+
 def is_ended(opened: socket.socket) -> bool:
     """Return whether the server has ended a WebSocket: a frame of its end, or the end of the connection, is here."""
     opened.settimeout(0.0)
