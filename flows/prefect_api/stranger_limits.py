@@ -27,7 +27,7 @@ WAIT_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 60.0
 """How long an answer without the password may take."""
 MAX_SILENT_SOCKETS: Final = 64
-"""So many WebSockets may wait for the password. One more ends the oldest. With the strangers, they are less than 100."""
+"""So many WebSockets may wait for the password. One more ends the oldest. With the strangers, less than 100."""
 PASSWORD_SECONDS: Final = 10.0
 """How long a WebSocket waits for the password, which a client sends first."""
 MAX_LOGIN_CHARACTERS: Final = 4096
