@@ -43,7 +43,6 @@ _END_SECONDS: Final = 30.0
 """So long the server may take to end. Prefect's database is made for a power cut, too."""
 _TABLES_HINT: Final = "Restore it from a backup, or start again: the start makes new tables, without flow runs."
 _FILE_TICKS: Final = 50  # uvicorn has ten in a second
-_MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024  # the largest event of Prefect has 1.5 MB
 _EVENT_SECONDS: Final = 20.0
 """So long it waits at most, until its services have dealt with the events in its memory."""
 
@@ -202,7 +201,7 @@ def serve(descriptor: str, end: str = "") -> int:
             build_application(),
             http=SilentConnection,
             timeout_keep_alive=settings.api.keepalive_timeout,
-            ws_max_size=_MAX_MESSAGE_BYTES,
+            ws_max_size=2 * 1024 * 1024,  # Prefect's largest event has 1.5 MB
             ws_per_message_deflate=False,  # else a stranger's few bytes are many for the event loop
             ws_ping_interval=settings.api.websocket_ping_interval,
             ws_ping_timeout=settings.api.websocket_ping_timeout,

@@ -20,21 +20,16 @@ MAX_SILENT_CONNECTIONS: Final = 256
 """So many connections may wait for the head of their first request. One more ends the oldest."""
 MAX_STRANGERS: Final = 32
 """So many requests without the password are answered at once."""
-MAX_WAITING_STRANGERS: Final = 256
-"""So many requests for the UI's files wait for their turn: a browser asks for all files at once."""
+MAX_WAITING_STRANGERS: Final = 256  # requests for the UI's files: a browser asks for all at once
 WAIT_SECONDS: Final = 30.0
-"""How long they wait."""
-ANSWER_SECONDS: Final = 60.0
-"""How long an answer without the password may take."""
+ANSWER_SECONDS: Final = 60.0  # for an answer without the password
 MAX_SILENT_SOCKETS: Final = 64
 """So many WebSockets may wait for the password. One more ends the oldest. With the strangers, less than 100."""
 PASSWORD_SECONDS: Final = 10.0
 """How long a WebSocket waits for the password, which a client sends first."""
 MAX_LOGIN_CHARACTERS: Final = 4096
-"""How long the message with the password may be."""
 OPEN_PATH: Final = "/api/health"
 """Always answered: it tells whether the server is there."""
-_API: Final = "/api/"
 _GOING_AWAY: Final = 1001  # RFC 6455, 7.4.1. Prefect's clients connect again. They take 1008 as the end for ever
 _POLICY_VIOLATION: Final = 1008
 _CLOSE: Final = (b"connection", b"close")
@@ -86,19 +81,22 @@ class StrangerLimits:
             await self._application(scope, self._expect_password(receive, send), send)
         elif scope["type"] != "http" or self._has_password(scope):
             await self._application(scope, receive, send)
-        elif scope["path"] == OPEN_PATH:
-            await self._answer_stranger(scope, receive, send)
-        elif await self._take_place(scope["path"]):
+        elif (path := scope["path"]) == OPEN_PATH or await self._take_place(path):
             try:
-                await self._answer_stranger(scope, receive, send)
+                async with asyncio.timeout(ANSWER_SECONDS) as limit:
+                    await self._application(scope, receive, _close_after(send))
+            except TimeoutError:
+                if not limit.expired():
+                    raise  # else uvicorn ends the connection, because the answer is not complete
             finally:
-                self._places.release()
+                if path != OPEN_PATH:
+                    self._places.release()
         else:
             await send({"type": "http.response.start", "status": 503, "headers": [_CLOSE]})
             await send({"type": "http.response.body", "body": b"Too many requests without the password."})
 
     async def _take_place(self, path: str) -> bool:
-        if self._places.locked() and (path.startswith(_API) or self._waiting >= MAX_WAITING_STRANGERS):
+        if self._places.locked() and (path.startswith("/api/") or self._waiting >= MAX_WAITING_STRANGERS):
             return False
         self._waiting += 1
         try:
@@ -108,14 +106,6 @@ class StrangerLimits:
             return False
         finally:
             self._waiting -= 1
-
-    async def _answer_stranger(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS) as limit:
-                await self._application(scope, receive, _close_after(send))
-        except TimeoutError:
-            if not limit.expired():
-                raise  # else uvicorn ends the connection, because the answer is not complete
 
     def _has_password(self, scope: Scope) -> bool:
         for name, value in scope["headers"]:
@@ -158,13 +148,10 @@ class StrangerLimits:
 
 def _is_login(text: str) -> bool:
     """Return whether Prefect can read the message with the password. It answers others with a traceback."""
-    if len(text) > MAX_LOGIN_CHARACTERS:
-        return False
     try:
-        login = json.loads(text)
-    except (ValueError, RecursionError):
+        token = len(text) <= MAX_LOGIN_CHARACTERS and (json.loads(text).get("token") or "")
+    except (ValueError, AttributeError, RecursionError):
         return False
-    token = login.get("token") or "" if isinstance(login, dict) else None
     return isinstance(token, str) and token.isascii()
 
 

@@ -12,10 +12,7 @@ STALL_SECONDS: Final = 60.0
 
 
 class TimedConnection(H11Protocol):
-    """A connection of HTTP/1.1 whose requests must have their head in time, and whose answers must be read.
-
-    Between two requests it is idle, for as long as uvicorn's setting for that allows.
-    """
+    """A connection of HTTP/1.1 whose requests must have their heads in time, and whose answers must be read."""
 
     _timer: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
