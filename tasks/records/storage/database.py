@@ -170,7 +170,7 @@ WRITER_QUEUE_SECONDS = 60.0
 """How long a thread waits for other threads of its process, in seconds."""
 CONNECTIONS_VARIABLE: Final = "FLEETPATCH_RECORDS_CONNECTIONS"
 DEFAULT_CONNECTIONS: Final = 10
-"""The most connections of a process. A transaction takes a few milliseconds, and a process has one interpreter: ten
+"""The most connections of a pool. A transaction takes a few milliseconds, and a process has one interpreter: ten
 threads that wait for the database keep it busy. The others wait for their turn, ``WRITER_QUEUE_SECONDS`` at most.
 """
 _MIN_CONNECTIONS: Final = 2  # a migration holds one while it uses another
@@ -178,7 +178,7 @@ _KEPT_CONNECTIONS: Final = 5
 
 
 def read_connection_bound() -> int:
-    """Return the most connections of a process to the records.
+    """Return the most connections of a pool to the records.
 
     Raises:
         RecordsError: the variable is no such number.
