@@ -11,6 +11,7 @@ passes signals on to the fork, and ends as the fork does. If it is killed, the f
 import atexit
 import ctypes
 import fcntl
+import functools
 import gc
 import importlib
 import json
@@ -29,6 +30,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -262,10 +264,26 @@ def _start_parent(path: Path) -> None:
     process.returncode = 0  # nobody waits for it: it outlives this process
 
 
+async def _wait_for_end(worker: Any) -> None:
+    if (session := worker._processing_session) is not None:
+        session.cancellation_ready.set()
+        await session.stopping.wait()
+
+
+def _calm_docket() -> None:
+    """Let Prefect's queue of background work ask itself seldom: several servers of tests wait side by side."""
+    background_workers = importlib.import_module("prefect.server.api.background_workers")
+    worker = background_workers.Worker
+    intervals = {"minimum_check_interval": timedelta(seconds=2), "scheduling_resolution": timedelta(seconds=1)}
+    worker._cancellation_listener = _wait_for_end
+    setattr(background_workers, "Worker", functools.partial(worker, **intervals))  # noqa: B010 - no setting
+
+
 def serve(path: Path, owner: int) -> None:
     """Load Prefect's server, and fork one for each connection, until a process ends."""
     for module in _PRELOADED:
         importlib.import_module(module)
+    _calm_docket()
     assert threading.active_count() == 1, "a fork would have no other thread"
     gc.collect()
     gc.freeze()
