@@ -184,6 +184,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             stop_token=caller.stop_token,
             read_logs=lambda report: History(records).open_job_logs(report.run.id),
             notify=tell,
+            wait_for_messages=tell.wait_until_sent,
             gate=_build_gate(request, records, clock, recorder, tell, audit),
             open_shard_runs=open_shard_runs,
             shard_size=read_shard_size(),

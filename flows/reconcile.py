@@ -92,14 +92,14 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
         for orphan in end_orphaned_flow_runs(client, caller.records_url, SystemClock().now(), own_site):
             end = ": corrected in Prefect" if orphan.run is not None else ""
             caller.listener.on_message(f"{orphan.description}{end}")
-    for run_id in publish_missing_ends(caller):
-        caller.listener.on_message(f"run {run_id}: its end was published; its process had died before")
     _end_forgotten_events(caller)
     delete_leftovers(caller, caller.listener.on_message)
     abandoned_runs = tuple(stop_runs_cancelled_in_prefect(abandoned_runs, caller))
     with get_client(sync_client=True) as client:
         has_deployments = bool(abandoned_runs and deployment.get_id() and find_resume_deployment(client, site))
     failed = (_start_resume_flow_runs if has_deployments else _recover_in_process)(abandoned_runs, caller)
+    for run_id in publish_missing_ends(caller):
+        caller.listener.on_message(f"run {run_id}: its end was published; its process had died before")
     if failed:
         raise PatchError(
             f"{len(failed)} of {format_count(len(abandoned_runs), 'run')} could not be recovered: {'; '.join(failed)}"

@@ -86,6 +86,7 @@ class FleetRun:
             request, pinned_updates = resolve_pinned_updates(request, ports.find_pinned_updates, has_plans=has_plans)
         self._request = request
         self._records_error: RecordsError | None = None
+        self._is_end_recorded = True
         self._resume_state, self._flow_run_id = resume_state, flow_run_id
         now = ports.clock.now()
         self._run_info = build_run_info(
@@ -190,8 +191,7 @@ class FleetRun:
             if self._run_info.kind == "patch" and isinstance(error, Exception):
                 self._lifecycle.notify(NotificationOccasion.FAILED, self._build_interim_report())
             raise
-        is_recorded = self._records_error is None
-        publish_end(finished, self._runner, self._ports, self._lifecycle.notify, is_recorded=is_recorded)
+        publish_end(finished, self._runner, self._ports, self._lifecycle.notify, is_recorded=self._is_end_recorded)
         if self._records_error is not None:
             raise self._records_error
         return finished
@@ -347,11 +347,14 @@ class FleetRun:
         with self._plan_lock:  # so that the last report that is saved has all plans
             self._save(replace(self._build_report(()), assessments=tuple(filter(None, [context.state.assessment]))))
 
-    def _save(self, item: Outcome | RunReport | RunInfo) -> None:
+    def _save(self, item: Outcome | RunReport | RunInfo) -> bool:
+        """Save an item, and return whether the records have it. The error is raised at the end of the run."""
         try:
             self._ports.records.save(item)
         except RecordsError as error:
             self._stop_on_records_error(error)
+            return False
+        return True
 
     def _stop_on_records_error(self, error: RecordsError) -> None:
         """Stop the run because the records failed. The error is raised at its end."""
@@ -362,14 +365,15 @@ class FleetRun:
         state = determine_state_with_hooks(
             determine_run_state(outcomes), self._lifecycle.results, stopped=self._ports.stop_token.is_stopping
         )
-        if self._run_info.kind == "plan" and state is OperationState.NOT_STARTED and not why_nothing:
+        is_stopping = self._ports.stop_token.is_stopping
+        if self._run_info.kind == "plan" and state is OperationState.NOT_STARTED and not (why_nothing or is_stopping):
             state = OperationState.SUCCEEDED  # a plan is not supposed to begin anything
         message = self._lifecycle.describe_failed_hooks() if state is OperationState.FAILED else why_nothing
         if self._ports.stop_token.is_stopping and self._run_info.may_change_machines:
             state, message = add_cancellation(self._ports.leases, self._run_info.id, state, message, outcomes)
         self._note_end(state, message)
         finished = self._build_report(outcomes)
-        self._save(finished)  # the run comes last in it: who sees its end sees all results
+        self._is_end_recorded = self._save(finished)  # the run comes last in it: who sees its end sees all results
         lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.is_a(RecordsError)]
         if lost:
             self._stop_on_records_error(RecordsError(lost[0].message, hint=lost[0].hint))

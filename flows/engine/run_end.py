@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from flows.engine.interruption import describe_undone
 from flows.ports.ports import Ports, Runner
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import RunReport
@@ -38,7 +39,8 @@ def publish_end(report: RunReport, runner: Runner, ports: Ports, notify: Notify,
     """
     if not ports.stop_token.confirm_lease():
         raise build_lease_lost_error()
-    run = report.run
+    run, was_stopped = report.run, ports.stop_token.is_stopping and not ports.stop_token.is_suspended
+    occasion = find_end_occasion(report, was_stopped=was_stopped) if is_recorded else NotificationOccasion.FAILED
     files = ports.write_report_files(report, runner.report_directory, runner.report_formats)
     if undelivered := runner.show_end(report, files):
         ports.listener.on_message(undelivered)
@@ -51,12 +53,10 @@ def publish_end(report: RunReport, runner: Runner, ports: Ports, notify: Notify,
             logger.error("what Prefect did not receive of run %s is not in the records: %s", run.id, error)  # noqa: TRY400 - no fault of ours
     if run.kind != "patch" or run.state is OperationState.IN_PROGRESS:
         return
-    was_stopped = ports.stop_token.is_stopping and not ports.stop_token.is_suspended
-    notify(
-        find_end_occasion(run.state, was_stopped=was_stopped) if is_recorded else NotificationOccasion.FAILED, report
-    )
+    notify(occasion, report)
     if not is_recorded:
         return
+    ports.wait_for_messages()
     entry = JournalEntry(run.id, "", Step.REPORT, JournalMark.AFTER, PUBLISH_ACT, run.state.value, ports.clock.now())
     try:
         ports.records.append_entry(entry)
@@ -64,9 +64,10 @@ def publish_end(report: RunReport, runner: Runner, ports: Ports, notify: Notify,
         logger.warning("the journal of run %s lacks that its end was published: %s", run.id, error)
 
 
-def find_end_occasion(state: OperationState, *, was_stopped: bool) -> NotificationOccasion:
-    """Return of what people are told when a run has ended. A stop that stopped nothing is no news. Pure."""
-    if state is OperationState.FAILED:
+def find_end_occasion(report: RunReport, *, was_stopped: bool) -> NotificationOccasion:
+    """Return of what people are told when a run has ended. A stop that left nothing undone is no news. Pure."""
+    if report.run.state is OperationState.FAILED:
         return NotificationOccasion.FAILED
-    is_cancelled = state is OperationState.CANCELLED or (was_stopped and state is not OperationState.SUCCEEDED)
+    was_cut_short = was_stopped and describe_undone(report.outcomes)
+    is_cancelled = report.run.state is OperationState.CANCELLED or was_cut_short
     return NotificationOccasion.CANCELLED if is_cancelled else NotificationOccasion.FINISHED

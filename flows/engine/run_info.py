@@ -222,6 +222,7 @@ def build_run_info(
         site=find_site(),
         version=find_package_version("fleetpatch"),
         prefect_version=find_package_version("prefect"),
+        notes_publication=find_run_kind(request) == "patch",
     )
     if earlier_run is None:
         return run

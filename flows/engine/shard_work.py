@@ -59,7 +59,7 @@ def open_shard_work(
     run_context: RunContext,
     failure_counter: RunCounter,
     resume_state: ResumeState | None,
-    save_outcome: Callable[[Outcome], None],
+    save_outcome: Callable[[Outcome], object],
 ) -> "ShardWork | None":
     """Return the work by other runs, if this process can't carry all these machines out itself; else None.
 
@@ -124,7 +124,7 @@ class ShardWork:
         run_context: RunContext,
         failure_counter: RunCounter,
         entries: Sequence[JournalEntry],
-        save_outcome: Callable[[Outcome], None],
+        save_outcome: Callable[[Outcome], object],
     ) -> None:
         self._ports, self._request, self._run_context = ports, request, run_context
         self._watch = ShardWatch(ports, runs, run_context.run.id, run_context.run.window, failure_counter)

@@ -5,6 +5,7 @@ import contextvars
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -24,6 +25,7 @@ CredentialReader = Callable[[str], Credential]
 
 FLUSH_TIMEOUT_SECONDS = 20.0
 """How long the end of a run waits for unsent messages."""
+_POLL_SECONDS = 0.05
 _BLOCK_PREFIX = "block:"
 MESSAGE_KIND = "apprise"
 """The kind of targets that get messages for people. All others get events for programs."""
@@ -108,6 +110,12 @@ class AppriseNotifier:
             run = contextvars.copy_context().run  # the thread needs Prefect's settings, for secret blocks, and its log
             self._thread = threading.Thread(target=run, args=(self._send_queued,), name="notify", daemon=True)
             self._thread.start()
+
+    def wait_until_sent(self, seconds: float = FLUSH_TIMEOUT_SECONDS) -> None:
+        """Wait this long until each queued message was sent, or could not be."""
+        until = time.monotonic() + seconds
+        while self._unsent_count and time.monotonic() < until:
+            time.sleep(_POLL_SECONDS)
 
     def close(self, seconds: float = FLUSH_TIMEOUT_SECONDS) -> None:
         """Wait this long for unsent messages. Then drop the rest and report it."""

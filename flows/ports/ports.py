@@ -183,6 +183,7 @@ class Ports:
     send_magic_packet: MagicPacketSender = send_magic_packet
     is_port_open: Callable[[Machine], bool | None] = lambda _machine: None
     read_rollout: RolloutReader = lambda _report: None
+    wait_for_messages: Callable[[], object] = lambda: None  # until each was sent, or could not be
     append_audit: AuditAppender = append_nowhere
     read_deployed_policies: DeployedPoliciesReader = tuple
     read_overridden_freezes: FreezeSource = tuple

@@ -282,6 +282,8 @@ def _is_orphaned(records: SqlRecords, flow_run: FlowRun, run: RunInfo, now: date
         return False
     if state.type is build_final_state(run).type or now - run.ended_at < DELIVERY_TIME:
         return False
+    if not run.may_change_machines:  # without a lease; its flow has its own judgement of what could not be read
+        return not state.is_final() and now - run.ended_at >= START_TIME
     if run.state is OperationState.NOT_STARTED and run.refusal is None and state.is_cancelled():
         return False  # an older version did not record why it refused a run
     if state.is_pending() and now - to_utc_datetime(state.timestamp) < START_TIME:

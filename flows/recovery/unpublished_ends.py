@@ -11,7 +11,6 @@ from typing import Final
 from flows.composition import open_ports
 from flows.engine.resume_state import parse_recorded_request
 from flows.engine.run_end import publish_end
-from flows.engine.run_info import find_package_version
 from flows.engine.run_lease import LeaseRenewer, build_holder
 from flows.local_run import build_reporting_runner
 from flows.ports.caller import Caller, find_starter_name
@@ -48,6 +47,8 @@ def publish_missing_ends(caller: Caller) -> list[str]:
                 _publish_recorded_end(run, records, caller)
             except FleetpatchError as error:  # its inventory, its notifications; the next reconcile tries again
                 logger.warning("the end of run %s was not published: %s", run.id, error)
+            except Exception:  # the ends of other runs do not wait for it
+                logger.exception("the end of run %s was not published", run.id)
             else:
                 published.append(run.id)
     return published
@@ -56,22 +57,26 @@ def publish_missing_ends(caller: Caller) -> list[str]:
 def _find_unpublished_runs(records: SqlRecords) -> list[RunInfo]:
     """Return the runs of this site that have ended, that no process has, and whose journal has no publication.
 
-    An older version has not noted it, and a run that was not admitted is told at once.
+    An older version has not noted it, and a run that was not admitted is told at once. The lease is read before the
+    journal: its holder writes there last.
     """
     history, since, site = History(records), SystemClock().now() - _RECENT, find_site()
-    version = find_package_version("fleetpatch")
     ended = [
         run
         for run in history.read_runs(_MOST_RUNS, kind="patch")
         if run.state not in UNFINISHED_RUN_STATES and run.ended_at is not None and run.ended_at >= since
-        if run.refusal is None and run.site == site and run.version == version
+        if run.notes_publication and run.site == site
     ]
     return [
         run
         for run in ended
-        if not any(entry.act == PUBLISH_ACT for entry in history.read_journal(run.id))
         if (lease := records.leases.find_lease(run.id)) is not None and not lease.is_held
+        if not _was_published(history, run.id)
     ]
+
+
+def _was_published(history: History, run_id: str) -> bool:
+    return any(entry.act == PUBLISH_ACT for entry in history.read_journal(run_id))
 
 
 def _publish_recorded_end(run: RunInfo, records: SqlRecords, caller: Caller) -> None:
@@ -80,6 +85,9 @@ def _publish_recorded_end(run: RunInfo, records: SqlRecords, caller: Caller) -> 
         open_ports(request, replace(caller, stop_token=token)) as ports,
         LeaseRenewer(ports.leases, run.id, token, holder),
     ):
-        report = History(records, require_seals=True).read_report(run.id)
+        history = History(records, require_seals=True)
+        if _was_published(history, run.id):  # by another process, since this one looked
+            return
+        report = history.read_report(run.id)
         own_ports = replace(ports, records=ports.records.with_lease(run.id, holder))
         publish_end(report, build_reporting_runner(request, own_ports), own_ports, ports.notify)

@@ -328,6 +328,7 @@ class RunInfo:
         version: the version of fleetpatch in the process that executed it last; "": unknown.
         prefect_version: the version of Prefect there; "": unknown.
         refusal: why the run was not admitted; None: it was.
+        notes_publication: whether its process notes in the journal that its end was published.
     """
 
     id: str
@@ -346,6 +347,7 @@ class RunInfo:
     version: str = ""
     prefect_version: str = ""
     refusal: WindowStatus | None = None
+    notes_publication: bool = False
 
     @property
     def may_change_machines(self) -> bool:

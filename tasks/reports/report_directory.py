@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -74,7 +74,8 @@ def build_report_error(error: OSError, directory: Path) -> ReportError:
 
 _GENERATION_FILE: Final = ".generation"
 """In the folder of a report: when the process that wrote it took its run, so that no older process replaces it."""
-_HOLD_SECONDS: Final = 30.0
+_HOLD_SECONDS: Final = 120.0
+"""Longer than the records may let a process wait that asks them while it holds the folder."""
 _POLL_SECONDS: Final = 0.05
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -103,33 +104,60 @@ def hold_report_folder(folder: Path, generation: datetime | None) -> Iterator[in
                 hint="It is kept: the records have its results.",
             )
         if generation is not None and generation > written:
-            new_file = f"{_GENERATION_FILE}.{os.getpid()}.part"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            with os.fdopen(os.open(new_file, flags, 0o600, dir_fd=descriptor), "w", encoding="ascii") as file:
-                file.write(generation.astimezone(UTC).isoformat())
-            os.replace(new_file, _GENERATION_FILE, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+            _write_generation(descriptor, generation)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
+def require_present_folder(folder: Path, descriptor: int) -> None:
+    """Require that a folder was not moved aside while its files got their names.
+
+    Raises:
+        ReportError: it was, because that took this process too long.
+    """
+    if not _is_present(folder, descriptor):
+        raise ReportError(
+            f"another process has moved {folder} aside, because this one kept it for too long",
+            hint="`fleetpatch report RUN` writes the report again.",
+        )
+
+
+def _is_present(folder: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(folder.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 def _lock_folder(folder: Path) -> int:
     """Return the descriptor of a folder that only this process holds."""
-    until = time.monotonic() + _HOLD_SECONDS
+    until, generation = time.monotonic() + _HOLD_SECONDS, _FIRST
     while True:
         ensure_private_directory(folder)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with suppress(FileNotFoundError):
-                if folder.stat().st_ino == os.fstat(descriptor).st_ino:
-                    return descriptor
         except BlockingIOError:
-            if time.monotonic() > until:
+            if time.monotonic() > until and _is_present(folder, descriptor):
+                generation = _read_generation(descriptor)
                 folder.rename(folder.with_name(f"{folder.name}.left-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"))
+                until += _HOLD_SECONDS
             else:
                 time.sleep(_POLL_SECONDS)
+        else:
+            if _is_present(folder, descriptor):
+                if generation > _read_generation(descriptor):
+                    _write_generation(descriptor, generation)
+                return descriptor
         os.close(descriptor)
+
+
+def _write_generation(descriptor: int, generation: datetime) -> None:
+    new_file, flags = f"{_GENERATION_FILE}.{os.getpid()}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with os.fdopen(os.open(new_file, flags, 0o600, dir_fd=descriptor), "w", encoding="ascii") as file:
+        file.write(generation.astimezone(UTC).isoformat())
+    os.replace(new_file, _GENERATION_FILE, src_dir_fd=descriptor, dst_dir_fd=descriptor)
 
 
 def _read_generation(descriptor: int) -> datetime:

@@ -21,7 +21,7 @@ from tasks.reports.export.json_document import render_json_lines
 from tasks.reports.export.tabular_formats import render_csv, render_parquet
 from tasks.reports.html.renderer import render_html
 from tasks.reports.log_files import LOG_DIRECTORY_NAME, build_log_file_name, sanitize_log
-from tasks.reports.report_directory import build_report_error, hold_report_folder
+from tasks.reports.report_directory import build_report_error, hold_report_folder, require_present_folder
 from tasks.reports.sanitizing import to_safe_file_name
 from tasks.rules.automatic.progress import RolloutProgress
 
@@ -69,7 +69,7 @@ def write_report(
     written = {"directory": report_directory}
     try:
         ensure_private_directory(report_directory)
-        with tempfile.TemporaryDirectory(dir=report_directory, prefix=".part-") as part:
+        with tempfile.TemporaryDirectory(dir=report_directory.parent, prefix=f".{report_directory.name}-") as part:
             relative_names = []
             for key, relative, content in _build_files(report, tables, logs or {}, formats, now, rollout):
                 _write_file(Path(part) / relative, content, durable=not key.startswith("log:"))
@@ -84,7 +84,9 @@ def write_report(
                 if logs:
                     ensure_private_directory(report_directory / LOG_DIRECTORY_NAME)
                 for relative in relative_names:
-                    os.replace(f"{Path(part).name}/{relative}", relative, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+                    os.replace(f"{part}/{relative}", relative, dst_dir_fd=descriptor)
+                os.fsync(descriptor)  # the journal says afterwards that they are there
+                require_present_folder(report_directory, descriptor)
     except OSError as error:
         raise build_report_error(error, report_directory) from error
     if logs:

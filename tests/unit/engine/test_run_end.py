@@ -4,6 +4,7 @@ import ast
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from prefect.client.schemas.objects import StateType
 
 from flows.engine.fleet_run import FleetRun
+from flows.engine.run_end import find_end_occasion
 from flows.local_run import LocalRunner
 from flows.prefect_runtime.end_states import build_final_state
 from tasks.domain.errors import LeaseLost, ReportError
@@ -196,3 +198,38 @@ def test_the_documentation_has_the_table_of_ends() -> None:
     assert documented == {
         (run.state.value, state.type.value, state.name) for run in ends for state in [build_final_state(run)]
     }
+
+
+def test_a_report_is_written_although_a_stopped_process_holds_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_directory, "_HOLD_SECONDS", 0.1)
+    report = samples.forty()[0]
+    folder = write_report(report, tmp_path, formats=("json",), generation=NEWER)["directory"]
+    with hold_report_folder(folder, NEWER):
+        later = write_report(report, tmp_path, formats=("json",), generation=NEWER + timedelta(minutes=5))
+
+    assert later["json"].exists()
+    with pytest.raises(ReportError, match="took the run later"):
+        write_report(report, tmp_path, formats=("json",), generation=NEWER)
+
+
+def test_a_process_that_kept_the_folder_for_too_long_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_directory, "_HOLD_SECONDS", 0.1)
+    report = samples.forty()[0]
+
+    def write_meanwhile() -> bool:
+        write_report(report, tmp_path, formats=("json",))
+        return True
+
+    with pytest.raises(ReportError, match=r"moved .* aside"):
+        write_report(report, tmp_path, formats=("json", "csv"), generation=NEWER, is_current=write_meanwhile)
+    assert [path.name for path in tmp_path.glob("*/report.json") if ".left-" not in path.parent.name] == ["report.json"]
+
+
+def test_a_stop_that_left_nothing_undone_is_not_told_as_a_cancellation() -> None:
+    report = samples.forty()[0]
+    warned = replace(report, run=replace(report.run, state=OperationState.COMPLETED_WITH_WARNINGS), outcomes=())
+    assert find_end_occasion(warned, was_stopped=True) is NotificationOccasion.FINISHED
+    cancelled = replace(warned, run=replace(warned.run, state=OperationState.CANCELLED))
+    assert find_end_occasion(cancelled, was_stopped=False) is NotificationOccasion.CANCELLED
