@@ -188,7 +188,7 @@ def assert_prefect_has_all_of(flow_run_id: str, home: Path) -> None:
             "SELECT s.type FROM task_run_state s JOIN task_run t ON s.task_run_id = t.id WHERE flow_run_id = ?"
         )
         assert Counter(states) == dict.fromkeys([("PENDING",), ("RUNNING",), ("COMPLETED",)], len(task_runs))
-        assert ask("SELECT state_name FROM flow_run WHERE id = ?") == [("Completed",)]
+        assert ask("SELECT state_name FROM flow_run WHERE id = ?") == [("Cancelled",)]
         lines = [line for (line,) in ask("SELECT message FROM log WHERE flow_run_id = ? ORDER BY timestamp")]
         assert any(line.startswith("first: validate Succeeded") for line in lines), lines
         assert lines[-1].startswith("Finished in state"), lines
