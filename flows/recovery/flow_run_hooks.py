@@ -49,10 +49,7 @@ def resume_after_cancellation(flow: Any, flow_run: FlowRun, state: Any) -> None:
 
 
 def resume_after_crash(flow: Any, flow_run: FlowRun, state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
-    """Start the flow run that resumes the run of a flow run whose process has ended without a result.
-
-    Only of the one that began the run: after one that resumed it, reconcile-fleet goes on.
-    """
+    """Start the flow run that resumes the run of a flow run that began it, and whose process ended without a result."""
     _go_on(flow_run, is_cancelled=False)
 
 

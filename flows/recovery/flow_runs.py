@@ -69,8 +69,6 @@ STARTUP_GRACE: Final = timedelta(minutes=10)
 """The maximum time from the start of a flow run's process to the lease of its run, on a busy machine."""
 HANDOVER_TIME: Final = timedelta(seconds=10)
 """The maximum time in which a flow run that waits for the lease of a dead process takes it after its end."""
-MAX_RESUME_KEYS: Final = 3
-"""How many idempotency keys are tried until Prefect returns a flow run that is not dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +113,14 @@ def start_resume_flow_run(
     before = newest[0] if newest else None
     if before is not None and may_still_resume(before, abandoned_run, now):
         return _build_resume_flow_run(before, is_new=False, now=now)
-    for _ in range(MAX_RESUME_KEYS):
+    for _ in range(3):
+        key = build_resume_idempotency_key(abandoned_run.run.id, str(before.id) if before is not None else "")
         made = client.create_flow_run_from_deployment(
             resume.id,
             name=f"resume {abandoned_run.run.id}",
             parameters={"run_id": abandoned_run.run.id, "if_abandoned": True},
             tags=[*add_fleet_tag(resume.tags, find_fleet()), tag],
-            idempotency_key=build_resume_idempotency_key(
-                abandoned_run.run.id, str(before.id) if before is not None else ""
-            ),
+            idempotency_key=key,
         )
         if may_still_resume(made, abandoned_run, now):
             return _build_resume_flow_run(made, is_new=True, now=now)
