@@ -18,7 +18,11 @@ from prefect.context import FlowRunContext
 from flows.prefect_api.connection import connect_prefect
 from flows.prefect_api.flow_end import claim_flow_result_place, end_flow_process_if_prefect_hangs, use_flow_result_place
 from flows.prefect_api.log_filters import silence_delivery
-from flows.prefect_api.prefect_insides import keep_run_without_place, start_no_server_for_events
+from flows.prefect_api.prefect_insides import (
+    keep_run_without_place,
+    print_no_lost_log_lines,
+    start_no_server_for_events,
+)
 from flows.prefect_api.tags import use_tagged_fleet, use_tagged_site
 from tasks.domain.errors import CannotRun
 
@@ -30,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 start_no_server_for_events()
 keep_run_without_place()
+print_no_lost_log_lines()
 silence_delivery()
 
 

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 NAMES: Final = (
     "prefect.concurrency._leases:_handle_lease_renewal_failure",
     "prefect.events.worker:should_emit_events_to_ephemeral_server",
+    "prefect.logging.handlers:APILogWorker",
     "prefect.server.api.collections:KNOWN_VIEWS",
     "prefect.server.utilities.messaging.memory:METRICS",
 )
@@ -49,6 +50,24 @@ def start_no_server_for_events() -> None:
     from prefect.events import worker  # noqa: PLC0415 - it takes seconds to load
 
     worker.should_emit_events_to_ephemeral_server = lambda: False
+
+
+def print_no_lost_log_lines() -> None:
+    """Let Prefect print nothing for each line of the log that it could not send. It writes all of them to stderr.
+
+    tests/flows/test_cli_process.py
+    """
+    from prefect.logging.handlers import APILogWorker  # noqa: PLC0415 - it takes seconds to load
+
+    setattr(APILogWorker, "_handle_batch", _send_log_lines)  # noqa: B010 - Prefect has no setting for it
+
+
+async def _send_log_lines(self: Any, items: list[dict[str, Any]]) -> None:  # noqa: ANN401 - Prefect's own worker
+    """Send lines of the log, in the place of Prefect's method."""
+    try:
+        await self._client.create_logs(items)
+    except Exception as error:  # noqa: BLE001 - whatever it is, a lost line of the log ends nothing
+        logger.info("Prefect did not receive %d log lines: %s: %s", len(items), type(error).__name__, error)
 
 
 def read_own_collections() -> None:
