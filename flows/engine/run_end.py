@@ -32,7 +32,7 @@ def publish_end(report: RunReport, runner: Runner, ports: Ports, notify: Notify,
         runner: shows the end.
         ports: of the run.
         notify: tells people.
-        is_recorded: whether the records have all of it. If not, people are told that the run failed.
+        is_recorded: whether the records have the end. If not, people get the message that the run failed.
 
     Raises:
         LeaseLost: another process executes the run, or has ended it. Nothing was published.
@@ -65,7 +65,7 @@ def publish_end(report: RunReport, runner: Runner, ports: Ports, notify: Notify,
 
 
 def find_end_occasion(report: RunReport, *, was_stopped: bool) -> NotificationOccasion:
-    """Return of what people are told when a run has ended. A stop that left nothing undone is no news. Pure."""
+    """Return the notification of the end of a run. If a stop left nothing undone, it is not mentioned. Pure."""
     if report.run.state is OperationState.FAILED:
         return NotificationOccasion.FAILED
     was_cut_short = was_stopped and describe_undone(report.outcomes)

@@ -51,7 +51,7 @@ def build_holder(user: str) -> LeaseHolder:
 
 
 def _read_seconds() -> float:
-    """Return the seconds of a clock that nobody sets, and that goes on while the computer sleeps, where it has one."""
+    """Return the seconds of a clock that nobody can set. Where the system has such a clock, it also counts sleep."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

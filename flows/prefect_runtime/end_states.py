@@ -17,7 +17,7 @@ _ENDS: Final[Mapping[OperationState | WindowStatus, tuple[StateType, str]]] = {
     OperationState.FAILED: (StateType.FAILED, "Failed"),
     OperationState.CANCELLED: (StateType.CANCELLED, "Cancelled"),
     OperationState.NOT_STARTED: (StateType.FAILED, "NotStarted"),  # no approval, a broken chain, a freeze meanwhile
-    # A run that was not admitted is NotStarted as well. It is Failed only if nobody wanted that.
+    # A run that was not admitted is NotStarted as well. A missed window is a failure, each other refusal is a decision.
     WindowStatus.MISSED: (StateType.FAILED, "NotStarted"),
     WindowStatus.FROZEN: (StateType.CANCELLED, "Frozen"),
     WindowStatus.HELD: (StateType.CANCELLED, "Held"),

@@ -76,7 +76,7 @@ def _find_unpublished_runs(records: SqlRecords) -> list[RunInfo]:
 
 
 def _was_published(history: History, run_id: str) -> bool:
-    return any(entry.act == PUBLISH_ACT for entry in history.read_journal(run_id))
+    return any(entry.act == PUBLISH_ACT for entry in history.read_journal(run_id, machine=""))  # not of the machines
 
 
 def _publish_recorded_end(run: RunInfo, records: SqlRecords, caller: Caller) -> None:

@@ -191,5 +191,5 @@ class FakeHistory:
     def find_unfinished_machines(self, run_id: str) -> tuple[str, ...]:
         return find_machines_without_outcome(self.read_report(run_id))
 
-    def read_journal(self, run_id: str) -> tuple[JournalEntry, ...]:
-        return self.records.read_entries(run_id)
+    def read_journal(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        return self.records.read_entries(run_id, machine)
