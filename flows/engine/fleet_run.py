@@ -191,7 +191,14 @@ class FleetRun:
             if self._run_info.kind == "patch" and isinstance(error, Exception):
                 self._lifecycle.notify(NotificationOccasion.FAILED, self._build_interim_report())
             raise
-        publish_end(finished, self._runner, self._ports, self._lifecycle.notify, is_recorded=self._is_end_recorded)
+        publish_end(
+            finished,
+            self._runner,
+            self._ports,
+            self._lifecycle.notify,
+            is_recorded=self._is_end_recorded,
+            is_broken_off=self._records_error is not None,
+        )
         if self._records_error is not None:
             raise self._records_error
         return finished

@@ -22,7 +22,15 @@ logger = logging.getLogger(__name__)
 Notify = Callable[[NotificationOccasion, RunReport], None]
 
 
-def publish_end(report: RunReport, runner: Runner, ports: Ports, notify: Notify, *, is_recorded: bool = True) -> None:
+def publish_end(
+    report: RunReport,
+    runner: Runner,
+    ports: Ports,
+    notify: Notify,
+    *,
+    is_recorded: bool = True,
+    is_broken_off: bool = False,
+) -> None:
     """Publish a run that has ended, or that is suspended. A failure is reported, and does not fail the run.
 
     The journal gets that it was done, so that another process does it if this one dies before.
@@ -32,7 +40,8 @@ def publish_end(report: RunReport, runner: Runner, ports: Ports, notify: Notify,
         runner: shows the end.
         ports: of the run.
         notify: tells people.
-        is_recorded: whether the records have the end. If not, people get the message that the run failed.
+        is_recorded: whether the records have the end.
+        is_broken_off: whether the records failed during the run: people get the message that it failed.
 
     Raises:
         LeaseLost: another process executes the run, or has ended it. Nothing was published.
@@ -40,7 +49,7 @@ def publish_end(report: RunReport, runner: Runner, ports: Ports, notify: Notify,
     if not ports.stop_token.confirm_lease():
         raise build_lease_lost_error()
     run, was_stopped = report.run, ports.stop_token.is_stopping and not ports.stop_token.is_suspended
-    occasion = find_end_occasion(report, was_stopped=was_stopped) if is_recorded else NotificationOccasion.FAILED
+    occasion = NotificationOccasion.FAILED if is_broken_off else find_end_occasion(report, was_stopped=was_stopped)
     files = ports.write_report_files(report, runner.report_directory, runner.report_formats)
     if undelivered := runner.show_end(report, files):
         ports.listener.on_message(undelivered)
