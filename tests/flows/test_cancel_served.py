@@ -10,7 +10,13 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterName,
+    FlowRunFilterTags,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
@@ -83,11 +89,14 @@ class Served:
         return str(found.name) if found is not None else ""
 
     def successor(self) -> FlowRun:
-        """Wait until the flow run that went on with the newest run is over."""
-        tags = FlowRunFilterTags(all_=[f"fleetpatch-run:{self.controllers.newest().run.id}"])
+        """Wait until the flow run that went on with the newest run is over. Both flow runs have the tag of the run."""
+        run = self.controllers.newest().run.id
+        resumed = FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[f"fleetpatch-run:{run}"]), name=FlowRunFilterName(any_=[f"resume {run}"])
+        )
 
         def look() -> FlowRun | None:
-            (made,) = self.client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tags))
+            (made,) = self.client.read_flow_runs(flow_run_filter=resumed)
             return made if made.state is not None and made.state.is_final() else None
 
         found: FlowRun = until(look, "the end of the flow run that goes on")
