@@ -1,4 +1,4 @@
-"""The plan of a deploy: compares configurations with a server, applies the changes, removes a fleet."""
+"""The plan of a deploy: compares configurations with a server, applies the changes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -333,21 +333,3 @@ def _find_default_inventory(configurations: Configurations, inventory: Path | No
     own_inventories = [inventory_path for inventory_path in every if inventory_path is not None]
     has_no_default = inventory is None and own_inventories and len(own_inventories) == len(every)
     return (own_inventories[0] if has_no_default else find_inventory(inventory)).absolute()
-
-
-@dataclass(frozen=True, slots=True)
-class RemovalPlan:
-    """What would be removed."""
-
-    actual: DeploymentSet
-    changes: tuple[Change, ...]
-
-    def apply(self, client: SyncPrefectClient, report_change: Callable[[Change], None]) -> None:
-        """Remove it. A second call does no harm."""
-        apply_changes(client, self.changes, DeploymentSet(), self.actual, report_change)
-
-
-def plan_removal(client: SyncPrefectClient, fleet: str, pool: str) -> RemovalPlan:
-    """Return what a fleet has on a server. No configuration is needed. This changes nothing. The work pool stays."""
-    actual = read_actual_state(client, fleet, [pool])
-    return RemovalPlan(actual, find_changes(DeploymentSet(), actual))

@@ -111,26 +111,30 @@ def deploy(
 def _remove(fleet: str, pool: str, *, check: bool, yes: bool, as_json: bool) -> None:
     """Remove all that deploy made for a fleet, after a question."""
     from deployments.server.client import open_server_client
-    from deployments.sync.plan import CLIENT_RETRIES, plan_removal
+    from deployments.sync.actual_state import read_actual_state
+    from deployments.sync.change_applier import apply_changes
+    from deployments.sync.diff import find_changes
+    from deployments.sync.model import DeploymentSet
+    from deployments.sync.plan import CLIENT_RETRIES
     from fleetpatch.cli.runtime.row_table import build_list_json
     from fleetpatch.cli.views import deploy as view
 
     with open_server_client(CLIENT_RETRIES) as client:
-        plan = plan_removal(client, fleet, pool)
+        actual = read_actual_state(client, fleet, [pool])
+        changes = find_changes(DeploymentSet(), actual)
         if as_json:
-            changes = build_list_json(view.CHANGE_FACTS, plan.changes)
-            print_json({"up_to_date": not plan.changes, "changes": changes})
+            print_json({"up_to_date": not changes, "changes": build_list_json(view.CHANGE_FACTS, changes)})
         else:
-            view.print_changes(plan.changes)
-            if not plan.changes:
+            view.print_changes(changes)
+            if not changes:
                 print_unwrapped(f"Prefect has nothing of the fleet {fleet}.")
         if check:
-            raise typer.Exit(int(ExitCode.WARNINGS if plan.changes else ExitCode.SUCCESS))
-        if plan.changes:
-            if not (yes or _confirm_changes(len(plan.changes))):
+            raise typer.Exit(int(ExitCode.WARNINGS if changes else ExitCode.SUCCESS))
+        if changes:
+            if not (yes or _confirm_changes(len(changes))):
                 return
-            with view.report_changes(len(plan.changes)) as report_change:
-                plan.apply(client, report_change)
+            with view.report_changes(len(changes)) as report_change:
+                apply_changes(client, changes, DeploymentSet(), actual, report_change)
     if not as_json:
         print_to_stderr(
             "The work pools, finished flow runs, Secret blocks and the records stay (docs/how-to/uninstall.md)."
