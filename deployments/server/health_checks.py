@@ -97,23 +97,18 @@ SETTING_RULES = (
         _is_batch_too_small,
         "automations read events one by one: during a large run they miss some",
     ),
-    SettingRule(
-        "server.services.triggers.enabled",
-        _is_off,
-        "automations are off: dead runs stay Running",
-        f"Unset {_SERVICE_PREFIX}_TRIGGERS_ENABLED there.",
-    ),
-    SettingRule(
-        "server.services.late_runs.enabled",
-        _is_off,
-        "late runs are not marked: you do not see runs that do not start",
-        f"Unset {_SERVICE_PREFIX}_LATE_RUNS_ENABLED there.",
-    ),
-    SettingRule(
-        "server.services.event_persister.enabled",
-        _is_off,
-        "events are not kept: the history of runs is lost",
-        f"Unset {_SERVICE_PREFIX}_EVENT_PERSISTER_ENABLED there.",
+    *(
+        SettingRule(
+            f"server.services.{service}.enabled",
+            _is_off,
+            message,
+            f"Unset {_SERVICE_PREFIX}_{service.upper()}_ENABLED there.",
+        )
+        for service, message in (
+            ("triggers", "automations are off: dead runs stay Running"),
+            ("late_runs", "late runs are not marked: you do not see runs that do not start"),
+            ("event_persister", "events are not kept: the history of runs is lost"),
+        )
     ),
     SettingRule(
         "server.services.db_vacuum.enabled",

@@ -26,34 +26,27 @@ MIN_WIDTH = 40  # COLUMNS=0 would show nothing
 NON_TERMINAL_WIDTH = 200  # for files and pipes, which have no width
 
 _STYLES_BY_STATE: Mapping[str, str] = {
-    "Succeeded": "green",
-    "Compliant": "green",
-    "Installed": "green",
-    "Completed": "green",
-    "good": "green",
-    "Ready": "green",
-    "ready": "green",
-    "CompletedWithWarnings": "yellow",
-    "Cancelled": "yellow",
-    "NotStarted": "yellow",
-    "NotAttempted": "yellow",
-    "Blocked": "yellow",
-    "SetupFailed": "red",
-    "Required": "yellow",
-    "Started": "yellow",
-    "InProgress": "cyan",
-    "warn": "yellow",
-    "Warnings": "yellow",
-    "Failed": "bold red",
-    "NonCompliant": "red",
-    "block": "bold red",
-    "Not ready": "bold red",
-    "not ready": "bold red",
-    "Unknown": "magenta",
-    "NotAssessed": "magenta",
-    "Excluded": "dim",
-    "NotSelected": "dim",
-    "NotNeeded": "dim",
+    state: style
+    for style, states in {
+        "green": ("Succeeded", "Compliant", "Installed", "Completed", "good", "Ready", "ready"),
+        "yellow": (
+            "CompletedWithWarnings",
+            "Cancelled",
+            "NotStarted",
+            "NotAttempted",
+            "Blocked",
+            "Required",
+            "Started",
+            "warn",
+            "Warnings",
+        ),
+        "red": ("SetupFailed", "NonCompliant"),
+        "cyan": ("InProgress",),
+        "bold red": ("Failed", "block", "Not ready", "not ready"),
+        "magenta": ("Unknown", "NotAssessed"),
+        "dim": ("Excluded", "NotSelected", "NotNeeded"),
+    }.items()
+    for state in states
 }
 
 
