@@ -8,6 +8,7 @@ address or its token. Nothing else of fleetpatch is here: no pages, no API, no l
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Final, Protocol
@@ -36,6 +37,7 @@ MAX_REQUESTS: Final = 600
 """Requests of one machine in a minute: ten programs that ask once a second."""
 MAX_REFUSALS: Final = 60
 """Refused requests of one address in a minute. Then it is not looked at any more."""
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class _Directory(Protocol):
@@ -198,16 +200,10 @@ def _read_query(scope: Scope) -> _Query:
 
 def _check_version(query: _Query, is_instance: bool) -> str:
     version = query.parameters.get("api-version", "")
-    is_known = _is_date(version) if is_instance else version in API_VERSIONS
-    if is_known:
+    if _DATE.fullmatch(version) if is_instance else version in API_VERSIONS:
         return version
     newest = {"newest-versions": list(reversed(API_VERSIONS))}
     raise Refusal(400, "Bad request: api-version is invalid, or was not specified in the request.", **newest)
-
-
-def _is_date(text: str) -> bool:
-    parts = text.split("-")
-    return [len(part) for part in parts] == [4, 2, 2] and all(part.isascii() and part.isdecimal() for part in parts)
 
 
 async def _read_body(receive: Receive) -> bytes:
