@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from flows.engine.interruption import describe_undone
 from flows.ports.ports import Ports, Runner
-from tasks.domain.errors import RecordsError
+from tasks.domain.errors import LeaseLost, RecordsError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import PUBLISH_ACT, JournalEntry, JournalMark, build_lease_lost_error
 from tasks.domain.states import NotificationOccasion, OperationState, Step
@@ -44,10 +44,14 @@ def publish_end(
         is_broken_off: whether the records failed during the run: people get the message that it failed.
 
     Raises:
-        LeaseLost: another process executes the run, or has ended it. Nothing was published.
+        LeaseLost: another process executes the run, or has ended it. Nothing was published. Or the records have not
+            answered for as long as the lease is valid, so another process may have: there are report files only.
     """
     if not ports.stop_token.confirm_lease():
-        raise build_lease_lost_error()
+        if ports.stop_token.lease_taken_at is None or ports.stop_token.is_lease_lost:
+            raise build_lease_lost_error()
+        ports.write_report_files(report, runner.report_directory, runner.report_formats)
+        raise LeaseLost(f"the records do not answer: what became of run {report.run.id} is not known here")
     run, was_stopped = report.run, ports.stop_token.is_stopping and not ports.stop_token.is_suspended
     occasion = NotificationOccasion.FAILED if is_broken_off else find_end_occasion(report, was_stopped=was_stopped)
     files = ports.write_report_files(report, runner.report_directory, runner.report_formats)

@@ -97,13 +97,14 @@ class LeaseRenewer:
         return not self._lost.is_set()
 
     def confirm(self) -> bool:
-        """Ask the records now, and return whether this process holds the lease; True too while they don't answer.
+        """Ask the records now, and return whether this process holds the lease. If they don't answer, its time counts.
 
         A virtual machine that was paused has seen no time pass: before something is shown to people, this is asked.
         """
-        if not self._is_over:
-            self._renew()
-        return not self._lost.is_set()
+        if self._is_over:
+            return not self._lost.is_set()
+        self._renew()
+        return not self._lost.is_set() and _read_seconds() - self._renewed_at <= self._lease_seconds
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -30,7 +30,7 @@ from flows.recovery.unfinished_runs import (
     judge_run,
     wait_for_lease_expiry,
 )
-from tasks.domain.errors import RequestError
+from tasks.domain.errors import RecordsUnavailable, RequestError
 from tasks.domain.model import RunReport, Window
 from tasks.domain.protocols.leases import LeaseHolder, LeaseStatus, StopRequest
 from tasks.domain.protocols.records import JournalEntry, JournalMark
@@ -74,6 +74,24 @@ def test_a_run_that_stops_holds_its_lease_for_a_short_time_only(monkeypatch: pyt
         control.request_stop("asked")
         until(lambda: leases.held[RUN].until - leases.clock.now() == timedelta(seconds=STOPPING_LEASE_SECONDS))
     assert leases.held[RUN].given_back
+
+
+def test_a_lease_that_is_over_is_not_confirmed_while_the_records_do_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leases, control, seconds = FakeLeases(), StopToken(), [0.0]
+    monkeypatch.setattr(run_lease, "_read_seconds", lambda: seconds[0])
+
+    def fail(*_: object) -> None:
+        raise RecordsUnavailable("no answer")
+
+    with LeaseRenewer(leases, RUN, control, US):
+        monkeypatch.setattr(FakeLeases, "renew", fail)
+        seconds[0] = run_lease.LEASE_SECONDS
+        assert control.confirm_lease()
+        seconds[0] += 1
+        assert not control.confirm_lease()
+        assert not control.is_lease_lost
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,23 @@ def test_a_process_whose_run_was_taken_shows_writes_and_sends_nothing(fleet: Sim
     assert not any(entry.act == PUBLISH_ACT for entry in fleet.records.journal)
 
 
+def test_a_process_that_the_records_do_not_answer_writes_its_files_only(fleet: SimFleet, tmp_path: Path) -> None:
+    fleet.add("web", [FakePackage("a")])
+    told: list[NotificationOccasion] = []
+    runner = ShowingRunner(tmp_path)
+    fleet.control.lease_taken_at = NEWER
+    fleet.control.confirm_lease = lambda: not fleet.records.runs[RUN].ended_at
+    ports = fleet.ports()
+    object.__setattr__(ports, "notify", lambda occasion, _report: told.append(occasion))
+
+    with pytest.raises(LeaseLost, match="not known here"):
+        FleetRun(fleet.request(), ports, runner, run_id=RUN).execute()
+
+    assert runner.shown == []
+    assert [path.name for path in tmp_path.glob("*/report.json")] == ["report.json"]
+    assert set(told) <= {NotificationOccasion.PLANNED, NotificationOccasion.STARTED}
+
+
 def test_an_end_that_was_published_is_in_the_journal_once(fleet: SimFleet, tmp_path: Path) -> None:
     fleet.add("web", [FakePackage("a")])
     runner = ShowingRunner(tmp_path)
