@@ -99,10 +99,7 @@ def restore(
     with record_restore(records, plan) as ended:
         restored = restore_records(records, plan, SystemClock().now())
         ended.message = f"the replaced records: {restored.kept or 'none'}"
-    if as_json:
-        print_json(build_restore_json(plan, restored, written))
-    else:
-        print_restored(plan, restored, written)
+    print_json_or_text(as_json, build_restore_json, print_restored, plan, restored, written)
 
 
 @records_app.command("copy")
@@ -133,10 +130,7 @@ def copy(
     with record_copy(records, target) as ended:
         copied = copy_records(records, target)
         ended.message = f"{sum(copied.rows.values())} rows"
-    if as_json:
-        print_json(build_copy_json(copied))
-    else:
-        print_copy(copied)
+    print_json_or_text(as_json, build_copy_json, print_copy, copied)
     raise typer.Exit(int(ExitCode.SUCCESS if copied.audit_log in SOUND_STATES else ExitCode.WARNINGS))
 
 
