@@ -26,7 +26,11 @@ from flows.prefect_api.tags import build_run_tag
 from flows.prefect_runtime.delivery import BackgroundCall
 from flows.prefect_runtime.end_states import build_final_state
 from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
-from flows.prefect_runtime.flow_run_states import correct_flow_run_state, wait_for_reported_end
+from flows.prefect_runtime.flow_run_states import (
+    correct_flow_run_state,
+    shows_state_of_this_process,
+    wait_for_reported_end,
+)
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import is_suspension_requested, run_with_signals
 from flows.recovery.cancellation import record_stop_request, record_suspend_request
@@ -36,7 +40,7 @@ from tasks.domain.errors import LeaseLost
 from tasks.domain.model import RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.records import ROLLOUT_PREFIX
-from tasks.domain.run_errors import FleetPatchFailed, LeaseHeld, RunBegun
+from tasks.domain.run_errors import EndUnknown, FleetPatchFailed, LeaseHeld, RunBegun
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
@@ -85,8 +89,9 @@ def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Ca
         no traceback.
 
     Raises:
-        Abort: another process executes the run, or has ended it meanwhile. Prefect ends this process without another
-            state: the state of the flow run is the other one's.
+        Abort: another process executes the run, or has ended it meanwhile. Or it may have, because the records don't
+            answer, and Prefect doesn't show the state that this process has given the flow run, or doesn't answer
+            either. Prefect ends this process without another state: the state of the flow run is the other one's.
         LeaseHeld: another process executes the run to resume.
         RequestError: the window is not valid.
     """
@@ -99,7 +104,14 @@ def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Ca
             if chosen.state not in UNFINISHED_RUN_STATES:
                 return cast_to_report(_build_earlier_end(chosen, flow_run_id, caller))
             caller.listener.on_message(f"started again: continuing run {chosen.id}")
-        return _build_flow_result(_execute_with_signals(chosen, caller, flow_run_id), flow_run_id)
+        try:
+            report = _execute_with_signals(chosen, caller, flow_run_id)
+        except EndUnknown as unknown:
+            if not shows_state_of_this_process():
+                raise Abort(_tell_that_nothing_changes(unknown.message, caller)) from unknown
+            message = f"{unknown.message}; {unknown.hint}"
+            return cast_to_report(build_final_state(unknown.report.run, message, unknown))
+        return _build_flow_result(report, flow_run_id)
     except RunBegun:  # another process of this flow run began the run since this one looked for it
         return execute_in_flow(run, caller)
     except LeaseHeld as held:

@@ -154,7 +154,8 @@ class FleetRun:
             InventoryError: the scope or the inventory is not usable; no machine was contacted.
             RequestError: the waves can't be built; no machine was contacted.
             RecordsError: the records are not usable, so nothing more has begun.
-        LeaseLost: another process executes the run now, so this one publishes nothing.
+            LeaseLost: another process executes the run now, so this one publishes nothing.
+            EndUnknown: the records don't answer, and another process may execute the run.
         """
         machines = select_machines(self._request, self._ports.inventory)
         self._ports.records.save(self._run_info)

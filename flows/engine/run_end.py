@@ -12,9 +12,10 @@ from dataclasses import replace
 
 from flows.engine.interruption import describe_undone
 from flows.ports.ports import Ports, Runner
-from tasks.domain.errors import LeaseLost, RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import PUBLISH_ACT, JournalEntry, JournalMark, build_lease_lost_error
+from tasks.domain.run_errors import EndUnknown
 from tasks.domain.states import NotificationOccasion, OperationState, Step
 
 logger = logging.getLogger(__name__)
@@ -44,14 +45,20 @@ def publish_end(
         is_broken_off: whether the records failed during the run: people get the message that it failed.
 
     Raises:
-        LeaseLost: another process executes the run, or has ended it. Nothing was published. Or the records have not
-            answered for as long as the lease is valid, so another process may have: there are report files only.
+        EndUnknown: the records have not answered for as long as the lease is valid, so another process may have the
+            run. The report files and the message say that the end is not known here.
+        LeaseLost: another process executes the run, or has ended it. Nothing was published.
     """
     if not ports.stop_token.confirm_lease():
         if ports.stop_token.lease_taken_at is None or ports.stop_token.is_lease_lost:
             raise build_lease_lost_error()
+        message = f"the records do not answer: what became of run {report.run.id} is not known here"
+        report = replace(report, run=replace(report.run, state=OperationState.UNKNOWN, message=message))
         ports.write_report_files(report, runner.report_directory, runner.report_formats)
-        raise LeaseLost(f"the records do not answer: what became of run {report.run.id} is not known here")
+        if report.run.kind == "patch":
+            notify(NotificationOccasion.FAILED, report)
+            ports.wait_for_messages()
+        raise EndUnknown(report)
     run, was_stopped = report.run, ports.stop_token.is_stopping and not ports.stop_token.is_suspended
     occasion = NotificationOccasion.FAILED if is_broken_off else find_end_occasion(report, was_stopped=was_stopped)
     files = ports.write_report_files(report, runner.report_directory, runner.report_formats)

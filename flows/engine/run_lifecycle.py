@@ -15,7 +15,7 @@ from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import Hook, HookResult, RunReport, Wave
 from tasks.domain.protocols.leases import SetSlot
 from tasks.domain.protocols.records import SHARD_ACT
-from tasks.domain.states import HookPoint, NotificationOccasion
+from tasks.domain.states import HookPoint, NotificationOccasion, OperationState
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.runs.hooks import MACHINE_PLACES, build_set_hooks, describe_blocking_failure, is_blocking_failure
 from tasks.rules.runs.set_capacity import index_sets
@@ -109,8 +109,12 @@ class RunLifecycle:
                 self.results += find_recorded_results(hooks, subject, entries)
 
     def notify(self, occasion: NotificationOccasion, report: RunReport) -> None:
-        """Send a notification, unless another process has the run lease."""
-        if not self._ports.stop_token.confirm_lease():
+        """Send a notification, unless another process has the run lease.
+
+        It may have it if the records don't answer: then only that the end is unknown is sent.
+        """
+        token, is_unknown = self._ports.stop_token, report.run.state is OperationState.UNKNOWN
+        if not token.confirm_lease() and (token.is_lease_lost or not is_unknown):
             return
         try:
             self._ports.notify(occasion, report)

@@ -67,7 +67,9 @@ def build_message(
         lines += _describe_approval(report)
     lines.append(f"More: fleetpatch show {run.id}")
     lines += _build_links(occasion, report, web_url, prefect_url)
-    return Message(f"fleetpatch: {subject}: {_TITLES[occasion]}", "\n".join(lines), occasion in _FAILURE_OCCASIONS)
+    is_unknown = occasion is NotificationOccasion.FAILED and run.state is OperationState.UNKNOWN
+    title = "what became of it is not known" if is_unknown else _TITLES[occasion]
+    return Message(f"fleetpatch: {subject}: {title}", "\n".join(lines), occasion in _FAILURE_OCCASIONS)
 
 
 def _build_links(occasion: NotificationOccasion, report: RunReport, web_url: str, prefect_url: str) -> list[str]:

@@ -16,6 +16,7 @@ _ENDS: Final[Mapping[OperationState | WindowStatus, tuple[StateType, str]]] = {
     OperationState.COMPLETED_WITH_WARNINGS: (StateType.COMPLETED, "CompletedWithWarnings"),
     OperationState.FAILED: (StateType.FAILED, "Failed"),
     OperationState.CANCELLED: (StateType.CANCELLED, "Cancelled"),
+    OperationState.UNKNOWN: (StateType.FAILED, "Unknown"),  # the records do not answer this process
     OperationState.NOT_STARTED: (StateType.FAILED, "NotStarted"),  # no approval, a broken chain, a freeze meanwhile
     # A run that was not admitted is NotStarted as well. A missed window is a failure, each other refusal is a decision.
     WindowStatus.MISSED: (StateType.FAILED, "NotStarted"),

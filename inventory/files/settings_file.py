@@ -33,7 +33,7 @@ PREFECT_API_URL               Prefect's server: http://127.0.0.1:4200/api
 FLEETPATCH_INVENTORY          the inventory: a file or a folder
 FLEETPATCH_CONFIGURATIONS     the configurations, with the policy beside them: a file or a folder
 FLEETPATCH_RECORDS_URL        the database of the records
-FLEETPATCH_RECORDS_CONNECTIONS how many connections to PostgreSQL a pool of a process opens at most: 10
+FLEETPATCH_RECORDS_CONNECTIONS how many connections to PostgreSQL a process opens at most: 10
 FLEETPATCH_FLEET              the fleet, where several share a server and a database
 FLEETPATCH_SITE               the site of this machine, where a fleet has several
 FLEETPATCH_SHARD_SIZE         how many machines one process patches at most: 500

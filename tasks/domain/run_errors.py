@@ -27,6 +27,19 @@ class LeaseHeld(PatchError):
         self.until = until
 
 
+class EndUnknown(PatchError):
+    """The records have not answered for as long as the lease of the run is valid, so another process may have the run.
+
+    Attributes:
+        report: what this process knows. The run in it is Unknown.
+    """
+
+    def __init__(self, report: "RunReport") -> None:
+        hint = f"When the records answer again: fleetpatch reconcile, then fleetpatch show {report.run.id}."
+        super().__init__(report.run.message, hint=hint)
+        self.report = report
+
+
 class RunBegun(PatchError):
     """Another process of the same flow run has begun this run already, and may have ended it."""
 

@@ -18,7 +18,7 @@ class ServerRoom:
 
     Attributes:
         limit: its ``max_connections``.
-        reserved: how many of them it keeps for superusers.
+        reserved: how many of them it keeps for superusers, and for roles with the right to its reserve.
         others: how many are open and not of fleetpatch's records: Prefect's server and other programs.
     """
 

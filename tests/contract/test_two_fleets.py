@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import insert, make_url, select, text
 
 from flows.recovery.unfinished_runs import find_abandoned_runs
-from tasks.domain.errors import RecordsError, RunNotFound, SealBroken
+from tasks.domain.errors import RecordsError, RecordsUnavailable, RunNotFound, SealBroken
 from tasks.domain.protocols.leases import LeaseHolder, SetSlot
 from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.domain.states import OperationState
@@ -186,3 +186,25 @@ def test_doctor_counts_the_connections_that_others_have(tmp_path: Path, monkeypa
     assert before is not None
     assert after is not None
     assert (str(after.limit), after.others) == (limit, before.others + 1)
+
+
+@pytest.mark.postgres
+def test_a_process_has_one_bound_of_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONNECTIONS_VARIABLE, "2")
+    with (
+        new_database("postgres", tmp_path) as url,
+        open_records(url) as first,
+        open_records(url) as second,
+        open_records(url, fleet=SOUTH) as south,
+    ):
+        monkeypatch.setattr(first.database.engine.pool, "_timeout", 0.1)
+        with first.database.begin_read("hold one"), second.database.begin_read("hold the other"):
+            with pytest.raises(RecordsUnavailable, match="all connections are busy"), open_records(url):
+                pass
+            with south.database.begin_read("use another fleet's tables"):
+                pass
+            first.close()
+        with second.database.begin_read("go on after another's end"):
+            assert second.database.engine.pool.checkedout() == 1
+        second.close()
+        assert second.database.engine.pool.checkedin() == 0

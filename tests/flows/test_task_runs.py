@@ -9,6 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, StateType, TaskRun
 from prefect.exceptions import Abort
+from prefect.states import Completed
 from prefect.utilities.engine import emit_task_run_state_change_event
 
 from flows.engine.machine_work import assess_machines_once
@@ -111,6 +112,31 @@ def test_what_the_server_lost_without_a_word_is_counted_there(
     assert state.is_completed()
     (report,) = fleet.records.reports.values()
     assert report.run.message == told
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_an_end_that_the_records_do_not_confirm_is_unknown(fleet: SimFleet, is_told: bool) -> None:
+    """Another process may have the run, and may have told Prefect its end: then this one leaves it so."""
+
+    def lose_records() -> None:
+        fleet.control.confirm_lease = lambda: False
+        (run,) = fleet.records.runs.values()
+        with get_client(sync_client=True) as client:
+            if is_told:
+                client.set_flow_run_state(UUID(run.flow_run_id), Completed(), force=True)
+
+    fleet.add("web", [FakePackage("a", seconds=60)])
+    fleet.machines["web"].on_start("install", 5, lose_records)
+
+    if is_told:
+        with pytest.raises(Abort, match="not known here: this process ends and changes nothing"):
+            patch_fleet(fleet.request())
+    else:
+        state = ran(patch_fleet, fleet.request())
+        assert "not known here; When the records answer again: fleetpatch reconcile" in (state.message or "")
+
+    (run,) = fleet.records.runs.values()
+    assert look(UUID(run.flow_run_id), tasks=3).run.state_name == ("Completed" if is_told else "Unknown")
 
 
 def test_a_process_whose_run_was_taken_over_shows_no_end(fleet: SimFleet) -> None:

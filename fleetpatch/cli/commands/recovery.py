@@ -105,7 +105,7 @@ def reconcile(
 
     A run that is suspended in Prefect stays suspended until its window is over.
 
-    All these runs are recovered at the same time. Then snapshots whose time is over are deleted, and copies of machines
+    All these runs are recovered at the same time. Ends that nobody was told are published. Then snapshots whose time is over are deleted, and copies of machines
     that rehearsals have left.
     """
     from fleetpatch.cli.runtime.exit_codes import ExitCode
@@ -118,6 +118,7 @@ def reconcile(
         print_recovery_result,
     )
     from flows.recovery.unfinished_runs import find_abandoned_runs
+    from flows.recovery.unpublished_ends import publish_missing_ends
     from tasks.records.queries.other_fleets import describe_other_fleets
 
     abandoned_runs, as_flow = find_abandoned_runs(records), not no_prefect
@@ -139,13 +140,16 @@ def reconcile(
     for abandoned_run, result in results:
         print_recovery_result(abandoned_run, result)
     codes = [find_recovered_run_exit_code(result) for _, result in results]
+    published = [] if dry_run else publish_missing_ends(Caller(records_url=records))
+    for run_id in published:
+        print_to_stderr(f"run {run_id}: its end was published; its process had died before")
     if not _settle_leftovers(records, dry_run=dry_run):
         codes.append(int(ExitCode.WARNINGS))
     code = max(codes, default=int(ExitCode.SUCCESS))
     if as_json:
         others = [(abandoned_run, None) for abandoned_run in abandoned_runs if abandoned_run not in due]
         documents = [build_abandoned_run_json(abandoned_run, result) for abandoned_run, result in [*results, *others]]
-        print_json({"runs": documents, "correctedFlowRuns": corrected, "exitCode": code})
+        print_json({"runs": documents, "correctedFlowRuns": corrected, "publishedEnds": published, "exitCode": code})
     raise typer.Exit(code)
 
 

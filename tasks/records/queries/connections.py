@@ -7,7 +7,9 @@ from tasks.rules.connections import ServerRoom
 
 _ROOM = text(
     "SELECT current_setting('max_connections')::int AS most,"
-    " current_setting('superuser_reserved_connections')::int AS reserved,"
+    " current_setting('superuser_reserved_connections')::int"
+    # The second setting is of PostgreSQL 16.
+    " + coalesce(nullif(current_setting('reserved_connections', true), ''), '0')::int AS reserved,"
     " (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL"
     " AND coalesce(application_name, '') NOT LIKE :ours) AS others"
 )

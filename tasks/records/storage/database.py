@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakSet, WeakValueDictionary
 
 from sqlalchemy import Connection, Engine, Executable, create_engine, event, text
 from sqlalchemy.engine import URL
@@ -170,7 +171,7 @@ WRITER_QUEUE_SECONDS = 60.0
 """How long a thread waits for other threads of its process, in seconds."""
 CONNECTIONS_VARIABLE: Final = "FLEETPATCH_RECORDS_CONNECTIONS"
 DEFAULT_CONNECTIONS: Final = 10
-"""The most connections of a pool. A transaction takes a few milliseconds, and a process has one interpreter: ten
+"""The most connections of a process. A transaction takes a few milliseconds, and a process has one interpreter: ten
 threads that wait for the database keep it busy. The others wait for their turn, ``WRITER_QUEUE_SECONDS`` at most.
 """
 _MIN_CONNECTIONS: Final = 2  # a migration holds one while it uses another
@@ -178,7 +179,7 @@ _KEPT_CONNECTIONS: Final = 5
 
 
 def read_connection_bound() -> int:
-    """Return the most connections of a pool to the records.
+    """Return the most connections of a process to the records.
 
     Raises:
         RecordsError: the variable is no such number.
@@ -198,10 +199,22 @@ def _build_pool_options() -> dict[str, Any]:
     return {"pool_size": kept, "max_overflow": bound - kept, "pool_timeout": WRITER_QUEUE_SECONDS}
 
 
+class _Pool:
+    """The connections of a process to one database. The last object that uses them closes them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.users = engine, WeakSet[Database]()
+
+
+_POOLS: "WeakValueDictionary[tuple[int, URL, str], _Pool]" = WeakValueDictionary()
+_POOLS_LOCK = threading.Lock()
+
+
 class Database:
     """An SQLAlchemy engine with read and write transactions in the tables of one fleet.
 
-    All threads of one process may share an object. A forked child must open its own.
+    All threads of one process may share an object. A forked child must open its own. In PostgreSQL, all objects of a
+    process for one URL and fleet share their connections, so that the bound is that of the process.
 
     Args:
         url: the database that the fleets share; on SQLite, the file of the fleet "default".
@@ -221,9 +234,8 @@ class Database:
         self.url = url.set(database=str(build_file_path(Path(str(url.database)), fleet))) if self.is_sqlite else url
         self.display_name = redact_url(self.url) + (f" (fleet {fleet})" if self.schema else "")
         with translate_errors("use the records", self.display_name):
-            self.engine = (
-                _build_sqlite_engine(self.url) if self.is_sqlite else _build_postgresql_engine(url, fleet, self.schema)
-            )
+            self._pool = self._join_pool()
+        self.engine = self._pool.engine
         # Both isolation levels are explicit, because the defaults of the server or the role may differ. A writer sees
         # what others committed while it waited, and needs no retry. A reader sees the state at its first query.
         writing: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
@@ -302,9 +314,22 @@ class Database:
             hint="The disk is slow, or another program locks the database; PostgreSQL allows more writers.",
         )
 
+    def _join_pool(self) -> _Pool:
+        if self.is_sqlite:  # its file may be replaced, and it has no bound of connections
+            return _Pool(_build_sqlite_engine(self.url))
+        key = (os.getpid(), self.url, self.fleet)
+        with _POOLS_LOCK:
+            pool = _POOLS.get(key) or _Pool(_build_postgresql_engine(self.url, self.fleet, self.schema))
+            _POOLS[key] = pool
+            pool.users.add(self)
+        return pool
+
     def close(self) -> None:
-        """Close all connections."""
-        self.engine.dispose()
+        """Close all connections that no other object of this process uses."""
+        with _POOLS_LOCK:
+            self._pool.users.discard(self)
+            if not self._pool.users:
+                self.engine.dispose()
 
 
 def _build_sqlite_engine(url: URL) -> Engine:

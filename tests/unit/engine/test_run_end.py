@@ -1,6 +1,7 @@
 """The end of a run: one table of states, one place that publishes it, and only for the process that has the run."""
 
 import ast
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from flows.prefect_runtime.end_states import build_final_state
 from tasks.domain.errors import LeaseLost, ReportError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import PUBLISH_ACT
+from tasks.domain.run_errors import EndUnknown
 from tasks.domain.states import UNFINISHED_RUN_STATES, NotificationOccasion, OperationState, WindowStatus
 from tasks.reports import report_directory
 from tasks.reports.report_directory import hold_report_folder
@@ -138,21 +140,23 @@ def test_a_process_whose_run_was_taken_shows_writes_and_sends_nothing(fleet: Sim
     assert not any(entry.act == PUBLISH_ACT for entry in fleet.records.journal)
 
 
-def test_a_process_that_the_records_do_not_answer_writes_its_files_only(fleet: SimFleet, tmp_path: Path) -> None:
+def test_a_process_that_the_records_do_not_answer_says_that_the_end_is_unknown(fleet: SimFleet, tmp_path: Path) -> None:
     fleet.add("web", [FakePackage("a")])
-    told: list[NotificationOccasion] = []
+    told: list[tuple[NotificationOccasion, OperationState]] = []
     runner = ShowingRunner(tmp_path)
     fleet.control.lease_taken_at = NEWER
     fleet.control.confirm_lease = lambda: not fleet.records.runs[RUN].ended_at
     ports = fleet.ports()
-    object.__setattr__(ports, "notify", lambda occasion, _report: told.append(occasion))
+    object.__setattr__(ports, "notify", lambda occasion, report: told.append((occasion, report.run.state)))
 
-    with pytest.raises(LeaseLost, match="not known here"):
+    with pytest.raises(EndUnknown, match="not known here"):
         FleetRun(fleet.request(), ports, runner, run_id=RUN).execute()
 
     assert runner.shown == []
-    assert [path.name for path in tmp_path.glob("*/report.json")] == ["report.json"]
-    assert set(told) <= {NotificationOccasion.PLANNED, NotificationOccasion.STARTED}
+    (file,) = tmp_path.glob("*/report.json")
+    assert json.loads(file.read_text(encoding="utf-8"))["run"]["status"] == "Unknown"
+    assert told[-1] == (NotificationOccasion.FAILED, OperationState.UNKNOWN)
+    assert len(told) == len(set(told))
 
 
 def test_an_end_that_was_published_is_in_the_journal_once(fleet: SimFleet, tmp_path: Path) -> None:
@@ -210,7 +214,7 @@ def test_a_process_that_was_stopped_among_its_files_writes_aside(
 def test_the_documentation_has_the_table_of_ends() -> None:
     page = (ROOT / "docs/explanation/interruptions.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `(\w+)`[^|]*\| `(\w+)` \| `(\w+)` \|$", page, re.MULTILINE))
-    ends = [make_run(state=state) for state in set(OperationState) - UNFINISHED_RUN_STATES]
+    ends = [make_run(state=state) for state in set(OperationState) - {OperationState.IN_PROGRESS}]
     ends += [make_run(state=OperationState.NOT_STARTED, refusal=why) for why in WindowStatus]
     assert documented == {
         (run.state.value, state.type.value, state.name) for run in ends for state in [build_final_state(run)]
