@@ -105,8 +105,8 @@ def reconcile(
 
     A run that is suspended in Prefect stays suspended until its window is over.
 
-    All these runs are recovered at the same time. Ends that nobody was told are published. Then snapshots whose time is over are deleted, and copies of machines
-    that rehearsals have left.
+    All these runs are recovered at the same time. The ends that nobody was told are published. Then snapshots whose
+    time is over are deleted, and copies of machines that rehearsals have left.
     """
     from fleetpatch.cli.runtime.exit_codes import ExitCode
     from fleetpatch.cli.runtime.run_lookup import open_history

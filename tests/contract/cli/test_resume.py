@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from flows.engine.interruption import record_suspension
 from flows.execution import execute_run
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
+from flows.recovery import unpublished_ends
 from flows.recovery.unfinished_runs import wait_for_lease_expiry
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.leases import LeaseHolder
-from tasks.domain.protocols.records import JournalMark
+from tasks.domain.protocols.records import PUBLISH_ACT, JournalMark
 from tasks.domain.states import OperationState
+from tasks.records import schema
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tests.contract.cli.conftest import Stage, security
@@ -63,6 +66,24 @@ def test_finalize_begins_nothing_more_and_records_the_result(stage: Stage) -> No
     assert begun == {name for name, machine in stage.fleet.machines.items() if machine.installs()}
     assert rows["second"]["status"] == "NotStarted"
     assert "resumed with --finalize" in rows["second"]["reason"]
+
+
+def test_reconcile_publishes_an_end_that_nobody_was_told(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    two(stage)
+    monkeypatch.setattr(unpublished_ends, "_RECENT", timedelta(days=36500))  # the fleet has a time of its own
+    done = stage.run("patch", "*", "--no-prefect", "--yes", "--json").json
+    run, report = done["run"]["maintenanceRunId"], Path(done["reportFiles"]["json"])
+    assert stage.run("reconcile", "--no-prefect", "--json").json["publishedEnds"] == []
+    with open_records(stage.url) as records, records.database.begin_write("die before it was published") as connection:
+        connection.execute(delete(schema.journal).where(schema.journal.c.document.contains(f'"{PUBLISH_ACT}"')))
+    report.unlink()
+
+    said = stage.run("reconcile", "--no-prefect", "--json")
+
+    assert (said.code, said.json["publishedEnds"]) == (0, [run])
+    assert f"run {run}: its end was published" in said.err
+    assert report.exists()
+    assert stage.run("reconcile", "--no-prefect", "--json").json["publishedEnds"] == []
 
 
 @pytest.mark.parametrize("verb", ["resume", "cancel"])
