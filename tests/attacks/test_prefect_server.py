@@ -11,9 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -252,9 +252,9 @@ def _besiege(port: int) -> Iterator[list[socket.socket]]:
         while not is_over.is_set():
             for path in ("/openapi.json", "/api/openapi.json"):
                 connection = HTTPConnection("127.0.0.1", port, timeout=60.0)
-                connection.request("GET", path)
-                connection.getresponse().read()
-                connection.close()
+                with suppress(OSError, HTTPException), closing(connection):  # the server may turn a stranger away
+                    connection.request("GET", path)
+                    connection.getresponse().read()
 
     loops = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
     try:
