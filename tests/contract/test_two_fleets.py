@@ -6,10 +6,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import psycopg
 import pytest
-from sqlalchemy import insert, make_url, select, text
+from sqlalchemy import QueuePool, insert, make_url, select, text
 
 from flows.recovery.unfinished_runs import find_abandoned_runs
 from tasks.domain.errors import RecordsError, RecordsUnavailable, RunNotFound, SealBroken
@@ -205,6 +206,6 @@ def test_a_process_has_one_bound_of_connections(tmp_path: Path, monkeypatch: pyt
                 pass
             first.close()
         with second.database.begin_read("go on after another's end"):
-            assert second.database.engine.pool.checkedout() == 1
+            assert cast("QueuePool", second.database.engine.pool).checkedout() == 1
         second.close()
-        assert second.database.engine.pool.checkedin() == 0
+        assert cast("QueuePool", second.database.engine.pool).checkedin() == 0
