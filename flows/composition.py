@@ -3,7 +3,7 @@
 import functools
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from flows.engine.progress_recorder import ProgressRecorder
 from flows.engine.run_info import is_rollout_run
 from flows.machine_providers.fleet_providers import FleetProviders
 from flows.notify.audit_forwarding import forward_audit_log
-from flows.notify.notifier import AppriseNotifier, open_notifier
+from flows.notify.notifier import AppriseNotifier, open_notifier, to_credential_reference
 from flows.notify.told_events import ToldEvents
 from flows.ports.audit import find_flow_runs_of_run
 from flows.ports.caller import Caller
@@ -118,6 +118,18 @@ def open_run_notifier(request: RunRequest, caller: Caller) -> AbstractContextMan
     """Return a context manager of a request's notifier. On exit it waits some seconds for unsent messages."""
     requested = request.notify if isinstance(request, PatchRequest) else ()
     return open_notifier(requested, read_credential, caller.listener.on_message)
+
+
+def require_readable_targets(request: RunRequest, events: Collection[str]) -> None:
+    """Require that whoever wants to be told of one of these events can be told by this process.
+
+    Raises:
+        CredentialError: the address or the key of a target can't be read here.
+    """
+    for target in request.notify if isinstance(request, PatchRequest) else ():
+        if not set(target.on).isdisjoint(events):
+            for reference in filter(None, (target.to, target.key)):
+                read_credential(to_credential_reference(reference))
 
 
 def _build_freeze_source(request: RunRequest, caller: Caller, clock: Clock) -> FreezeSource:

@@ -21,14 +21,13 @@ from flows.engine.run_info import build_request_window, describe_machines, is_ro
 from flows.engine.run_lease import LEASE_SECONDS, build_component_lease
 from flows.execution import execute_run
 from flows.ports.caller import Caller
-from flows.prefect_api.api_client import open_fail_fast_client
+from flows.prefect_api.api_client import open_fail_fast_client, shows_state_of_this_process
 from flows.prefect_api.tags import build_run_tag
 from flows.prefect_runtime.delivery import BackgroundCall
 from flows.prefect_runtime.end_states import build_final_state
 from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
 from flows.prefect_runtime.flow_run_states import (
     correct_flow_run_state,
-    shows_state_of_this_process,
     wait_for_reported_end,
 )
 from flows.prefect_runtime.runner import build_prefect_runner

@@ -98,8 +98,7 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     with get_client(sync_client=True) as client:
         has_deployments = bool(abandoned_runs and deployment.get_id() and find_resume_deployment(client, site))
     failed = (_start_resume_flow_runs if has_deployments else _recover_in_process)(abandoned_runs, caller)
-    for run_id in publish_missing_ends(caller):
-        caller.listener.on_message(f"run {run_id}: its end was published; its process had died before")
+    publish_missing_ends(caller, caller.listener.on_message)
     if failed:
         raise PatchError(
             f"{len(failed)} of {format_count(len(abandoned_runs), 'run')} could not be recovered: {'; '.join(failed)}"

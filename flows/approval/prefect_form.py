@@ -45,7 +45,7 @@ from flows.approval.answers import (
 )
 from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
 from flows.ports.web_links import build_approval_url, read_web_url
-from flows.prefect_api.api_client import open_fail_fast_client, read_all_pages
+from flows.prefect_api.api_client import open_fail_fast_client, read_all_pages, set_own_state
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.reports.export.markdown import limit_table
 from tasks.reports.sanitizing import escape_markdown
@@ -256,7 +256,7 @@ class PrefectForm:
         message = f"approve or reject: {link or self._pending.planned.run.id}"
         waiting: State[Any] = State(type=StateType.RUNNING, name=WAITING_STATE_NAME, message=message)
         running: State[Any] = Running()
-        client.set_flow_run_state(self._parent_flow_run_id, waiting if is_waiting else running)
+        set_own_state(client, self._parent_flow_run_id, waiting if is_waiting else running)
 
     def _poll_flow_runs(self, client: SyncPrefectClient) -> None:
         """Read both flow runs once, and act on their states."""

@@ -45,21 +45,23 @@ def publish_end(
         is_broken_off: whether the records failed during the run: people get the message that it failed.
 
     Raises:
-        EndUnknown: the records have not answered for as long as the lease is valid, so another process may have the
-            run. The report files and the message say that the end is not known here.
+        EndUnknown: the records have not answered for as long as the lease is valid, and they don't have the end, so
+            another process may have the run. The report files and the message say that the end is not known here.
         LeaseLost: another process executes the run, or has ended it. Nothing was published.
     """
+    run, was_stopped = report.run, ports.stop_token.is_stopping and not ports.stop_token.is_suspended
+    is_over = run.state is not OperationState.IN_PROGRESS
     if not ports.stop_token.confirm_lease():
         if ports.stop_token.lease_taken_at is None or ports.stop_token.is_lease_lost:
             raise build_lease_lost_error()
-        message = f"the records do not answer: what became of run {report.run.id} is not known here"
-        report = replace(report, run=replace(report.run, state=OperationState.UNKNOWN, message=message))
-        ports.write_report_files(report, runner.report_directory, runner.report_formats)
-        if report.run.kind == "patch":
-            notify(NotificationOccasion.FAILED, report)
-            ports.wait_for_messages()
-        raise EndUnknown(report)
-    run, was_stopped = report.run, ports.stop_token.is_stopping and not ports.stop_token.is_suspended
+        if not (is_over and is_recorded):  # else no other process can have given it another end
+            message = f"the records do not answer: what became of run {run.id} is not known here"
+            report = replace(report, run=replace(run, state=OperationState.UNKNOWN, message=message))
+            ports.write_report_files(report, runner.report_directory, runner.report_formats)
+            if run.kind == "patch" and is_over:
+                notify(NotificationOccasion.FAILED, report)
+                ports.wait_for_messages()
+            raise EndUnknown(report)
     occasion = NotificationOccasion.FAILED if is_broken_off else find_end_occasion(report, was_stopped=was_stopped)
     files = ports.write_report_files(report, runner.report_directory, runner.report_formats)
     if undelivered := runner.show_end(report, files):
@@ -71,7 +73,7 @@ def publish_end(
             ports.records.save(report)
         except RecordsError as error:
             logger.error("what Prefect did not receive of run %s is not in the records: %s", run.id, error)  # noqa: TRY400 - no fault of ours
-    if run.kind != "patch" or run.state is OperationState.IN_PROGRESS:
+    if run.kind != "patch" or not is_over:
         return
     notify(occasion, report)
     if not is_recorded:

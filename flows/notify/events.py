@@ -32,6 +32,8 @@ _AUDIT_FIELDS: Final = ("who", "source", "claimed", "address", "act", "subject",
 _END_OCCASIONS: Final = frozenset(
     {NotificationOccasion.FINISHED, NotificationOccasion.FAILED, NotificationOccasion.CANCELLED}
 )
+END_EVENTS: Final = frozenset({*_END_OCCASIONS, MACHINE_FAILED, MACHINE_REBOOTED})
+"""The events that tell how a run and its machines ended."""
 _SEVERITIES: Final = {"failed": 7, MACHINE_FAILED: 7, "missed": 6, "cancelled": 5, "waiting": 4}
 """CEF's severities, from 0 to 10; all other events have 3."""
 _DEFAULT_SEVERITY: Final = 3
@@ -60,11 +62,12 @@ def build_run_event(occasion: NotificationOccasion, report: RunReport, at: datet
     run = report.run
     is_waiting = occasion is NotificationOccasion.WAITING
     link = build_approval_url(run.id, web_url) if is_waiting else ""
-    # A run that plans anew asks anew. Receivers ignore an id that they have.
-    plan = compute_report_digest(report) if is_waiting else ""
+    # A run that plans anew asks anew, and a true end follows an unknown one. Receivers ignore an id that they have.
+    is_unknown = run.state is OperationState.UNKNOWN
+    version = compute_report_digest(report) if is_waiting else run.state.value if is_unknown else ""
     states = Counter(outcome.state.value for outcome in report.outcomes)
     return Event(
-        _build_id(run.id, occasion.value, plan),
+        _build_id(run.id, occasion.value, version),
         occasion.value,
         at,
         f"run {occasion.value}",
@@ -78,7 +81,7 @@ def build_machine_events(
     occasion: NotificationOccasion, report: RunReport, at: datetime, web_url: str = ""
 ) -> tuple[Event, ...]:
     """Return the events of the machines that failed or were rebooted, if the run has ended."""
-    if occasion not in _END_OCCASIONS:
+    if occasion not in _END_OCCASIONS or report.run.state is OperationState.UNKNOWN:  # its true end has them
         return ()
     failed = [outcome for outcome in report.outcomes if outcome.state is OperationState.FAILED]
     rebooted = [outcome for outcome in report.outcomes if outcome.reboot is RebootState.COMPLETED]

@@ -68,7 +68,7 @@ def build_message(
     lines.append(f"More: fleetpatch show {run.id}")
     lines += _build_links(occasion, report, web_url, prefect_url)
     is_unknown = occasion is NotificationOccasion.FAILED and run.state is OperationState.UNKNOWN
-    title = "what became of it is not known" if is_unknown else _TITLES[occasion]
+    title = "its end is not known" if is_unknown else _TITLES[occasion]
     return Message(f"fleetpatch: {subject}: {title}", "\n".join(lines), occasion in _FAILURE_OCCASIONS)
 
 

@@ -1,13 +1,19 @@
-"""A client of Prefect's API without retries and with a short timeout, its results page by page, and its errors."""
+"""A client of Prefect's API without retries and with a short timeout, its results page by page, and its errors.
+
+Also which states of its flow run this process has set.
+"""
 
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.context import SettingsContext, get_settings_context
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext, SettingsContext, get_settings_context
+from prefect.exceptions import ObjectNotFound
 
 from flows.prefect_api.prefect_insides import connect_once
 
@@ -15,6 +21,8 @@ ANSWER_TIMEOUT_SECONDS = 10.0  # a server that needs longer for one answer count
 RETRY_SECONDS = 1.0  # how often a waiting caller asks again
 NO_ANSWER_ERRORS = (httpx.HTTPError, OSError, ValueError)
 """The errors of Prefect's client if there is no answer, or if another program answers: a proxy's page is no JSON."""
+_OWN_STATES: Final = set[UUID]()
+"""The states that this process has set itself, beside Prefect's engine."""
 
 
 @contextmanager
@@ -70,3 +78,28 @@ def read_all_pages(read_page: Callable[[int, int], Sequence[T]]) -> Iterator[T]:
         if len(page) < PAGE_SIZE:
             return
         offset += len(page)
+
+
+def set_own_state(client: SyncPrefectClient, flow_run_id: UUID, state: State[Any]) -> None:
+    """Give the flow run of this process another state, and remember it.
+
+    Raises:
+        httpx.HTTPError, OSError, ValueError: Prefect gave no answer.
+    """
+    shown = client.set_flow_run_state(flow_run_id, state).state
+    if shown is not None:
+        _OWN_STATES.add(shown.id)
+
+
+def shows_state_of_this_process() -> bool:
+    """Return whether Prefect shows a state that this process has given this flow run; False without an answer."""
+    context = FlowRunContext.get()
+    known = context.flow_run if context is not None else None
+    if known is None or known.state is None:
+        return False
+    try:
+        with get_client(sync_client=True) as client:
+            shown = client.read_flow_run(known.id).state
+    except (ObjectNotFound, *NO_ANSWER_ERRORS):
+        return False
+    return shown is not None and shown.id in {known.state.id, *_OWN_STATES}

@@ -18,7 +18,6 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
-from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
@@ -160,20 +159,6 @@ def wait_for_reported_end(flow_run_id: str, seconds: float) -> StateType | None:
                 time.sleep(_POLL_SECONDS)
     except (ObjectNotFound, *NO_ANSWER_ERRORS):
         return None
-
-
-def shows_state_of_this_process() -> bool:
-    """Return whether Prefect shows the state that this process has given this flow run; False without an answer."""
-    context = FlowRunContext.get()
-    known = context.flow_run if context is not None else None
-    if known is None or known.state is None:
-        return False
-    try:
-        with get_client(sync_client=True) as client:
-            shown = client.read_flow_run(known.id).state
-    except (ObjectNotFound, *NO_ANSWER_ERRORS):
-        return False
-    return shown is not None and shown.id == known.state.id
 
 
 def correct_state_once_ended(flow_run_id: str, run: RunInfo, seconds: float) -> None:

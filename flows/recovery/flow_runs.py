@@ -277,7 +277,9 @@ def _is_orphaned(records: SqlRecords, flow_run: FlowRun, run: RunInfo, now: date
     state = flow_run.state
     if state is None or run.state in UNFINISHED_RUN_STATES or run.ended_at is None:
         return False
-    if state.type is build_final_state(run).type or now - run.ended_at < DELIVERY_TIME:
+    end = build_final_state(run)
+    shows_end = state.type is end.type and state.name != OperationState.UNKNOWN  # which no end in the records is
+    if shows_end or now - run.ended_at < DELIVERY_TIME:
         return False
     if not run.may_change_machines:  # without a lease; its flow has its own judgement of what could not be read
         return not state.is_final() and now - run.ended_at >= START_TIME

@@ -25,10 +25,9 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
 from flows.admission import build_schedule_key
-from flows.composition import open_run_notifier, read_credential
+from flows.composition import open_run_notifier, require_readable_targets
 from flows.engine.resume_state import find_recorded_run
 from flows.engine.run_info import build_run_id, build_unstarted_run
-from flows.notify.notifier import to_credential_reference
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, read_all_pages
 from flows.prefect_api.deployment_changes import parse_prefect_schedule, to_utc_datetime
@@ -260,8 +259,10 @@ class MissedWindowRecorder:
         if not self._saves_runs:
             if claim is not None:  # a process that died has it: reconcile-fleet decides
                 return None
-            if fault := _find_unreadable_target(due.request):
-                self.untold.append(f"{missed.reason} Nobody was notified from here: {fault}")
+            try:
+                require_readable_targets(due.request, {NotificationOccasion.MISSED})
+            except CredentialError as error:
+                self.untold.append(f"{missed.reason} Nobody was notified from here: {error.message}")
                 return None
         run = self._build_run(due, build_run_id(self._now), missed.reason, missed.flow_run_id)
         mine = WindowClaim(due.schedule_key, due.window.start, WindowStatus.MISSED, run.id, missed.reason, self._now)
@@ -276,16 +277,3 @@ class MissedWindowRecorder:
         return build_unstarted_run(
             due.request, due.window, run_id, WindowStatus.MISSED, reason, self._now, by, flow_run_id, due.site
         )
-
-
-def _find_unreadable_target(request: PatchRequest) -> str:
-    """Return why a target that wants to be told of missed windows can't be told from here, or ""."""
-    for target in request.notify:
-        if NotificationOccasion.MISSED.value not in target.on:
-            continue
-        for reference in filter(None, (target.to, target.key)):
-            try:
-                read_credential(to_credential_reference(reference))
-            except CredentialError as error:
-                return error.message
-    return ""

@@ -4,18 +4,20 @@ Prefect's states are corrected apart from this, for all flow runs.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from flows.composition import open_ports
+from flows.composition import open_ports, require_readable_targets
 from flows.engine.resume_state import parse_recorded_request
 from flows.engine.run_end import publish_end
 from flows.engine.run_lease import LeaseRenewer, build_holder
 from flows.local_run import build_reporting_runner
+from flows.notify.events import END_EVENTS
 from flows.ports.caller import Caller, find_starter_name
 from inventory.sites import find_site
-from tasks.domain.errors import FleetpatchError
+from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.records import PUBLISH_ACT
@@ -32,26 +34,43 @@ _RECENT: Final = timedelta(days=2)
 _MOST_RUNS: Final = 500
 
 
-def publish_missing_ends(caller: Caller) -> list[str]:
-    """Publish the recent ends that no process has published. Return the ids of these runs.
+def publish_missing_ends(caller: Caller, tell: Callable[[str], None]) -> tuple[list[str], bool]:
+    """Publish the recent ends that no process has published, and tell what became of each.
 
     People may be told twice if a process died between its message and its note of that: a lost message is worse.
 
-    Raises:
-        RecordsError: the records can't be read.
+    Returns:
+        The ids of the runs whose end was published, and whether nothing failed. What failed is tried again at the next
+        call.
     """
-    published = []
-    with open_records(caller.records_url) as records:
-        for run in _find_unpublished_runs(records):
-            try:
-                _publish_recorded_end(run, records, caller)
-            except FleetpatchError as error:  # its inventory, its notifications; the next reconcile tries again
-                logger.warning("the end of run %s was not published: %s", run.id, error)
-            except Exception:  # the ends of other runs do not wait for it
-                logger.exception("the end of run %s was not published", run.id)
-            else:
-                published.append(run.id)
-    return published
+    published, failed = [], False
+    try:
+        with open_records(caller.records_url) as records:
+            for run in _find_unpublished_runs(records):
+                if fault := _try_publication(run, records, caller):
+                    failed = True
+                    tell(f"run {run.id}: its end was not published: {fault}")
+                else:
+                    published.append(run.id)
+                    tell(f"run {run.id}: its end was published; its process had died before")
+    except RecordsError as error:
+        tell(f"whether each end was published is not known: {error.message}")
+        return published, False
+    return published, not failed
+
+
+def _try_publication(run: RunInfo, records: SqlRecords, caller: Caller) -> str:
+    """Publish the end of a run. Return why it could not be; "" if it was. The ends of other runs do not wait for it."""
+    try:
+        _publish_recorded_end(run, records, caller)
+    except RecordsError:
+        raise
+    except FleetpatchError as error:  # its inventory, its notifications
+        return error.message
+    except Exception as error:
+        logger.exception("the end of run %s was not published", run.id)
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _find_unpublished_runs(records: SqlRecords) -> list[RunInfo]:
@@ -81,6 +100,7 @@ def _was_published(history: History, run_id: str) -> bool:
 
 def _publish_recorded_end(run: RunInfo, records: SqlRecords, caller: Caller) -> None:
     request, token, holder = parse_recorded_request(run), StopToken(), build_holder(find_starter_name(caller))
+    require_readable_targets(request, END_EVENTS)  # else another process tells them, at its next reconcile
     with (
         open_ports(request, replace(caller, stop_token=token)) as ports,
         LeaseRenewer(ports.leases, run.id, token, holder),

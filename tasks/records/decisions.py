@@ -172,7 +172,7 @@ class SqlDecisions:
             SealBroken: the chain is not whole.
             RecordsError: the records or the key can't be read.
         """
-        with self._chains.lock, self._database.begin_read("read the decisions") as connection:
+        with self._database.begin_read("read the decisions") as connection, self._chains.lock:
             self._read_entries(connection, heads)
             return sum(len(seals) for seals in self._chains.seals.values())
 
@@ -192,7 +192,7 @@ class SqlDecisions:
         removed, faults = 0, []
         for key_id in self._seals.read_key_ids():
             path = self._find_head_path(key_id)
-            with self._chains.lock, self._database.begin_write("begin a new chain of decisions") as connection:
+            with self._database.begin_write("begin a new chain of decisions") as connection, self._chains.lock:
                 try:
                     self._read_entries(connection, {key_id: read_head(path)})
                     continue
@@ -211,15 +211,14 @@ class SqlDecisions:
         return "; ".join(faults), removed
 
     def _read(self) -> Mapping[tuple[str, str], Decision]:
-        # The heads come before the transaction's first query: others add entries meanwhile.
-        with self._chains.lock:
+        with self._database.begin_read("read the decisions") as connection, self._chains.lock:
+            # The heads come before the transaction's first query: others add entries meanwhile.
             try:
                 heads = self.read_heads()
             except KeyFileError as error:
                 fault = f"the end of the chain of decisions is not known: {error.message}"
                 raise SealBroken(fault, hint=error.hint) from error
-            with self._database.begin_read("read the decisions") as connection:
-                self._read_entries(connection, heads)
+            self._read_entries(connection, heads)
             newest = dict(self._chains.newest)
             self._advance_heads(heads)
         return newest

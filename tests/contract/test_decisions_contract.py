@@ -1,16 +1,19 @@
 """The chain of decisions with several writers at the same time, on SQLite and PostgreSQL."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 from sqlalchemy import select
 
 from inventory.files.own_keys import FOLDER_VARIABLE
 from tasks.records import schema
+from tasks.records.audit.seals_and_heads import AuditHead
 from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.setup import open_records
+from tasks.records.storage.database import CONNECTIONS_VARIABLE
 from tests.contract.records_subjects import BOTH, new_database
 
 WRITERS, EACH = 6, 8
@@ -88,3 +91,27 @@ def test_a_decision_that_holds_is_not_stored_again(url: str) -> None:
         with records.database.begin_read("read the chain") as connection:
             kept = connection.execute(select(schema.decisions.c.decision).order_by(schema.decisions.c.number))
             assert list(kept.scalars()) == ["paused:", "ended", "paused:"]
+
+
+@pytest.mark.postgres
+def test_writers_that_have_all_connections_do_not_wait_for_a_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "keys"))
+    monkeypatch.setenv(CONNECTIONS_VARIABLE, "2")
+    with new_database("postgres", tmp_path) as url, open_records(url) as records:
+        decisions, is_reading = SqlDecisions(records.database), Event()
+
+        def read_heads() -> Mapping[str, AuditHead | None]:
+            is_reading.set()
+            return SqlDecisions.read_heads(decisions)
+
+        monkeypatch.setattr(decisions, "read_heads", read_heads)
+        with ThreadPoolExecutor(1) as pool:
+            with records.database.begin_write("decide") as first, records.database.begin_write("look") as second:
+                second.execute(select(schema.decisions.c.number))
+                reading = pool.submit(decisions.require_whole)  # it needs a third connection
+                assert not is_reading.wait(0.5)
+                decisions.append(first, DecisionKind.STOP, "run", "stopped")
+            reading.result(10)
+        assert decisions.find(DecisionKind.STOP, "run") is not None

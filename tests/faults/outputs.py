@@ -309,7 +309,7 @@ def publish_left_ends(world: "World") -> None:
         ):
             stack.enter_context(patch.object(ends, name, what))
         world._process(
-            controller, lambda: ends.publish_missing_ends(Caller(Steps(controller), controller.control, "sim"))
+            controller, lambda: ends.publish_missing_ends(Caller(Steps(controller), controller.control, "sim"), print)
         )
         world.all_end()
 

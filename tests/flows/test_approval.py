@@ -22,11 +22,13 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import Cancelling, Running
 
 import flows.approval.prefect_form
+import flows.flow_execution
 from flows.approval.answers import ApprovalAnswer, PendingApproval
 from flows.approval.decisions import approve_run
 from flows.approval.prefect_form import PrefectForm, approve_plan
 from flows.patch import patch_fleet
 from flows.ports.caller import Caller, use_caller
+from flows.prefect_api.api_client import shows_state_of_this_process
 from flows.request.patch_request import PatchRequest
 from flows.request.request_parts import ApprovalRequest
 from tasks.domain.model import RunReport
@@ -168,6 +170,13 @@ def test_the_form_lets_the_run_go_on_and_the_plan_stands_beside_it(
     monkeypatch.setenv("FLEETPATCH_WEB_URL", "https://p.example.org")
     seen: dict[str, Any] = {}
 
+    def build_flow_result(report: RunReport, flow_run_id: str) -> RunReport:
+        seen["shows own state"] = shows_state_of_this_process()
+        return end_flow(report, flow_run_id)
+
+    end_flow = flows.flow_execution._build_flow_result
+    monkeypatch.setattr(flows.flow_execution, "_build_flow_result", build_flow_result)
+
     def person() -> None:
         waiting = stage.question()
         seen["state"] = waiting.state
@@ -188,6 +197,7 @@ def test_the_form_lets_the_run_go_on_and_the_plan_stands_beside_it(
     state, report = stage.run(person)
 
     assert state.is_completed(), state.message
+    assert seen["shows own state"]
     assert seen["parent"].type is StateType.RUNNING  # it keeps its slot of the deployment
     assert seen["parent"].name == "AwaitingApproval"
     assert seen["parent"].message == f"approve or reject: https://p.example.org/approvals/{stage.run_id}"

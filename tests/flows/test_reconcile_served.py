@@ -323,15 +323,23 @@ def test_a_flow_run_that_comes_when_the_run_is_over_has_nothing_to_do(url: str) 
     assert "is over: Succeeded" in str(state.message)
 
 
-def end(url: str, client: SyncPrefectClient, salt: str, shown: State, *, began: bool = True) -> tuple[RunInfo, FlowRun]:
-    """Return a run that succeeded an hour ago, and a flow run that resumed it, or only says so."""
+def end(
+    url: str,
+    client: SyncPrefectClient,
+    salt: str,
+    shown: State,
+    *,
+    began: bool = True,
+    state: OperationState = OperationState.SUCCEEDED,
+) -> tuple[RunInfo, FlowRun]:
+    """Return a run that ended an hour ago, and a flow run that resumed it, or only says so."""
     (run,) = abandon(url, 1, salt)
     flow_run = client.create_flow_run(resume_fleet, parameters={"run_id": run.id})
     client.set_flow_run_state(flow_run.id, Running(), force=True)
     client.create_artifact(ArtifactCreate(key=PROGRESS_KEY, type="markdown", data="0 of 1", flow_run_id=flow_run.id))
     client.set_flow_run_state(flow_run.id, shown, force=True)
     with open_records(url) as records:
-        records.save(replace(run, state=OperationState.SUCCEEDED, ended_at=datetime.now(UTC) - timedelta(hours=1)))
+        records.save(replace(run, state=state, ended_at=datetime.now(UTC) - timedelta(hours=1)))
         if began:
             detail = json.dumps({"flow_run": str(flow_run.id)})
             entry = build_entry(Actor("", "prefect"), SystemClock(), "run", run.id, detail, AuditResult.BEGUN)
@@ -358,6 +366,15 @@ def test_prefect_is_compared_with_the_records_whatever_it_shows(
     assert client.read_flow_run(flow_run.id).state_name == "Completed"
     assert "**The run is over: Succeeded**" in str(artifacts(flow_run.id)[PROGRESS_KEY].data)
     assert orphans(url, client, flow_run) == []
+
+
+def test_an_end_that_was_unknown_gets_its_name(url: str, client: SyncPrefectClient) -> None:
+    """Prefect's type is the same: Failed."""
+    _, flow_run = end(url, client, "unknown-end", Failed(name="Unknown"), state=OperationState.FAILED)
+
+    end_orphaned_flow_runs(client, url, datetime.now(UTC))
+
+    assert client.read_flow_run(flow_run.id).state_name == "Failed"
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_a_suspended_run_ends_what_it_has_begun_and_is_gone_on_with_in_its_windo
     after = stage.records()
     assert ended.state_name in {"Completed", "CompletedWithWarnings"}, ended.state
     shown_steps = stage.steps("validate second")
-    assert {step: shown_steps[step].name for step in before} == {step: before[step].name for step in before}
+    assert before.keys() <= shown_steps.keys()
     assert {f"install {name}" for name in NAMES} <= {step.name for step in shown_steps.values()}
     assert (after.run.id, after.run.window) == (report.run.id, report.run.window)
     assert {outcome.machine for outcome in after.outcomes} == set(NAMES)

@@ -16,11 +16,14 @@ from flows.engine.machine_work import assess_machines_once
 from flows.patch import patch_fleet
 from flows.prefect_runtime import delivery, run_log, runner
 from flows.prefect_runtime.run_artifacts import PLAN_KEY, PROGRESS_KEY
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import RunReport
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.states import OperationState
 from tests.flows.prefect_view import look
 from tests.flows.test_fleet_flows import ran
 from tests.support.fake_packages import FakePackage
+from tests.support.fake_records import FakeRecords
 from tests.support.fleet import SimFleet
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -115,11 +118,20 @@ def test_what_the_server_lost_without_a_word_is_counted_there(
 
 
 @pytest.mark.parametrize("is_told", [False, True])
-def test_an_end_that_the_records_do_not_confirm_is_unknown(fleet: SimFleet, is_told: bool) -> None:
+def test_an_end_that_the_records_do_not_confirm_is_unknown(
+    fleet: SimFleet, monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
     """Another process may have the run, and may have told Prefect its end: then this one leaves it so."""
+    save = FakeRecords.save
+
+    def save_if_unfinished(records: FakeRecords, item: Any) -> None:
+        if isinstance(item, RunReport) and item.run.ended_at:
+            raise RecordsError("no answer")
+        save(records, item)
 
     def lose_records() -> None:
         fleet.control.confirm_lease = lambda: False
+        monkeypatch.setattr(FakeRecords, "save", save_if_unfinished)
         (run,) = fleet.records.runs.values()
         with get_client(sync_client=True) as client:
             if is_told:

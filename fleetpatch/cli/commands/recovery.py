@@ -109,6 +109,7 @@ def reconcile(
     time is over are deleted, and copies of machines that rehearsals have left.
     """
     from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from fleetpatch.cli.runtime.progress import LineDisplay
     from fleetpatch.cli.runtime.run_lookup import open_history
     from fleetpatch.cli.runtime.run_session import resume_or_finalize_runs_in_session
     from fleetpatch.cli.views.recovery import (
@@ -140,10 +141,10 @@ def reconcile(
     for abandoned_run, result in results:
         print_recovery_result(abandoned_run, result)
     codes = [find_recovered_run_exit_code(result) for _, result in results]
-    published = [] if dry_run else publish_missing_ends(Caller(records_url=records))
-    for run_id in published:
-        print_to_stderr(f"run {run_id}: its end was published; its process had died before")
-    if not _settle_leftovers(records, dry_run=dry_run):
+    published, is_each_published = list[str](), True
+    if not dry_run:
+        published, is_each_published = publish_missing_ends(Caller(LineDisplay(), records_url=records), print_to_stderr)
+    if not (_settle_leftovers(records, dry_run=dry_run) and is_each_published):
         codes.append(int(ExitCode.WARNINGS))
     code = max(codes, default=int(ExitCode.SUCCESS))
     if as_json:

@@ -83,6 +83,10 @@ class StopToken:
         self.is_suspended = False
         self.request_stop("another process executes this run now")
 
+    def finds_lease_lost(self) -> bool:
+        """Ask the records, and return whether another process has the run now. False also if they don't answer."""
+        return not self.confirm_lease() and (self.is_lease_lost or self.lease_taken_at is None)
+
     @property
     def is_stopping(self) -> bool:
         """Whether a stop was requested."""

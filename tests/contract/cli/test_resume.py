@@ -10,11 +10,13 @@ import pytest
 from sqlalchemy import delete
 
 from flows.engine.interruption import record_suspension
+from flows.engine.resume_state import parse_recorded_request
 from flows.execution import execute_run
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from flows.recovery import unpublished_ends
 from flows.recovery.unfinished_runs import wait_for_lease_expiry
+from flows.request.request_parts import NotifyRequest
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import PUBLISH_ACT, JournalMark
@@ -77,6 +79,20 @@ def test_reconcile_publishes_an_end_that_nobody_was_told(stage: Stage, monkeypat
     with open_records(stage.url) as records, records.database.begin_write("die before it was published") as connection:
         connection.execute(delete(schema.journal).where(schema.journal.c.document.contains(f'"{PUBLISH_ACT}"')))
     report.unlink()
+    target = NotifyRequest(to="env:CHAT_URL", on=["failed"])
+    monkeypatch.setattr(
+        unpublished_ends,
+        "parse_recorded_request",
+        lambda run: parse_recorded_request(run).model_copy(update={"notify": [target]}),
+    )
+
+    said = stage.run("reconcile", "--no-prefect", "--json")  # not every machine has the secrets of a worker
+
+    assert (said.code, said.json["publishedEnds"]) == (3, [])
+    assert f"run {run}: its end was not published: " in said.err
+    assert "CHAT_URL" in said.err
+    assert not report.exists()
+    monkeypatch.setenv("CHAT_URL", "json://127.0.0.1:9")
 
     said = stage.run("reconcile", "--no-prefect", "--json")
 

@@ -5,18 +5,20 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.client.schemas.objects import StateType
 
 from flows.engine.fleet_run import FleetRun
-from flows.engine.run_end import find_end_occasion
+from flows.engine.run_end import find_end_occasion, publish_end
 from flows.local_run import LocalRunner
 from flows.prefect_runtime.end_states import build_final_state
-from tasks.domain.errors import LeaseLost, ReportError
+from tasks.domain.errors import LeaseLost, RecordsUnavailable, ReportError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import PUBLISH_ACT
 from tasks.domain.run_errors import EndUnknown
@@ -26,6 +28,7 @@ from tasks.reports.report_directory import hold_report_folder
 from tasks.reports.writer import write_report
 from tests.support.builders import make_run
 from tests.support.fake_packages import FakePackage
+from tests.support.fake_records import FakeRecords
 from tests.support.fleet import SimFleet
 from tests.unit.reporting import samples
 
@@ -59,7 +62,7 @@ GUARDED_OUTPUTS = {
     ("fleetpatch/cli/commands/runs.py", "write_run_report"): {"write_report"},
     # how far it is, while its process has the lease
     ("flows/prefect_runtime/run_artifacts.py", "_write"): {"create_artifact", "update_artifact"},
-    ("flows/approval/prefect_form.py", "_show_on_parent"): {"set_flow_run_state"},
+    ("flows/prefect_api/api_client.py", "set_own_state"): {"set_flow_run_state"},
     # flow runs that are no runs: forms, hooks, starts that a person or a deploy takes back, the state of a rollout
     ("flows/approval/prefect_form.py", "_pause_on_form"): {"set_flow_run_state"},
     ("flows/approval/prefect_form.py", "_publish_plan"): {"create_artifact"},
@@ -140,23 +143,47 @@ def test_a_process_whose_run_was_taken_shows_writes_and_sends_nothing(fleet: Sim
     assert not any(entry.act == PUBLISH_ACT for entry in fleet.records.journal)
 
 
-def test_a_process_that_the_records_do_not_answer_says_that_the_end_is_unknown(fleet: SimFleet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_an_end_is_unknown_if_neither_it_nor_the_lease_is_in_the_records(
+    fleet: SimFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_recorded: bool
+) -> None:
+    """An end that they have is true, also if they don't answer any more."""
     fleet.add("web", [FakePackage("a")])
     told: list[tuple[NotificationOccasion, OperationState]] = []
-    runner = ShowingRunner(tmp_path)
+    runner, save = ShowingRunner(tmp_path), FakeRecords.save
+
+    def save_and_disappear(records: FakeRecords, item: Any) -> None:
+        if isinstance(item, RunReport) and item.run.ended_at:
+            fleet.control.confirm_lease = lambda: False
+            if not is_recorded:
+                raise RecordsUnavailable("no answer")
+        save(records, item)
+
+    monkeypatch.setattr(FakeRecords, "save", save_and_disappear)
     fleet.control.lease_taken_at = NEWER
-    fleet.control.confirm_lease = lambda: not fleet.records.runs[RUN].ended_at
     ports = fleet.ports()
     object.__setattr__(ports, "notify", lambda occasion, report: told.append((occasion, report.run.state)))
 
-    with pytest.raises(EndUnknown, match="not known here"):
+    with nullcontext() if is_recorded else pytest.raises(EndUnknown, match="not known here"):
         FleetRun(fleet.request(), ports, runner, run_id=RUN).execute()
 
-    assert runner.shown == []
+    end = OperationState.SUCCEEDED if is_recorded else OperationState.UNKNOWN
+    assert runner.shown == ([end] if is_recorded else [])
     (file,) = tmp_path.glob("*/report.json")
-    assert json.loads(file.read_text(encoding="utf-8"))["run"]["status"] == "Unknown"
-    assert told[-1] == (NotificationOccasion.FAILED, OperationState.UNKNOWN)
+    assert json.loads(file.read_text(encoding="utf-8"))["run"]["status"] == end
+    assert told[-1] == (NotificationOccasion.FINISHED if is_recorded else NotificationOccasion.FAILED, end)
     assert len(told) == len(set(told))
+
+
+def test_nobody_is_told_of_a_suspended_run_whose_lease_is_not_confirmed(fleet: SimFleet, tmp_path: Path) -> None:
+    told: list[NotificationOccasion] = []
+    fleet.control.lease_taken_at, fleet.control.confirm_lease = NEWER, lambda: False
+    report = RunReport(make_run(id=RUN, state=OperationState.IN_PROGRESS), ())
+
+    with pytest.raises(EndUnknown):
+        publish_end(report, ShowingRunner(tmp_path), fleet.ports(), lambda occasion, _report: told.append(occasion))
+
+    assert told == []
 
 
 def test_an_end_that_was_published_is_in_the_journal_once(fleet: SimFleet, tmp_path: Path) -> None:

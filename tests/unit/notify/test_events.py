@@ -129,6 +129,15 @@ def test_an_event_has_the_same_id_whoever_sends_it() -> None:
     assert first.id == again.id != other.id
 
 
+def test_a_true_end_follows_an_unknown_one() -> None:
+    report = ended()
+    unknown = replace(report, run=replace(report.run, state=OperationState.UNKNOWN))
+    ids = [build_run_event(NotificationOccasion.FAILED, told, AT).id for told in (unknown, unknown, report)]
+    assert ids[0] == ids[1] != ids[2]
+    assert build_machine_events(NotificationOccasion.FAILED, unknown, AT) == ()
+    assert build_machine_events(NotificationOccasion.FAILED, report, AT)
+
+
 def test_a_run_that_asks_for_approval_of_another_plan_sends_another_event() -> None:
     asked, planned_anew = make.make_report(outcomes=()), make.make_report(outcomes=(), plans=())
     ids = [build_run_event(NotificationOccasion.WAITING, each, AT).id for each in (asked, asked, planned_anew)]
