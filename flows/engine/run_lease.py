@@ -69,6 +69,7 @@ class LeaseRenewer:
         self._renewed_at = _read_seconds()
         self._lease_seconds = LEASE_SECONDS
         self._is_over = False
+        self._answers = True  # whether the records have answered last
         self._thread = threading.Thread(target=self._renew_until_stopped, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
@@ -128,8 +129,11 @@ class LeaseRenewer:
         try:
             renewal = self._leases.renew(self._run_id, self._holder, lasts)
         except RecordsError as error:
-            logger.warning("the lease of run %s could not be renewed: %s", self._run_id, error)
+            level = logging.WARNING if self._answers else logging.DEBUG  # once, and not each few seconds
+            logger.log(level, "the lease of run %s could not be renewed: %s", self._run_id, error)
+            self._answers = False
             return
+        self._answers = True
         self._renewed_at, self._lease_seconds = asked, lasts
         if renewal.stop is not None:
             self._stop_token.request_stop(f"{renewal.stop.reason} ({renewal.stop.asker})")

@@ -77,7 +77,7 @@ def test_a_run_that_stops_holds_its_lease_for_a_short_time_only(monkeypatch: pyt
 
 
 def test_a_lease_that_is_over_is_not_confirmed_while_the_records_do_not_answer(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     leases, control, seconds = FakeLeases(), StopToken(), [0.0]
     monkeypatch.setattr(run_lease, "_read_seconds", lambda: seconds[0])
@@ -92,6 +92,7 @@ def test_a_lease_that_is_over_is_not_confirmed_while_the_records_do_not_answer(
         seconds[0] += 1
         assert not control.confirm_lease()
         assert not control.is_lease_lost
+    assert [record.levelname for record in caplog.records if "not be renewed" in record.message] == ["WARNING"]
 
 
 @pytest.mark.parametrize(
