@@ -49,41 +49,41 @@ def publish_end(
             another process may have the run. The report files and the message say that the end is not known here.
         LeaseLost: another process executes the run, or has ended it. Nothing was published.
     """
-    run, was_stopped = report.run, ports.stop_token.is_stopping and not ports.stop_token.is_suspended
-    is_over = run.state is not OperationState.IN_PROGRESS
-    if not ports.stop_token.confirm_lease():
-        if ports.stop_token.lease_taken_at is None or ports.stop_token.is_lease_lost:
+    run, token = report.run, ports.stop_token
+    is_over, was_stopped = run.state is not OperationState.IN_PROGRESS, token.is_stopping and not token.is_suspended
+    token.is_end_recorded = is_over and is_recorded
+    if not token.may_tell():
+        if token.lease_taken_at is None or token.is_lease_lost:
             raise build_lease_lost_error()
-        if not (is_over and is_recorded):  # else no other process can have given it another end
-            message = f"the records do not answer: what became of run {run.id} is not known here"
-            report = replace(report, run=replace(run, state=OperationState.UNKNOWN, message=message))
-            ports.write_report_files(report, runner.report_directory, runner.report_formats)
-            if run.kind == "patch" and is_over:
-                notify(NotificationOccasion.FAILED, report)
-                ports.wait_for_messages()
-            raise EndUnknown(report)
+        message = f"the records do not answer: what became of run {run.id} is not known here"
+        report = replace(report, run=replace(run, state=OperationState.UNKNOWN, message=message))
+        ports.write_report_files(report, runner.report_directory, runner.report_formats)
+        if run.kind == "patch" and is_over:
+            notify(NotificationOccasion.FAILED, report)
+            ports.wait_for_messages()
+        raise EndUnknown(report)
     occasion = NotificationOccasion.FAILED if is_broken_off else find_end_occasion(report, was_stopped=was_stopped)
     files = ports.write_report_files(report, runner.report_directory, runner.report_formats)
-    if undelivered := runner.show_end(report, files):
+    undelivered = runner.show_end(report, files)
+    if undelivered:
         ports.listener.on_message(undelivered)
         message = f"{run.message}; {undelivered}" if run.message else undelivered
         report = replace(report, run=replace(run, message=message))
         ports.write_report_files(report, runner.report_directory, runner.report_formats)
-        try:
+    is_told = run.kind == "patch" and is_over
+    if is_told:
+        notify(occasion, report)
+        ports.wait_for_messages()
+    try:  # after people were told: an unavailable database may be waited for until the end of the window
+        if undelivered:
             ports.records.save(report)
-        except RecordsError as error:
-            logger.error("what Prefect did not receive of run %s is not in the records: %s", run.id, error)  # noqa: TRY400 - no fault of ours
-    if run.kind != "patch" or not is_over:
-        return
-    notify(occasion, report)
-    if not is_recorded:
-        return
-    ports.wait_for_messages()
-    entry = JournalEntry(run.id, "", Step.REPORT, JournalMark.AFTER, PUBLISH_ACT, run.state.value, ports.clock.now())
-    try:
-        ports.records.append_entry(entry)
+        if is_told and is_recorded:
+            entry = JournalEntry(
+                run.id, "", Step.REPORT, JournalMark.AFTER, PUBLISH_ACT, run.state.value, ports.clock.now()
+            )
+            ports.records.append_entry(entry)
     except RecordsError as error:
-        logger.warning("the journal of run %s lacks that its end was published: %s", run.id, error)
+        logger.error("how the end of run %s was published is not in the records: %s", run.id, error)  # noqa: TRY400 - no fault of ours
 
 
 def find_end_occasion(report: RunReport, *, was_stopped: bool) -> NotificationOccasion:

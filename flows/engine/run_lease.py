@@ -83,6 +83,7 @@ class LeaseRenewer:
         token = self._stop_token
         token.lease_taken_at = self._leases.acquire(self._run_id, self._holder, LEASE_SECONDS)
         self._renewed_at = asked
+        token.is_end_recorded = False
         token.still_holds_lease, token.confirm_lease = self.still_holds_lease, self.confirm
         self._renew()
         self._thread.start()
@@ -138,5 +139,5 @@ class LeaseRenewer:
         if renewal.stop is not None:
             self._stop_token.request_stop(f"{renewal.stop.reason} ({renewal.stop.asker})")
         if not renewal.is_kept:
-            self._lost.set()
             self._stop_token.mark_lease_lost()
+            self._lost.set()

@@ -111,10 +111,10 @@ class RunLifecycle:
     def notify(self, occasion: NotificationOccasion, report: RunReport) -> None:
         """Send a notification, unless another process has the run lease.
 
-        It may have it if the records don't answer: then only an end is sent, as ``publish_end`` has found it.
+        It may have it if the records don't answer: then only an end that they have is sent, or that it is unknown.
         """
-        token, is_over = self._ports.stop_token, report.run.state is not OperationState.IN_PROGRESS
-        if token.finds_lease_lost() if is_over else not token.confirm_lease():
+        token, is_unknown = self._ports.stop_token, report.run.state is OperationState.UNKNOWN
+        if not token.may_tell() and (token.is_lease_lost or not is_unknown):
             return
         try:
             self._ports.notify(occasion, report)

@@ -63,8 +63,7 @@ def build_run_event(occasion: NotificationOccasion, report: RunReport, at: datet
     is_waiting = occasion is NotificationOccasion.WAITING
     link = build_approval_url(run.id, web_url) if is_waiting else ""
     # A run that plans anew asks anew, and a true end follows an unknown one. Receivers ignore an id that they have.
-    is_unknown = run.state is OperationState.UNKNOWN
-    version = compute_report_digest(report) if is_waiting else run.state.value if is_unknown else ""
+    version = compute_report_digest(report) if is_waiting else format_iso_utc(run.ended_at) or ""
     states = Counter(outcome.state.value for outcome in report.outcomes)
     return Event(
         _build_id(run.id, occasion.value, version),

@@ -229,7 +229,7 @@ class Ports:
                 formats,
                 rollout=self.read_rollout(report),
                 generation=generation,
-                is_current=lambda: not self.stop_token.finds_lease_lost(),
+                is_current=lambda: self.stop_token.confirm_lease() or not self.stop_token.is_lease_lost,
             )
         except FleetpatchError as error:
             self.handle_report_error(report.run.id, error)

@@ -12,6 +12,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import FlowRunContext, SettingsContext, get_settings_context
 from prefect.exceptions import ObjectNotFound
 
@@ -86,9 +87,9 @@ def set_own_state(client: SyncPrefectClient, flow_run_id: UUID, state: State[Any
     Raises:
         httpx.HTTPError, OSError, ValueError: Prefect gave no answer.
     """
-    shown = client.set_flow_run_state(flow_run_id, state).state
-    if shown is not None:
-        _OWN_STATES.add(shown.id)
+    result = client.set_flow_run_state(flow_run_id, state)
+    if result.status is SetStateStatus.ACCEPT and result.state is not None:
+        _OWN_STATES.add(result.state.id)
 
 
 def shows_state_of_this_process() -> bool:

@@ -230,7 +230,7 @@ class PrefectRunner:
         Raises:
             LeaseLost: it has.
         """
-        if self._ports.stop_token.finds_lease_lost():
+        if not self._ports.stop_token.may_tell():
             raise build_lease_lost_error()
         close_stale_steps(UUID(self._flow_run_id), self._began_at)
         link = render_link(report.run.id, self._web_url)
@@ -239,7 +239,7 @@ class PrefectRunner:
             report.run.id, OpaqueReport(report), files.get("directory"), link, wait_for=before
         )
         self._artifacts.finish(report)
-        if self._ports.stop_token.finds_lease_lost():  # the process may have been stopped just before it wrote
+        if not self._ports.stop_token.may_tell():  # the process may have been stopped just before it wrote
             with open_fail_fast_client() as client:
                 for artifact_id in artifact_ids:
                     client.delete_artifact(artifact_id)

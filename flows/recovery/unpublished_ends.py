@@ -17,10 +17,11 @@ from flows.local_run import build_reporting_runner
 from flows.notify.events import END_EVENTS
 from flows.ports.caller import Caller, find_starter_name
 from inventory.sites import find_site
-from tasks.domain.errors import FleetpatchError, RecordsError
+from tasks.domain.errors import FleetpatchError, LeaseLost, RecordsError, RecordsUnavailable
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.records import PUBLISH_ACT
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
@@ -47,30 +48,24 @@ def publish_missing_ends(caller: Caller, tell: Callable[[str], None]) -> tuple[l
     try:
         with open_records(caller.records_url) as records:
             for run in _find_unpublished_runs(records):
-                if fault := _try_publication(run, records, caller):
-                    failed = True
-                    tell(f"run {run.id}: its end was not published: {fault}")
-                else:
+                try:
+                    if not _publish_recorded_end(run, records, caller):
+                        continue
                     published.append(run.id)
                     tell(f"run {run.id}: its end was published; its process had died before")
+                except (LeaseHeld, LeaseLost):  # another process publishes it
+                    continue
+                except RecordsUnavailable:
+                    raise
+                except Exception as error:  # the ends of other runs do not wait for it
+                    fault = error.message if isinstance(error, FleetpatchError) else f"{type(error).__name__}: {error}"
+                    logger.debug("the end of run %s", run.id, exc_info=True)
+                    failed = True
+                    tell(f"run {run.id}: its end was not published: {fault}")
     except RecordsError as error:
         tell(f"whether each end was published is not known: {error.message}")
         return published, False
     return published, not failed
-
-
-def _try_publication(run: RunInfo, records: SqlRecords, caller: Caller) -> str:
-    """Publish the end of a run. Return why it could not be; "" if it was. The ends of other runs do not wait for it."""
-    try:
-        _publish_recorded_end(run, records, caller)
-    except RecordsError:
-        raise
-    except FleetpatchError as error:  # its inventory, its notifications
-        return error.message
-    except Exception as error:
-        logger.exception("the end of run %s was not published", run.id)
-        return f"{type(error).__name__}: {error}"
-    return ""
 
 
 def _find_unpublished_runs(records: SqlRecords) -> list[RunInfo]:
@@ -98,7 +93,8 @@ def _was_published(history: History, run_id: str) -> bool:
     return any(entry.act == PUBLISH_ACT for entry in history.read_journal(run_id, machine=""))  # not of the machines
 
 
-def _publish_recorded_end(run: RunInfo, records: SqlRecords, caller: Caller) -> None:
+def _publish_recorded_end(run: RunInfo, records: SqlRecords, caller: Caller) -> bool:
+    """Publish the end of a run. Return False if another process has, since this one looked."""
     request, token, holder = parse_recorded_request(run), StopToken(), build_holder(find_starter_name(caller))
     require_readable_targets(request, END_EVENTS)  # else another process tells them, at its next reconcile
     with (
@@ -106,8 +102,9 @@ def _publish_recorded_end(run: RunInfo, records: SqlRecords, caller: Caller) -> 
         LeaseRenewer(ports.leases, run.id, token, holder),
     ):
         history = History(records, require_seals=True)
-        if _was_published(history, run.id):  # by another process, since this one looked
-            return
+        if _was_published(history, run.id):
+            return False
         report = history.read_report(run.id)
         own_ports = replace(ports, records=ports.records.with_lease(run.id, holder))
         publish_end(report, build_reporting_runner(request, own_ports), own_ports, ports.notify)
+    return True

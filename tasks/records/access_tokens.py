@@ -185,7 +185,7 @@ class SqlAccessTokens:
             ended = delete(access_tokens).where(access_tokens.c.name == name).returning(access_tokens.c.digest)
             digest = connection.execute(ended).scalar_one_or_none()
             if digest is not None:
-                self._decisions.append(connection, DecisionKind.TOKEN, digest, _REMOVED)
+                self._decisions.append(connection, DecisionKind.TOKEN, _REMOVED, digest)
         if digest is not None:
             self._decisions.note_newest()
         return digest is not None

@@ -122,7 +122,7 @@ class SqlApprovals:
             in_time = () if decision is ApprovalDecision.EXPIRED else (_APPROVALS.c.expires_at > now,)
             stored = connection.execute(update(_APPROVALS).where(*mine, *in_time).values(decided)).rowcount == 1
             if stored and self._seals.read_key_ids():
-                self._decisions.append(connection, DecisionKind.APPROVAL, run_id, decision.value)
+                self._decisions.append(connection, DecisionKind.APPROVAL, decision.value, run_id)
             recorded = _read_approval(connection, run_id)
         if stored:
             self._decisions.note_newest()

@@ -87,46 +87,49 @@ class SqlDecisions:
         with _CHAINS_LOCK:
             self._chains = _CHAINS.setdefault(database, _Chains())
 
-    def append(self, connection: Connection, kind: DecisionKind, subject: str, decided: str) -> None:
+    def append(self, connection: Connection, kind: DecisionKind, decided: str, *subjects: str) -> None:
         """Store a decision, in the transaction that stores what it changes. Then call ``note_newest``.
 
         A chain that is not whole gets no entry: nobody acts on anything before an administrator has begun a new one.
 
         Args:
-            connection: of the writing transaction. Not more than one decision for each.
+            connection: of the writing transaction. Only one call for each: a second one would read and remember what
+                the transaction may take back.
             kind: what it is about.
-            subject: its id.
             decided: what was decided.
+            subjects: the ids of those about whom it was decided.
         """
-        subject = replace_unstorable(subject)
         try:
             key_id = self._seals.get_key_id()
         except RecordsError as error:  # also without a key of its own, a person can stop a run
-            logger.warning(_NOT_PROTECTED, decided, kind, subject, error)
+            logger.warning(_NOT_PROTECTED, decided, kind, ", ".join(subjects), error)
             return
         try:
             if not self._database.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK_ID})
             with self._chains.lock:
                 self._read_entries(connection, self.read_heads())
-                newest = self._chains.newest.get((kind, subject))
+                newest = dict(self._chains.newest)
                 seals = self._chains.seals.get(key_id, [])
                 number, previous = len(seals) + 1, seals[-1] if seals else ""
         except (SealBroken, KeyFileError) as error:
-            logger.warning(_NOT_PROTECTED, decided, kind, subject, error)
+            logger.warning(_NOT_PROTECTED, decided, kind, ", ".join(subjects), error)
             return
-        if newest is not None and newest.text == decided:
-            return
-        row = {
-            "key_id": key_id,
-            "number": number,
-            "previous": previous,
-            "kind": kind.value,
-            "subject": subject,
-            "decision": decided,
-            "at": read_shared_time(connection, None),
-        }
-        connection.execute(insert(_DECISIONS).values(self._seals.seal(_DECISIONS, row)))
+        for subject in map(replace_unstorable, subjects):
+            if (earlier := newest.get((kind, subject))) is not None and earlier.text == decided:
+                continue
+            row = {
+                "key_id": key_id,
+                "number": number,
+                "previous": previous,
+                "kind": kind.value,
+                "subject": subject,
+                "decision": decided,
+                "at": read_shared_time(connection, None),
+            }
+            sealed = self._seals.seal(_DECISIONS, row)
+            connection.execute(insert(_DECISIONS).values(sealed))
+            number, previous = number + 1, sealed["seal"]
 
     def note_newest(self) -> None:
         """Note the newest entry outside of the database, after a transaction that has stored one."""

@@ -137,12 +137,12 @@ class SqlLeases:
             asked = {"run_id": run_id, "who": who, "reason": reason, "at": read_shared_time(connection, self._clock)}
             insert_missing(connection, _STOP_REQUESTS, asked)
             current = _find_stop_request(connection, run_id)
-            self._decisions.append(connection, DecisionKind.STOP, run_id, _STOPPED)
             shards = list_shard_ids(connection, run_id)  # begun or not: they may have no process that could tell them
             ended = select(_RUNS.c.id).where(_RUNS.c.id.in_(shards), _RUNS.c.state.not_in(_STOPPABLE_STATES))
-            for shard in sorted({*shards} - {*connection.execute(ended).scalars()}):
+            open_shards = sorted({*shards} - {*connection.execute(ended).scalars()})
+            for shard in open_shards:
                 insert_missing(connection, _STOP_REQUESTS, {**asked, "run_id": shard})
-                self._decisions.append(connection, DecisionKind.STOP, shard, _STOPPED)
+            self._decisions.append(connection, DecisionKind.STOP, _STOPPED, run_id, *open_shards)
         self._decisions.note_newest()
         assert current is not None  # noqa: S101 - for the type checker; the statement above stored it
         return current

@@ -64,7 +64,7 @@ class SqlRequestedRuns:
         """Let nothing begin with a key any more: who may use Prefect could make a flow run with it again."""
         with self._database.begin_write("cancel what was asked for") as connection:
             if connection.execute(select(requested_runs.c.key).where(requested_runs.c.key == key)).first() is not None:
-                self._decisions.append(connection, DecisionKind.REQUEST, key, "cancelled")
+                self._decisions.append(connection, DecisionKind.REQUEST, "cancelled", key)
         self._decisions.note_newest()
 
     def claim(

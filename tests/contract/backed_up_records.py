@@ -52,5 +52,5 @@ def decide(url: str, subject: str) -> None:
     with open_records(url) as records:
         decisions = SqlDecisions(records.database)
         with records.database.begin_write("decide") as connection:
-            decisions.append(connection, DecisionKind.TOKEN, subject, "removed")
+            decisions.append(connection, DecisionKind.TOKEN, "removed", subject)
         decisions.note_newest()

@@ -32,7 +32,7 @@ def decide(url: str, writer: int) -> None:
         decisions = SqlDecisions(records.database)
         for number in range(EACH):
             with records.database.begin_write("decide") as connection:
-                decisions.append(connection, DecisionKind.STOP, f"{writer}/{number}", "stopped")
+                decisions.append(connection, DecisionKind.STOP, "stopped", f"{writer}/{number}")
             decisions.note_newest()
             assert decisions.find(DecisionKind.STOP, f"{writer}/{number}") is not None
 
@@ -55,7 +55,7 @@ def test_threads_share_what_was_read(url: str) -> None:
         def write(writer: int) -> None:
             for number in range(EACH):
                 with records.database.begin_write("decide") as connection:
-                    decisions[writer].append(connection, DecisionKind.STOP, f"{writer}/{number}", "stopped")
+                    decisions[writer].append(connection, DecisionKind.STOP, "stopped", f"{writer}/{number}")
                 decisions[writer].note_newest()
                 decisions[writer].require_whole()
 
@@ -70,14 +70,14 @@ def test_what_is_rolled_back_was_never_decided(url: str) -> None:
 
         def fail() -> None:
             with records.database.begin_write("decide") as connection:
-                decisions.append(connection, DecisionKind.STOP, "run", "stopped")
+                decisions.append(connection, DecisionKind.STOP, "stopped", "run", "run.1")
                 raise RuntimeError
 
         with pytest.raises(RuntimeError):
             fail()
         assert decisions.find(DecisionKind.STOP, "run") is None
         with records.database.begin_write("decide") as connection:
-            decisions.append(connection, DecisionKind.STOP, "run", "stopped")
+            decisions.append(connection, DecisionKind.STOP, "stopped", "run", "run.1")
         decisions.require_whole()
         assert decisions.find(DecisionKind.STOP, "run") is not None
 
@@ -87,7 +87,7 @@ def test_a_decision_that_holds_is_not_stored_again(url: str) -> None:
         decisions = SqlDecisions(records.database)
         for decided in ("paused:", "paused:", "ended", "ended", "paused:"):
             with records.database.begin_write("decide") as connection:
-                decisions.append(connection, DecisionKind.PAUSE, "*", decided)
+                decisions.append(connection, DecisionKind.PAUSE, decided, "*")
         with records.database.begin_read("read the chain") as connection:
             kept = connection.execute(select(schema.decisions.c.decision).order_by(schema.decisions.c.number))
             assert list(kept.scalars()) == ["paused:", "ended", "paused:"]
@@ -112,6 +112,6 @@ def test_writers_that_have_all_connections_do_not_wait_for_a_reader(
                 second.execute(select(schema.decisions.c.number))
                 reading = pool.submit(decisions.require_whole)  # it needs a third connection
                 assert not is_reading.wait(0.5)
-                decisions.append(first, DecisionKind.STOP, "run", "stopped")
+                decisions.append(first, DecisionKind.STOP, "stopped", "run")
             reading.result(10)
         assert decisions.find(DecisionKind.STOP, "run") is not None

@@ -42,7 +42,7 @@ class SqlOptOuts:
         with self._database.begin_write("pause automatic patching") as connection:
             upsert_row(connection, _OPT_OUTS, build_row(_OPT_OUTS, opt_out, digest=_compute_digest(opt_out.scope)))
             paused = f"{_PAUSED}{opt_out.until.astimezone(UTC).isoformat() if opt_out.until is not None else ''}"
-            self._decisions.append(connection, DecisionKind.PAUSE, opt_out.scope.strip(), paused)
+            self._decisions.append(connection, DecisionKind.PAUSE, paused, opt_out.scope.strip())
         self._decisions.note_newest()
 
     def remove(self, scope: str) -> bool:
@@ -57,7 +57,7 @@ class SqlOptOuts:
             statement = delete(_OPT_OUTS).where(_OPT_OUTS.c.digest == _compute_digest(scope))
             was_paused |= connection.execute(statement.returning(_OPT_OUTS.c.digest)).first() is not None
             if was_paused:
-                self._decisions.append(connection, DecisionKind.PAUSE, scope.strip(), _ENDED)
+                self._decisions.append(connection, DecisionKind.PAUSE, _ENDED, scope.strip())
         self._decisions.note_newest()
         return was_paused
 

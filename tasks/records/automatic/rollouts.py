@@ -70,7 +70,7 @@ class SqlRollouts:
             is_going_on = _ROLLOUTS.c.state == RolloutState.ROLLING_FORWARD.value
             stored = upsert_row(connection, _ROLLOUTS, row, where=is_going_on)
             if stored and is_over:
-                self._decisions.append(connection, DecisionKind.ROLLOUT, rollout.id, rollout.state.value)
+                self._decisions.append(connection, DecisionKind.ROLLOUT, rollout.state.value, rollout.id)
         if stored and is_over:
             self._decisions.note_newest()
         return stored

@@ -53,6 +53,7 @@ class StopToken:
         still_holds_lease: returns whether this process still has the run lease. Called just before a machine is
             changed.
         confirm_lease: asks the records whether it has. Called just before something about the run is shown or sent.
+        is_end_recorded: whether the records have the end of the run.
         lease_taken_at: when this process took the lease, by the clock of the records; None: the run has none.
     """
 
@@ -61,6 +62,7 @@ class StopToken:
         self.reason = ""
         self.is_suspended = False
         self.is_lease_lost = False
+        self.is_end_recorded = False
         self.still_holds_lease: Callable[[], bool] = lambda: True
         self.confirm_lease: Callable[[], bool] = lambda: True
         self.lease_taken_at: datetime | None = None
@@ -83,9 +85,12 @@ class StopToken:
         self.is_suspended = False
         self.request_stop("another process executes this run now")
 
-    def finds_lease_lost(self) -> bool:
-        """Ask the records, and return whether another process has the run now. False also if they don't answer."""
-        return not self.confirm_lease() and (self.is_lease_lost or self.lease_taken_at is None)
+    def may_tell(self) -> bool:
+        """Ask the records, and return whether this process may tell how the run is.
+
+        If they have its end and don't answer any more, it may: no other process gives the run another end.
+        """
+        return self.confirm_lease() or (self.is_end_recorded and not self.is_lease_lost)
 
     @property
     def is_stopping(self) -> bool:

@@ -16,10 +16,13 @@ from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from flows.recovery import unpublished_ends
 from flows.recovery.unfinished_runs import wait_for_lease_expiry
+from flows.request import RunRequest
 from flows.request.request_parts import NotifyRequest
-from tasks.domain.model import RunReport
+from tasks.domain.errors import SealBroken
+from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import PUBLISH_ACT, JournalMark
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.queries.history import History
@@ -100,6 +103,31 @@ def test_reconcile_publishes_an_end_that_nobody_was_told(stage: Stage, monkeypat
     assert f"run {run}: its end was published" in said.err
     assert report.exists()
     assert stage.run("reconcile", "--no-prefect", "--json").json["publishedEnds"] == []
+
+
+def test_a_run_that_can_not_be_read_does_not_keep_other_ends_from_people(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two(stage)
+    monkeypatch.setattr(unpublished_ends, "_RECENT", timedelta(days=36500))
+    runs = [stage.run("patch", "*", "--no-prefect", "--yes", "--json").json["run"]["maintenanceRunId"] for _ in "123"]
+    with open_records(stage.url) as records, records.database.begin_write("die before it was published") as connection:
+        connection.execute(delete(schema.journal).where(schema.journal.c.document.contains(f'"{PUBLISH_ACT}"')))
+
+    def parse_if_whole(run: RunInfo) -> RunRequest:
+        if run.id == runs[1]:
+            raise SealBroken("the row of the run was changed")
+        if run.id == runs[2]:
+            raise LeaseHeld(run.id, holder=SOMEBODY, until=run.started_at)
+        return parse_recorded_request(run)
+
+    monkeypatch.setattr(unpublished_ends, "parse_recorded_request", parse_if_whole)
+
+    said = stage.run("reconcile", "--no-prefect", "--json")
+
+    assert (said.code, said.json["publishedEnds"]) == (3, [runs[0]])
+    assert f"run {runs[1]}: its end was not published: the row of the run was changed" in said.err
+    assert runs[2] not in said.err  # another process publishes it
 
 
 @pytest.mark.parametrize("verb", ["resume", "cancel"])

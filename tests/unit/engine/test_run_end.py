@@ -130,7 +130,13 @@ def test_a_process_whose_run_was_taken_shows_writes_and_sends_nothing(fleet: Sim
     fleet.add("web", [FakePackage("a")])
     told: list[NotificationOccasion] = []
     runner = ShowingRunner(tmp_path)
-    fleet.control.confirm_lease = lambda: not fleet.records.runs[RUN].ended_at  # taken after its end was recorded
+
+    def confirm_until_it_ends() -> bool:
+        if fleet.records.runs[RUN].ended_at:
+            fleet.control.mark_lease_lost()
+        return not fleet.control.is_lease_lost
+
+    fleet.control.confirm_lease = confirm_until_it_ends
     ports = fleet.ports()
     object.__setattr__(ports, "notify", lambda occasion, _report: told.append(occasion))
 

@@ -130,8 +130,8 @@ def test_an_event_has_the_same_id_whoever_sends_it() -> None:
 
 
 def test_a_true_end_follows_an_unknown_one() -> None:
-    report = ended()
-    unknown = replace(report, run=replace(report.run, state=OperationState.UNKNOWN))
+    report = replace(ended(), run=replace(ended().run, ended_at=AT + timedelta(hours=1)))
+    unknown = replace(report, run=replace(report.run, state=OperationState.UNKNOWN, ended_at=AT))
     ids = [build_run_event(NotificationOccasion.FAILED, told, AT).id for told in (unknown, unknown, report)]
     assert ids[0] == ids[1] != ids[2]
     assert build_machine_events(NotificationOccasion.FAILED, unknown, AT) == ()
