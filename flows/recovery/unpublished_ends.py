@@ -57,11 +57,13 @@ def publish_missing_ends(caller: Caller, tell: Callable[[str], None]) -> tuple[l
                     continue
                 except RecordsUnavailable:
                     raise
-                except Exception as error:  # the ends of other runs do not wait for it
-                    fault = error.message if isinstance(error, FleetpatchError) else f"{type(error).__name__}: {error}"
-                    logger.debug("the end of run %s", run.id, exc_info=True)
+                except FleetpatchError as error:  # its inventory, its seal; the ends of other runs do not wait for it
                     failed = True
-                    tell(f"run {run.id}: its end was not published: {fault}")
+                    tell(f"run {run.id}: its end was not published: {error.message}")
+                except Exception as error:
+                    logger.exception("the end of run %s was not published", run.id)
+                    failed = True
+                    tell(f"run {run.id}: its end was not published: {type(error).__name__}: {error}")
     except RecordsError as error:
         tell(f"whether each end was published is not known: {error.message}")
         return published, False
