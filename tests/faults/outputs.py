@@ -27,6 +27,7 @@ from flows.prefect_runtime.end_states import build_final_state
 from flows.prefect_runtime.runner import PrefectRunner
 from tasks.domain.errors import LeaseLost, ReportError
 from tasks.domain.model import RunInfo, RunReport, Wave
+from tasks.domain.run_errors import EndUnknown
 from tasks.domain.states import UNFINISHED_RUN_STATES, NotificationOccasion, OperationState
 from tests.faults.controller import Controller, ControllerClock, Keeper, Steps, current_hub
 from tests.support.fake_records import FakeHistory
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 FIRST = datetime.min.replace(tzinfo=UTC)
 HOLD = timedelta(seconds=30)
 ENDS = (NotificationOccasion.FINISHED, NotificationOccasion.FAILED, NotificationOccasion.CANCELLED)
-RUNNING = "RUNNING Running"
+RUNNING, UNKNOWN = "RUNNING Running", "FAILED Unknown"
 
 
 @dataclass(eq=False)
@@ -258,7 +259,7 @@ def tell_end(controller: Controller, report: object, error: BaseException | None
     flow_run = controller.outputs.flow_runs.get(controller.number)
     if flow_run is None or controller.control.is_lease_lost:
         return
-    state = "FAILED Failed" if error is not None else RUNNING
+    state = UNKNOWN if isinstance(error, EndUnknown) else "FAILED Failed" if error is not None else RUNNING
     if isinstance(report, RunReport) and report.run.state not in UNFINISHED_RUN_STATES:
         state = describe_state(report.run)
     controller.call("prefect", "end", partial(setattr, flow_run, "state", state))
@@ -269,7 +270,7 @@ def publish_left_ends(world: "World") -> None:
     history: Any = FakeHistory(world.records)
     for flow_run in world.outputs.flow_runs.values():
         run = world.records.runs.get(flow_run.run_id)
-        if flow_run.state == RUNNING and run is not None and run.state not in UNFINISHED_RUN_STATES:
+        if flow_run.state in {RUNNING, UNKNOWN} and run is not None and run.state not in UNFINISHED_RUN_STATES:
             flow_run.state = describe_state(run)
     controller = world._controller("")
 

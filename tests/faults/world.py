@@ -28,7 +28,7 @@ from tasks.domain.model import Outcome, RunInfo, RunReport, Wave
 from tasks.domain.protocols.leases import StopRequest
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.rows.snapshots import SnapshotRow
-from tasks.domain.run_errors import LeaseHeld
+from tasks.domain.run_errors import EndUnknown, LeaseHeld
 from tasks.domain.states import UNFINISHED_RUN_STATES, NotificationOccasion, OperationState, Step
 from tasks.domain.undo import UndoOrder, UndoSnapshot
 from tasks.records.queries.history import History
@@ -60,7 +60,7 @@ from tests.support.mortal import Killed
 from tests.support.unused_ports import UNUSED_PORTS
 
 OPEN = (OperationState.IN_PROGRESS, OperationState.UNKNOWN, OperationState.NOT_STARTED)
-EXPECTED = (Killed, RecordsError, LeaseHeld, RequestError)
+EXPECTED = (Killed, RecordsError, LeaseHeld, RequestError, EndUnknown)
 """What a controller that was disturbed may end with."""
 
 
