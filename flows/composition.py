@@ -121,7 +121,7 @@ def open_run_notifier(request: RunRequest, caller: Caller) -> AbstractContextMan
 
 
 def require_readable_targets(request: RunRequest, events: Collection[str]) -> None:
-    """Require that whoever wants to be told of one of these events can be told by this process.
+    """Require that this process can notify each target of one of these events.
 
     Raises:
         CredentialError: the address or the key of a target can't be read here.

@@ -140,8 +140,14 @@ def _end_unreadable_run(run: str, records: SqlRecords, caller: Caller, fault: st
     changed = require_resumable(History(records).find_run(run))
     holder = build_holder(find_starter_name(caller))
     message = f"{fault}. It was ended without a look at its machines: jobs may still run there. Assess them."
-    ended = replace(changed, state=OperationState.FAILED, request={}, ended_at=SystemClock().now(), message=message)
-    ended = replace(ended, notes_publication=False)  # nobody can: whom to tell is not known
+    ended = replace(
+        changed,
+        state=OperationState.FAILED,
+        request={},
+        ended_at=SystemClock().now(),
+        message=message,
+        notes_publication=False,  # the request had the targets of notifications, so no process can publish this end
+    )
     with LeaseRenewer(records.leases, changed.id, caller.stop_token, holder):
         records.with_lease(changed.id, holder).save(ended)
     return RunReport(ended, ())
